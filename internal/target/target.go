@@ -1,0 +1,101 @@
+// Package target is the one table of what differs between the emulated
+// machines. Everything that depends on the target is a field here, so that no
+// other package ever asks which target it works for.
+package target
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Target describes one emulated machine and the software that fits it.
+type Target struct {
+	// Name is what users write: "x86_64", "arm64".
+	Name string
+
+	// GOARCH and GOARM select the Go compiler's output for guest programs;
+	// GOARM is empty except for 32-bit ARM.
+	GOARCH, GOARM string
+
+	// DebianArch and KernelPackage name the Debian package whose kernel the
+	// machine boots. KernelPackage is a metapackage: it depends on the
+	// package that holds the files.
+	DebianArch, KernelPackage string
+
+	// QEMU is the emulator's binary and QEMUPackage the Debian package that
+	// installs it.
+	QEMU, QEMUPackage string
+
+	// Machine and CPU are the values of QEMU's -machine and -cpu.
+	Machine, CPU string
+
+	// NetDevice is the value of QEMU's -device for the network card, up to
+	// and without its netdev= property.
+	NetDevice string
+
+	// Modules are the kernel modules that drive the machine's devices.
+	// Those they depend on are found from the modules themselves.
+	Modules []string
+
+	// Cmdline is the kernel command line that selects the console and
+	// skips what costs boot time in an emulated machine.
+	Cmdline []string
+}
+
+// quick is what makes any Linux kernel boot fast in emulation and end the
+// emulator when it panics (with QEMU's -no-reboot).
+var quick = []string{"quiet", "mitigations=off", "cryptomgr.notests", "nokaslr", "random.trust_cpu=on", "panic=-1"}
+
+var table = []Target{
+	{
+		Name:          "x86_64",
+		GOARCH:        "amd64",
+		DebianArch:    "amd64",
+		KernelPackage: "linux-image-cloud-amd64",
+		QEMU:          "qemu-system-x86_64",
+		QEMUPackage:   "qemu-system-x86",
+		Machine:       "q35",
+		// Faster than max, with fewer features to emulate and to set up; but
+		// without rdrand the first read of random bytes waits for a minute.
+		CPU:       "qemu64,+rdrand",
+		NetDevice: "virtio-net-pci,romfile=", // no boot ROM
+		Modules:   []string{"virtio_pci", "virtio_net"},
+		// The clock needs no calibration: the emulated TSC is exact.
+		Cmdline: append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
+	},
+	{
+		Name:          "arm64",
+		GOARCH:        "arm64",
+		DebianArch:    "arm64",
+		KernelPackage: "linux-image-cloud-arm64",
+		QEMU:          "qemu-system-aarch64",
+		QEMUPackage:   "qemu-system-arm",
+		Machine:       "virt",
+		CPU:           "cortex-a57", // max costs six times the boot: pointer authentication
+		NetDevice:     "virtio-net-pci,romfile=",
+		Modules:       []string{"virtio_pci", "virtio_net"},
+		Cmdline:       append([]string{"console=ttyAMA0"}, quick...),
+	},
+}
+
+// All returns every target, in the order in which they are shown and tested.
+func All() []Target { return append([]Target(nil), table...) }
+
+// Names returns the names of all targets.
+func Names() []string {
+	names := make([]string, len(table))
+	for i, t := range table {
+		names[i] = t.Name
+	}
+	return names
+}
+
+// Lookup returns the target of that name. Its error lists the names there are.
+func Lookup(name string) (Target, error) {
+	for _, t := range table {
+		if t.Name == name {
+			return t, nil
+		}
+	}
+	return Target{}, fmt.Errorf("unknown target %q: the targets are %s", name, strings.Join(Names(), ", "))
+}
