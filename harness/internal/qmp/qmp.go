@@ -1,0 +1,199 @@
+// Package qmp speaks the QEMU Machine Protocol, the JSON lines by which a
+// program controls a running QEMU. It covers what a test harness needs: the
+// greeting, commands, events, and a log of every line. It is no binding: commands
+// and arguments have the names of QEMU's own reference.
+//
+// Source: docs/interop/qmp-spec.rst and the QMP reference of QEMU.
+package qmp
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// An Event is what QEMU says unasked, SHUTDOWN for example.
+type Event struct {
+	Name string          `json:"event"`
+	Data json.RawMessage `json:"data"`
+}
+
+// An Error is QEMU's refusal of a command.
+type Error struct {
+	Command string // the command that was refused
+	Class   string // "GenericError", "CommandNotFound", …
+	Desc    string // QEMU's own words
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("qmp %s: %s (%s)", e.Command, e.Desc, e.Class) }
+
+// ErrClosed is wrapped by every error that follows the end of the connection,
+// which is the end of the QEMU process.
+var ErrClosed = errors.New("connection closed")
+
+// A Client is one QMP connection. Its methods may be called from any goroutine;
+// commands are answered one after another, in the order in which they are sent.
+type Client struct {
+	conn net.Conn
+	log  io.Writer
+	logM sync.Mutex
+
+	command sync.Mutex // held for one command and its answer
+	lastID  uint64     // tells an answer from one that came too late
+	answers chan answer
+	onEvent func(Event)
+	done    chan struct{}
+	err     error // why the reader ended; set before done is closed
+}
+
+type answer struct {
+	ID     uint64          `json:"id"`
+	Return json.RawMessage `json:"return"`
+	Error  *struct {
+		Class string `json:"class"`
+		Desc  string `json:"desc"`
+	} `json:"error"`
+}
+
+// New reads the greeting from conn, agrees on capabilities and returns a client
+// that owns conn. Every line of both directions goes to log with its time and
+// direction (">" is to QEMU); log may be nil. onEvent, which may be nil, is called for every
+// event, in order, and must not block.
+func New(ctx context.Context, conn net.Conn, log io.Writer, onEvent func(Event)) (*Client, error) {
+	c := &Client{conn: conn, log: log, onEvent: onEvent, answers: make(chan answer, 1), done: make(chan struct{})}
+	greeted := make(chan struct{})
+	go c.read(greeted)
+	select {
+	case <-greeted:
+	case <-c.done:
+		return nil, fmt.Errorf("qmp greeting: %w", c.err)
+	case <-ctx.Done():
+		c.Close()
+		return nil, fmt.Errorf("qmp greeting: %w", context.Cause(ctx))
+	}
+	if err := c.Execute(ctx, "qmp_capabilities", nil, nil); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Client) read(greeted chan struct{}) {
+	lines := bufio.NewReader(c.conn)
+	var err error
+	for {
+		var line []byte
+		if line, err = lines.ReadBytes('\n'); err != nil {
+			err = fmt.Errorf("%w: %w", ErrClosed, err)
+			break
+		}
+		c.record("<", line)
+		var m struct {
+			QMP json.RawMessage `json:"QMP"`
+			Event
+			answer
+		}
+		if err = json.Unmarshal(line, &m); err != nil {
+			err = fmt.Errorf("line %.80q is no QMP: %w", line, err)
+			break
+		}
+		switch {
+		case m.QMP != nil:
+			close(greeted)
+		case m.Name != "":
+			if c.onEvent != nil {
+				c.onEvent(m.Event)
+			}
+		default:
+			// The one command that is under way has room for its
+			// answer. An answer that nobody waits for any more
+			// belongs to a command whose caller gave up.
+			select {
+			case c.answers <- m.answer:
+			default:
+			}
+		}
+	}
+	c.err = err
+	c.conn.Close()
+	close(c.done)
+}
+
+// Execute sends a command with its arguments (nil, or what encoding/json turns
+// into an object) and decodes its result into result, which may be nil. A refusal is an
+// *Error; after the end of QEMU the error wraps ErrClosed.
+func (c *Client) Execute(ctx context.Context, command string, arguments, result any) error {
+	c.command.Lock()
+	defer c.command.Unlock()
+
+	c.lastID++
+	id := c.lastID
+	line, err := json.Marshal(struct {
+		Execute   string `json:"execute"`
+		Arguments any    `json:"arguments,omitempty"`
+		ID        uint64 `json:"id"`
+	}{command, arguments, id})
+	if err != nil {
+		return fmt.Errorf("qmp %s: %w", command, err)
+	}
+	line = append(line, '\n')
+	c.record(">", line)
+	if _, err := c.conn.Write(line); err != nil {
+		return fmt.Errorf("qmp %s: %w", command, ErrClosed)
+	}
+	for {
+		select {
+		case a := <-c.answers:
+			if a.ID != id {
+				continue
+			}
+			if a.Error != nil {
+				return &Error{Command: command, Class: a.Error.Class, Desc: a.Error.Desc}
+			}
+			if result == nil {
+				return nil
+			}
+			if err := json.Unmarshal(a.Return, result); err != nil {
+				return fmt.Errorf("qmp %s: result: %w", command, err)
+			}
+			return nil
+		case <-c.done:
+			return fmt.Errorf("qmp %s: %w", command, c.err)
+		case <-ctx.Done():
+			return fmt.Errorf("qmp %s: no answer: %w", command, context.Cause(ctx))
+		}
+	}
+}
+
+// Human runs a command of QEMU's human monitor and returns what it prints. It is
+// for what QMP has no command for, such as "info usernet".
+func (c *Client) Human(ctx context.Context, line string) (string, error) {
+	var out string
+	err := c.Execute(ctx, "human-monitor-command", map[string]string{"command-line": line}, &out)
+	return out, err
+}
+
+// Close ends the connection. QEMU goes on running.
+func (c *Client) Close() error {
+	err := c.conn.Close()
+	<-c.done
+	return err
+}
+
+// Done is closed when the connection has ended, by either side.
+func (c *Client) Done() <-chan struct{} { return c.done }
+
+func (c *Client) record(direction string, line []byte) {
+	if c.log == nil {
+		return
+	}
+	c.logM.Lock()
+	defer c.logM.Unlock()
+	fmt.Fprintf(c.log, "%s %s %s", time.Now().UTC().Format("15:04:05.000000"), direction, line)
+}
