@@ -1,0 +1,288 @@
+package images
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// An apt runs Debian's own tools on a state of its own: another architecture,
+// empty of installed packages, and gone when the work is done. Sources, keys,
+// proxies and passwords are the client's, and so every index and file is
+// checked by apt against the client's keys.
+type apt struct {
+	dir     string // everything that apt writes
+	options []string
+	env     []string
+
+	get, cache, dpkgDeb string // paths of the programs
+
+	// updateFailed is what "apt-get update" said when it failed, which alone
+	// is no failure: one index of many may be missing while what is needed
+	// came.
+	updateFailed error
+}
+
+// ownKernelHint is what to do where Debian's packages cannot be had.
+const ownKernelHint = "give a kernel and its modules by hand: --kernel FILE --modules DIR (Options.Kernel and Options.Modules)"
+
+// config is read after the client's own configuration. An option on the command
+// line cannot empty a list, so it has to be a file.
+const config = `#clear APT::Architectures;
+APT::Architecture "%[1]s";
+APT::Architectures { "%[1]s"; };
+
+// Hooks of the client's system (docker-clean deletes archives, others
+// rebuild indexes) have no business with a private state.
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Post-Invoke;
+
+// Indexes that say nothing about packages.
+#clear Acquire::Languages;
+Acquire::Languages { "none"; };
+#clear Acquire::IndexTargets::deb::DEP-11;
+#clear Acquire::IndexTargets::deb::Contents-deb;
+#clear Acquire::IndexTargets::deb::CNF;
+
+Acquire::Retries "3";
+Dir::Cache::archives "archives";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "";
+
+// Whatever the client allows elsewhere.
+APT::Get::AllowUnauthenticated "false";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowDowngradeToInsecureRepositories "false";
+`
+
+func newApt(dir, arch string) (*apt, error) {
+	a := &apt{dir: dir}
+	for name, path := range map[string]*string{"apt-get": &a.get, "apt-cache": &a.cache, "dpkg-deb": &a.dpkgDeb} {
+		var err error
+		if *path, err = exec.LookPath(name); err != nil {
+			return nil, fail("fetch kernel", arch, fmt.Errorf("this is not a Debian system: %w", err), ownKernelHint)
+		}
+	}
+	for _, sub := range []string{"lists/partial", "cache/archives/partial", "debs"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {
+			return nil, err
+		}
+	}
+	conf, status := filepath.Join(dir, "apt.conf"), filepath.Join(dir, "status")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, config, arch), 0o666); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(status, nil, 0o666); err != nil {
+		return nil, err
+	}
+	a.options = []string{
+		"-c", conf, "-q",
+		"-o", "Dir::State::Lists=" + filepath.Join(dir, "lists"),
+		"-o", "Dir::State::status=" + status,
+		"-o", "Dir::Cache=" + filepath.Join(dir, "cache"),
+	}
+	if os.Geteuid() == 0 {
+		// As root apt downloads as the user _apt, who may not write here. What
+		// is downloaded is checked either way.
+		a.options = append(a.options, "-o", "APT::Sandbox::User=root")
+	}
+	a.env = append(os.Environ(), "LC_ALL=C", "TMPDIR="+dir)
+	return a, nil
+}
+
+func (a *apt) args(verb string, args ...string) []string {
+	return append(append(append([]string(nil), a.options...), verb), args...)
+}
+
+// update fetches the indexes. Only what is then missing tells whether it worked.
+func (a *apt) update(ctx context.Context) error {
+	_, err := run(ctx, command{dir: a.dir, env: a.env, path: a.get, args: a.args("update")})
+	if ctx.Err() != nil {
+		return err
+	}
+	a.updateFailed = err
+	return nil
+}
+
+// A stanza is a package as the signed index describes it.
+type stanza struct {
+	deb
+	depends string
+}
+
+// show returns a package's versions, or only the one that apt would install;
+// none if there is no such package.
+func (a *apt) show(ctx context.Context, name string, allVersions bool) ([]stanza, error) {
+	var out bytes.Buffer
+	args := a.args("show", name)
+	if !allVersions {
+		args = a.args("show", "--no-all-versions", name)
+	}
+	_, err := run(ctx, command{dir: a.dir, env: a.env, path: a.cache, args: args, stdout: &out})
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && out.Len() == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseStanzas(out.String(), name), nil
+}
+
+func parseStanzas(text, name string) (all []stanza) {
+	for _, block := range strings.Split(text, "\n\n") {
+		var s stanza
+		for _, line := range strings.Split(block, "\n") {
+			key, value, _ := strings.Cut(line, ":")
+			value = strings.TrimSpace(value)
+			switch key {
+			case "Package":
+				s.Package = value
+			case "Version":
+				s.Version = value
+			case "SHA256":
+				s.SHA256 = value
+			case "Size":
+				s.Size, _ = strconv.ParseInt(value, 10, 64)
+			case "Depends":
+				s.depends = value
+			}
+		}
+		if s.Package == name {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// find returns one package; version "" is the one that apt would install.
+func (a *apt) find(ctx context.Context, name, version string) (stanza, error) {
+	all, err := a.show(ctx, name, version != "")
+	if err != nil {
+		return stanza{}, err
+	}
+	for _, s := range all {
+		if version == "" || s.Version == version {
+			if len(s.SHA256) != 64 {
+				return stanza{}, fmt.Errorf("%v: the index gives no SHA-256", s.deb)
+			}
+			return s, nil
+		}
+	}
+	wanted := strings.TrimSpace(name + " " + version)
+	if a.updateFailed != nil {
+		return stanza{}, fmt.Errorf("no package %s, and %w", wanted, a.updateFailed)
+	}
+	return stanza{}, &missingError{wanted}
+}
+
+// A missingError is the sources' fault, not the network's.
+type missingError struct{ wanted string }
+
+func (e *missingError) Error() string { return "apt's sources offer no package " + e.wanted }
+
+// kernelDepends matches the packages that make up a kernel among those that a
+// kernel's package depends on, and their version. Which of them holds what
+// changes from release to release.
+var kernelDepends = regexp.MustCompile(`^(linux-(?:image|binary|modules|base)-[0-9][^ (]*)(?: \(= ([^)]+)\))?$`)
+
+// newest follows a metapackage to the packages with the kernel's files.
+func (a *apt) newest(ctx context.Context, metapackage string) (kernelSet, error) {
+	meta, err := a.find(ctx, metapackage, "")
+	if err != nil {
+		return nil, err
+	}
+	var set kernelSet
+	seen := map[string]bool{}
+	for queue := []stanza{meta}; len(queue) > 0; queue = queue[1:] {
+		for _, depend := range strings.Split(queue[0].depends, ",") {
+			m := kernelDepends.FindStringSubmatch(strings.TrimSpace(depend))
+			if m == nil || seen[m[1]] {
+				continue
+			}
+			seen[m[1]] = true
+			s, err := a.find(ctx, m[1], m[2])
+			if err != nil {
+				return nil, err
+			}
+			set = append(set, s.deb)
+			queue = append(queue, s)
+		}
+	}
+	if len(set) == 0 {
+		return nil, fmt.Errorf("%v depends on no kernel package: %q", meta.deb, meta.depends)
+	}
+	return set, nil
+}
+
+// offers tells whether the sources still have a set that was tested. That they
+// have it with other bytes is an error.
+func (a *apt) offers(ctx context.Context, set kernelSet) (bool, error) {
+	for _, want := range set {
+		all, err := a.show(ctx, want.Package, true)
+		if err != nil {
+			return false, err
+		}
+		found := false
+		for _, got := range all {
+			if got.Version != want.Version {
+				continue
+			}
+			if got.SHA256 != want.SHA256 {
+				return false, &mismatchError{what: want.String() + " in apt's index", want: want.SHA256, got: got.SHA256}
+			}
+			found = true
+		}
+		if !found {
+			return false, nil
+		}
+	}
+	return len(set) > 0, nil
+}
+
+// A mismatchError is a file that is not the one it should be.
+type mismatchError struct{ what, want, got string }
+
+func (e *mismatchError) Error() string {
+	return fmt.Sprintf("%s: its SHA-256 is %s, not %s", e.what, e.got, e.want)
+}
+
+// download fetches one package file and checks it.
+func (a *apt) download(ctx context.Context, d deb) (path string, err error) {
+	// apt chooses the file's name; alone in its directory it needs no guess.
+	dir, err := os.MkdirTemp(filepath.Join(a.dir, "debs"), "")
+	if err != nil {
+		return "", err
+	}
+	if _, err := run(ctx, command{dir: dir, env: a.env, path: a.get, args: a.args("download", d.Package+"="+d.Version)}); err != nil {
+		return "", fmt.Errorf("%v: %w", d, err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*.deb"))
+	if len(files) != 1 {
+		return "", fmt.Errorf("%v: apt-get download left %d files instead of one", d, len(files))
+	}
+	info, err := os.Stat(files[0])
+	if err != nil {
+		return "", err
+	}
+	if d.Size > 0 && info.Size() != d.Size {
+		return "", fmt.Errorf("%v: the file has %d bytes instead of %d", d, info.Size(), d.Size)
+	}
+	sum, err := hashFile(files[0])
+	if err != nil {
+		return "", err
+	}
+	if sum != d.SHA256 {
+		return "", &mismatchError{what: d.String(), want: d.SHA256, got: sum}
+	}
+	return files[0], nil
+}

@@ -1,0 +1,279 @@
+package images
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/u-root/mkuimage/cpio"
+	"github.com/u-root/u-root/pkg/kmodule"
+
+	"guesthouse.example/internal/target"
+)
+
+const hello = "./testdata/hello"
+
+// TestBuild really fetches and builds, for each target, into an empty cache.
+func TestBuild(t *testing.T) {
+	o := Options{Cache: t.TempDir()}
+	for _, tgt := range target.All() {
+		t.Run(tgt.Name, func(t *testing.T) {
+			var log bytes.Buffer
+			cold := o
+			cold.Log = &log
+			img, err := Build(t.Context(), tgt.Name, hello, cold)
+			require.NoError(t, err)
+			require.Contains(t, log.String(), tgt.Name+": fetching linux-image-")
+			require.Contains(t, log.String(), tgt.Name+": building u-root's commands")
+			require.Equal(t, tgt.Name, img.Target)
+			require.Regexp(t, `^linux-image-\d`, img.KernelPackage)
+			require.Contains(t, img.KernelPackage, img.Release)
+			for path, want := range map[string]string{img.Kernel: img.KernelSHA256, img.Initramfs: img.InitramfsSHA256} {
+				sum, err := hashFile(path)
+				require.NoError(t, err)
+				require.Equal(t, want, sum)
+			}
+			requireEmpty(t, filepath.Join(o.Cache, "tmp"))
+			requireContents(t, tgt, img)
+
+			t.Run("warm", func(t *testing.T) {
+				warm := o
+				warm.Log = failOnWrite{t}
+				again, err := Build(t.Context(), tgt.Name, hello, warm)
+				require.NoError(t, err)
+				require.Equal(t, img, again)
+			})
+			t.Run("damaged", func(t *testing.T) {
+				require.NoError(t, os.Truncate(img.Initramfs, 1000))
+				again, err := Build(t.Context(), tgt.Name, hello, o)
+				require.NoError(t, err)
+				sum, err := hashFile(again.Initramfs)
+				require.NoError(t, err)
+				require.Equal(t, img.InitramfsSHA256, sum)
+			})
+			t.Run("elsewhere", func(t *testing.T) { requireReproducible(t, tgt, img) })
+		})
+	}
+	t.Run("at once", func(t *testing.T) {
+		images := make([]Image, 4)
+		errs := make([]error, len(images))
+		var wg sync.WaitGroup
+		for i := range images {
+			wg.Go(func() { images[i], errs[i] = Build(t.Context(), "arm64", hello, o) })
+		}
+		wg.Wait()
+		require.NoError(t, errors.Join(errs...))
+		require.Len(t, slices.Compact(images), 1)
+	})
+	t.Run("failures", func(t *testing.T) { testBuildFails(t, o) })
+}
+
+type failOnWrite struct{ t *testing.T }
+
+func (w failOnWrite) Write(p []byte) (int, error) {
+	w.t.Errorf("a warm build said %q", p)
+	return len(p), nil
+}
+
+// requireReproducible builds again from other directories, in another
+// environment and into another cache.
+func requireReproducible(t *testing.T, tgt target.Target, img Image) {
+	t.Helper()
+	// A module of the same name somewhere else, with nothing but the guest.
+	dir := t.TempDir()
+	root, err := filepath.Abs("..")
+	require.NoError(t, err)
+	for _, name := range []string{"go.mod", "go.sum", "images/testdata/hello/main.go"} {
+		data, err := os.ReadFile(filepath.Join(root, name))
+		require.NoError(t, err)
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o777))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o666))
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv("GOFLAGS", "-tags=elsewhere -ldflags=-X=main.x=y -gcflags=-N -mod=readonly")
+	t.Setenv("GOAMD64", "v3")
+	t.Setenv("CGO_ENABLED", "1")
+	o := Options{Cache: t.TempDir(), Dir: filepath.Join(dir, "images")}
+	k := Kernel{Target: tgt.Name, Modules: filepath.Join(filepath.Dir(img.Kernel), "modules"), Release: img.Release}
+	file, sum, err := BuildInitramfs(t.Context(), k, hello, o)
+	require.NoError(t, err)
+	require.NotEqual(t, img.Initramfs, file)
+	require.Equal(t, img.InitramfsSHA256, sum)
+}
+
+func requireContents(t *testing.T, tgt target.Target, img Image) {
+	t.Helper()
+	f, err := os.Open(img.Initramfs)
+	require.NoError(t, err)
+	defer f.Close()
+	records, err := cpio.ReadAllRecords(cpio.Newc.Reader(f))
+	require.NoError(t, err)
+	root := t.TempDir()
+	seen := map[string]cpio.Record{}
+	var names []string
+	var data bytes.Buffer
+	for _, r := range records {
+		names = append(names, r.Name)
+		require.Equal(t, cpio.Info{Name: r.Name, Mode: r.Mode, FileSize: r.FileSize, Rmajor: r.Rmajor, Rminor: r.Rminor}, r.Info,
+			"no times, owners, inodes")
+		if dir := filepath.Dir(r.Name); dir != "." {
+			require.Contains(t, seen, dir, "after its directory")
+		}
+		seen[r.Name] = r
+		if r.Mode&cpio.S_IFMT == cpio.S_IFREG {
+			content := make([]byte, r.FileSize)
+			if r.FileSize > 0 {
+				_, err := r.ReadAt(content, 0)
+				require.NoError(t, err)
+			}
+			data.Write(content)
+			path := filepath.Join(root, r.Name)
+			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o777))
+			require.NoError(t, os.WriteFile(path, content, 0o666))
+		}
+	}
+	require.IsIncreasing(t, names)
+	for link, to := range map[string]string{"init": "bbin/init", "bin/sh": "../bbin/gosh", "bbin/gosh": "bb", "bbin/ls": "bb"} {
+		require.Contains(t, seen, link)
+		text := make([]byte, seen[link].FileSize)
+		_, err := seen[link].ReadAt(text, 0)
+		require.NoError(t, err)
+		require.Equal(t, to, string(text))
+	}
+	for _, program := range []string{"bbin/bb", "bin/uinit"} {
+		require.EqualValues(t, cpio.S_IFREG|0o755, seen[program].Mode)
+	}
+	// The programs do not tell where they were built.
+	here, err := filepath.Abs(".")
+	require.NoError(t, err)
+	for _, path := range []string{here, filepath.Dir(filepath.Dir(img.Initramfs)), "/pkg/mod/", "makebb"} {
+		require.False(t, bytes.Contains(data.Bytes(), []byte(path)), path)
+	}
+
+	load, err := os.ReadFile(filepath.Join(root, ModulesLoad))
+	require.NoError(t, err)
+	var wanted []string
+	for _, line := range strings.Split(strings.TrimSpace(string(load)), "\n") {
+		if !strings.HasPrefix(line, "#") {
+			wanted = append(wanted, line)
+		}
+	}
+	require.Equal(t, tgt.Modules, wanted)
+	// As the guest reads it.
+	for _, name := range wanted {
+		var mu sync.Mutex
+		var order []string
+		require.NoError(t, kmodule.ProbeOptions(name, "", kmodule.ProbeOpts{
+			RootDir: root, KVer: img.Release, IgnoreProcMods: true,
+			DryRunCB: func(path string) {
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, moduleName(path))
+				require.FileExists(t, path)
+			},
+		}))
+		if len(order) > 0 { // else it is built in
+			require.Equal(t, name, order[len(order)-1])
+		}
+	}
+}
+
+// testBuildFails runs on a warm cache.
+func testBuildFails(t *testing.T, o Options) {
+	_, err := Build(t.Context(), "arm64", "./testdata/broken", o)
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, "build guest", e.Step)
+	require.Equal(t, "./testdata/broken", e.Object)
+	require.ErrorContains(t, err, "testdata/broken/main.go:4:15: undefined: undefinedInBroken")
+
+	_, err = Build(t.Context(), "arm64", "github.com/u-root/u-root/pkg/kmodule", o)
+	require.ErrorContains(t, err, "build guest github.com/u-root/u-root/pkg/kmodule: not a main package")
+	_, err = Build(t.Context(), "arm64", "./testdata/nonesuch", o)
+	require.ErrorContains(t, err, "testdata/nonesuch")
+	_, err = Build(t.Context(), "arm64", "-o=/dev/null", o)
+	require.Error(t, err, "it is no flag")
+
+	outside := o
+	outside.Dir = t.TempDir()
+	_, err = Build(t.Context(), "arm64", ".", outside)
+	require.ErrorContains(t, err, "not in a Go module")
+	require.ErrorContains(t, err, "hint: ")
+
+	stranger := o
+	stranger.Dir = t.TempDir()
+	require.NoError(t, os.WriteFile(stranger.Dir+"/go.mod", []byte("module stranger\n"), 0o666))
+	require.NoError(t, os.WriteFile(stranger.Dir+"/main.go", []byte("package main\n\nfunc main() {}\n"), 0o666))
+	_, err = Build(t.Context(), "arm64", ".", stranger)
+	require.ErrorContains(t, err, "build u-root commands arm64: ")
+	require.ErrorContains(t, err, "hint: the module must require guesthouse.example")
+
+	k, err := FetchKernel(t.Context(), "arm64", o)
+	require.NoError(t, err)
+	tgt, err := target.Lookup("arm64")
+	require.NoError(t, err)
+	tgt.Modules = []string{"nonesuch"}
+	_, err = k.moduleRecords(tgt, 183)
+	require.ErrorContains(t, err, "module nonesuch is neither")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = Build(ctx, "arm64", hello, o)
+	require.ErrorIs(t, err, context.Canceled)
+
+	t.Run("no go", func(t *testing.T) {
+		noApt(t)
+		_, err = Build(t.Context(), "arm64", hello, o)
+		require.ErrorContains(t, err, "hint: install Go")
+	})
+	requireEmpty(t, filepath.Join(o.Cache, "tmp"))
+}
+
+// logFunc calls itself with every line.
+type logFunc func(line string)
+
+func (f logFunc) Write(p []byte) (int, error) {
+	f(string(p))
+	return len(p), nil
+}
+
+func TestBuildCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o := Options{Cache: t.TempDir(), Log: logFunc(func(line string) {
+		// The builder is about to run.
+		if strings.Contains(line, "building u-root's commands") {
+			cancel()
+		}
+	})}
+	_, _, err := BuildInitramfs(ctx, Kernel{Target: "arm64"}, hello, o)
+	require.ErrorIs(t, err, context.Canceled)
+	for _, dir := range []string{"tmp", "busybox", "initramfs"} {
+		requireEmpty(t, filepath.Join(o.Cache, dir))
+	}
+}
+
+// tools.go keeps go.sum complete, so it has to name what is built.
+func TestToolsNamesCommands(t *testing.T) {
+	tools, err := os.ReadFile("tools.go")
+	require.NoError(t, err)
+	var want []string
+	for _, name := range commands {
+		want = append(want, commandPath+name)
+	}
+	want = append(want, makebb)
+	var got []string
+	for _, line := range strings.Split(string(tools), "\n") {
+		if _, quoted, ok := strings.Cut(line, `_ "`); ok {
+			got = append(got, strings.TrimSuffix(quoted, `"`))
+		}
+	}
+	require.ElementsMatch(t, want, got)
+}

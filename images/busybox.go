@@ -1,0 +1,136 @@
+package images
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"guesthouse.example/internal/target"
+)
+
+// commands are u-root's programs in every guest: its init and shell, and what
+// one types to see what is wrong. tools.go has to import them all.
+var commands = []string{
+	"cat", "cp", "dmesg", "echo", "free", "find", "gosh", "grep", "head", "hexdump", "id", "init", "ip", "kill",
+	"ls", "mkdir", "mount", "netstat", "ping", "poweroff", "ps", "rm", "shutdown", "sleep", "tail", "uname",
+}
+
+// plainShell makes gosh a shell without a line editor of its own. What a serial
+// console shows is then text that a test can match, also without a terminal
+// that answers gosh's questions; the guest's tty edits the line.
+const plainShell = "goshsmall"
+
+const (
+	commandPath = "github.com/u-root/u-root/cmds/core/"
+	makebb      = "github.com/u-root/gobusybox/src/cmd/makebb"
+)
+
+const ownModuleHint = "the module must require guesthouse.example and know the sums of what that needs: go get guesthouse.example && go mod tidy"
+
+// busybox returns u-root's commands compiled into one program, which looks at
+// the name it is called by.
+//
+// u-root's builder runs as a program of its own and only generates the sources:
+// loading the packages takes memory that a test process would not
+// give back, and a program can be killed and given an environment, which a
+// library that reads the process's own cannot. "go build" then does the rest,
+// and shares compiled packages with the guest's build.
+func busybox(ctx context.Context, c cache, t target.Target, o Options) ([]byte, error) {
+	const step = "build u-root commands"
+	g, err := findGo(ctx, o, c.path("tmp"))
+	if err != nil {
+		return nil, err
+	}
+	packages := make([]string, len(commands))
+	for i, name := range commands {
+		packages[i] = commandPath + name
+	}
+	// What generates the sources counts as a source.
+	sources, err := g.sources(ctx, t, append([]string{"-tags", plainShell, makebb}, packages...))
+	if err != nil {
+		return nil, fail(step, t.Name, err, ownModuleHint)
+	}
+	key := hashBytes([]byte(strings.Join(append([]string{"busybox 1", g.version, t.GOARCH, t.GOARM,
+		strings.Join(commands, " "), strings.Join(buildFlags, " "), plainShell}, sources...), "\n")))
+	dir := c.path("busybox", key)
+	data, err := readBusybox(dir)
+	if err == nil {
+		return data, nil
+	}
+	w, err := c.workshop(ctx, "busybox-"+t.Name)
+	if err != nil {
+		return nil, fail(step, t.Name, err, "")
+	}
+	defer w.close()
+	// Another process may have built it while this one waited.
+	data, err = readBusybox(dir)
+	if err == nil {
+		return data, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		o.notice("%s: the cached u-root commands are damaged (%v), building them again", t.Name, err)
+	} else {
+		o.notice("%s: building u-root's commands, once for each version of them and of Go", t.Name)
+	}
+	defer o.progress("u-root commands "+t.Name, elapsed)()
+	err = g.busybox(ctx, w, t, packages)
+	if err == nil {
+		err = w.publish("out", dir)
+	}
+	if err == nil {
+		data, err = readBusybox(dir)
+	}
+	if err != nil {
+		return nil, fail(step, t.Name, err, "")
+	}
+	w.prune(c.path("busybox"))
+	return data, nil
+}
+
+func readBusybox(dir string) ([]byte, error) {
+	m, err := readManifest(dir)
+	if err != nil {
+		return nil, err
+	}
+	f, err := m.open(dir, "bb")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	used(dir)
+	return io.ReadAll(f)
+}
+
+// busybox makes the directory "out" of the workshop.
+func (g *goTool) busybox(ctx context.Context, w *workshop, t target.Target, packages []string) error {
+	tool, gen, out := w.path("makebb"), w.path("gen"), w.path("out")
+	for _, dir := range []string{gen, out} {
+		if err := os.Mkdir(dir, 0o777); err != nil {
+			return err
+		}
+	}
+	g = g.in(w.tmp)
+	// For this machine, not for the target.
+	if _, err := run(ctx, command{dir: g.dir, env: append(g.env, "GOOS=", "GOARCH="), path: g.path,
+		args: []string{"build", "-o", tool, makebb}}); err != nil {
+		return err
+	}
+	if _, err := run(ctx, command{dir: g.dir, env: g.environ(t), path: tool,
+		args: append([]string{"-g", "-gen-dir", gen, "-go-build-tags", plainShell}, packages...)}); err != nil {
+		return err
+	}
+	// What is generated is a GOPATH tree.
+	args := append(append([]string{"build"}, buildFlags...), "-tags", plainShell, "-o", out+"/bb", ".")
+	if _, err := run(ctx, command{dir: gen + "/src/bb.u-root.com/bb", path: g.path, args: args,
+		env: append(g.environ(t), "GO111MODULE=off", "GOWORK=off", "GOFLAGS=-buildvcs=false", "GOPATH="+gen)}); err != nil {
+		return err
+	}
+	sum, err := hashFile(out + "/bb")
+	if err != nil {
+		return err
+	}
+	return manifest{Files: map[string]string{"bb": sum}}.write(out)
+}

@@ -1,0 +1,249 @@
+package images
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
+)
+
+// A cache is a directory:
+//
+//	kernels/SHA256/      an unpacked kernel package, with its manifest
+//	kernels/TARGET.json  which one is used when it is not the lock file's
+//	busybox/KEY/         u-root's commands, compiled, with their manifest
+//	initramfs/SHA256.cpio
+//	locks/               one lock a thing that is being made
+//	tmp/                 one directory a thing that is being made
+//
+// Whatever stands outside tmp is whole: it was made in tmp, written to the disk
+// and then renamed. Readers need no lock.
+type cache string
+
+func openCache(o Options) (cache, error) {
+	dir := o.Cache
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return "", fail("open cache", "guesthouse", err, "name a directory with Options.Cache")
+		}
+		dir = filepath.Join(base, "guesthouse")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fail("open cache", o.Cache, err, "")
+	}
+	for _, sub := range []string{"kernels", "busybox", "initramfs", "locks", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {
+			return "", fail("open cache", dir, err, "name a directory that can be written with Options.Cache")
+		}
+	}
+	return cache(dir), nil
+}
+
+func (c cache) path(elem ...string) string {
+	return filepath.Join(append([]string{string(c)}, elem...)...)
+}
+
+// A workshop is the exclusive right to make one thing, and an empty directory
+// to make it in.
+type workshop struct {
+	tmp  string
+	lock *flock.Flock
+}
+
+// workshop waits for the right to make thing. Its directory has a fixed name,
+// so whoever comes after a process that was killed sweeps what that one left.
+func (c cache) workshop(ctx context.Context, thing string) (*workshop, error) {
+	w := &workshop{tmp: c.path("tmp", thing), lock: flock.New(c.path("locks", thing))}
+	if _, err := w.lock.TryLockContext(ctx, 25*time.Millisecond); err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	err := os.RemoveAll(w.tmp)
+	if err == nil {
+		err = os.Mkdir(w.tmp, 0o777)
+	}
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *workshop) close() {
+	// What cannot be removed now is swept by the next one here.
+	_ = os.RemoveAll(w.tmp)
+	_ = w.lock.Unlock()
+}
+
+func (w *workshop) path(name string) string { return filepath.Join(w.tmp, name) }
+
+// publish moves a finished file or directory from the workshop to its place.
+// Not even a power cut leaves half of it there.
+func (w *workshop) publish(name, dst string) error {
+	src := w.path(name)
+	f, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	// One call for a tree of hundreds of files.
+	err = unix.Syncfs(int(f.Fd()))
+	f.Close()
+	if err != nil {
+		return os.NewSyscallError("syncfs", err)
+	}
+	err = os.Rename(src, dst)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
+		// A directory that was found damaged.
+		if err := os.Rename(dst, w.path("damaged")); err != nil {
+			return err
+		}
+		err = os.Rename(src, dst)
+	}
+	if err != nil {
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(dst))
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	return parent.Sync()
+}
+
+// A manifest lists what a directory of the cache holds.
+type manifest struct {
+	Debs    []deb             `json:"debs,omitempty"`
+	Release string            `json:"release,omitempty"`
+	Files   map[string]string `json:"files"` // path → SHA-256
+}
+
+const manifestName = "manifest.json"
+
+func (m manifest) write(dir string) error {
+	data, err := json.MarshalIndent(m, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, manifestName), append(data, '\n'), 0o666)
+}
+
+// readManifest returns an error that wraps fs.ErrNotExist when there is no such
+// directory, and another one when the directory is damaged.
+func readManifest(dir string) (manifest, error) {
+	var m manifest
+	data, err := os.ReadFile(filepath.Join(dir, manifestName))
+	if err != nil {
+		if _, e := os.Stat(dir); e == nil {
+			err = fmt.Errorf("%s: missing", manifestName)
+		}
+		return m, err
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return m, fmt.Errorf("%s: %w", manifestName, err)
+	}
+	return m, nil
+}
+
+// open opens a file of the manifest's directory and checks its hash.
+func (m manifest) open(dir, name string) (*os.File, error) {
+	want, ok := m.Files[name]
+	if !ok {
+		return nil, fmt.Errorf("%s: not in %s", name, manifestName)
+	}
+	f, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		// Not fs.ErrNotExist for the caller: the directory is there.
+		return nil, fmt.Errorf("%s: %v", name, err)
+	}
+	got, err := hashOf(f)
+	if err == nil && got != want {
+		err = fmt.Errorf("its SHA-256 is %s, not %s", got, want)
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return f, nil
+}
+
+func hashOf(r io.Reader) (string, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return hashOf(f)
+}
+
+func hashBytes(b []byte) string {
+	// Reading memory does not fail.
+	sum, _ := hashOf(bytes.NewReader(b))
+	return sum
+}
+
+// used marks an entry as needed now. A cache that cannot be written still
+// serves; it is then pruned by whoever can write it.
+func used(path string) {
+	now := time.Now()
+	_ = os.Chtimes(path, now, now)
+}
+
+// Each edit of a guest makes another initramfs of some ten megabytes. The last
+// few stay for ever, and those of the last day whatever their number: a record
+// that names them can be opened again.
+const (
+	keepEntries = 16
+	keepFor     = 24 * time.Hour
+)
+
+// prune removes the entries of one directory that nobody used lately.
+func (w *workshop) prune(dir string) {
+	type entry struct {
+		path string
+		when time.Time
+	}
+	var all []entry
+	list, _ := os.ReadDir(dir)
+	for _, e := range list {
+		if info, err := e.Info(); err == nil && filepath.Ext(e.Name()) != ".json" {
+			all = append(all, entry{filepath.Join(dir, e.Name()), info.ModTime()})
+		}
+	}
+	slices.SortFunc(all, func(a, b entry) int { return b.when.Compare(a.when) })
+	for i, e := range all {
+		if i >= keepEntries && time.Since(e.when) > keepFor {
+			// Whole or not at all, as everything here.
+			gone := w.path("pruned-" + filepath.Base(e.path))
+			if os.Rename(e.path, gone) == nil {
+				_ = os.RemoveAll(gone)
+			}
+		}
+	}
+}

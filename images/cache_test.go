@@ -1,0 +1,114 @@
+package images
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func testCache(t *testing.T) cache {
+	t.Helper()
+	c, err := openCache(Options{Cache: t.TempDir()})
+	require.NoError(t, err)
+	return c
+}
+
+func TestWorkshop(t *testing.T) {
+	c := testCache(t)
+	stale := c.path("tmp/thing/half/of/it")
+	require.NoError(t, os.MkdirAll(stale, 0o777))
+	w, err := c.workshop(t.Context(), "thing")
+	require.NoError(t, err)
+	requireEmpty(t, w.tmp)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = c.workshop(ctx, "thing")
+	require.ErrorIs(t, err, context.DeadlineExceeded, "there is one at a time")
+
+	other, err := c.workshop(t.Context(), "other thing")
+	require.NoError(t, err)
+	other.close()
+	w.close()
+	require.NoDirExists(t, w.tmp)
+	w, err = c.workshop(t.Context(), "thing")
+	require.NoError(t, err)
+	w.close()
+}
+
+func TestPublishReplaces(t *testing.T) {
+	c := testCache(t)
+	for i := range 2 {
+		w, err := c.workshop(t.Context(), "thing")
+		require.NoError(t, err)
+		require.NoError(t, os.Mkdir(w.path("dir"), 0o777))
+		require.NoError(t, os.WriteFile(w.path("dir/file"), fmt.Append(nil, i), 0o666))
+		require.NoError(t, w.publish("dir", c.path("kernels/x")))
+		data, err := os.ReadFile(c.path("kernels/x/file"))
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprint(i), string(data))
+		w.close()
+	}
+	requireEmpty(t, c.path("tmp"))
+}
+
+func TestPrune(t *testing.T) {
+	c := testCache(t)
+	w, err := c.workshop(t.Context(), "thing")
+	require.NoError(t, err)
+	defer w.close()
+	name := func(i int) string { return c.path("initramfs", fmt.Sprintf("%02d.cpio", i)) }
+	for i := range keepEntries + 4 {
+		require.NoError(t, os.WriteFile(name(i), nil, 0o666))
+		when := time.Now().Add(-keepFor - time.Duration(i)*time.Hour)
+		require.NoError(t, os.Chtimes(name(i), when, when))
+	}
+	used(name(keepEntries + 3))
+	w.prune(c.path("initramfs"))
+	for i := range keepEntries + 4 {
+		if i < keepEntries-1 || i == keepEntries+3 {
+			require.FileExists(t, name(i))
+		} else {
+			require.NoFileExists(t, name(i))
+		}
+	}
+}
+
+func TestOpenCacheFails(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o666))
+	_, err := openCache(Options{Cache: file})
+	require.ErrorContains(t, err, "hint: name a directory that can be written with Options.Cache")
+
+	t.Setenv("XDG_CACHE_HOME", "")
+	t.Setenv("HOME", "")
+	_, err = openCache(Options{})
+	require.ErrorContains(t, err, "hint: name a directory with Options.Cache")
+}
+
+func TestError(t *testing.T) {
+	err := fail("build guest", "./cmd/upper", &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, "other")
+	require.EqualError(t, err, "build guest ./cmd/upper: write x: no space left on device\n"+
+		"hint: free some space, or name a directory on another disk with Options.Cache")
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.Same(t, err, fail("outer", "step", err, ""), "it says it already")
+	require.EqualError(t, fail("fetch kernel", "arm64", context.Canceled, "try again"), "fetch kernel arm64: context canceled")
+}
+
+func TestLastWords(t *testing.T) {
+	w := new(lastWords)
+	for i := range 100000 {
+		fmt.Fprintf(w, "line %d\n", i)
+	}
+	lines := strings.Split(w.String(), "\n")
+	require.Len(t, lines, maxLines+1)
+	require.Equal(t, "\tline 99999", lines[maxLines])
+	require.Less(t, len(w.buf), 2*maxWords+100)
+}

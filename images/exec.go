@@ -1,0 +1,103 @@
+package images
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A command is a program to run to its end.
+type command struct {
+	dir    string
+	env    []string
+	stdout io.Writer // nil: stdout counts as the program's words
+	path   string
+	args   []string
+}
+
+// A commandError is a program's failure in its own words.
+type commandError struct {
+	name  string
+	words string
+	err   error
+}
+
+func (e *commandError) Error() string {
+	if e.words == "" {
+		return e.name + ": " + e.err.Error()
+	}
+	return fmt.Sprintf("%s: %v:\n%s", e.name, e.err, e.words)
+}
+
+func (e *commandError) Unwrap() error { return e.err }
+
+// run runs c and returns the last lines of what it said. When ctx ends, c is
+// killed with all it started, and when this process dies, so does c.
+func run(ctx context.Context, c command) (words string, err error) {
+	if err := ctx.Err(); err != nil {
+		return "", context.Cause(ctx)
+	}
+	cmd := exec.CommandContext(ctx, c.path, c.args...)
+	cmd.Dir, cmd.Env = c.dir, c.env
+	said := new(lastWords)
+	cmd.Stdout, cmd.Stderr = c.stdout, said
+	if c.stdout == nil {
+		cmd.Stdout = said
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 2 * time.Second // for pipes that an orphan holds open
+
+	// The kernel sends Pdeathsig when the thread that forked ends, not the
+	// process; so that thread has to stay until the child is gone.
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		done <- cmd.Run()
+	}()
+	err = <-done
+	if err == nil {
+		return said.String(), nil
+	}
+	if ctx.Err() != nil {
+		return said.String(), context.Cause(ctx)
+	}
+	return said.String(), &commandError{name: c.path[strings.LastIndexByte(c.path, '/')+1:], words: said.String(), err: err}
+}
+
+// lastWords keeps the end of what a program says: the cause is there, and
+// nothing that it says may fill the memory.
+type lastWords struct{ buf []byte }
+
+const (
+	maxWords = 16 << 10
+	maxLines = 30
+)
+
+func (w *lastWords) Write(p []byte) (int, error) {
+	w.buf = append(w.buf, p...)
+	if n := len(w.buf); n > 2*maxWords {
+		w.buf = append(w.buf[:0], w.buf[n-maxWords:]...)
+	}
+	return len(p), nil
+}
+
+// String returns the last lines, indented.
+func (w *lastWords) String() string {
+	text := string(bytes.TrimSpace(w.buf))
+	if text == "" {
+		return ""
+	}
+	lines := strings.Split(text, "\n")
+	if n := len(lines); n > maxLines {
+		lines = append([]string{"..."}, lines[n-maxLines:]...)
+	}
+	return "\t" + strings.Join(lines, "\n\t")
+}

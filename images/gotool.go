@@ -1,0 +1,139 @@
+package images
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"guesthouse.example/internal/target"
+)
+
+// A goTool is the go command that a module selects, with an environment in
+// which its output depends on the sources and its version alone.
+type goTool struct {
+	dir     string // where package paths are resolved
+	version string // "go1.26.1"
+	path    string
+	env     []string
+}
+
+func findGo(ctx context.Context, o Options, tmp string) (*goTool, error) {
+	const step = "find go"
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, fail(step, o.Dir, err, "")
+	}
+	front, err := exec.LookPath("go")
+	if err != nil {
+		return nil, fail(step, dir, err, "install Go: the guest program is compiled on this machine")
+	}
+	var out bytes.Buffer
+	// The front command may select another toolchain for the module in dir;
+	// later commands run in generated directories, where it would not.
+	if _, err := run(ctx, command{dir: dir, path: front, args: []string{"env", "-json", "GOVERSION", "GOROOT", "GOFLAGS", "GOMOD", "GOWORK"}, stdout: &out}); err != nil {
+		return nil, fail(step, dir, err, "")
+	}
+	var env struct{ GOVERSION, GOROOT, GOFLAGS, GOMOD, GOWORK string }
+	if err := json.Unmarshal(out.Bytes(), &env); err != nil {
+		return nil, fail(step, dir, err, "")
+	}
+	if (env.GOMOD == "" || env.GOMOD == os.DevNull) && env.GOWORK == "" {
+		return nil, fail(step, dir, errors.New("not in a Go module"), "name the directory of the guest's module with Options.Dir")
+	}
+	// Not empty: an empty variable gives way to "go env -w".
+	flags := "-buildvcs=false"
+	for _, f := range strings.Fields(env.GOFLAGS) {
+		name, _, _ := strings.Cut(strings.TrimLeft(f, "-"), "=")
+		if slices.Contains([]string{"mod", "modfile", "overlay"}, name) {
+			flags += " " + f
+		}
+	}
+	bin := filepath.Join(env.GOROOT, "bin")
+	return &goTool{
+		dir:     dir,
+		version: env.GOVERSION,
+		path:    filepath.Join(bin, "go"),
+		env: append(os.Environ(),
+			"GOROOT="+env.GOROOT, "GOTOOLCHAIN=local", "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"),
+			"GO111MODULE=on", "GOFLAGS="+flags, "CGO_ENABLED=0", "TMPDIR="+tmp,
+			// u-root's tools look for sources there.
+			"GBB_PATH=", "UROOT_SOURCE="),
+	}, nil
+}
+
+// environ returns the environment that compiles for a target: for the oldest
+// processor of its architecture, which is what the emulator's model is near to.
+func (g *goTool) environ(t target.Target) []string {
+	return append(slices.Clip(g.env), "GOOS=linux", "GOARCH="+t.GOARCH, "GOARM="+t.GOARM,
+		"GO386=sse2", "GOAMD64=v1", "GOARM64=v8.0")
+}
+
+// buildFlags make a program that tells nothing about when and where it was
+// built, and leave out what only a debugger reads. Panics keep their traces.
+var buildFlags = []string{"-trimpath", "-ldflags=-s -w -buildid="}
+
+// A listedPackage is what "go list -json" tells.
+type listedPackage struct {
+	Dir, ImportPath                     string
+	Standard                            bool
+	GoFiles, SFiles, HFiles, EmbedFiles []string
+	Module                              *listedModule
+}
+
+type listedModule struct {
+	Path, Version, Sum string
+	Replace            *listedModule
+}
+
+// sources returns what identifies the sources of packages and all they import,
+// outside Go's own library: modules by their checksums, and what is not from a
+// module's fixed version (a replacement by a directory, a workspace) by content.
+func (g *goTool) sources(ctx context.Context, t target.Target, packages []string) ([]string, error) {
+	var out bytes.Buffer
+	args := append([]string{"list", "-deps", "-json=Dir,ImportPath,Standard,GoFiles,SFiles,HFiles,EmbedFiles,Module"}, packages...)
+	if _, err := run(ctx, command{dir: g.dir, env: g.environ(t), path: g.path, args: args, stdout: &out}); err != nil {
+		return nil, err
+	}
+	var all []string
+	for dec := json.NewDecoder(&out); dec.More(); {
+		var p listedPackage
+		if err := dec.Decode(&p); err != nil {
+			return nil, err
+		}
+		if p.Standard {
+			continue
+		}
+		if m := p.Module; m != nil {
+			if m.Replace != nil {
+				m = m.Replace
+			}
+			if m.Version != "" && m.Sum != "" {
+				all = append(all, m.Path+" "+m.Version+" "+m.Sum)
+				continue
+			}
+		}
+		for _, name := range slices.Concat(p.GoFiles, p.SFiles, p.HFiles, p.EmbedFiles) {
+			sum, err := hashFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, fmt.Sprintf("%s/%s %s", p.ImportPath, name, sum))
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
+// in returns g with another directory for its temporary files.
+func (g *goTool) in(tmp string) *goTool {
+	c := *g
+	c.env = append(slices.Clip(g.env), "TMPDIR="+tmp)
+	return &c
+}

@@ -1,0 +1,247 @@
+package images
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/u-root/u-root/pkg/kmodule"
+)
+
+// A tree is a directory of kernel modules. It needs no modules.dep, which
+// Debian's packages leave to depmod: each module tells what it depends on.
+type tree struct {
+	dir     string
+	files   *manifest         // the hashes, if they are known
+	modules map[string]string // name → path in dir
+	builtin map[string]string // name → line of modules.builtin
+}
+
+// moduleName returns the name that the kernel knows a module's file by: there
+// "-" and "_" are one.
+func moduleName(file string) string {
+	name, _, ok := strings.Cut(filepath.Base(file), ".ko")
+	if !ok {
+		return ""
+	}
+	return strings.ReplaceAll(name, "-", "_")
+}
+
+func readTree(dir string, files *manifest) (*tree, error) {
+	t := &tree{dir: dir, files: files, modules: map[string]string{}, builtin: map[string]string{}}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		switch ext := filepath.Ext(path); ext {
+		case ".ko", ".xz", ".zst", ".gz":
+			if name := moduleName(path); name != "" {
+				t.modules[name] = rel
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	f, err := t.open("modules.builtin")
+	if errors.Is(err, fs.ErrNotExist) {
+		return t, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	list, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range strings.Fields(string(list)) {
+		t.builtin[moduleName(line)] = line
+	}
+	return t, nil
+}
+
+func (t *tree) open(rel string) (*os.File, error) {
+	if t.files == nil {
+		return os.Open(filepath.Join(t.dir, rel))
+	}
+	return t.files.open(filepath.Dir(t.dir), filepath.Join(filepath.Base(t.dir), rel))
+}
+
+// A module is one driver, uncompressed: to expand it on an emulated processor
+// costs more than to load it as it is.
+type module struct {
+	name    string // virtio_net
+	path    string // kernel/drivers/net/virtio_net.ko
+	data    []byte
+	depends []string // names
+	release string   // of the kernel it is made for
+	machine elf.Machine
+}
+
+func (t *tree) read(name string) (module, error) {
+	rel := t.modules[name]
+	f, err := t.open(rel)
+	if err != nil {
+		return module{}, err
+	}
+	defer f.Close()
+	r, err := kmodule.CompressionReader(f)
+	if err != nil {
+		return module{}, fmt.Errorf("%s: %w", rel, err)
+	}
+	if c, ok := r.(interface{ Close() }); ok {
+		defer c.Close() // the zstd reader's goroutines
+	}
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return module{}, fmt.Errorf("%s: %w", rel, err)
+	}
+	m := module{name: name, path: rel[:strings.LastIndex(rel, ".ko")] + ".ko", data: data}
+	if err := m.parse(); err != nil {
+		return module{}, fmt.Errorf("%s: %w", rel, err)
+	}
+	return m, nil
+}
+
+// parse reads the module's own description, the section .modinfo of
+// "key=value" strings that end in NUL (the kernel's include/linux/module.h).
+func (m *module) parse() error {
+	f, err := elf.NewFile(bytes.NewReader(m.data))
+	if err != nil {
+		return err
+	}
+	m.machine = f.Machine
+	s := f.Section(".modinfo")
+	if s == nil {
+		return errors.New("not a kernel module: it has no .modinfo")
+	}
+	info, err := s.Data()
+	if err != nil {
+		return err
+	}
+	for _, entry := range strings.Split(string(info), "\x00") {
+		key, value, _ := strings.Cut(entry, "=")
+		switch key {
+		case "depends":
+			for _, d := range strings.Split(value, ",") {
+				if d != "" {
+					m.depends = append(m.depends, strings.ReplaceAll(d, "-", "_"))
+				}
+			}
+		case "vermagic":
+			m.release, _, _ = strings.Cut(value, " ")
+		}
+	}
+	slices.Sort(m.depends)
+	return nil
+}
+
+// release returns the release of the kernel that the modules are made for.
+func (t *tree) release() (string, error) {
+	if len(t.modules) > 0 {
+		// One is enough: the kernel refuses those of another release.
+		m, err := t.read(slices.Min(slices.Collect(maps.Keys(t.modules))))
+		if err == nil && m.release == "" {
+			err = fmt.Errorf("%s: it names no kernel release", m.path)
+		}
+		return m.release, err
+	}
+	if len(t.builtin) > 0 {
+		// make modules_install names the directory after the release.
+		return filepath.Base(t.dir), nil
+	}
+	return "", errors.New("no kernel modules in it")
+}
+
+// A closure is the wanted modules with all that they depend on.
+type closure struct {
+	modules []module // each after those it depends on
+	builtin []string // lines of modules.builtin: what needs no loading
+}
+
+// closure finds the wanted modules. One that is neither there nor built into
+// the kernel is an error.
+func (t *tree) closure(wanted []string) (*closure, error) {
+	c := &closure{}
+	seen := map[string]bool{}
+	var add func(name, whose string) error
+	add = func(name, whose string) error {
+		if seen[name] {
+			return nil
+		}
+		seen[name] = true
+		if _, ok := t.modules[name]; !ok {
+			if line, ok := t.builtin[name]; ok {
+				c.builtin = append(c.builtin, line)
+				return nil
+			}
+			return fmt.Errorf("module %s%s is neither among the modules nor built into the kernel", name, whose)
+		}
+		m, err := t.read(name)
+		if err != nil {
+			return err
+		}
+		for _, d := range m.depends {
+			if err := add(d, ", which "+name+" needs,"); err != nil {
+				return err
+			}
+		}
+		c.modules = append(c.modules, m)
+		return nil
+	}
+	for _, name := range wanted {
+		if err := add(strings.ReplaceAll(name, "-", "_"), ""); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(c.builtin)
+	return c, nil
+}
+
+// modulesDep is the file modules.dep as depmod(8) writes it: a module, and all
+// that it depends on, directly or not, so that loading them from the right to
+// the left works.
+func (c *closure) modulesDep() string {
+	index := map[string]int{}
+	for i, m := range c.modules {
+		index[m.name] = i
+	}
+	var b strings.Builder
+	for _, m := range c.modules {
+		needs := make([]bool, len(c.modules))
+		var mark func(module)
+		mark = func(m module) {
+			for _, d := range m.depends {
+				// What is built in has no index.
+				if i, ok := index[d]; ok && !needs[i] {
+					needs[i] = true
+					mark(c.modules[i])
+				}
+			}
+		}
+		mark(m)
+		// No blank may follow the colon: kmodule would take it for a name.
+		b.WriteString(m.path + ":")
+		for i := len(needs) - 1; i >= 0; i-- {
+			if needs[i] {
+				b.WriteString(" " + c.modules[i].path)
+			}
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}

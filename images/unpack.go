@@ -1,0 +1,98 @@
+package images
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+)
+
+// An unpacker gathers a kernel's files from the packages it is spread over.
+type unpacker struct {
+	dir     string
+	files   map[string]string // path in dir → SHA-256
+	kernel  string            // the release of the kernel file
+	modules string            // the release of the modules
+}
+
+var (
+	// A tree that is merged into /usr has its modules there, and after
+	// Debian 13 the kernel is among them.
+	kernelFile = regexp.MustCompile(`^(?:boot/vmlinu[xz]-([^/]+)|(?:usr/)?lib/modules/([^/]+)/vmlinu[xz])$`)
+	moduleFile = regexp.MustCompile(`^(?:usr/)?lib/modules/([^/]+)/(kernel/.+\.ko(?:\.xz|\.zst|\.gz)?|modules\.builtin)$`)
+)
+
+// unpackTar takes what it needs from the file tree of one package.
+func (u *unpacker) unpackTar(r io.Reader) error {
+	archive := tar.NewReader(r)
+	for {
+		h, err := archive.Next()
+		if err == io.EOF {
+			// dpkg-deb pads the archive: the rest has to be read all the same.
+			_, err = io.Copy(io.Discard, r)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
+		// A cleaned path below "/" cannot leave the directory.
+		name := path.Clean("/" + h.Name)[1:]
+		if m := kernelFile.FindStringSubmatch(name); m != nil {
+			release := m[1] + m[2]
+			if u.kernel != "" {
+				return fmt.Errorf("two kernels: %s and %s", u.kernel, release)
+			}
+			u.kernel = release
+			err = u.write("vmlinuz", archive)
+		} else if m := moduleFile.FindStringSubmatch(name); m != nil {
+			if u.modules != "" && u.modules != m[1] {
+				return fmt.Errorf("modules of two kernels: %s and %s", u.modules, m[1])
+			}
+			u.modules = m[1]
+			err = u.write(path.Join("modules", m[2]), archive)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (u *unpacker) write(name string, r io.Reader) error {
+	dst := filepath.Join(u.dir, name)
+	if err := os.MkdirAll(filepath.Dir(dst), 0o777); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(f, h), r)
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	u.files[name] = hex.EncodeToString(h.Sum(nil))
+	return err
+}
+
+// manifest tells what was gathered, if it makes up a kernel.
+func (u *unpacker) manifest() (manifest, error) {
+	switch {
+	case u.kernel == "":
+		return manifest{}, errors.New("no kernel in it (boot/vmlinuz-* or lib/modules/*/vmlinuz)")
+	case u.modules == "":
+		return manifest{}, errors.New("no modules in it (lib/modules/*)")
+	case u.kernel != u.modules:
+		return manifest{}, fmt.Errorf("the kernel is %s and the modules are for %s", u.kernel, u.modules)
+	}
+	return manifest{Release: u.kernel, Files: u.files}, nil
+}
