@@ -1,0 +1,362 @@
+package echo_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/guest/echo"
+	"guesthouse.example/guest/socketservice"
+	"guesthouse.example/guest/zephyrlog"
+)
+
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// console collects log lines and lets a test wait for one.
+type console struct {
+	mu    sync.Mutex
+	text  string
+	wrote chan struct{}
+}
+
+func (c *console) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.text += string(b)
+	close(c.wrote)
+	c.wrote = make(chan struct{})
+	return len(b), nil
+}
+
+// expect waits until the line is on the console so many times.
+func (c *console) expect(t *testing.T, line string, times int) {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		c.mu.Lock()
+		text, wrote := c.text, c.wrote
+		c.mu.Unlock()
+		if strings.Count(text, line) >= times {
+			return
+		}
+		select {
+		case <-wrote:
+		case <-deadline:
+			require.FailNow(t, "line not on the console", "%d× %q in\n%s", times, line, text)
+		}
+	}
+}
+
+func (c *console) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text
+}
+
+// A rig is a server on a loop of its own.
+type rig struct {
+	*echo.Server
+	loop *socketservice.Loop
+}
+
+func start(t testing.TB, clients int) (*rig, *console) {
+	t.Helper()
+	con := &console{wrote: make(chan struct{})}
+	log := slog.New(zephyrlog.New(con, nil))
+	loop := socketservice.NewLoop(socketservice.Config{Logger: log})
+	s := echo.New(echo.Config{Port: -1, Clients: clients, Loop: loop, Log: log})
+	require.NoError(t, loop.Start())
+	require.NoError(t, s.Start())
+	t.Cleanup(func() {
+		s.Stop()
+		require.NoError(t, loop.Stop())
+	})
+	return &rig{s, loop}, con
+}
+
+func dial(t testing.TB, network, host string, s interface{ Port() int }) net.Conn {
+	t.Helper()
+	conn, err := net.DialTimeout(network, net.JoinHostPort(host, strconv.Itoa(s.Port())), patience)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	return conn
+}
+
+// roundtrip sends the text and requires it back.
+func roundtrip(t testing.TB, conn net.Conn, text string) {
+	t.Helper()
+	_, err := io.WriteString(conn, text)
+	require.NoError(t, err)
+	got := make([]byte, len(text))
+	_, err = io.ReadFull(conn, got)
+	require.NoError(t, err)
+	require.Equal(t, text, string(got))
+}
+
+// reset closes a connection with a reset instead of an end.
+func reset(t testing.TB, conn net.Conn) {
+	t.Helper()
+	require.NoError(t, conn.(*net.TCPConn).SetLinger(0))
+	require.NoError(t, conn.Close())
+}
+
+func noise(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b)
+	return b
+}
+
+var hosts = map[string]string{"IPv4": "127.0.0.1", "IPv6": "::1"}
+
+func TestUDP(t *testing.T) {
+	for name, host := range hosts {
+		t.Run(name, func(t *testing.T) {
+			s, _ := start(t, 0)
+			a, b := dial(t, "udp", host, s), dial(t, "udp", host, s)
+			for i := range 100 {
+				roundtrip(t, a, fmt.Sprint("a", i))
+				roundtrip(t, b, fmt.Sprint("b", i))
+			}
+		})
+	}
+}
+
+func TestUDPEmptyAndOversized(t *testing.T) {
+	s, _ := start(t, 0)
+	conn := dial(t, "udp", "::1", s)
+	got := make([]byte, 4096)
+	for _, size := range []int{0, 1, echo.BufferSize, echo.BufferSize + 1, 3000} {
+		sent := noise(size)
+		_, err := conn.Write(sent)
+		require.NoError(t, err)
+		n, err := conn.Read(got)
+		require.NoError(t, err)
+		require.Equal(t, sent[:min(size, echo.BufferSize)], got[:n])
+	}
+}
+
+func TestTCP(t *testing.T) {
+	for name, host := range hosts {
+		t.Run(name, func(t *testing.T) {
+			s, con := start(t, 0)
+			conn := dial(t, "tcp", host, s)
+			roundtrip(t, conn, "hello")
+			roundtrip(t, conn, strings.Repeat("x", 4*echo.BufferSize))
+			require.NoError(t, conn.Close())
+			addr := map[string]string{"IPv4": "::ffff:127.0.0.1", "IPv6": "::1"}[name]
+			con.expect(t, "Connection from "+addr+" closed\n", 1)
+		})
+	}
+}
+
+// The lines are those of samples/net/sockets/echo_service/src/main.c.
+func TestConsoleLinesAreZephyrs(t *testing.T) {
+	s, con := start(t, 1)
+	const stamp = `(?m)^\[\d+:\d\d:\d\d\.\d{3},\d{3}\] `
+	first := dial(t, "tcp", "::1", s)
+	roundtrip(t, first, "x")
+	over := dial(t, "tcp", "::1", s)
+	_, err := io.ReadAll(over)
+	require.NoError(t, err)
+	require.NoError(t, first.Close())
+	con.expect(t, " closed\n", 1)
+	for _, line := range []string{
+		fmt.Sprintf("<inf> net_echo_server_svc_sample: Single-threaded TCP/UDP echo server waits for a connection on port %d$", s.Port()),
+		`<inf> net_echo_server_svc_sample: Connection from ::1 \(\d+\)$`,
+		`<wrn> net_echo_server_svc_sample: Max capacity reached$`,
+		`<inf> net_echo_server_svc_sample: Connection from ::1 closed$`,
+	} {
+		require.Regexp(t, stamp+line, con.String())
+	}
+}
+
+func TestServicesAreTheSamples(t *testing.T) {
+	loop := socketservice.NewLoop(socketservice.Config{})
+	echo.New(echo.Config{Loop: loop})
+	var got []string
+	for s := range loop.All() {
+		require.Regexp(t, `^echo/echo\.go:\d+$`, s.Owner())
+		got = append(got, fmt.Sprint(s.Name(), " ", s.Slots()))
+	}
+	require.Equal(t, []string{"service_udp 1", "service_accept 1", "service_tcp 17"}, got)
+}
+
+func TestStreamComesBackWhole(t *testing.T) {
+	s, _ := start(t, 0)
+	conn := dial(t, "tcp", "::1", s)
+	sent := noise(64 << 10)
+	go func() { _, _ = conn.Write(sent) }()
+	hash := sha256.New()
+	_, err := io.CopyN(hash, conn, int64(len(sent)))
+	require.NoError(t, err)
+	want := sha256.Sum256(sent)
+	require.Equal(t, want[:], hash.Sum(nil))
+}
+
+// After the client has ended its direction every byte still comes back, and
+// then the end.
+func TestHalfClose(t *testing.T) {
+	s, con := start(t, 0)
+	conn := dial(t, "tcp", "::1", s)
+	sent := noise(1 << 20)
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := conn.Write(sent)
+		if err == nil {
+			err = conn.(*net.TCPConn).CloseWrite()
+		}
+		wrote <- err
+	}()
+	got, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.NoError(t, <-wrote)
+	require.True(t, bytes.Equal(sent, got))
+	con.expect(t, "Connection from ::1 closed\n", 1)
+}
+
+func TestOverCapacity(t *testing.T) {
+	const capacity = 3
+	s, con := start(t, capacity)
+	var in []net.Conn
+	for range capacity {
+		conn := dial(t, "tcp", "::1", s)
+		roundtrip(t, conn, "x")
+		in = append(in, conn)
+	}
+	for i := range 5 {
+		over := dial(t, "tcp", "::1", s)
+		_, err := io.WriteString(over, strings.Repeat("nobody reads this", 100))
+		require.NoError(t, err)
+		got, err := io.ReadAll(over)
+		require.NoError(t, err, "must be an end and not a reset")
+		require.Empty(t, got)
+		con.expect(t, "Max capacity reached\n", i+1)
+	}
+	for _, conn := range in {
+		roundtrip(t, conn, "still here")
+	}
+	require.NoError(t, in[0].Close())
+	con.expect(t, " closed\n", 1)
+	roundtrip(t, dial(t, "tcp", "::1", s), "room again")
+}
+
+// fill writes until the server has stopped reading for want of a reader. It
+// returns how much that was.
+func fill(t testing.TB, conn net.Conn) (sent int) {
+	t.Helper()
+	chunk := noise(64 << 10)
+	for {
+		// The only way to see that nothing more is taken is that it is
+		// not taken for a while.
+		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
+		n, err := conn.Write(chunk)
+		sent += n
+		if err != nil {
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+			return sent
+		}
+	}
+}
+
+// In Zephyr's sample this client stops every service.
+func TestClientThatNeverReadsHarmsNobody(t *testing.T) {
+	s, con := start(t, 0)
+	deaf := dial(t, "tcp", "::1", s)
+	sent := fill(t, deaf)
+	require.Greater(t, sent, echo.BufferSize)
+
+	udp, tcp := dial(t, "udp", "::1", s), dial(t, "tcp", "::1", s)
+	for range 100 {
+		roundtrip(t, udp, "udp")
+		roundtrip(t, tcp, "tcp")
+	}
+
+	// When it reads at last, nothing is missing.
+	require.NoError(t, deaf.(*net.TCPConn).CloseWrite())
+	got, err := io.ReadAll(deaf)
+	require.NoError(t, err)
+	require.Len(t, got, sent)
+	chunk := noise(64 << 10)
+	for i := range got {
+		if got[i] != chunk[i%len(chunk)] {
+			require.Equal(t, chunk[i%len(chunk)], got[i], "byte %d", i)
+		}
+	}
+	con.expect(t, " closed\n", 1)
+}
+
+func TestClientReset(t *testing.T) {
+	s, con := start(t, 1)
+	conn := dial(t, "tcp", "::1", s)
+	roundtrip(t, conn, "x")
+	reset(t, conn)
+	con.expect(t, "<err> net_echo_server_svc_sample: recv: -104\n", 1)
+	con.expect(t, "Connection from ::1 closed\n", 1)
+
+	deaf := dial(t, "tcp", "::1", s)
+	fill(t, deaf)
+	reset(t, deaf)
+	con.expect(t, "Connection from ::1 closed\n", 2)
+	roundtrip(t, dial(t, "tcp", "::1", s), "the slot is free")
+}
+
+func TestStopClosesConnectionsAndPort(t *testing.T) {
+	loop := socketservice.NewLoop(socketservice.Config{})
+	s := echo.New(echo.Config{Port: -1, Loop: loop})
+	require.Zero(t, s.Port())
+	require.NoError(t, loop.Start())
+	require.NoError(t, s.Start())
+	port := s.Port()
+	require.Error(t, s.Start(), "a second start")
+	conn := dial(t, "tcp", "::1", s)
+	roundtrip(t, conn, "x")
+	s.Stop()
+	s.Stop()
+	_, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Zero(t, s.Port())
+	_, err = net.DialTimeout("tcp", net.JoinHostPort("::1", strconv.Itoa(port)), patience)
+	require.Error(t, err)
+
+	again := echo.New(echo.Config{Port: port, Loop: loop})
+	require.NoError(t, again.Start(), "the port is free at once")
+	again.Stop()
+	require.NoError(t, loop.Stop())
+}
+
+func TestStartReportsAnOccupiedPort(t *testing.T) {
+	s, _ := start(t, 0)
+	loop := socketservice.NewLoop(socketservice.Config{})
+	second := echo.New(echo.Config{Port: s.Port(), Loop: loop})
+	require.NoError(t, loop.Start())
+	require.ErrorContains(t, second.Start(), "start echo service: listen tcp port "+strconv.Itoa(s.Port())+": bind: address already in use")
+	require.NoError(t, loop.Stop())
+}
+
+func TestStartFailsWithTheLoop(t *testing.T) {
+	loop := socketservice.NewLoop(socketservice.Config{PollMax: 3})
+	s := echo.New(echo.Config{Port: -1, Loop: loop})
+	result := make(chan error)
+	go func() { result <- s.Start() }()
+	require.ErrorContains(t, loop.Start(), "at least 20 needed")
+	require.ErrorIs(t, <-result, unix.EIO)
+	require.Zero(t, s.Port())
+}

@@ -1,0 +1,69 @@
+package echo_test
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// calls returns how often a service's handler was called.
+func (r *rig) calls(t *testing.T, service string) uint64 {
+	t.Helper()
+	for s := range r.loop.All() {
+		if s.Name() == service {
+			return s.Stats().Calls
+		}
+	}
+	require.FailNow(t, "no such service", service)
+	return 0
+}
+
+// The limit on descriptors belongs to a process and other tests need theirs, so
+// this test runs itself again as a child.
+func TestAcceptOutOfDescriptorsKeepsTheListener(t *testing.T) {
+	const child = "ECHO_TEST_CHILD"
+	if os.Getenv(child) == "" {
+		exe, err := os.Executable()
+		require.NoError(t, err)
+		cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), child+"=1")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return
+	}
+
+	s, con := start(t, 4)
+	first := dial(t, "tcp", "::1", s)
+	roundtrip(t, first, "x")
+	// One descriptor is left: it will be the next client's own, and there is
+	// none for the server's end.
+	next, err := unix.Dup(0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(next))
+	limit := unix.Rlimit{Cur: uint64(next + 1), Max: uint64(next + 1)}
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	second := dial(t, "tcp", "::1", s)
+	con.expect(t, "<err> net_echo_server_svc_sample: accept: -24. Retrying.\n", 1)
+
+	before := s.calls(t, "service_accept")
+	for range 5000 {
+		roundtrip(t, first, "others are served meanwhile")
+	}
+	require.Less(t, s.calls(t, "service_accept")-before, uint64(100), "the listener spins")
+	require.Equal(t, 1, strings.Count(con.String(), "accept:"), "one shortage, one line")
+
+	require.NoError(t, first.Close())
+	con.expect(t, "Connection from ::1 closed\n", 1)
+	roundtrip(t, second, "served at last")
+	con.expect(t, "Connection from ::1 (", 2)
+
+	// The listener is polled as before, and the next shortage is reported.
+	third := dial(t, "tcp", "::1", s)
+	con.expect(t, "accept: -24. Retrying.\n", 2)
+	require.NoError(t, second.Close())
+	roundtrip(t, third, "served too")
+}

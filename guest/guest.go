@@ -1,0 +1,121 @@
+// Package guest is what runs inside the machine: [Main] turns a program that
+// registers socket services into the one program of an emulated target. It
+// loads the network card's drivers, brings the network up, starts the services and gives a
+// shell on the serial console.
+//
+//	var upper = socketservice.Define("upper", serve, 1)
+//
+//	func main() { guest.Main(setup) }
+//
+//	func setup() error {
+//		fd, err := socketservice.ListenUDP(4242)
+//		if err != nil {
+//			return err
+//		}
+//		return upper.Register([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, nil)
+//	}
+//
+// Such a program is no ordinary one: u-root's init starts it as uinit in a
+// machine that is its own, and when it ends the machine powers off.
+// Outside such a machine Main refuses to run.
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/guest/shell"
+	"guesthouse.example/guest/socketservice"
+	"guesthouse.example/guest/zephyrlog"
+)
+
+// Ready is the text that Main logs when setup has returned without error. The harness waits for it.
+const Ready = "ready"
+
+// Main runs the guest and does not return. It loads the modules that the
+// initramfs lists, configures eth0, starts the default loop of package
+// socketservice, calls setup, logs Ready and serves the console's shell until
+// somebody says poweroff. An error on the way is logged and the machine powers off: it never hangs.
+//
+// Main makes Logger the default one of package slog, with the module "guesthouse".
+func Main(setup func() error) {
+	if err := insideMachine(); err != nil {
+		fmt.Fprintln(os.Stderr, "guest:", err)
+		os.Exit(1)
+	}
+	if err := takeConsole(); err != nil {
+		fmt.Fprintln(os.Stderr, "guest:", err)
+	}
+	log := Logger().With("module", "guesthouse")
+	slog.SetDefault(log)
+	if err := run(log, setup); err != nil {
+		log.Error(err.Error())
+	}
+	powerOff()
+}
+
+var console = shell.New(os.Stdin, os.Stdout)
+
+// Logger returns a logger that writes Zephyr's log format to the machine's
+// console. Its attribute "module" names the module. It may be used before Main,
+// for services that are defined at package level.
+func Logger() *slog.Logger { return slog.New(zephyrlog.New(console, nil)) }
+
+func run(log *slog.Logger, setup func() error) error {
+	if err := loadModules(modulesFile); err != nil {
+		return err
+	}
+	if err := configureNetwork("eth0"); err != nil {
+		return err
+	}
+	// Without a service there is no loop to run, and none is needed by a
+	// guest that serves in another way; a later Register says so itself.
+	for range socketservice.All() {
+		if err := socketservice.Start(); err != nil {
+			return err
+		}
+		break
+	}
+	if err := setup(); err != nil {
+		return fmt.Errorf("setup: %w", err)
+	}
+	log.Info(Ready)
+	return console.Run()
+}
+
+// modulesFile lists the kernel modules to load. It is in the initramfs of every
+// guest and nowhere else, and so marks the machine too.
+const modulesFile = "/etc/modules-load.d/guesthouse.conf"
+
+// insideMachine refuses to go on where powering off would hit the user's own computer.
+func insideMachine() error {
+	_, err := os.Stat(modulesFile)
+	if err == nil && os.Getppid() == 1 {
+		return nil
+	}
+	return errors.New(`this program runs as the one program of an emulated machine; boot it with "guesthouse run -guest PACKAGE"`)
+}
+
+// takeConsole makes standard output and error the terminal that standard input
+// is. u-root's init gives pipes instead, and a shell needs a terminal.
+func takeConsole() error {
+	for fd := 1; fd <= 2; fd++ {
+		if err := unix.Dup3(0, fd, 0); err != nil {
+			return fmt.Errorf("console: %w", os.NewSyscallError("dup3", err))
+		}
+	}
+	return nil
+}
+
+// powerOff ends the machine when all that was printed has left the serial port.
+func powerOff() {
+	unix.IoctlSetInt(1, unix.TCSBRK, 1) // tcdrain(3)
+	unix.Sync()
+	err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	fmt.Fprintln(os.Stderr, "guest: power off:", err)
+	os.Exit(1)
+}

@@ -1,0 +1,128 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/u-root/u-root/pkg/cmdline"
+	"github.com/u-root/u-root/pkg/dhclient"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The addresses of Zephyr's network samples (CONFIG_NET_CONFIG_MY_IPV4_ADDR and …_IPV6_ADDR).
+const (
+	defaultIP  = "192.0.2.1/24"
+	defaultIP6 = "2001:db8::1/64"
+)
+
+const (
+	interfaceWithin = 5 * time.Second // from its driver's start to its appearance
+	leaseWithin     = 20 * time.Second
+)
+
+// configureNetwork brings the interface up with the addresses that the kernel
+// command line gives: guesthouse.ip=ADDRESS/BITS or dhcp, guesthouse.ip6=ADDRESS/BITS or none.
+func configureNetwork(name string) error {
+	link, err := waitLink(name)
+	if err != nil {
+		return err
+	}
+	// The address is as fixed as in Zephyr's samples: routers do not add another.
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_ra", []byte("0"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("interface %s: %w", name, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("interface %s: up: %w", name, err)
+	}
+	if ip6 := flag("guesthouse.ip6", defaultIP6); ip6 != "none" {
+		if err := addAddress(link, "guesthouse.ip6", ip6, unix.IFA_F_NODAD); err != nil {
+			return err
+		}
+	}
+	ip := flag("guesthouse.ip", defaultIP)
+	if ip == "dhcp" {
+		return lease(link)
+	}
+	return addAddress(link, "guesthouse.ip", ip, 0)
+}
+
+func flag(name, unset string) string {
+	if v, ok := cmdline.Flag(name); ok {
+		return v
+	}
+	return unset
+}
+
+// addAddress gives the interface an address. Duplicates are not looked for
+// (IFA_F_NODAD): the network is the machine's own and the search takes a second.
+func addAddress(link netlink.Link, from, text string, flags int) error {
+	addr, err := netlink.ParseAddr(text)
+	if err != nil {
+		return fmt.Errorf("%s=%s: %w", from, text, err)
+	}
+	addr.Flags = flags
+	if err := netlink.AddrReplace(link, addr); err != nil {
+		return fmt.Errorf("interface %s: address %s: %w", link.Attrs().Name, text, err)
+	}
+	return nil
+}
+
+// waitLink returns the interface of that name, waiting for it to appear: some
+// drivers find their device only after they are loaded.
+func waitLink(name string) (netlink.Link, error) {
+	updates := make(chan netlink.LinkUpdate)
+	done := make(chan struct{})
+	defer close(done)
+	if err := netlink.LinkSubscribe(updates, done); err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	late := time.After(interfaceWithin)
+	for {
+		link, err := netlink.LinkByName(name)
+		if err == nil {
+			return link, nil
+		}
+		if !errors.As(err, new(netlink.LinkNotFoundError)) {
+			return nil, fmt.Errorf("interface %s: %w", name, err)
+		}
+		select {
+		case <-updates:
+		case <-late:
+			return nil, fmt.Errorf("interface %s is missing: no network card appeared within %v of loading its driver; the interfaces are %s",
+				name, interfaceWithin, interfaceNames())
+		}
+	}
+}
+
+func interfaceNames() (names []string) {
+	all, _ := net.Interfaces()
+	for _, i := range all {
+		names = append(names, i.Name)
+	}
+	return names
+}
+
+// lease asks for an IPv4 address by DHCP.
+func lease(link netlink.Link) error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaseWithin)
+	defer cancel()
+	config := dhclient.Config{Timeout: 2 * time.Second, Retries: 8}
+	name := link.Attrs().Name
+	result, ok := <-dhclient.SendRequests(ctx, []netlink.Link{link}, true, false, config, interfaceWithin)
+	if !ok {
+		return fmt.Errorf("interface %s: dhcp: it did not come up", name)
+	}
+	err := result.Err
+	if err == nil {
+		err = result.Lease.Configure()
+	}
+	if err != nil {
+		return fmt.Errorf("interface %s: dhcp: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package shell
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/guest/socketservice"
+)
+
+type command struct {
+	name string // one word or more
+	help string
+	run  func(s *Shell, args []string) error
+}
+
+// commands is a function because help lists the table that it stands in.
+func commands() []command {
+	return []command{
+		{"help", "list the commands", plain(help)},
+		{"net sockets", "list the socket services and their sockets", plain(netSockets)},
+		{"net iface", "list the network interfaces and their addresses", plain(netIface)},
+		{"uptime", "show the time since boot", plain(uptime)},
+		{"sh", "start a shell (gosh), which exit or Ctrl-D ends, or run the command that follows", sh},
+		{"poweroff", "power the machine off", plain(func(*Shell) error { return errPowerOff })},
+	}
+}
+
+// plain is a command that takes no arguments.
+func plain(run func(*Shell) error) func(*Shell, []string) error {
+	return func(s *Shell, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("takes no arguments, got %q", strings.Join(args, " "))
+		}
+		return run(s)
+	}
+}
+
+func help(s *Shell) error {
+	return s.table(func(w *tabwriter.Writer) {
+		for _, c := range commands() {
+			fmt.Fprintf(w, "  %s\t%s\n", c.name, c.help)
+		}
+	})
+}
+
+// netSockets shows each service's name, how many sockets it has of how many
+// it may have, their descriptors, and where it is defined.
+func netSockets(s *Shell) error {
+	return s.table(func(w *tabwriter.Writer) {
+		n := 0
+		for svc := range socketservice.All() {
+			fds := svc.Sockets()
+			var list strings.Builder
+			for _, fd := range fds {
+				fmt.Fprintf(&list, " %d", fd.Fd)
+			}
+			fmt.Fprintf(w, "%s\t%s of %d\tfd%s\t%s\n", svc.Name(), count(len(fds), "socket"), svc.Slots(), list.String(), svc.Owner())
+			n++
+		}
+		fmt.Fprintln(w, count(n, "service"))
+	})
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func netIface(s *Shell) error {
+	all, err := net.Interfaces()
+	if err != nil {
+		return err
+	}
+	return s.table(func(w *tabwriter.Writer) {
+		for _, i := range all {
+			fmt.Fprintf(w, "%s\t%s\tmtu %d\t%s\n", i.Name, i.Flags, i.MTU, i.HardwareAddr)
+			addrs, _ := i.Addrs()
+			for _, a := range addrs {
+				fmt.Fprintf(w, "  %s\n", a)
+			}
+		}
+	})
+}
+
+// uptime prints as Zephyr's "kernel uptime" does.
+func uptime(s *Shell) error {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return err
+	}
+	fmt.Fprintf(s, "Uptime: %d ms\n", now.Nano()/1e6)
+	return nil
+}
+
+func sh(s *Shell, args []string) error {
+	if len(args) == 0 {
+		return s.foreground("/bin/sh")
+	}
+	return s.foreground("/bin/sh", "-c", strings.Join(args, " "))
+}
+
+// table aligns columns that are separated by tabs and writes them at once.
+func (s *Shell) table(fill func(*tabwriter.Writer)) error {
+	w := tabwriter.NewWriter(s, 0, 0, 2, ' ', 0)
+	fill(w)
+	return w.Flush()
+}

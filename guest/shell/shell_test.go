@@ -1,0 +1,122 @@
+package shell
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/Netflix/go-expect"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/guest/socketservice"
+)
+
+// terminal is a shell that runs on a real terminal.
+type terminal struct {
+	*expect.Console
+	t     *testing.T
+	shell *Shell
+	ended chan error
+}
+
+func newTerminal(t *testing.T) *terminal {
+	console, err := expect.NewConsole(expect.WithDefaultTimeout(10 * time.Second))
+	require.NoError(t, err)
+	s := &terminal{console, t, New(console.Tty(), console.Tty()), make(chan error, 1)}
+	go func() { s.ended <- s.shell.Run() }()
+	t.Cleanup(func() { console.Close() })
+	s.sees(`^uart:~\$ $`)
+	return s
+}
+
+func (s *terminal) sees(pattern string) {
+	s.t.Helper()
+	_, err := s.Expect(expect.Regexp(regexp.MustCompile(pattern)))
+	require.NoError(s.t, err, "waiting for %s", pattern)
+}
+
+func (s *terminal) types(line string) {
+	s.t.Helper()
+	_, err := s.Console.Send(line)
+	require.NoError(s.t, err)
+}
+
+func TestHelpListsTheCommands(t *testing.T) {
+	s := newTerminal(t)
+	s.types("help\r")
+	for _, c := range commands() {
+		s.sees(c.name + ` +` + regexp.QuoteMeta(c.help) + `\r\n`)
+	}
+	s.sees(`uart:~\$ $`)
+}
+
+func TestNetSocketsListsTheServices(t *testing.T) {
+	socketservice.Define("temperature", func(*socketservice.Event) {}, 3)
+	s := newTerminal(t)
+	s.types("net sockets\r")
+	s.sees(`temperature +0 sockets of 3 +fd +shell/shell_test\.go:\d+\r\n`)
+	s.sees(`\d+ services?\r\n`)
+}
+
+func TestNetIfaceListsTheInterfaces(t *testing.T) {
+	s := newTerminal(t)
+	s.types("  net   iface \r")
+	s.sees(`lo +up\S* +mtu \d+ +\r\n  127\.0\.0\.1/8\r\n`)
+}
+
+func TestAWrongCommandIsNamed(t *testing.T) {
+	s := newTerminal(t)
+	s.types("net\r")
+	s.sees(`net: command not found; help lists the commands`)
+	s.types("uptime please\r")
+	s.sees(`uptime: takes no arguments, got "please"`)
+}
+
+func TestAnEmptyLineAndCtrlDGiveAPrompt(t *testing.T) {
+	s := newTerminal(t)
+	s.types("\r")
+	s.sees(`\r\nuart:~\$ $`)
+	s.types("\x04")
+	s.sees(`\r\nuart:~\$ $`)
+}
+
+func TestAProgramRunsOnTheTerminalAndGivesItBack(t *testing.T) {
+	s := newTerminal(t)
+	before, err := unix.IoctlGetTermios(int(s.Tty().Fd()), unix.TCGETS)
+	require.NoError(t, err)
+	s.types("sh stty -echo; tty >/dev/null && echo is a terminal\r")
+	s.sees(`\nis a terminal`)
+	s.sees(`uart:~\$ $`)
+	after, err := unix.IoctlGetTermios(int(s.Tty().Fd()), unix.TCGETS)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	s.types("sh exit 3\r")
+	s.sees(`sh: exit status 3`)
+}
+
+func TestALogLineStandsAboveThePrompt(t *testing.T) {
+	s := newTerminal(t)
+	fmt.Fprintln(s.shell, "[00:00:01.000,000] <inf> app: hello")
+	s.sees(`\r\n\[00:00:01\.000,000\] <inf> app: hello\r\nuart:~\$ $`)
+}
+
+func TestPoweroffEndsTheShell(t *testing.T) {
+	s := newTerminal(t)
+	s.types("poweroff\r")
+	require.NoError(t, <-s.ended)
+}
+
+func TestATerminalThatIsGoneEndsTheShell(t *testing.T) {
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	defer write.Close()
+	s := New(read, io.Discard)
+	ended := make(chan error)
+	require.NoError(t, read.Close())
+	go func() { ended <- s.Run() }()
+	require.ErrorContains(t, <-ended, "console: ")
+}

@@ -1,0 +1,41 @@
+package socketservice
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// An Error says which operation failed on which service. It wraps the errno,
+// so that errors.Is(err, unix.ENOMEM) holds; the errnos are Zephyr's:
+//
+//   - ENOENT: the service belongs to no loop, or a start found no service
+//   - ENOMEM: more sockets than the service has slots, or more slots than
+//     [Config.PollMax]
+//   - EIO: the loop failed to start or has been stopped
+//   - EALREADY: the loop was started before
+//
+// Any other errno comes from the kernel, which refused a socket.
+type Error struct {
+	Op      string // "register", "unregister", "start", "configure"
+	Service string // the service's name; empty where the loop itself failed
+	Err     error
+}
+
+func (e *Error) Error() string {
+	if e.Service == "" {
+		return e.Op + " socket service loop: " + e.Err.Error()
+	}
+	return e.Op + " socket service " + e.Service + ": " + e.Err.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// refusal is why a loop that does not run refuses a call. Zephyr's errno for
+// all of these is EIO.
+func refusal(st state, cause error) error {
+	if st == failed {
+		return fmt.Errorf("loop failed to start (%w): %w", cause, unix.EIO)
+	}
+	return fmt.Errorf("loop stopped: %w", unix.EIO)
+}

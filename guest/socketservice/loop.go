@@ -1,0 +1,239 @@
+package socketservice
+
+import (
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultPollMax is the greatest number of slots of a loop whose configuration
+// names none.
+const DefaultPollMax = 1024
+
+// Config is the configuration of a loop. The zero value is ready for use.
+type Config struct {
+	// PollMax is the greatest number of slots of all services together,
+	// plus one for the loop itself: Zephyr's CONFIG_ZVFS_POLL_MAX. Zero
+	// means DefaultPollMax.
+	PollMax int
+
+	// Priority is the nice value of the loop's thread, from -20 (served
+	// first) to 19: Zephyr's CONFIG_NET_SOCKETS_SERVICE_THREAD_PRIO. Zero
+	// leaves the process's own. Any other value implies LockThread; one
+	// below the process's own needs CAP_SYS_NICE, or the start fails.
+	Priority int
+
+	// LockThread gives the loop an operating system thread of its own. It
+	// costs several microseconds for each change between the loop and other
+	// goroutines, so it is for handlers that need it and no general gain.
+	LockThread bool
+
+	// Logger gets what the loop has to say, with the attribute
+	// module=net_sock_svc, Zephyr's name for it. Nil means nowhere.
+	Logger *slog.Logger
+}
+
+type state int
+
+const (
+	idle state = iota
+	starting
+	running
+	failed
+	stopped
+)
+
+// A Loop polls the sockets of the services that are defined on it and calls
+// their handlers, one at a time, on a goroutine of its own. It runs once:
+// after Stop, or a failed Start, it can not be started again.
+type Loop struct {
+	newPoller func() (poller, error)
+
+	started chan struct{} // closed when the start has succeeded or failed
+	done    chan struct{} // closed when the loop's goroutine has ended
+
+	mu       sync.Mutex
+	returned sync.Cond // a handler has returned that somebody waits for
+	cfg      Config
+	log      *slog.Logger
+	state    state
+	cause    error // of a failed start
+	services []*Service
+	total    int // slots of all services
+	poller   poller
+	retired  []poller // replaced; the loop's goroutine may still wait on them
+
+	// What is polled; see watch.go and set.go.
+	watches []watch // by descriptor
+	seq     uint32  // the newest generation
+	plan    uint32  // the newest call of replace
+	invalid []*slot // their POLLNVAL is still to be delivered
+	dirty   bool    // the kernel's set is not ours: build it anew
+	undo    []undo
+	next    []slot
+	ev      unix.EpollEvent // a local one would be allocated for each call
+
+	// The round that runs; see dispatch.go.
+	goid    uint64 // of the loop's goroutine
+	round   uint32
+	ready   []call
+	current call
+	running *Service // whose handler runs
+
+	// Of the loop's goroutine alone.
+	events    []unix.EpollEvent
+	event     Event
+	inHandler bool
+	pause     time.Duration
+}
+
+// NewLoop returns a loop that is not started.
+func NewLoop(c Config) *Loop {
+	l := &Loop{started: make(chan struct{}), done: make(chan struct{}), newPoller: newEpoll,
+		events: make([]unix.EpollEvent, batch)}
+	l.returned.L = &l.mu
+	l.configure(c)
+	return l
+}
+
+func (l *Loop) configure(c Config) {
+	if c.PollMax == 0 {
+		c.PollMax = DefaultPollMax
+	}
+	l.cfg = c
+	l.log = c.Logger
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	l.log = l.log.With("module", "net_sock_svc")
+}
+
+// Define makes a service with count slots, all of them free. The name is for
+// people: two services may have the same. A nil handler and a count that is
+// not positive are mistakes in the program: Define panics with the name.
+//
+// A service may be defined while the loop runs, also from inside a handler. If
+// that exceeds PollMax, the service's Register fails with ENOMEM.
+func (l *Loop) Define(name string, handler Handler, count int) *Service {
+	return l.define(1, name, handler, count)
+}
+
+// All lists the services in the order of their definition, as they are when
+// the iteration starts: Zephyr's net_socket_service_foreach.
+func (l *Loop) All() iter.Seq[*Service] {
+	return func(yield func(*Service) bool) {
+		l.mu.Lock()
+		services := l.services[:len(l.services):len(l.services)]
+		l.mu.Unlock()
+		for _, s := range services {
+			if !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// Start starts the loop and lets the calls of Register that wait for it go
+// on. It fails with ENOENT when no service is defined, ENOMEM when PollMax is
+// too small, with a message that names the value that would do (Zephyr
+// #69233), EALREADY when the loop was started before, EIO when it was stopped,
+// and with the kernel's errno when the poller or the thread can not be set up.
+// A failed start is final.
+func (l *Loop) Start() error {
+	l.mu.Lock()
+	if l.state != idle {
+		defer l.mu.Unlock()
+		if l.state == failed || l.state == stopped {
+			return &Error{Op: "start", Err: refusal(l.state, l.cause)}
+		}
+		return &Error{Op: "start", Err: fmt.Errorf("started before: %w", unix.EALREADY)}
+	}
+	l.state = starting
+	err := l.prepare()
+	l.mu.Unlock()
+
+	if err == nil {
+		ready := make(chan error, 1)
+		go l.run(ready)
+		err = <-ready
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer close(l.started)
+	if err != nil {
+		l.state, l.cause = failed, err
+		l.shut()
+		return &Error{Op: "start", Err: err}
+	}
+	l.state = running
+	return nil
+}
+
+// prepare does what of a start needs no thread.
+func (l *Loop) prepare() (err error) {
+	if len(l.services) == 0 {
+		return fmt.Errorf("no service is defined: %w", unix.ENOENT)
+	}
+	if l.total+1 > l.cfg.PollMax {
+		return fmt.Errorf("PollMax of %d is too small for the slots of %d services, at least %d needed: %w",
+			l.cfg.PollMax, len(l.services), l.total+1, unix.ENOMEM)
+	}
+	l.poller, err = l.newPoller()
+	return err
+}
+
+// Stop ends the loop for good and leaves all sockets open. It waits for the
+// handler that runs, so that after it no handler of any service runs; from
+// inside a handler it does not wait, and the loop ends when that handler
+// returns. All calls that follow fail with EIO, except Stop itself, which may
+// be repeated.
+func (l *Loop) Stop() error {
+	l.mu.Lock()
+	for l.state == starting {
+		l.mu.Unlock()
+		<-l.started
+		l.mu.Lock()
+	}
+	switch l.state {
+	case idle:
+		l.state = stopped
+		close(l.started)
+		close(l.done)
+	case running:
+		l.state = stopped
+		for _, s := range l.services {
+			l.release(s)
+		}
+		l.poller.wake()
+	case failed:
+		l.mu.Unlock()
+		return nil
+	}
+	inside := l.onLoop()
+	l.mu.Unlock()
+	if !inside {
+		<-l.done
+	}
+	return nil
+}
+
+// shut closes the pollers. The loop's goroutine no longer uses them.
+func (l *Loop) shut() {
+	l.closeRetired()
+	if l.poller != nil {
+		l.poller.close()
+		l.poller = nil
+	}
+}
+
+func (l *Loop) closeRetired() {
+	for _, p := range l.retired {
+		p.close()
+	}
+	l.retired = nil
+}

@@ -1,0 +1,161 @@
+package socketservice
+
+import (
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// newLoop returns a loop that the test's end stops.
+func newLoop(t testing.TB, c Config) *Loop {
+	l := NewLoop(c)
+	t.Cleanup(func() {
+		require.NoError(t, l.Stop())
+		require.Nil(t, l.poller)
+		require.Empty(t, l.retired)
+	})
+	return l
+}
+
+// socketpair returns two connected non-blocking datagram sockets: one for the
+// service and one for the test. They are closed at the test's end.
+func socketpair(t testing.TB) (ours, peer int32) { return pair(t, unix.SOCK_DGRAM) }
+
+func pair(t testing.TB, kind int) (ours, peer int32) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		shut(int32(fds[0]))
+		shut(int32(fds[1]))
+	})
+	return int32(fds[0]), int32(fds[1])
+}
+
+// shut closes a descriptor at most once, so that a test that closes one early
+// does not close its number's next owner later.
+func shut(fd int32) {
+	inUse.Lock()
+	defer inUse.Unlock()
+	if inUse.closed[fd] {
+		delete(inUse.closed, fd)
+		return
+	}
+	_ = unix.Close(int(fd))
+}
+
+var inUse = struct {
+	sync.Mutex
+	closed map[int32]bool
+}{closed: map[int32]bool{}}
+
+// closeEarly closes a descriptor of pair before the test's end.
+func closeEarly(t testing.TB, fd int32) {
+	require.NoError(t, unix.Close(int(fd)))
+	inUse.Lock()
+	defer inUse.Unlock()
+	inUse.closed[fd] = true
+}
+
+func send(t testing.TB, fd int32, text string) {
+	t.Helper()
+	_, err := unix.Write(int(fd), []byte(text))
+	require.NoError(t, err)
+}
+
+// read returns what can be read from a socket at once.
+func read(fd int32) string {
+	buf := make([]byte, 1500)
+	n, err := unix.Read(int(fd), buf)
+	if err != nil {
+		return err.Error()
+	}
+	return string(buf[:n])
+}
+
+// seen is what a handler was called with.
+type seen struct {
+	Event
+	text string
+}
+
+// record returns a handler that reads the socket and passes on what it was
+// called with.
+func record() (Handler, chan seen) {
+	calls := make(chan seen, 1000)
+	return func(ev *Event) {
+		s := seen{Event: *ev}
+		if ev.Revents&unix.POLLIN != 0 {
+			s.text = read(ev.Fd)
+		}
+		calls <- s
+	}, calls
+}
+
+// await returns the next value, or fails the test when there is none in time.
+func await[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		require.FailNow(t, "nothing happened")
+		panic("unreachable")
+	}
+}
+
+// in returns a set that polls descriptors for input.
+func in(fds ...int32) []unix.PollFd {
+	set := make([]unix.PollFd, len(fds))
+	for i, fd := range fds {
+		set[i] = unix.PollFd{Fd: fd, Events: unix.POLLIN}
+	}
+	return set
+}
+
+// barrier waits until the loop has served everything that was ready before the
+// call: it sends itself an event, twice, and events are served in rounds.
+func barrier(t testing.TB, l *Loop) {
+	t.Helper()
+	handler, calls := record()
+	s := l.Define("barrier", handler, 1)
+	ours, peer := socketpair(t)
+	require.NoError(t, s.Register(in(ours), nil))
+	for range 2 {
+		send(t, peer, "x")
+		await(t, calls)
+	}
+	require.NoError(t, s.Unregister())
+}
+
+func none[T any](t testing.TB, c <-chan T) {
+	t.Helper()
+	select {
+	case v := <-c:
+		require.FailNow(t, "unexpected", "%+v", v)
+	default:
+	}
+}
+
+// records is a logger whose records the test can await.
+func records() (*slog.Logger, chan string) {
+	lines := make(chan string, 1000)
+	return slog.New(slog.NewTextHandler(writer(lines), nil)), lines
+}
+
+type writer chan string
+
+func (w writer) Write(b []byte) (int, error) {
+	w <- string(b)
+	return len(b), nil
+}
