@@ -1,0 +1,298 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A guestLine is the guest's end of a serial line whose console is under test.
+type guestLine struct {
+	net.Conn
+	console *Console
+	record  *syncBuffer
+}
+
+func newGuestLine(t *testing.T) *guestLine {
+	near, far := net.Pipe()
+	g := &guestLine{Conn: far, record: new(syncBuffer)}
+	g.console = newConsole(near, g.record)
+	drained := make(chan struct{})
+	go func() { g.console.drain(near); close(drained) }()
+	t.Cleanup(func() { far.Close(); near.Close(); <-drained })
+	return g
+}
+
+// says prints text; a net.Pipe returns when the console has taken it.
+func (g *guestLine) says(text string) { io.WriteString(g, text) }
+
+func expect(t *testing.T, c *Console, pattern string) []string {
+	t.Helper()
+	match, err := c.Expect(within(t, 10*time.Second), pattern)
+	require.NoError(t, err)
+	return match
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func TestExpectFindsWhatCameBeforeAndAfterTheCall(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("service_udp  1 socket\r\n")
+	require.Equal(t, []string{"service_udp  1 socket", "1"}, expect(t, g.console, `^service_udp\s+(\d) socket$`))
+	go g.says("service_tcp  4 sockets\r\n")
+	require.Equal(t, []string{"service_tcp  4 sockets", "4"}, expect(t, g.console, `^service_tcp\s+(\d) sockets$`))
+}
+
+func TestExpectAssertsAnOrder(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("one\ntwo\nthree\n")
+	expect(t, g.console, "two")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("gave up"))
+	_, err := g.console.Expect(ctx, "one")
+	require.EqualError(t, err, `expect "one": gave up`, "what precedes the last match does not count")
+	expect(t, g.console, "three")
+}
+
+func TestAMatchWaitsForTheRestOfItsWord(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("Connection from 192.0.")
+	go g.says("2.2 (7)\n")
+	require.Equal(t, "192.0.2.2", expect(t, g.console, `from (\S+)`)[1])
+}
+
+func TestAPromptIsFoundWithoutAnEndOfLine(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("uart:~$ ")
+	expect(t, g.console, `uart:~\$ `)
+}
+
+func TestAnOpenMatchIsTakenWhenTheGuestFallsSilent(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("Password for root")
+	require.Equal(t, "root", expect(t, g.console, `Password for (\w+)`)[1])
+}
+
+func TestLineEndsAreNewlines(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("one\r")
+	g.says("\ntwo\rthree\n")
+	expect(t, g.console, "three")
+	require.Equal(t, "one\ntwo\rthree\n", g.console.Text())
+}
+
+func TestAPatternSpansReads(t *testing.T) {
+	g := newGuestLine(t)
+	go func() {
+		for _, b := range []byte("Single-threaded TCP/UDP echo server\n") {
+			g.Write([]byte{b})
+		}
+	}()
+	expect(t, g.console, "threaded TCP/UDP echo")
+}
+
+func TestAPatternIsFoundInALongLog(t *testing.T) {
+	g := newGuestLine(t)
+	go func() {
+		line := strings.Repeat("noise ", 20) + "\n"
+		for range 40000 { // 4.8 MB
+			g.says(line)
+		}
+		g.says("needle 42\n")
+	}()
+	require.Equal(t, "42", expect(t, g.console, `needle (\d+)`)[1])
+}
+
+func TestTextThatIsDroppedBeforeASearchIsAnErrorNotASilence(t *testing.T) {
+	c := newConsole(io.Discard, io.Discard)
+	c.append(bytes.Repeat([]byte("x"), 2*keepConsole+1))
+	_, err := c.Expect(t.Context(), "x")
+	require.ErrorIs(t, err, errConsoleLost)
+	require.ErrorContains(t, err, fmt.Sprint(keepConsole+1, " bytes"))
+}
+
+func TestABadPatternIsAnError(t *testing.T) {
+	_, err := newConsole(io.Discard, io.Discard).Expect(t.Context(), "(")
+	require.ErrorContains(t, err, "missing closing )")
+}
+
+func TestExpectEndsWithTheConsole(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("bye")
+	g.Close()
+	_, err := g.console.Expect(within(t, 10*time.Second), "welcome")
+	require.ErrorIs(t, err, errConsoleEnded)
+	require.NotErrorIs(t, err, ErrGuest)
+}
+
+func TestACrashEndsEveryWaitAtOnce(t *testing.T) {
+	for name, c := range map[string]struct{ text, shows string }{
+		"kernel panic": {"[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\n", "VFS: Unable to mount"},
+		"oops":         {"[    2.0] Oops: 0002 [#1] PREEMPT SMP\n", "Oops: 0002"},
+		"arm64 oops":   {"Internal error: Oops: 96000044 [#1] SMP\n", "Internal error: Oops"},
+		"no memory":    {"Out of memory: Killed process 71 (uinit)\n", "Killed process 71"},
+		"Go panic":     {"panic: runtime error: index out of range [3]\n\ngoroutine 1 [running]:\nmain.main()\n", "index out of range [3]"},
+		"Go fatal":     {"fatal error: all goroutines are asleep - deadlock!\n\ngoroutine 1 [select (no cases)]:\n", "deadlock!"},
+		"after prompt": {"uart:~$ panic: boom\n\ngoroutine 7 gp=0xc000 m=3 [running]:\n", "panic: boom"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuestLine(t)
+			go g.says(c.text)
+			_, err := g.console.Expect(within(t, 10*time.Second), "ready")
+			require.ErrorIs(t, err, ErrGuest)
+			require.ErrorContains(t, err, c.shows)
+		})
+	}
+}
+
+func TestACrashIsSeenHoweverItIsSplit(t *testing.T) {
+	text := "x\nKernel panic - not syncing: Attempted to kill init!\n"
+	for i := range text {
+		var d crashDetector
+		found := d.write([]byte(text[:i])) + d.write([]byte(text[i:]))
+		require.Equal(t, "Kernel panic - not syncing: Attempted to kill init!", found, "split at %d", i)
+	}
+}
+
+func TestAWordIsNoCrash(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("panic: is what I do not\n[00:00:01.000,000] <err> app: handler panic: recovered\nlater\n")
+	expect(t, g.console, "later")
+	require.Empty(t, g.console.Crash())
+}
+
+func TestTextBeforeACrashIsStillFound(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("step 1\npanic: boom\n\ngoroutine 1 [running]:\n")
+	expect(t, g.console, "panic: boom")
+}
+
+func TestFollowShowsEverythingFromTheFirstByteOn(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("early\n")
+	var seen syncBuffer
+	done := make(chan error)
+	go func() { done <- g.console.Follow(t.Context(), &seen) }()
+	g.says("late")
+	g.Close()
+	require.NoError(t, <-done)
+	require.Equal(t, "early\nlate", seen.String())
+}
+
+func TestAReaderThatIdlesDoesNotStallTheGuest(t *testing.T) {
+	g := newGuestLine(t)
+	never, stuck := io.Pipe()
+	done := make(chan error)
+	go func() { done <- g.console.Follow(t.Context(), stuck) }()
+	for range 100 {
+		g.says(strings.Repeat("x", 64<<10)) // would never return if Follow held the line
+	}
+	g.says("\nstill alive\n")
+	expect(t, g.console, "still alive")
+	never.Close()
+	require.Error(t, <-done)
+}
+
+func TestTypingWaitsForTheEcho(t *testing.T) {
+	g := newGuestLine(t)
+	largest := make(chan int, 1)
+	text := bytes.Repeat([]byte("abcdefgh"), 100)
+	go func() {
+		var got, most int
+		buf := make([]byte, 4096)
+		for got < len(text) {
+			n, err := g.Read(buf)
+			if err != nil {
+				break
+			}
+			got, most = got+n, max(most, n)
+			g.Write(buf[:n]) // the echo
+		}
+		largest <- most
+	}()
+	require.NoError(t, g.console.Type(within(t, 10*time.Second), text))
+	require.LessOrEqual(t, <-largest, 32, "more at once than a UART takes")
+}
+
+func TestTypingGoesOnWithoutAnEcho(t *testing.T) {
+	g := newGuestLine(t)
+	got := make(chan []byte, 1)
+	go func() {
+		buf := make([]byte, 200)
+		io.ReadFull(g, buf)
+		got <- buf
+	}()
+	text := bytes.Repeat([]byte("x"), 200)
+	require.NoError(t, g.console.Type(within(t, 10*time.Second), text))
+	require.Equal(t, text, <-got)
+}
+
+func TestTypingIntoAConsoleThatEndedIsAnError(t *testing.T) {
+	g := newGuestLine(t)
+	g.Close()
+	require.Error(t, g.console.Send(within(t, 10*time.Second), "hello"))
+}
+
+func TestTailIsTheLastLines(t *testing.T) {
+	c := newConsole(io.Discard, io.Discard)
+	require.Empty(t, c.Tail(2))
+	c.append([]byte("one\ntwo\nthree\n"))
+	require.Equal(t, []string{"two", "three"}, c.Tail(2))
+	require.Equal(t, []string{"one", "two", "three"}, c.Tail(9))
+}
+
+func TestStable(t *testing.T) {
+	for _, c := range []struct {
+		pattern, text string
+		want          bool
+	}{
+		{`ready`, "ready", true},
+		{`port (\d+)`, "port 42", false},
+		{`port (\d+)`, "port 42 ", true},
+		{`port (\d+)`, "port 42\n", true},
+		{`done$`, "done", false},
+		{`done$`, "done\n", true},
+		{`\$ `, "uart:~$ ", true},
+		{`a.*`, "abc", false},
+		{`line\n`, "line\n", true},
+	} {
+		re := regexp.MustCompile("(?m)" + c.pattern)
+		loc := re.FindStringSubmatchIndex(c.text)
+		require.NotNil(t, loc)
+		require.Equal(t, c.want, stable(re, []byte(c.text), loc), "%s in %q", c.pattern, c.text)
+	}
+}

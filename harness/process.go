@@ -1,0 +1,106 @@
+package harness
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// A process is a running QEMU with its two connections. Both are socket pairs
+// whose far end QEMU inherits: no path that could be too long, no port that
+// somebody could take, and an end of file when QEMU is gone.
+type process struct {
+	cmd     *exec.Cmd
+	console net.Conn
+	monitor net.Conn
+	done    chan struct{} // closed when QEMU has been reaped
+	err     error         // of cmd.Wait; set before done is closed
+}
+
+// The descriptors under which QEMU finds its ends.
+const (
+	consoleFD = 3
+	monitorFD = 4
+)
+
+// startProcess starts QEMU. It dies with us, however we die: the kernel kills it
+// when the thread that started it ends (PR_SET_PDEATHSIG), and that thread
+// is kept until QEMU has ended. It has a process group of its own, so that a
+// Ctrl-C at the terminal reaches us alone and we end it in order.
+func startProcess(binary string, args []string, stderr *os.File) (*process, error) {
+	console, consoleFar, err := connPair("console")
+	if err != nil {
+		return nil, err
+	}
+	defer consoleFar.Close()
+	monitor, monitorFar, err := connPair("monitor")
+	if err != nil {
+		console.Close()
+		return nil, err
+	}
+	defer monitorFar.Close()
+
+	cmd := exec.Command(binary, args...)
+	cmd.Stdout, cmd.Stderr = stderr, stderr
+	cmd.ExtraFiles = []*os.File{consoleFar, monitorFar} // from descriptor 3 on
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
+
+	p := &process{cmd: cmd, console: console, monitor: monitor, done: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		console.Close()
+		monitor.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// kill ends QEMU at once and waits until it is gone.
+func (p *process) kill() {
+	p.cmd.Process.Kill() // fails only if it has ended already
+	<-p.done
+	p.console.Close()
+	p.monitor.Close()
+}
+
+// connPair returns the two ends of a socket pair: ours, and a file for QEMU to inherit.
+func connPair(name string) (net.Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socket pair for the %s: %w", name, os.NewSyscallError("socketpair", err))
+	}
+	near := os.NewFile(uintptr(fds[0]), name)
+	far := os.NewFile(uintptr(fds[1]), name)
+	defer near.Close() // FileConn has its own descriptor
+	conn, err := net.FileConn(near)
+	if err != nil {
+		far.Close()
+		return nil, nil, fmt.Errorf("socket pair for the %s: %w", name, err)
+	}
+	return conn, far, nil
+}
+
+// connectionArgs tells QEMU which inherited descriptors are what.
+func connectionArgs() []string {
+	return []string{
+		"-chardev", "socket,id=console,fd=" + strconv.Itoa(consoleFD),
+		"-serial", "chardev:console",
+		"-chardev", "socket,id=monitor,fd=" + strconv.Itoa(monitorFD),
+		"-mon", "chardev=monitor,mode=control",
+	}
+}

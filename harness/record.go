@@ -1,0 +1,136 @@
+package harness
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// A record is the directory that tells of one run:
+//
+//	spec.json     what was asked for; "guesthouse run -spec" boots it again
+//	qemu.args     QEMU's command line, one argument a line
+//	console.log   the console, each line with the seconds since the start
+//	qemu.stderr   what QEMU itself said
+//	qmp.log       every QMP line, with its time
+//	result.json   how far the run came
+//
+// Every file is written while things happen, so that a test that is killed
+// leaves it whole up to that moment.
+type record struct {
+	dir     string
+	made    bool // by us, in the system's temporary directory
+	start   time.Time
+	console *os.File
+	qmp     *os.File
+	stderr  *os.File
+}
+
+// Result is the content of a record's result.json.
+type Result struct {
+	State        string  `json:"state"` // "booting", "ready", "ended", "failed"
+	Target       string  `json:"target"`
+	Accel        Accel   `json:"accel"`
+	ReadySeconds float64 `json:"ready_seconds,omitempty"` // from QEMU's start to Ready
+	Seconds      float64 `json:"seconds,omitempty"`       // from QEMU's start to its end
+	Error        string  `json:"error,omitempty"`
+}
+
+// newRecord makes the directory and its files. Without a name it makes a temporary one.
+func newRecord(dir string, spec Spec, args []string) (r *record, err error) {
+	r = &record{dir: dir, start: time.Now()}
+	if dir == "" {
+		if r.dir, err = os.MkdirTemp("", "guesthouse-"); err != nil {
+			return nil, fmt.Errorf("record: %w", err)
+		}
+		r.made = true
+	} else if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("record: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			r.close(false)
+			r, err = nil, fmt.Errorf("record: %w", err)
+		}
+	}()
+	asked, err := json.MarshalIndent(spec, "", "\t")
+	if err != nil {
+		return r, err
+	}
+	if err := os.WriteFile(r.path("spec.json"), append(asked, '\n'), 0o644); err != nil {
+		return r, err
+	}
+	var list bytes.Buffer
+	for _, a := range args {
+		fmt.Fprintln(&list, a)
+	}
+	if err := os.WriteFile(r.path("qemu.args"), list.Bytes(), 0o644); err != nil {
+		return r, err
+	}
+	for name, f := range map[string]**os.File{"console.log": &r.console, "qmp.log": &r.qmp, "qemu.stderr": &r.stderr} {
+		if *f, err = os.Create(r.path(name)); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+func (r *record) path(name string) string { return filepath.Join(r.dir, name) }
+
+// result replaces result.json at once, so that a reader finds the old or the new one.
+func (r *record) result(res Result) error {
+	text, err := json.MarshalIndent(res, "", "\t")
+	if err != nil {
+		return err
+	}
+	tmp := r.path("result.json.new")
+	if err := os.WriteFile(tmp, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, r.path("result.json"))
+}
+
+// stderrText returns what QEMU said on its standard error so far.
+func (r *record) stderrText() string {
+	text, _ := os.ReadFile(r.path("qemu.stderr"))
+	return string(bytes.TrimSpace(text))
+}
+
+// close closes the files. A temporary directory is kept only where somebody
+// will want to look into it.
+func (r *record) close(keep bool) {
+	for _, f := range []*os.File{r.console, r.qmp, r.stderr} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if r.made && !keep {
+		os.RemoveAll(r.dir)
+	}
+}
+
+// stampedLines writes text to a file with the seconds since start before each line.
+type stampedLines struct {
+	file    *os.File
+	start   time.Time
+	midLine bool
+	buf     []byte
+}
+
+func (s *stampedLines) Write(text []byte) (int, error) {
+	s.buf = s.buf[:0]
+	for line := range bytes.Lines(text) {
+		if !s.midLine {
+			s.buf = fmt.Appendf(s.buf, "[%11.6f] ", time.Since(s.start).Seconds())
+		}
+		s.buf = append(s.buf, line...)
+		s.midLine = line[len(line)-1] != '\n'
+	}
+	if _, err := s.file.Write(s.buf); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}

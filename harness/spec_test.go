@@ -1,0 +1,114 @@
+package harness
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// minimal returns a Spec that passes every check; its kernel is a file of no known format.
+func minimal(t *testing.T) Spec {
+	kernel := filepath.Join(t.TempDir(), "kernel")
+	require.NoError(t, os.WriteFile(kernel, []byte("anything"), 0o644))
+	return Spec{Target: "x86_64", Kernel: kernel}
+}
+
+func TestTheZeroValuesWork(t *testing.T) {
+	p, err := minimal(t).check()
+	require.NoError(t, err)
+	require.Equal(t, 256, p.Memory)
+	require.Equal(t, TCG, p.Accel)
+	require.Equal(t, DefaultReady, p.Ready)
+}
+
+func TestWhatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Spec)
+		says   string
+	}{
+		"unknown target":    {func(s *Spec) { s.Target = "vax" }, `unknown target "vax": the targets are x86_64, arm64`},
+		"no kernel":         {func(s *Spec) { s.Kernel = "" }, "kernel: none given"},
+		"missing kernel":    {func(s *Spec) { s.Kernel = "/nonexistent" }, "kernel: stat /nonexistent: no such file"},
+		"kernel directory":  {func(s *Spec) { s.Kernel = "/" }, "kernel /: not a regular file"},
+		"missing initramfs": {func(s *Spec) { s.Initramfs = "/nonexistent" }, "initramfs: stat /nonexistent"},
+		"port":              {func(s *Spec) { s.Ports = []string{"4242"} }, `port "4242": write it as udp/4242 or tcp/4242`},
+		"port number":       {func(s *Spec) { s.Ports = []string{"udp/70000"} }, "from 1 to 65535"},
+		"port network":      {func(s *Spec) { s.Ports = []string{"sctp/1"} }, "write it as udp/4242"},
+		"port twice":        {func(s *Spec) { s.Ports = []string{"udp/1", "udp/1"} }, "udp/1 is listed twice"},
+		"memory":            {func(s *Spec) { s.Memory = 8 }, "memory of 8 MiB"},
+		"accel":             {func(s *Spec) { s.Accel = "magic" }, `unknown acceleration "magic"`},
+		"ready":             {func(s *Spec) { s.Ready = "(" }, "ready pattern: error parsing regexp"},
+		"address":           {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.300/24"} }, "guesthouse.ip=192.0.2.300/24: write dhcp, or an IPv4 address"},
+		"no prefix":         {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.3"} }, "guesthouse.ip=192.0.2.3: write"},
+		"IPv6 address":      {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip6=192.0.2.3/24"} }, "write none, or an IPv6 address"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := minimal(t)
+			c.change(&s)
+			_, err := Boot(t.Context(), s)
+			require.ErrorContains(t, err, c.says)
+			require.NotErrorIs(t, err, ErrGuest)
+		})
+	}
+}
+
+func TestQEMUsNetworkFollowsTheGuestsAddress(t *testing.T) {
+	for name, c := range map[string]struct {
+		cmdline []string
+		has     []string
+	}{
+		"Zephyr's": {nil, []string{"net=192.0.2.0/24,host=192.0.2.2,dns=192.0.2.3,dhcpstart=192.0.2.1", "hostfwd=udp:127.0.0.1:0-192.0.2.1:4242",
+			"ipv6-prefix=2001:db8::,ipv6-prefixlen=64,ipv6-host=2001:db8::2"}},
+		"dhcp":         {[]string{"guesthouse.ip=dhcp"}, []string{"dhcpstart=192.0.2.1", "0-192.0.2.1:4242"}},
+		"the host's":   {[]string{"guesthouse.ip=192.0.2.2/24"}, []string{"host=192.0.2.1,dns=192.0.2.3,dhcpstart=192.0.2.2", "0-192.0.2.2:4242"}},
+		"another":      {[]string{"quiet guesthouse.ip=10.7.0.9/16"}, []string{"net=10.7.0.0/16,host=10.7.0.1,", "0-10.7.0.9:4242"}},
+		"last counts":  {[]string{"guesthouse.ip=10.7.0.9/16", "guesthouse.ip=10.8.0.9/16"}, []string{"net=10.8.0.0/16"}},
+		"another IPv6": {[]string{"guesthouse.ip6=fd00::1/64"}, []string{"ipv6-prefix=fd00::,ipv6-prefixlen=64,ipv6-host=fd00::2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := minimal(t)
+			s.Ports, s.Cmdline = []string{"udp/4242"}, c.cmdline
+			command, err := s.Command()
+			require.NoError(t, err)
+			for _, part := range c.has {
+				require.Contains(t, strings.Join(command, " "), part)
+			}
+		})
+	}
+}
+
+func TestTheUsersArgumentsComeLast(t *testing.T) {
+	s := minimal(t)
+	s.QEMUArgs = []string{"-smp", "2"}
+	command, err := s.Command()
+	require.NoError(t, err)
+	require.Equal(t, "qemu-system-x86_64", command[0])
+	require.Equal(t, []string{"-smp", "2"}, command[len(command)-2:])
+}
+
+func TestASpecSurvivesItsJSON(t *testing.T) {
+	s := minimal(t)
+	s.Ports, s.Cmdline, s.Memory = []string{"udp/1"}, []string{"x=1"}, 128
+	text, err := json.Marshal(s)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "spec.json")
+	require.NoError(t, os.WriteFile(file, text, 0o644))
+	got, err := ReadSpec(file)
+	require.NoError(t, err)
+	require.Equal(t, s, got)
+
+	require.NoError(t, os.WriteFile(file, []byte(`{"target": "x86_64", "prots": ["udp/1"]}`), 0o644))
+	_, err = ReadSpec(file)
+	require.ErrorContains(t, err, `unknown field "prots"`, "a misspelt field is not ignored")
+}
+
+func TestARunThatCannotHaveItsRecordDoesNotStart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	_, err := newRecord(filepath.Join(file, "run"), Spec{}, nil)
+	require.ErrorContains(t, err, "not a directory")
+}
