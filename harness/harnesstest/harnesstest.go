@@ -1,0 +1,223 @@
+// Package harnesstest is the testing layer of package harness, as httptest is
+// that of net/http: it builds a guest program into a bootable image, boots it for
+// one test, and fails that test with the console's last words.
+//
+//	func TestUpper(t *testing.T) {
+//		harnesstest.EachTarget(t, func(t *testing.T, target string) {
+//			spec := harnesstest.Spec(t, target, "./cmd/upper")
+//			spec.Ports = []string{"udp/4242"}
+//			m := harnesstest.Boot(t, spec)
+//			conn := m.Dial("udp", 4242)
+//			...
+//		})
+//	}
+//
+// A target whose QEMU is not installed skips the test, unless the environment
+// variable GUESTHOUSE_REQUIRE, a list such as "x86_64,arm64", has it: then
+// the test fails. With go test's flag -artifacts the record of every machine is
+// kept in the test's artifact directory; otherwise only that of a failed test is, in the
+// system's temporary directory.
+package harnesstest
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/images"
+	"guesthouse.example/internal/target"
+)
+
+// Within bounds every wait of a [Machine] that has no deadline of its own.
+const Within = 30 * time.Second
+
+// EachTarget runs f for every target as a parallel subtest of the target's name.
+func EachTarget(t *testing.T, f func(t *testing.T, target string)) {
+	t.Helper()
+	for _, tg := range target.All() {
+		t.Run(tg.Name, func(t *testing.T) {
+			t.Parallel()
+			Require(t, tg.Name)
+			f(t, tg.Name)
+		})
+	}
+}
+
+// Require skips the test where the target's QEMU is not installed, and fails
+// it there if GUESTHOUSE_REQUIRE has the target.
+func Require(t testing.TB, name string) {
+	t.Helper()
+	tg, err := target.Lookup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	required, err := required()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exec.LookPath(tg.QEMU); err != nil {
+		missing := &harness.MissingQEMUError{Binary: tg.QEMU, Package: tg.QEMUPackage, Err: err}
+		if slices.Contains(required, name) {
+			t.Fatalf("GUESTHOUSE_REQUIRE has %s: %v", name, missing)
+		}
+		t.Skip(missing)
+	}
+}
+
+func required() ([]string, error) {
+	list := os.Getenv("GUESTHOUSE_REQUIRE")
+	if list == "" {
+		return nil, nil
+	}
+	names := strings.Split(list, ",")
+	for _, name := range names {
+		if _, err := target.Lookup(name); err != nil {
+			return nil, fmt.Errorf("GUESTHOUSE_REQUIRE=%s: %w", list, err)
+		}
+	}
+	return names, nil
+}
+
+// builds holds one image a target and guest: the sources do not change while a test binary runs.
+var builds sync.Map // of "target guest" to func() (images.Image, error)
+
+// Spec builds the guest program (an import path, or a directory that begins with
+// a dot) for the target and returns a Spec that boots it.
+func Spec(t testing.TB, target, guest string) harness.Spec {
+	t.Helper()
+	build, _ := builds.LoadOrStore(target+" "+guest, sync.OnceValues(func() (images.Image, error) {
+		var notices strings.Builder
+		image, err := images.Build(context.Background(), target, guest, images.Options{Log: &notices})
+		if notices.Len() > 0 {
+			fmt.Fprint(os.Stderr, notices.String())
+		}
+		return image, err
+	}))
+	image, err := build.(func() (images.Image, error))()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return harness.Spec{Target: target, Kernel: image.Kernel, Initramfs: image.Initramfs}
+}
+
+// A Machine is a harness.Machine that belongs to a test: what fails, fails the test.
+type Machine struct {
+	*harness.Machine
+	t testing.TB
+}
+
+// Boot boots the machine of a Spec, and ends it when the test does. A guest that
+// crashes unnoticed fails the test then.
+func Boot(t testing.TB, spec harness.Spec) *Machine {
+	t.Helper()
+	if spec.Dir == "" {
+		spec.Dir = recordDir(t)
+	}
+	m, err := harness.Boot(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.Close()
+		if crash := m.Console().Crash(); crash != "" && !t.Failed() {
+			t.Errorf("the guest crashed during the test: %s", crash)
+		}
+		if t.Failed() {
+			t.Logf("%s\nrecord: %s", tail(m), m.Dir())
+		}
+	})
+	return &Machine{m, t}
+}
+
+// recordDir returns a new directory for a record.
+func recordDir(t testing.TB) string {
+	t.Helper()
+	parent := ""
+	if f := flag.Lookup("test.artifacts"); f != nil && f.Value.String() == "true" {
+		parent = t.ArtifactDir()
+	}
+	dir, err := os.MkdirTemp(parent, "machine-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parent == "" {
+		t.Cleanup(func() {
+			if !t.Failed() {
+				os.RemoveAll(dir)
+			}
+		})
+	}
+	return dir
+}
+
+// Dial connects to one of the guest's ports that the Spec lists. The connection
+// fails every read and write after Within, and is closed when the test ends.
+func (m *Machine) Dial(network string, port int) net.Conn {
+	m.t.Helper()
+	conn, err := m.Machine.Dial(m.t.Context(), network, port)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(Within))
+	m.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// Expect waits until the console shows text that matches the pattern, after
+// what the last Expect matched, and returns the match and its submatches.
+func (m *Machine) Expect(pattern string) []string {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeoutCause(m.t.Context(), Within, fmt.Errorf("not seen within %v", Within))
+	defer cancel()
+	match, err := m.Console().Expect(ctx, pattern)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return match
+}
+
+// Send types a line on the console.
+func (m *Machine) Send(line string) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), Within)
+	defer cancel()
+	if err := m.Console().Send(ctx, line); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// Shutdown powers the guest off and fails the test if it does not, or if it had crashed.
+func (m *Machine) Shutdown() {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), Within)
+	defer cancel()
+	if err := m.Machine.Shutdown(ctx); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func tail(m *harness.Machine) string {
+	lines := m.Console().Tail(20)
+	if len(lines) == 0 {
+		return "its console is empty"
+	}
+	return "the last lines of its console:\n\t" + strings.Join(lines, "\n\t")
+}
+
+var (
+	_ = io.EOF
+	_ = errors.New
+	_ = filepath.Join
+)

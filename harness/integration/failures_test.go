@@ -1,0 +1,241 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+)
+
+// boot boots a machine that is expected to fail and returns how.
+func boot(t *testing.T, spec harness.Spec) *harness.BootError {
+	t.Helper()
+	spec.Dir = t.TempDir()
+	_, err := harness.Boot(t.Context(), spec)
+	var failed *harness.BootError
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, spec.Dir, failed.Dir)
+	require.FileExists(t, filepath.Join(spec.Dir, "console.log"))
+	require.Contains(t, failed.Error(), "guesthouse run -spec "+filepath.Join(spec.Dir, "spec.json"), "the error says how to repeat the run")
+
+	var result harness.Result
+	text, err := os.ReadFile(filepath.Join(spec.Dir, "result.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &result))
+	require.Equal(t, "failed", result.State)
+	require.NotEmpty(t, result.Error)
+	return failed
+}
+
+func TestAGuestThatPanics(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		err := boot(t, harnesstest.Spec(t, target, "./guests/panics"))
+		require.ErrorIs(t, err, harness.ErrGuest)
+		require.ErrorContains(t, err, "the guest failed: panic: runtime error: index out of range [0] with length 0")
+		require.Contains(t, strings.Join(err.Console, "\n"), "goroutine 1 [running]", "the trace is in the last lines")
+	})
+}
+
+func TestAGuestWhoseSetupFails(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		err := boot(t, harnesstest.Spec(t, target, "./guests/fails"))
+		require.ErrorIs(t, err, harness.ErrGuest)
+		require.ErrorContains(t, err, `it powered off before its console showed "guesthouse: ready$"`)
+		require.Contains(t, err.Error(), "<err> guesthouse: setup: no such sensor")
+	})
+}
+
+func TestAGuestThatHangsBeforeReady(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/hangs")
+		spec.ReadyWithin = 15 * time.Second
+		err := boot(t, spec)
+		require.ErrorIs(t, err, harness.ErrGuest)
+		require.ErrorContains(t, err, `not ready within 15s: its console has not shown "guesthouse: ready$"`)
+		require.Contains(t, err.Console[len(err.Console)-1], "waiting for what never comes")
+	})
+}
+
+func TestAMachineThatNeverSaysAWord(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/hangs")
+		spec.Initramfs = ""
+		spec.Cmdline = []string{"root=/dev/nowhere rootwait"} // the kernel waits for it, in silence
+		spec.FirstByteWithin = 10 * time.Second
+		err := boot(t, spec)
+		require.ErrorContains(t, err, "no byte on its console within 10s")
+		require.NotErrorIs(t, err, harness.ErrGuest, "nothing shows that a guest ever ran")
+		require.Contains(t, err.Error(), "its console is empty")
+	})
+}
+
+func TestAKernelPanic(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/hangs")
+		spec.Initramfs = "" // and so no root file system
+		err := boot(t, spec)
+		require.ErrorIs(t, err, harness.ErrGuest)
+		require.ErrorContains(t, err, "Kernel panic - not syncing: VFS: Unable to mount root fs")
+	})
+}
+
+func TestAKernelFileThatIsCutShort(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/hangs")
+		whole, err := os.ReadFile(spec.Kernel)
+		require.NoError(t, err)
+		spec.Kernel = filepath.Join(t.TempDir(), "vmlinuz")
+		require.NoError(t, os.WriteFile(spec.Kernel, whole[:len(whole)/2], 0o644))
+		_, err = harness.Boot(t.Context(), spec)
+		require.ErrorContains(t, err, "the file is cut short: its header promises")
+	})
+}
+
+func TestAKernelFileThatIsNone(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/hangs")
+		spec.Kernel = filepath.Join(t.TempDir(), "vmlinuz")
+		require.NoError(t, os.WriteFile(spec.Kernel, []byte("this is no kernel"), 0o644))
+		spec.FirstByteWithin = 5 * time.Second // some QEMUs run anything
+		err := boot(t, spec)
+		require.NotErrorIs(t, err, harness.ErrGuest)
+	})
+}
+
+func TestAQEMUThatIsMissing(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/hangs")
+		spec.QEMU = "qemu-system-nowhere"
+		_, err := harness.Boot(t.Context(), spec)
+		var missing *harness.MissingQEMUError
+		require.ErrorAs(t, err, &missing)
+		require.ErrorContains(t, err, `"qemu-system-nowhere": executable file not found in $PATH; install it with: apt-get install`)
+	})
+}
+
+func TestArgumentsThatQEMURefuses(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/hangs")
+		spec.QEMUArgs = []string{"-device", "warp-drive"}
+		err := boot(t, spec)
+		require.ErrorContains(t, err, "QEMU did not start: QEMU ended: exit status 1")
+		require.Contains(t, err.Stderr, "'warp-drive' is not a valid device model name")
+	})
+}
+
+func TestAMissingModuleOrInterfaceIsNamedAndPowersTheGuestDown(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := echoSpec(t, target)
+		spec.Cmdline = []string{"module_blacklist=virtio_net"}
+		err := boot(t, spec)
+		require.ErrorContains(t, err, "it powered off before")
+		require.Contains(t, err.Error(), "<err> guesthouse: kernel module virtio_net: operation not permitted")
+
+		spec = echoSpec(t, target)
+		spec.Cmdline = []string{noPCI[target]} // the card is there and cannot be found
+		err = boot(t, spec)
+		require.ErrorContains(t, err, "it powered off before")
+		require.Contains(t, err.Error(), "<err> guesthouse: interface eth0 is missing: no network card appeared within 5s of loading its driver; the interfaces are [lo]")
+	})
+}
+
+// noPCI are kernel arguments that hide the PCI bus.
+var noPCI = map[string]string{
+	"x86_64": "pci=off",
+	"arm64":  "initcall_blacklist=gen_pci_driver_init",
+}
+
+func TestABootThatIsCancelledLeavesNothing(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/hangs")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		m, err := harness.Start(ctx, spec)
+		require.NoError(t, err)
+		_, err = m.Console().Expect(t.Context(), "waiting for what never comes")
+		require.NoError(t, err)
+		cancel(errors.New("changed my mind"))
+		require.ErrorContains(t, m.WaitReady(ctx), "changed my mind")
+		require.NoError(t, m.Close())
+		require.NoError(t, m.Close(), "Close may be called again")
+		_, err = m.Console().Expect(t.Context(), "anything else")
+		require.ErrorContains(t, err, "the console has ended")
+	})
+}
+
+func TestQEMUThatIsKilledIsToldFromAGuestThatFails(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := echoSpec(t, target)
+		spec.Dir = t.TempDir()
+		spec.QEMUArgs = []string{"-pidfile", filepath.Join(spec.Dir, "pid")}
+		m, err := harness.Boot(t.Context(), spec)
+		require.NoError(t, err)
+		defer m.Close()
+		require.NoError(t, unix.Kill(readPid(t, filepath.Join(spec.Dir, "pid")), unix.SIGKILL))
+		err = m.Wait(t.Context())
+		require.EqualError(t, err, "QEMU ended: signal: killed")
+		require.NotErrorIs(t, err, harness.ErrGuest)
+	})
+}
+
+// The test binary runs itself as the owner of a machine that is then killed.
+func TestQEMUDiesWithItsOwner(t *testing.T) {
+	if spec := os.Getenv("GUESTHOUSE_TEST_OWN"); spec != "" {
+		s, err := harness.ReadSpec(spec)
+		s.Dir = filepath.Join(filepath.Dir(spec), "record")
+		require.NoError(t, err)
+		_, err = harness.Boot(t.Context(), s)
+		require.NoError(t, err)
+		os.Stdout.WriteString("owned\n")
+		select {} // until killed
+	}
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		dir := t.TempDir()
+		spec := echoSpec(t, target)
+		spec.QEMUArgs = []string{"-pidfile", filepath.Join(dir, "pid")}
+		text, err := json.Marshal(spec)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "spec.json"), text, 0o644))
+
+		owner := exec.Command(os.Args[0], "-test.run=^TestQEMUDiesWithItsOwner$")
+		owner.Env = append(os.Environ(), "GUESTHOUSE_TEST_OWN="+filepath.Join(dir, "spec.json"))
+		owner.Stderr = os.Stderr
+		out, err := owner.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, owner.Start())
+		defer owner.Process.Kill()
+		said := make([]byte, len("owned\n"))
+		_, err = out.Read(said)
+		require.NoError(t, err)
+		require.Equal(t, "owned\n", string(said))
+
+		qemu, err := unix.PidfdOpen(readPid(t, filepath.Join(dir, "pid")), 0)
+		require.NoError(t, err, "QEMU runs")
+		defer unix.Close(qemu)
+		require.NoError(t, owner.Process.Kill())
+		owner.Wait()
+		ended := []unix.PollFd{{Fd: int32(qemu), Events: unix.POLLIN}}
+		n, err := unix.Poll(ended, 10_000)
+		require.NoError(t, err)
+		require.Equal(t, 1, n, "QEMU has not ended within 10 s of its owner")
+	})
+}
+
+func readPid(t *testing.T, file string) int {
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	require.NoError(t, err)
+	return pid
+}

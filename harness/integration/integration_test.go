@@ -1,0 +1,212 @@
+// Package integration holds the tests on real QEMU with real kernels: what
+// guesthouse promises, on every target.
+package integration
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/host/traffic"
+)
+
+// TestMain fails the run when a machine outlives the test that booted it.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if left := children(); len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "processes left behind: %s\n", strings.Join(left, ", "))
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// children returns the processes that this process has started and that still exist.
+func children() (found []string) {
+	dirs, _ := os.ReadDir("/proc")
+	for _, d := range dirs {
+		stat, err := os.ReadFile("/proc/" + d.Name() + "/stat")
+		if err != nil {
+			continue // no process, or gone by now
+		}
+		// "PID (NAME) STATE PPID …", and NAME may hold anything
+		var state string
+		var parent int
+		at := strings.LastIndexByte(string(stat), ')')
+		if _, err := fmt.Sscan(string(stat[at+1:]), &state, &parent); err == nil && parent == os.Getpid() {
+			found = append(found, string(stat[:at+1]))
+		}
+	}
+	return found
+}
+
+const (
+	echoGuest = "guesthouse.example/guest/cmd/uinit"
+	echoPort  = 4242
+)
+
+// echoSpec is a machine that runs the echo service.
+func echoSpec(t *testing.T, target string) harness.Spec {
+	spec := harnesstest.Spec(t, target, echoGuest)
+	spec.Ports = []string{"udp/4242", "tcp/4242"}
+	return spec
+}
+
+// dial is how package traffic reaches the machine's echo service.
+func dial(m *harnesstest.Machine) traffic.DialFunc {
+	return func(ctx context.Context, network string) (net.Conn, error) {
+		return m.Machine.Dial(ctx, network, echoPort)
+	}
+}
+
+func TestTheEchoServiceReturnsEveryByte(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		m := harnesstest.Boot(t, echoSpec(t, target))
+		m.Expect(`<inf> net_echo_server_svc_sample: Single-threaded TCP/UDP echo server waits for a connection on port 4242`)
+		ctx, cancel := context.WithTimeout(t.Context(), 4*harnesstest.Within)
+		defer cancel()
+
+		payloads := append(traffic.Payloads(1), traffic.Bytes(2, 1472))
+		require.NoError(t, traffic.Echo(ctx, dial(m), traffic.EchoConfig{Network: "udp", Payloads: payloads, Window: 1}),
+			"one at a time")
+		require.NoError(t, traffic.Echo(ctx, dial(m), traffic.EchoConfig{Network: "udp", Payloads: payloads, Window: 16}),
+			"many in flight")
+		require.NoError(t, traffic.Echo(ctx, dial(m), traffic.EchoConfig{Network: "tcp", Payloads: payloads}),
+			"a stream of all payloads, half-closed at its end")
+		require.NoError(t, traffic.Echo(ctx, dial(m), traffic.EchoConfig{
+			Network: "tcp", Payloads: [][]byte{traffic.Bytes(3, 64<<10)}, Window: 1,
+		}), "64 KiB at once, half-closed while they are on their way")
+
+		m.Expect(`<inf> net_echo_server_svc_sample: Connection from ::ffff:192\.0\.2\.2 \(\d+\)`)
+		m.Expect(`<inf> net_echo_server_svc_sample: Connection from ::ffff:192\.0\.2\.2 closed`)
+
+		result, err := traffic.Load(ctx, dial(m), traffic.LoadConfig{Network: "udp", Clients: 8, Window: 2, Requests: 500})
+		require.NoError(t, err)
+		require.EqualValues(t, 500, result.Received+result.Lost)
+		t.Log(result)
+		result, err = traffic.Load(ctx, dial(m), traffic.LoadConfig{Network: "tcp", Clients: 8, Window: 2, Requests: 500})
+		require.NoError(t, err)
+		require.EqualValues(t, 500, result.Received)
+		t.Log(result)
+		m.Shutdown()
+	})
+}
+
+func TestAClientOverTheCapacityIsTurnedAway(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		m := harnesstest.Boot(t, echoSpec(t, target))
+		const capacity = 17 // that of Zephyr's sample
+		var clients []net.Conn
+		for i := range capacity {
+			conn := m.Dial("tcp", echoPort)
+			clients = append(clients, conn)
+			echoes(t, conn, fmt.Sprintf("client %d", i))
+		}
+		over := m.Dial("tcp", echoPort)
+		_, err := over.Read(make([]byte, 1))
+		require.Error(t, err, "it is closed")
+		require.False(t, os.IsTimeout(err), "by the guest, not by our deadline")
+		m.Expect(`<\w+> net_echo_server_svc_sample: Max capacity reached`)
+		for i, conn := range clients {
+			echoes(t, conn, fmt.Sprintf("client %d goes on", i))
+		}
+
+		require.NoError(t, clients[0].Close())
+		m.Expect(`Connection from \S+ closed`)
+		echoes(t, m.Dial("tcp", echoPort), "the freed place is taken")
+	})
+}
+
+// echoes sends text and reads it back.
+func echoes(t *testing.T, conn net.Conn, text string) {
+	t.Helper()
+	_, err := conn.Write([]byte(text))
+	require.NoError(t, err)
+	got := make([]byte, len(text))
+	for n := 0; n < len(got); {
+		more, err := conn.Read(got[n:])
+		require.NoError(t, err, "after %d of %d bytes", n, len(got))
+		n += more
+	}
+	require.Equal(t, text, string(got))
+}
+
+func TestTheConsoleTellsOfTheMachine(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		m := harnesstest.Boot(t, echoSpec(t, target))
+		m.Expect(`uart:~\$ `)
+
+		m.Send("help")
+		m.Expect(`(?s)net sockets.*poweroff.*uart:~\$ `)
+
+		m.Send("net sockets")
+		m.Expect(`^service_udp\s+1 socket of 1\s+fd \d+`)
+		m.Expect(`^service_accept\s+1 socket of 1\s+fd \d+`)
+		m.Expect(`^service_tcp\s+0 sockets of 17`)
+		m.Expect(`^3 services`)
+
+		m.Send("net iface")
+		m.Expect(`eth0\s+up\S*\s+mtu 1500`)
+		m.Expect(`192\.0\.2\.1/24`)
+		m.Expect(`2001:db8::1/64`)
+
+		m.Send("uptime")
+		m.Expect(`Uptime: [1-9]\d* ms`)
+
+		m.Send("net nonsense")
+		m.Expect(`net nonsense: command not found; help lists the commands`)
+
+		m.Send("sh uname -m")
+		m.Expect(map[string]string{"x86_64": "x86_64", "arm64": "aarch64"}[target])
+		m.Send("sh")
+		m.Expect(`(?:^|uart:~\$ )\$ `)
+		m.Send("echo $((6 * 7))")
+		m.Expect(`^42$`)
+		m.Send("exit")
+		m.Expect(`uart:~\$ `)
+
+		m.Send("sh echo begun; sleep 1000")
+		m.Expect(`^begun`)
+		m.Send("\x03") // Ctrl-C is for the program in the foreground
+		m.Expect(`uart:~\$ `)
+		m.Send("uptime")
+		m.Expect(`Uptime: `)
+
+		m.Send("poweroff")
+		require.NoError(t, m.Wait(t.Context()))
+	})
+}
+
+func TestALogLineLeavesThePromptWhole(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		m := harnesstest.Boot(t, echoSpec(t, target))
+		m.Expect(`uart:~\$ `)
+		echoes(t, m.Dial("tcp", echoPort), "x")
+		m.Expect(`^\[\d\d:\d\d:\d\d\.\d{3},\d{3}\] <inf> net_echo_server_svc_sample: Connection from \S+ \(\d+\)\nuart:~\$ `)
+	})
+}
+
+func TestTheGuestsAddressIsTheUsersChoice(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		for name, c := range map[string]struct{ cmdline, shows string }{
+			"static": {"guesthouse.ip=10.7.0.9/16 guesthouse.ip6=fd00:7::9/64", `10\.7\.0\.9/16\n\s+fd00:7::9/64`},
+			"dhcp":   {"guesthouse.ip=dhcp", `192\.0\.2\.1/24`},
+		} {
+			t.Run(name, func(t *testing.T) {
+				spec := echoSpec(t, target)
+				spec.Cmdline = []string{c.cmdline}
+				m := harnesstest.Boot(t, spec)
+				m.Send("net iface")
+				m.Expect(c.shows)
+				echoes(t, m.Dial("udp", echoPort), "hello")
+				echoes(t, m.Dial("tcp", echoPort), "hello")
+			})
+		}
+	})
+}
