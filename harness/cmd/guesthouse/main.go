@@ -1,0 +1,143 @@
+// Guesthouse boots a guest in an emulated machine and gives its serial console,
+// builds what it boots from, and drives traffic into it.
+//
+//	guesthouse run [-target T] [-guest PACKAGE] …   boot and give the console
+//	guesthouse build [-target T] [-guest PACKAGE]   build kernel and initramfs, print their paths
+//	guesthouse traffic NETWORK ADDRESS …            check an echo service, or load it
+//	guesthouse targets                              list the targets
+//
+// Each command explains its flags with -h. The exit status is 0 for success, 1 for a
+// failure, 2 for a wrong command line, and 128 and the signal's number after a signal.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/images"
+)
+
+func main() {
+	os.Exit(guesthouse(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+const usage = `guesthouse boots a guest in an emulated machine and gives its serial console.
+
+usage:
+	guesthouse run [flags]       boot a machine and give its console
+	guesthouse build [flags]     build kernel and initramfs and print their paths
+	guesthouse traffic [flags] NETWORK ADDRESS
+	                             check an echo service, or load it
+	guesthouse targets           list the targets
+
+Each command explains its flags with -h.
+`
+
+// A command reads its arguments, does its work and returns an error to print.
+type command func(ctx context.Context, args []string, std stdio) error
+
+type stdio struct {
+	in       *os.File
+	out, err io.Writer
+}
+
+var commands = map[string]command{
+	"run":     runCommand,
+	"build":   buildCommand,
+	"traffic": trafficCommand,
+	"targets": targetsCommand,
+}
+
+// errUsage is wrapped by every error that a wrong command line causes.
+var errUsage = errors.New("wrong usage")
+
+// A signalError is the cause of the end of the context that every command gets.
+type signalError struct{ syscall.Signal }
+
+func (e signalError) Error() string { return "ended by signal: " + e.Signal.String() }
+
+// guesthouse is the whole program: its result is the exit status.
+func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return 2
+	}
+	if args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
+		fmt.Fprint(stdout, usage)
+		return 0
+	}
+	run, ok := commands[args[0]]
+	if !ok {
+		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, traffic and targets\n", args[0])
+		return 2
+	}
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	go func() {
+		select {
+		case s := <-signals:
+			cancel(signalError{s.(syscall.Signal)})
+		case <-ctx.Done():
+		}
+	}()
+
+	err := run(ctx, args[1:], stdio{stdin, stdout, stderr})
+	return report(ctx, err, stderr)
+}
+
+// report prints an error as "error:" and "hint:" and returns the exit status.
+func report(ctx context.Context, err error, stderr io.Writer) int {
+	var signaled signalError
+	if errors.As(context.Cause(ctx), &signaled) {
+		fmt.Fprintf(stderr, "guesthouse: %v\n", signaled)
+		return 128 + int(signaled.Signal)
+	}
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	what, hint := err.Error(), ""
+	var image *images.Error
+	var missing *harness.MissingQEMUError
+	switch {
+	case errors.As(err, &image):
+		what, hint = image.Cause(), image.Hint
+	case errors.As(err, &missing):
+		what, hint = "QEMU is missing: "+missing.Err.Error(), missing.Hint()
+	}
+	fmt.Fprintf(stderr, "guesthouse: error: %s\n", what)
+	if hint != "" {
+		fmt.Fprintf(stderr, "guesthouse: hint: %s\n", hint)
+	}
+	if errors.Is(err, errUsage) {
+		return 2
+	}
+	return 1
+}
+
+// parse reads a command's flags. It says what is wrong in one line, and everything with -h.
+func parse(flags *flag.FlagSet, args []string, std stdio, usage string) error {
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(std.out, "usage: %s\n\n", usage)
+		flags.SetOutput(std.out)
+		flags.PrintDefaults()
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w (%w; -h explains)", flags.Name(), err, errUsage)
+	}
+	return nil
+}

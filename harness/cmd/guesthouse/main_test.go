@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness/harnesstest"
+)
+
+// TestMain makes the test binary the command itself when it is called by its name.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"guesthouse": main})
+}
+
+// TestScripts runs the files in testdata/script, which are the reference of
+// what the command prints too.
+func TestScripts(t *testing.T) {
+	harnesstest.Require(t, "x86_64")
+	harnesstest.Require(t, "arm64")
+	dir, err := os.Getwd()
+	require.NoError(t, err)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("MODULE", dir)
+			// Building a guest needs what building anything in Go needs.
+			env.Setenv("HOME", os.Getenv("HOME"))
+			env.Setenv("XDG_CACHE_HOME", os.Getenv("XDG_CACHE_HOME"))
+			for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS"} {
+				value, err := exec.Command("go", "env", name).Output()
+				if err != nil {
+					return err
+				}
+				env.Setenv(name, strings.TrimSpace(string(value)))
+			}
+			return nil
+		},
+	})
+}
+
+// call runs the command inside the test.
+func call(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	null, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	defer null.Close()
+	var out, errOut bytes.Buffer
+	status = guesthouse(args, null, &out, &errOut)
+	return status, out.String(), errOut.String()
+}
+
+func TestTrafficChecksAndLoadsAnEchoService(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer server.Close()
+	go func() {
+		for {
+			conn, err := server.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.Copy(conn, conn)
+			}()
+		}
+	}()
+	address := server.Addr().String()
+
+	status, stdout, stderr := call(t, "traffic", "tcp", address)
+	require.Equal(t, 0, status, stderr)
+	require.Equal(t, "tcp "+address+": every byte came back\n", stdout)
+
+	status, stdout, stderr = call(t, "traffic", "-requests", "50", "-clients", "2", "tcp", address)
+	require.Equal(t, 0, status, stderr)
+	require.Contains(t, stdout, "tcp, 2 clients, window 1, 64 bytes: 50 sent, 50 received, 0 lost, 0 errors")
+
+	status, stdout, stderr = call(t, "traffic", "-requests", "50", "-json", "tcp", address)
+	require.Equal(t, 0, status, stderr)
+	require.Contains(t, stdout, `"received":50`)
+}
+
+func TestTrafficSaysWhatIsWrongWithAService(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() {
+		conn, err := server.Accept()
+		if err == nil {
+			conn.Write([]byte("HTTP/1.1 400 Bad Request\r\n"))
+			conn.Close()
+		}
+		server.Close()
+	}()
+	status, _, stderr := call(t, "traffic", "tcp", server.Addr().String())
+	require.Equal(t, 1, status)
+	require.Contains(t, stderr, "guesthouse: error: echo tcp: altered: stream differs at byte 0")
+}
+
+func TestARunWithoutQEMUSaysHowToInstallIt(t *testing.T) {
+	harnesstest.Require(t, "x86_64")
+	spec := harnesstest.Spec(t, "x86_64", "guesthouse.example/guest/cmd/uinit")
+	file := filepath.Join(t.TempDir(), "spec.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"target": "x86_64", "kernel": "`+spec.Kernel+`"}`), 0o644))
+	t.Setenv("PATH", t.TempDir())
+	status, _, stderr := call(t, "run", "-spec", file)
+	require.Equal(t, 1, status)
+	require.Equal(t, `guesthouse: error: QEMU is missing: exec: "qemu-system-x86_64": executable file not found in $PATH
+guesthouse: hint: install it with: apt-get install --no-install-recommends qemu-system-x86
+`, stderr)
+}

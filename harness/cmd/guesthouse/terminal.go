@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/term"
+
+	"guesthouse.example/harness"
+)
+
+const (
+	escape     = 0x01 // Ctrl-A, QEMU's own choice
+	escapeHelp = "\r\nCtrl-A x  end the machine\r\nCtrl-A a  send Ctrl-A to the guest\r\nCtrl-A h  this help\r\n"
+)
+
+// reset undoes what a guest's output may leave behind: colours, a hidden
+// cursor, and the line wrap that some firmware switches off.
+const reset = "\x1b[0m\x1b[?25h\x1b[?7h"
+
+// attach connects the user's terminal and the console until the machine ends or the user says
+// Ctrl-A x. Every key goes to the guest, Ctrl-C too. The terminal is given back as it was.
+func attach(ctx context.Context, m *harness.Machine, in, out *os.File) error {
+	before, err := term.MakeRaw(int(in.Fd()))
+	if err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
+	defer func() {
+		io.WriteString(out, reset+"\r\n")
+		term.Restore(int(in.Fd()), before)
+	}()
+
+	screen := &screen{out: out}
+	shown := make(chan error, 1)
+	go func() { shown <- m.Console().Follow(context.Background(), screen) }()
+	ready := make(chan error, 1)
+	go func() {
+		err := m.WaitReady(ctx)
+		if err == nil {
+			screen.notice(readyLine(m, "Ctrl-A x ends"))
+		} else if running(m) && ctx.Err() == nil {
+			// A person may want to see what a guest does that is not ready.
+			screen.notice(fmt.Sprintf("guesthouse: %v\nguesthouse: Ctrl-A x ends", err))
+		}
+		ready <- err
+	}()
+	ended := make(chan error, 1)
+	go func() { ended <- m.Wait(ctx) }()
+	quit := make(chan error, 1)
+	go func() { quit <- keys(ctx, m, in, out) }()
+
+	select {
+	case err = <-ended:
+		if notReady := <-ready; err == nil {
+			err = notReady
+		}
+	case err = <-quit:
+	}
+	m.Close()
+	if showErr := <-shown; err == nil {
+		err = showErr
+	}
+	return err
+}
+
+func running(m *harness.Machine) bool {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	return errors.Is(m.Wait(now), context.Canceled)
+}
+
+// keys sends what is typed to the guest until Ctrl-A x or the end of the terminal.
+func keys(ctx context.Context, m *harness.Machine, in io.Reader, out io.Writer) error {
+	buf := make([]byte, 4096)
+	escaped := false
+	for {
+		n, err := in.Read(buf)
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return fmt.Errorf("terminal: %w", err)
+		}
+		var send []byte
+		for _, b := range buf[:n] {
+			switch {
+			case !escaped && b == escape:
+				escaped = true
+				continue
+			case !escaped:
+				send = append(send, b)
+			case b == 'x':
+				return nil
+			case b == 'a' || b == escape:
+				send = append(send, escape)
+			default:
+				io.WriteString(out, escapeHelp)
+			}
+			escaped = false
+		}
+		if err := m.Console().Type(ctx, send); err != nil {
+			<-ctx.Done() // the machine has ended; that is told elsewhere
+			return nil
+		}
+	}
+}
+
+// A screen is a terminal in raw mode, where "\n" alone does not return the
+// carriage. A notice goes between the guest's lines.
+type screen struct {
+	mu   sync.Mutex
+	out  io.Writer
+	line []byte // what the guest has printed of its last line
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if nl := bytes.LastIndexByte(p, '\n'); nl >= 0 {
+		s.line = append(s.line[:0], p[nl+1:]...)
+	} else {
+		s.line = append(s.line, p...)
+	}
+	return len(p), s.show(p)
+}
+
+func (s *screen) show(p []byte) error {
+	_, err := s.out.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n")))
+	return err
+}
+
+// notice shows a line of ours, and the guest's unfinished line again below it.
+func (s *screen) notice(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text += "\n"
+	if len(s.line) > 0 {
+		text = "\n" + text + string(s.line)
+	}
+	s.show([]byte(text))
+}
