@@ -1,0 +1,57 @@
+# What people call by hand and what CI calls are the same targets.
+#
+#   make qemu-run [TARGET=arm64]   boot the echo guest and give its serial console
+#   make test                      everything that has to pass
+#   make integration               the tests on real QEMU alone, with out/junit.xml
+
+TARGET ?= x86_64
+GO     ?= go
+
+# Without cgo a machine needs no C compiler.
+export CGO_ENABLED = 0
+# Where a test that needs QEMU may not be skipped.
+export GUESTHOUSE_REQUIRE ?= x86_64,arm64
+
+guesthouse := out/guesthouse
+# Tests print their names as they end and a summary that counts them.
+gotestsum := $(GO) tool gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
+
+.PHONY: qemu-run test unit integration check qemu bench-boot race clean $(guesthouse)
+
+qemu-run: $(guesthouse)
+	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
+	@exec $(guesthouse) run -target $(TARGET) $(ARGS)
+
+test: check qemu
+	$(gotestsum) --junitfile out/junit.xml -- -timeout 20m ./...
+
+# The units alone need neither QEMU nor a network.
+unit:
+	$(gotestsum) -- $(shell $(GO) list ./... | grep -v -e /integration -e /images -e /example)
+
+integration: qemu
+	@mkdir -p out
+	$(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 20m -artifacts -outputdir $(CURDIR)/out ./harness/integration/... ./harness/harnesstest/...
+
+check:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; } >&2
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+# Every target's QEMU, where it is missing.
+qemu: $(guesthouse)
+	@scripts/install-qemu.sh $(guesthouse)
+
+$(guesthouse):
+	@$(GO) build -buildvcs=false -o $@ ./harness/cmd/guesthouse
+
+# Seconds from the start of QEMU to the first echo, without a template.
+bench-boot: qemu
+	$(GO) test -run '^$$' -bench ColdBoot -benchtime 10x ./harness/integration
+
+# The race detector needs cgo, and so a C compiler.
+race:
+	CGO_ENABLED=1 $(GO) test -race ./guest/... ./host/... ./harness/internal/... ./harness
+
+clean:
+	rm -rf out
