@@ -41,7 +41,8 @@ const Ready = "ready"
 // socketservice, calls setup, logs Ready and serves the console's shell until
 // somebody says poweroff. An error on the way is logged and the machine powers off: it never hangs.
 //
-// Main makes Logger the default one of package slog, with the module "guesthouse".
+// Main makes the default logger of package slog write Zephyr's log format to the
+// console, for setup and the services too; the attribute "module" names the module.
 func Main(setup func() error) {
 	if err := insideMachine(); err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)
@@ -50,22 +51,15 @@ func Main(setup func() error) {
 	if err := takeConsole(); err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)
 	}
-	log := Logger().With("module", "guesthouse")
-	slog.SetDefault(log)
-	if err := run(log, setup); err != nil {
-		log.Error(err.Error())
+	console := shell.New(os.Stdin, os.Stdout)
+	slog.SetDefault(slog.New(zephyrlog.New(console, nil)).With(zephyrlog.ModuleKey, "guesthouse"))
+	if err := run(console, setup); err != nil {
+		slog.Error(err.Error())
 	}
 	powerOff()
 }
 
-var console = shell.New(os.Stdin, os.Stdout)
-
-// Logger returns a logger that writes Zephyr's log format to the machine's
-// console. Its attribute "module" names the module. It may be used before Main,
-// for services that are defined at package level.
-func Logger() *slog.Logger { return slog.New(zephyrlog.New(console, nil)) }
-
-func run(log *slog.Logger, setup func() error) error {
+func run(console *shell.Shell, setup func() error) error {
 	if err := loadModules(modulesFile); err != nil {
 		return err
 	}
@@ -83,7 +77,7 @@ func run(log *slog.Logger, setup func() error) error {
 	if err := setup(); err != nil {
 		return fmt.Errorf("setup: %w", err)
 	}
-	log.Info(Ready)
+	slog.Info(Ready)
 	return console.Run()
 }
 

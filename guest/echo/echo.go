@@ -69,7 +69,7 @@ type Config struct {
 	Loop *socketservice.Loop
 
 	// Log gets the console lines, with the attribute module=Module. Nil
-	// means nowhere.
+	// means the default logger of package slog at the time of Start.
 	Log *slog.Logger
 }
 
@@ -103,12 +103,8 @@ func New(c Config) *Server {
 	if c.Clients == 0 {
 		c.Clients = DefaultClients
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
 	s := &Server{
 		cfg:      c,
-		log:      c.Log.With("module", Module),
 		udpFd:    -1,
 		listenFd: -1,
 	}
@@ -136,6 +132,11 @@ func (s *Server) Start() error {
 		return fmt.Errorf("start echo service: started before: %w", unix.EALREADY)
 	}
 	s.started = true
+	log := s.cfg.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	s.log = log.With("module", Module)
 	tcp, udp, port, err := listen(s.cfg.Port)
 	if err == nil {
 		s.listenFd, s.udpFd = tcp, udp

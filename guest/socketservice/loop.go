@@ -33,7 +33,9 @@ type Config struct {
 	LockThread bool
 
 	// Logger gets what the loop has to say, with the attribute
-	// module=net_sock_svc, Zephyr's name for it. Nil means nowhere.
+	// module=net_sock_svc, Zephyr's name for it. Nil means the default
+	// logger of package slog at the time of Start: a handler's panic must
+	// not vanish.
 	Logger *slog.Logger
 }
 
@@ -105,11 +107,6 @@ func (l *Loop) configure(c Config) {
 		c.PollMax = DefaultPollMax
 	}
 	l.cfg = c
-	l.log = c.Logger
-	if l.log == nil {
-		l.log = slog.New(slog.DiscardHandler)
-	}
-	l.log = l.log.With("module", "net_sock_svc")
 }
 
 // Define makes a service with count slots, all of them free. The name is for
@@ -176,6 +173,11 @@ func (l *Loop) Start() error {
 
 // prepare does what of a start needs no thread.
 func (l *Loop) prepare() (err error) {
+	log := l.cfg.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	l.log = log.With("module", "net_sock_svc")
 	if len(l.services) == 0 {
 		return fmt.Errorf("no service is defined: %w", unix.ENOENT)
 	}

@@ -8,6 +8,6 @@ import (
 )
 
 // Defined before the loop starts, as Zephyr's services are when the program is linked.
-var server = echo.New(echo.Config{Log: guest.Logger()})
+var server = echo.New(echo.Config{})
 
 func main() { guest.Main(server.Start) }
