@@ -264,29 +264,20 @@ func TestFetchKernelCancelled(t *testing.T) {
 	requireEmpty(t, filepath.Join(o.Cache, "tmp"))
 }
 
-const (
-	victimEnv  = "GUESTHOUSE_TEST_VICTIM_CACHE"
-	victimTest = "TestVictim"
-)
-
-// TestVictim is the process that TestFetchKernelKilled kills.
-func TestVictim(t *testing.T) {
-	cache := os.Getenv(victimEnv)
-	if cache == "" {
-		t.Skip("run by TestFetchKernelKilled")
-	}
-	_, err := fetchKernel(t.Context(), fakeTarget, nil, Options{Cache: cache})
-	require.NoError(t, err)
-}
-
 func TestFetchKernelKilled(t *testing.T) {
+	const victimEnv = "GUESTHOUSE_TEST_VICTIM_CACHE"
+	if cache := os.Getenv(victimEnv); cache != "" { // the process that is killed
+		_, err := fetchKernel(t.Context(), fakeTarget, nil, Options{Cache: cache})
+		require.NoError(t, err)
+		return
+	}
 	m, tested := fakeMirror(t)
 	m.Download = "hang"
 	m.save(t)
 	o := Options{Cache: t.TempDir()}
 	self, err := os.Executable()
 	require.NoError(t, err)
-	victim := exec.Command(self, "-test.run=^"+victimTest+"$")
+	victim := exec.Command(self, "-test.run=^TestFetchKernelKilled$")
 	victim.Env = append(os.Environ(), victimEnv+"="+o.Cache)
 	require.NoError(t, victim.Start())
 	gone := m.hanging(t)
