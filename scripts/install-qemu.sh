@@ -36,6 +36,6 @@ fi
 
 echo "installing$packages" >&2
 # A failing update matters only if the installation fails too: one broken source among many is common.
-$sudo apt-get -q -o DPkg::Lock::Timeout=300 update >&2 || echo "warning: apt-get update failed; trying with what is known" >&2
+$sudo apt-get -qq -o DPkg::Lock::Timeout=300 update >&2 || echo "warning: apt-get update failed; trying with what is known" >&2
 # shellcheck disable=SC2086 # the packages are words
-$sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends $packages >&2
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 install --no-install-recommends $packages >&2
