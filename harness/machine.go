@@ -32,7 +32,10 @@ type Machine struct {
 
 	resultMu sync.Mutex
 	result   Result
+	sealed   bool // Close has finished the record
 }
+
+var errClosed = errors.New("the machine was closed")
 
 // monitorWithin bounds QEMU's own start, up to its answer on the monitor.
 const monitorWithin = 30 * time.Second
@@ -194,6 +197,9 @@ func (m *Machine) fail(err error) {
 func (m *Machine) writeResult(change func(*Result)) {
 	m.resultMu.Lock()
 	defer m.resultMu.Unlock()
+	if m.sealed {
+		return
+	}
 	change(&m.result)
 	m.record.result(m.result) // a full disk must not fail the test that runs
 }
@@ -204,7 +210,8 @@ func (m *Machine) writeResult(change func(*Result)) {
 func (m *Machine) WaitReady(ctx context.Context) error {
 	if err := m.waitReady(ctx); err != nil {
 		m.collect()
-		if !errors.Is(err, context.Canceled) { // somebody changed their mind: no failure
+		// That somebody changed their mind is no failure.
+		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, errClosed) {
 			m.writeResult(func(r *Result) { r.State, r.Error = "failed", err.Error() })
 		}
 		return m.bootError(err)
@@ -237,6 +244,9 @@ func (m *Machine) whyNotReady(err error) error {
 	<-m.ended
 	if m.err != nil {
 		return m.err
+	}
+	if m.closing.Load() {
+		return errClosed
 	}
 	return fmt.Errorf("%w: it powered off before its console showed %q", ErrGuest, m.plan.Ready)
 }
@@ -343,6 +353,9 @@ func (m *Machine) Close() error {
 	m.close.Do(func() {
 		m.proc.kill()
 		<-m.ended
+		m.resultMu.Lock()
+		m.sealed = true
+		m.resultMu.Unlock()
 		m.record.close(m.Result().Error != "")
 	})
 	return nil

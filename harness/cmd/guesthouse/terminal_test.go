@@ -164,7 +164,7 @@ func TestASignalGivesTheTerminalBack(t *testing.T) {
 
 func TestAGuestThatFailsIsExplainedOnTheTerminal(t *testing.T) {
 	t.Parallel()
-	s := start(t, "arm64", "-append", "module_blacklist=virtio_net")
+	s := start(t, "arm64", "-append", "module_blacklist=virtio_net", "-dir", t.TempDir())
 	s.sees(`kernel module virtio_net: operation not permitted`)
 	s.ends(1)
 	require.Contains(t, s.screen.String(), "it powered off before its console showed")
