@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -101,5 +100,3 @@ func (p *process) describe() error {
 	}
 	return errors.New("QEMU ended by itself")
 }
-
-var anyByte = regexp.MustCompile(`(?s).`)

@@ -63,3 +63,19 @@ func kernelSize(r io.ReaderAt) (size int64) {
 	}
 	return size
 }
+
+func checkFile(what, file string) error {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", what, err)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s %s: not a regular file", what, file)
+	case info.Size() == 0:
+		return fmt.Errorf("%s %s: the file is empty", what, file)
+	}
+	return nil
+}
+
+// errCutShort is wrapped by the error for a kernel file that ends too early.
+var errCutShort = errors.New("the file is cut short")

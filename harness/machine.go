@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,123 +35,6 @@ type Machine struct {
 }
 
 var errClosed = errors.New("the machine was closed")
-
-// monitorWithin bounds QEMU's own start, up to its answer on the monitor.
-const monitorWithin = 30 * time.Second
-
-// Boot starts the machine of a Spec and waits until it is ready. The context
-// bounds the boot, not the machine's life; Close ends it. An error
-// that comes from a machine that was started is a *BootError.
-func Boot(ctx context.Context, s Spec) (*Machine, error) {
-	m, err := Start(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	if err := m.WaitReady(ctx); err != nil {
-		m.Close()
-		return nil, err
-	}
-	return m, nil
-}
-
-// Start starts a machine and returns while it boots, for those who want to see
-// or to use its console meanwhile. WaitReady waits for the rest of what Boot does.
-func Start(ctx context.Context, s Spec) (*Machine, error) {
-	p, err := s.check()
-	if err != nil {
-		return nil, fmt.Errorf("boot: %w", err)
-	}
-	binary, err := exec.LookPath(p.QEMU)
-	if err != nil {
-		return nil, &MissingQEMUError{Binary: p.QEMU, Package: p.target.QEMUPackage, Err: err}
-	}
-	args := p.args()
-	rec, err := newRecord(s.Dir, p.Spec, append([]string{binary}, args...))
-	if err != nil {
-		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
-	}
-	proc, err := startProcess(binary, args, rec.stderr)
-	if err != nil {
-		rec.close(false)
-		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
-	}
-	m := &Machine{
-		plan: p, proc: proc, record: rec,
-		console: newConsole(proc.console, &stampedLines{file: rec.console, start: rec.start}),
-		ended:   make(chan struct{}),
-		result:  Result{State: "booting", Target: p.Target, Accel: p.Accel},
-	}
-	m.writeResult(func(*Result) {})
-	drained := make(chan struct{})
-	go func() {
-		m.console.drain(proc.console)
-		close(drained)
-	}()
-	if err := m.connect(ctx); err != nil {
-		proc.kill()
-		<-drained
-		m.fail(err)
-		close(m.ended)
-		boot := m.bootError(err)
-		m.Close()
-		return nil, boot
-	}
-	go m.watch(drained)
-	return m, nil
-}
-
-// connect takes control of the stopped machine, learns its ports and lets it run.
-func (m *Machine) connect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
-	defer cancel()
-	var err error
-	m.qmp, err = qmp.New(ctx, m.proc.monitor, m.record.qmp, func(e qmp.Event) {
-		if e.Name == "SHUTDOWN" {
-			m.shutdown.Store(string(e.Data))
-		}
-	})
-	if err == nil {
-		err = m.readPorts(ctx)
-	}
-	if err == nil {
-		err = m.qmp.Execute(ctx, "cont", nil, nil)
-	}
-	if errors.Is(err, qmp.ErrClosed) {
-		<-m.proc.done
-		return fmt.Errorf("QEMU did not start: %w", m.proc.describe())
-	}
-	return err
-}
-
-// readPorts asks QEMU which host ports the kernel gave to the forwards.
-func (m *Machine) readPorts(ctx context.Context) error {
-	table, err := m.qmp.Human(ctx, "info usernet")
-	if err != nil {
-		return err
-	}
-	host := make(map[Port]int)
-	for line := range strings.Lines(table) {
-		// TCP[HOST_FORWARD]   3       127.0.0.1 43467       192.0.2.1  4242     0     0
-		f := strings.Fields(line)
-		if len(f) < 6 || !strings.HasSuffix(f[0], "[HOST_FORWARD]") {
-			continue
-		}
-		from, err1 := strconv.Atoi(f[3])
-		to, err2 := strconv.Atoi(f[5])
-		if err1 == nil && err2 == nil {
-			network, _, _ := strings.Cut(strings.ToLower(f[0]), "[")
-			host[Port{Network: network, Guest: to}] = from
-		}
-	}
-	for _, port := range m.plan.ports {
-		found, ok := host[port]
-		if !ok {
-			return fmt.Errorf("port %s/%d: QEMU does not list its forward: %q", port.Network, port.Guest, table)
-		}
-		m.ports = append(m.ports, Port{Network: port.Network, Guest: port.Guest, Host: found})
-	}
-	return nil
-}
 
 // watch waits for the end of QEMU and says how it ended.
 func (m *Machine) watch(drained <-chan struct{}) {
@@ -202,72 +84,6 @@ func (m *Machine) writeResult(change func(*Result)) {
 	}
 	change(&m.result)
 	m.record.result(m.result) // a full disk must not fail the test that runs
-}
-
-// WaitReady waits until the console has shown Ready. It fails when the first
-// byte or Ready is late, when the guest crashes or ends, and when ctx ends.
-// Its error is a *BootError.
-func (m *Machine) WaitReady(ctx context.Context) error {
-	if err := m.waitReady(ctx); err != nil {
-		m.collect()
-		// That somebody changed their mind is no failure.
-		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, errClosed) {
-			m.writeResult(func(r *Result) { r.State, r.Error = "failed", err.Error() })
-		}
-		return m.bootError(err)
-	}
-	m.writeResult(func(r *Result) {
-		r.State, r.ReadySeconds = "ready", time.Since(m.record.start).Seconds()
-	})
-	return nil
-}
-
-func (m *Machine) waitReady(ctx context.Context) error {
-	first := fmt.Errorf("no byte on its console within %v", m.plan.FirstByteWithin)
-	firstCtx, cancel := context.WithDeadlineCause(ctx, m.record.start.Add(m.plan.FirstByteWithin), first)
-	defer cancel()
-	if _, _, err := m.console.wait(firstCtx, anyByte, 0); err != nil {
-		return m.whyNotReady(err)
-	}
-	late := fmt.Errorf("%w: not ready within %v: its console has not shown %q", ErrGuest, m.plan.ReadyWithin, m.plan.Ready)
-	readyCtx, cancel := context.WithDeadlineCause(ctx, m.record.start.Add(m.plan.ReadyWithin), late)
-	defer cancel()
-	_, _, err := m.console.wait(readyCtx, m.plan.ready, 0)
-	return m.whyNotReady(err)
-}
-
-// whyNotReady says of a console that ended how the machine did.
-func (m *Machine) whyNotReady(err error) error {
-	if !errors.Is(err, errConsoleEnded) {
-		return err
-	}
-	<-m.ended
-	if m.err != nil {
-		return m.err
-	}
-	if m.closing.Load() {
-		return errClosed
-	}
-	return fmt.Errorf("%w: it powered off before its console showed %q", ErrGuest, m.plan.Ready)
-}
-
-// collect waits for the rest of what a failing guest has to say, a trace for
-// example: until it is silent, at most 2 s.
-func (m *Machine) collect() {
-	if m.console.Crash() == "" {
-		return
-	}
-	for range 10 {
-		before := m.console.length()
-		select {
-		case <-m.ended:
-			return
-		case <-time.After(settle):
-		}
-		if m.console.length() == before {
-			return
-		}
-	}
 }
 
 // Dial connects to a port of the guest that the Spec lists. A TCP connection is made to

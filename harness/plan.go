@@ -1,0 +1,180 @@
+package harness
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"guesthouse.example/internal/target"
+)
+
+// plan is a Spec that has been checked and completed.
+type plan struct {
+	Spec
+	target  target.Target
+	ready   *regexp.Regexp
+	ports   []Port
+	network network
+}
+
+// check completes a Spec and refuses what cannot boot, before anything is started.
+func (s Spec) check() (*plan, error) {
+	t, err := target.Lookup(s.Target)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{Spec: s, target: t}
+	if p.Memory == 0 {
+		p.Memory = defaultMemory
+	}
+	if p.Memory < smallestMemoryMB {
+		return nil, fmt.Errorf("memory of %d MiB: a Linux kernel needs at least %d", p.Memory, smallestMemoryMB)
+	}
+	if p.Ready == "" {
+		p.Ready = DefaultReady
+	}
+	if p.ready, err = regexp.Compile("(?m)" + p.Ready); err != nil {
+		return nil, fmt.Errorf("ready pattern: %w", err)
+	}
+	if p.FirstByteWithin == 0 {
+		p.FirstByteWithin = defaultFirstByte
+	}
+	if p.ReadyWithin == 0 {
+		p.ReadyWithin = defaultReadyIn
+	}
+	switch p.Accel {
+	case "":
+		p.Accel = TCG
+	case TCG, KVM:
+	default:
+		return nil, fmt.Errorf("unknown acceleration %q: it is %q or %q", p.Accel, TCG, KVM)
+	}
+	if p.QEMU == "" {
+		p.QEMU = t.QEMU
+	}
+	for _, text := range s.Ports {
+		port, err := parsePort(text)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(p.ports, port) {
+			return nil, fmt.Errorf("port %s is listed twice", text)
+		}
+		p.ports = append(p.ports, port)
+	}
+	if p.network, err = parseNetwork(s.Cmdline); err != nil {
+		return nil, err
+	}
+	if err := checkKernel(s.Kernel); err != nil {
+		return nil, err
+	}
+	if s.Initramfs != "" {
+		if err := checkFile("initramfs", s.Initramfs); err != nil {
+			return nil, err
+		}
+	}
+	// QEMU and whoever repeats the run may have another working directory.
+	for _, file := range []*string{&p.Kernel, &p.Initramfs} {
+		if *file != "" {
+			if *file, err = filepath.Abs(*file); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return p, nil
+}
+
+// A Port is a guest's port and the host's port on 127.0.0.1 that leads to it.
+type Port struct {
+	Network string // "udp" or "tcp"
+	Guest   int
+	Host    int // 0 until the machine runs
+}
+
+func parsePort(text string) (Port, error) {
+	network, number, ok := strings.Cut(text, "/")
+	n, err := strconv.Atoi(number)
+	if !ok || err != nil || n < 1 || n > 65535 || (network != "udp" && network != "tcp") {
+		return Port{}, fmt.Errorf("port %q: write it as udp/4242 or tcp/4242, from 1 to 65535", text)
+	}
+	return Port{Network: network, Guest: n}, nil
+}
+
+// network is the guest's network as QEMU's user networking emulates it.
+type network struct {
+	guest, guest6 netip.Prefix
+}
+
+// parseNetwork finds the guest's addresses on its kernel command line, where
+// the last word counts. A guest that uses DHCP is given the default address.
+func parseNetwork(cmdline []string) (network, error) {
+	ip, ip6 := defaultGuestIP, defaultGuestIP6
+	for _, words := range cmdline {
+		for _, word := range strings.Fields(words) {
+			if v, ok := strings.CutPrefix(word, "guesthouse.ip="); ok && v != "dhcp" {
+				ip = v
+			}
+			if v, ok := strings.CutPrefix(word, "guesthouse.ip6="); ok && v != "none" {
+				ip6 = v
+			}
+		}
+	}
+	var n network
+	var err error
+	if n.guest, err = netip.ParsePrefix(ip); err != nil || !n.guest.Addr().Is4() || n.guest.Bits() > 29 {
+		return n, fmt.Errorf("guesthouse.ip=%s: write dhcp, or an IPv4 address and at most 29 bits as in %s", ip, defaultGuestIP)
+	}
+	if n.guest6, err = netip.ParsePrefix(ip6); err != nil || !n.guest6.Addr().Is6() || n.guest6.Bits() > 124 {
+		return n, fmt.Errorf("guesthouse.ip6=%s: write none, or an IPv6 address and at most 124 bits as in %s", ip6, defaultGuestIP6)
+	}
+	return n, nil
+}
+
+// others returns two addresses of a network that are not the guest's: the host's and the name server's.
+func others(guest netip.Prefix) (host, dns netip.Addr) {
+	addr := guest.Masked().Addr().Next()
+	for !dns.IsValid() {
+		if addr != guest.Addr() {
+			if !host.IsValid() {
+				host = addr
+			} else {
+				dns = addr
+			}
+		}
+		addr = addr.Next()
+	}
+	return host, dns
+}
+
+// args is QEMU's command line. The machine starts stopped (-S), so that not a
+// byte of its console is lost before somebody reads.
+func (p *plan) args() []string {
+	host, dns := others(p.network.guest)
+	host6, dns6 := others(p.network.guest6)
+	netdev := fmt.Sprintf("user,id=net0,ipv4=on,net=%s,host=%s,dns=%s,dhcpstart=%s,ipv6=on,ipv6-prefix=%s,ipv6-prefixlen=%d,ipv6-host=%s,ipv6-dns=%s",
+		p.network.guest.Masked(), host, dns, p.network.guest.Addr(),
+		p.network.guest6.Masked().Addr(), p.network.guest6.Bits(), host6, dns6)
+	for _, port := range p.ports {
+		// Port 0: the kernel chooses a free one, and nobody can take it in between.
+		netdev += fmt.Sprintf(",hostfwd=%s:127.0.0.1:0-%s:%d", port.Network, p.network.guest.Addr(), port.Guest)
+	}
+	args := []string{
+		"-S", "-no-user-config", "-nodefaults", "-display", "none",
+		"-no-reboot", // with panic=-1, a kernel panic ends QEMU
+		"-machine", p.target.Machine + ",accel=" + string(p.Accel),
+		"-cpu", p.target.CPU,
+		"-m", strconv.Itoa(p.Memory),
+		"-kernel", p.Kernel,
+		"-append", strings.Join(append(p.target.Cmdline[:len(p.target.Cmdline):len(p.target.Cmdline)], p.Cmdline...), " "),
+		"-netdev", netdev,
+		"-device", p.target.NetDevice + ",netdev=net0",
+	}
+	if p.Initramfs != "" {
+		args = append(args, "-initrd", p.Initramfs)
+	}
+	return append(append(args, connectionArgs()...), p.QEMUArgs...)
+}
