@@ -32,7 +32,7 @@ var rules = []struct {
 	// What joins the parts.
 	{folder: "harness/harnesstest", imports: "internal harness images"},
 	{folder: "harness/harnesstest/example", imports: "guest"},
-	{folder: "harness/integration", imports: "internal harness host"},
+	{folder: "harness/integration", imports: "internal harness images host"},
 	{folder: "harness/integration/guests", imports: "guest"},
 	{folder: "harness/cmd/guesthouse", imports: "internal harness images host"},
 }

@@ -57,6 +57,10 @@ type Options struct {
 	// drivers built in.
 	Kernel, Modules string
 
+	// Files are further files of the initramfs: the absolute path in the guest
+	// and the file on this machine. One that may be executed here may be there.
+	Files map[string]string
+
 	// Log receives one line for each step that takes long or that the user
 	// ought to know of, each in one Write. Nil discards them.
 	Log io.Writer

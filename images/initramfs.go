@@ -96,7 +96,11 @@ func writeInitramfs(ctx context.Context, t target.Target, k Kernel, p programs, 
 	if err != nil {
 		return "", "", fail("add kernel modules", t.Name, err, "")
 	}
-	data, err := archive(append(records, p.records()...))
+	records = append(records, p.records()...)
+	if records, err = addFiles(records, o.Files); err != nil {
+		return "", "", fail("add files", t.Name, err, "")
+	}
+	data, err := archive(records)
 	if err != nil {
 		return "", "", fail(step, t.Name, err, "")
 	}
@@ -186,6 +190,32 @@ func (p programs) records() []cpio.Record {
 		records = append(records, cpio.Symlink("bbin/"+name, "bb"))
 	}
 	return records
+}
+
+// addFiles adds the user's files, which must not replace what is there.
+func addFiles(records []cpio.Record, files map[string]string) ([]cpio.Record, error) {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if !path.IsAbs(name) || path.Clean(name) != name || name == "/" {
+			return nil, fmt.Errorf("%q is no absolute path in the guest", name)
+		}
+		if slices.ContainsFunc(records, func(r cpio.Record) bool { return r.Name == name[1:] }) {
+			return nil, fmt.Errorf("%s: the guest has a file of this name already", name)
+		}
+		info, err := os.Stat(files[name])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		data, err := os.ReadFile(files[name])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		mode := uint64(0o644)
+		if info.Mode()&0o111 != 0 {
+			mode = 0o755
+		}
+		records = append(records, cpio.StaticRecord(data, cpio.Info{Name: name[1:], Mode: cpio.S_IFREG | mode}))
+	}
+	return records, nil
 }
 
 // archive returns an uncompressed archive, the kind that boots fastest. It

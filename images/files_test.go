@@ -1,0 +1,37 @@
+package images
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/u-root/mkuimage/cpio"
+)
+
+func TestAUsersFilesAreAdded(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "run"), []byte("#!"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "data"), []byte("x"), 0o600))
+	own := []cpio.Record{cpio.StaticFile("bin/uinit", "", 0o755)}
+
+	records, err := addFiles(own, map[string]string{"/opt/run": filepath.Join(dir, "run"), "/data": filepath.Join(dir, "data")})
+	require.NoError(t, err)
+	require.Len(t, records, 3)
+	require.Equal(t, "data", records[1].Name)
+	require.EqualValues(t, cpio.S_IFREG|0o644, records[1].Mode, "the same wherever it is built, whatever the umask")
+	require.Equal(t, "opt/run", records[2].Name)
+	require.EqualValues(t, cpio.S_IFREG|0o755, records[2].Mode)
+
+	for name, says := range map[string]string{
+		"data":         `"data" is no absolute path in the guest`,
+		"/":            `"/" is no absolute path`,
+		"/opt/../data": `"/opt/../data" is no absolute path`,
+		"/bin/uinit":   "/bin/uinit: the guest has a file of this name already",
+	} {
+		_, err := addFiles(own, map[string]string{name: filepath.Join(dir, "data")})
+		require.ErrorContains(t, err, says)
+	}
+	_, err = addFiles(own, map[string]string{"/opt/missing": filepath.Join(dir, "missing")})
+	require.ErrorContains(t, err, "/opt/missing: stat ")
+}
