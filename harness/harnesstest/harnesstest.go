@@ -21,14 +21,11 @@ package harnesstest
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -215,9 +212,3 @@ func tail(m *harness.Machine) string {
 	}
 	return "the last lines of its console:\n\t" + strings.Join(lines, "\n\t")
 }
-
-var (
-	_ = io.EOF
-	_ = errors.New
-	_ = filepath.Join
-)

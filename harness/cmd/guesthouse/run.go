@@ -80,7 +80,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	}
 	defer m.Close()
 	if interactive {
-		return attach(ctx, m, std.in, terminal)
+		return attach(ctx, m, std.in, terminal, std.err)
 	}
 	return converse(ctx, m, std)
 }

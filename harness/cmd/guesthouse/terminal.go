@@ -25,7 +25,7 @@ const reset = "\x1b[0m\x1b[?25h\x1b[?7h"
 
 // attach connects the user's terminal and the console until the machine ends or the user says
 // Ctrl-A x. Every key goes to the guest, Ctrl-C too. The terminal is given back as it was.
-func attach(ctx context.Context, m *harness.Machine, in, out *os.File) error {
+func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io.Writer) error {
 	before, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)
@@ -35,7 +35,7 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File) error {
 		term.Restore(int(in.Fd()), before)
 	}()
 
-	screen := &screen{out: out}
+	screen := &screen{out: out, err: stderr}
 	shown := make(chan error, 1)
 	go func() { shown <- m.Console().Follow(context.Background(), screen) }()
 	ready := make(chan error, 1)
@@ -115,7 +115,8 @@ func keys(ctx context.Context, m *harness.Machine, in io.Reader, out io.Writer) 
 type screen struct {
 	mu   sync.Mutex
 	out  io.Writer
-	line []byte // what the guest has printed of its last line
+	err  io.Writer // the terminal too, as a rule
+	line []byte    // what the guest has printed of its last line
 }
 
 func (s *screen) Write(p []byte) (int, error) {
@@ -126,11 +127,11 @@ func (s *screen) Write(p []byte) (int, error) {
 	} else {
 		s.line = append(s.line, p...)
 	}
-	return len(p), s.show(p)
+	return len(p), show(s.out, p)
 }
 
-func (s *screen) show(p []byte) error {
-	_, err := s.out.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n")))
+func show(w io.Writer, p []byte) error {
+	_, err := w.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n")))
 	return err
 }
 
@@ -138,9 +139,9 @@ func (s *screen) show(p []byte) error {
 func (s *screen) notice(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	text += "\n"
 	if len(s.line) > 0 {
-		text = "\n" + text + string(s.line)
+		show(s.out, []byte{'\n'})
 	}
-	s.show([]byte(text))
+	show(s.err, []byte(text+"\n"))
+	show(s.out, s.line)
 }

@@ -1,0 +1,129 @@
+package harnesstest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const echoGuest = "guesthouse.example/guest/cmd/uinit"
+
+// inner are tests that are to fail or to be skipped. TestInner runs the one
+// that the environment names, in a process of its own.
+var inner = map[string]func(*testing.T){
+	"each target": func(t *testing.T) {
+		EachTarget(t, func(t *testing.T, target string) { t.Log("runs on " + target) })
+	},
+	"crash": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", echoGuest))
+		m.Send("sh echo c > /proc/sysrq-trigger")
+		m.Wait(t.Context())
+	},
+	"expect": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", echoGuest))
+		m.Send("poweroff")
+		m.Expect("never said")
+	},
+	"boot": func(t *testing.T) {
+		spec := Spec(t, "arm64", echoGuest)
+		spec.Cmdline = []string{"module_blacklist=virtio_net"}
+		Boot(t, spec)
+	},
+	"build": func(t *testing.T) { Spec(t, "arm64", "./testdata/broken") },
+	"dial": func(t *testing.T) {
+		Boot(t, Spec(t, "arm64", echoGuest)).Dial("udp", 4242)
+	},
+	"pass": func(t *testing.T) {
+		Boot(t, Spec(t, "arm64", echoGuest)).Shutdown()
+	},
+}
+
+func TestInner(t *testing.T) {
+	if f := inner[os.Getenv("GUESTHOUSE_TEST_INNER")]; f != nil {
+		f(t)
+	}
+}
+
+// run runs an inner test with further flags and environment, and returns what it printed.
+func run(t *testing.T, name string, env []string, flags ...string) (output string, ok bool) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], append([]string{"-test.v", "-test.run=^TestInner$"}, flags...)...)
+	cmd.Env = append(append(os.Environ(), "TMPDIR="+t.TempDir(), "GUESTHOUSE_TEST_INNER="+name), env...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err == nil
+}
+
+func TestATargetWithoutQEMUIsSkipped(t *testing.T) {
+	out, ok := run(t, "each target", []string{"PATH=", "GUESTHOUSE_REQUIRE="})
+	require.True(t, ok, out)
+	require.Contains(t, out, "--- SKIP: TestInner/arm64")
+	require.Contains(t, out, "install it with: apt-get install --no-install-recommends qemu-system-arm")
+}
+
+func TestARequiredTargetWithoutQEMUFails(t *testing.T) {
+	out, ok := run(t, "each target", []string{"PATH=", "GUESTHOUSE_REQUIRE=arm64"})
+	require.False(t, ok, out)
+	require.Contains(t, out, "--- FAIL: TestInner/arm64")
+	require.Contains(t, out, "GUESTHOUSE_REQUIRE has arm64: QEMU is missing")
+	require.Contains(t, out, "--- SKIP: TestInner/x86_64", "it is not required")
+
+	out, ok = run(t, "each target", []string{"GUESTHOUSE_REQUIRE=arm65"})
+	require.False(t, ok, out)
+	require.Contains(t, out, `GUESTHOUSE_REQUIRE=arm65: unknown target "arm65"`)
+}
+
+func TestFailuresExplainThemselves(t *testing.T) {
+	Require(t, "arm64")
+	for name, says := range map[string][]string{
+		"crash":  {"the guest crashed during the test: ", "Kernel panic - not syncing: sysrq triggered crash", "record: "},
+		"expect": {`expect "never said": the console has ended`, "reboot: Power down", "record: "},
+		"boot":   {"boot arm64: the guest failed: it powered off before", "kernel module virtio_net: operation not permitted", "repeat: go run"},
+		"build":  {"testdata/broken/main.go:3:15: undefined: nonsense"},
+		"dial":   {`dial udp/4242: not among the machine's ports []: add it to Spec.Ports`, "record: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out, ok := run(t, name, nil)
+			require.False(t, ok, out)
+			for _, text := range says {
+				require.Contains(t, out, text)
+			}
+		})
+	}
+}
+
+func TestTheRecordOfATestThatFailedIsKept(t *testing.T) {
+	Require(t, "arm64")
+	tmp := t.TempDir()
+	_, ok := run(t, "boot", []string{"TMPDIR=" + tmp})
+	require.False(t, ok)
+	records, err := filepath.Glob(filepath.Join(tmp, "machine-*", "console.log"))
+	require.NoError(t, err)
+	require.Len(t, records, 1)
+
+	tmp = t.TempDir()
+	out, ok := run(t, "pass", []string{"TMPDIR=" + tmp})
+	require.True(t, ok, out)
+	left, err := os.ReadDir(tmp)
+	require.NoError(t, err)
+	require.Empty(t, left, "that of one that passed is not")
+}
+
+func TestWithArtifactsEveryRecordIsKept(t *testing.T) {
+	Require(t, "arm64")
+	dir := t.TempDir()
+	out, ok := run(t, "pass", nil, "-test.artifacts", "-test.outputdir", dir)
+	require.True(t, ok, out)
+	var logs []string
+	require.NoError(t, filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if strings.HasSuffix(path, "/console.log") {
+			logs = append(logs, path)
+		}
+		return err
+	}))
+	require.Len(t, logs, 1)
+}
