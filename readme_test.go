@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The README's programs are compiled and tested where they stand; here they are the same.
+// The README's programs are compiled and tested where they stand; here they are
+// the same.
 func TestTheREADMEShowsItsProgramsAsTheyAre(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
@@ -39,7 +40,8 @@ func TestDocumentsLinkToWhatExists(t *testing.T) {
 	}
 }
 
-// existing names a file in a folder that exists, for folders can be linked to as well.
+// existing names a file in a folder that exists, for folders can be linked to
+// as well.
 func existing(path string) string {
 	if entries, err := os.ReadDir(path); err == nil && len(entries) > 0 {
 		for _, e := range entries {

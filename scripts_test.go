@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// machine is a system as scripts/install-qemu.sh sees it: the commands in its PATH.
+// machine is a system as scripts/install-qemu.sh sees it: the commands in its
+// PATH.
 type machine struct {
 	t   *testing.T
 	bin string

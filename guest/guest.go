@@ -1,7 +1,7 @@
 // Package guest is what runs inside the machine: [Main] turns a program that
 // registers socket services into the one program of an emulated target. It
-// loads the network card's drivers, brings the network up, starts the services and gives a
-// shell on the serial console.
+// loads the network card's drivers, brings the network up, starts the services
+// and gives a shell on the serial console.
 //
 //	var upper = socketservice.Define("upper", serve, 1)
 //
@@ -33,16 +33,19 @@ import (
 	"guesthouse.example/guest/zephyrlog"
 )
 
-// Ready is the text that Main logs when setup has returned without error. The harness waits for it.
+// Ready is the text that Main logs when setup has returned without error. The
+// harness waits for it.
 const Ready = "ready"
 
 // Main runs the guest and does not return. It loads the modules that the
 // initramfs lists, configures eth0, starts the default loop of package
 // socketservice, calls setup, logs Ready and serves the console's shell until
-// somebody says poweroff. An error on the way is logged and the machine powers off: it never hangs.
+// somebody says poweroff. An error on the way is logged and the machine powers
+// off: it never hangs.
 //
-// Main makes the default logger of package slog write Zephyr's log format to the
-// console, for setup and the services too; the attribute "module" names the module.
+// Main makes the default logger of package slog write Zephyr's log format to
+// the console, for setup and the services too; the attribute "module" names the
+// module.
 func Main(setup func() error) {
 	if err := insideMachine(); err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)
@@ -85,7 +88,8 @@ func run(console *shell.Shell, setup func() error) error {
 // guest and nowhere else, and so marks the machine too.
 const modulesFile = "/etc/modules-load.d/guesthouse.conf"
 
-// insideMachine refuses to go on where powering off would hit the user's own computer.
+// insideMachine refuses to go on where powering off would hit the user's own
+// computer.
 func insideMachine() error {
 	_, err := os.Stat(modulesFile)
 	if err == nil && os.Getppid() == 1 {

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Powering off is for emulated machines: on anybody's own computer Main must do nothing at all.
+// Powering off is for emulated machines: on anybody's own computer Main must do
+// nothing at all.
 func TestMainRefusesToRunOutsideAMachine(t *testing.T) {
 	if os.Getenv("GUESTHOUSE_TEST_MAIN") != "" {
 		Main(func() error { panic("setup was called") })

@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The addresses of Zephyr's network samples (CONFIG_NET_CONFIG_MY_IPV4_ADDR and …_IPV6_ADDR).
+// The addresses of Zephyr's network samples (CONFIG_NET_CONFIG_MY_IPV4_ADDR and
+// …_IPV6_ADDR).
 const (
 	defaultIP  = "192.0.2.1/24"
 	defaultIP6 = "2001:db8::1/64"
@@ -26,13 +27,15 @@ const (
 )
 
 // configureNetwork brings the interface up with the addresses that the kernel
-// command line gives: guesthouse.ip=ADDRESS/BITS or dhcp, guesthouse.ip6=ADDRESS/BITS or none.
+// command line gives: guesthouse.ip=ADDRESS/BITS or dhcp,
+// guesthouse.ip6=ADDRESS/BITS or none.
 func configureNetwork(name string) error {
 	link, err := waitLink(name)
 	if err != nil {
 		return err
 	}
-	// The address is as fixed as in Zephyr's samples: routers do not add another.
+	// The address is as fixed as in Zephyr's samples: routers do not add
+	// another.
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_ra", []byte("0"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("interface %s: %w", name, err)
 	}

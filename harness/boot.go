@@ -32,7 +32,8 @@ func Boot(ctx context.Context, s Spec) (*Machine, error) {
 }
 
 // Start starts a machine and returns while it boots, for those who want to see
-// or to use its console meanwhile. WaitReady waits for the rest of what Boot does.
+// or to use its console meanwhile. WaitReady waits for the rest of what Boot
+// does.
 func Start(ctx context.Context, s Spec) (*Machine, error) {
 	p, err := s.check()
 	if err != nil {
@@ -108,7 +109,7 @@ func (m *Machine) readPorts(ctx context.Context) error {
 	}
 	host := make(map[Port]int)
 	for line := range strings.Lines(table) {
-		// TCP[HOST_FORWARD]   3       127.0.0.1 43467       192.0.2.1  4242     0     0
+		// TCP[HOST_FORWARD]  3  127.0.0.1 43467  192.0.2.1 4242  0 0
 		f := strings.Fields(line)
 		if len(f) < 6 || !strings.HasSuffix(f[0], "[HOST_FORWARD]") {
 			continue

@@ -14,8 +14,8 @@ import (
 // whether or not anybody waits for a pattern, because a guest whose console is
 // not read stalls.
 //
-// In the log a line ends with "\n" also where the guest sent "\r\n". The last 16 MiB
-// are kept in memory; the record's console.log has all of it.
+// In the log a line ends with "\n" also where the guest sent "\r\n". The last
+// 16 MiB are kept in memory; the record's console.log has all of it.
 type Console struct {
 	mu   sync.Mutex
 	more chan struct{} // closed and replaced when anything below changes
@@ -107,7 +107,8 @@ func (c *Console) wake() {
 	c.more = make(chan struct{})
 }
 
-// consoleState is the log from an offset on, at one moment. Its text is never written again.
+// consoleState is the log from an offset on, at one moment. Its text is never
+// written again.
 type consoleState struct {
 	text  []byte
 	lost  int64 // bytes from the offset on that are no longer kept; text follows them
@@ -170,9 +171,10 @@ func (c *Console) Type(ctx context.Context, p []byte) error {
 	return nil
 }
 
-// Follow writes the whole log from its first byte on to w, and what comes as
-// it comes, until the console ends (nil), ctx ends, or w fails. A slow w
-// does not hold up the guest; what it misses by being 16 MiB behind is replaced by a line that says so.
+// Follow writes the whole log from its first byte on to w, and what comes as it
+// comes, until the console ends (nil), ctx ends, or w fails. A slow w does not
+// hold up the guest; what it misses by being 16 MiB behind is replaced by a
+// line that says so.
 func (c *Console) Follow(ctx context.Context, w io.Writer) error {
 	var at int64
 	for {

@@ -25,7 +25,8 @@ var (
 	goTrace = regexp.MustCompile(`^goroutine \d+ .*\[`)
 )
 
-// crashDetector finds the signs of a crash in console text however it is split over reads.
+// crashDetector finds the signs of a crash in console text however it is split
+// over reads.
 type crashDetector struct {
 	line  []byte // the line so far
 	died  string // a Go program's last words, while its trace is awaited
@@ -37,7 +38,8 @@ const (
 	traceWithin = 20      // lines between a Go program's last words and its trace
 )
 
-// write takes the next text and returns the first line in it that shows a crash, or "".
+// write takes the next text and returns the first line in it that shows a
+// crash, or "".
 func (d *crashDetector) write(text []byte) string {
 	for len(text) > 0 {
 		part, rest, whole := bytes.Cut(text, []byte{'\n'})

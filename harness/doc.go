@@ -1,7 +1,7 @@
 // Package harness boots a guest in an emulated machine, reaches its network
-// services and reads its console. It is for tests that want the real thing, a kernel and a network
-// card, in a second or two and without root; the testing.TB layer is package
-// harnesstest.
+// services and reads its console. It is for tests that want the real thing, a
+// kernel and a network card, in a second or two and without root; the
+// testing.TB layer is package harnesstest.
 //
 // The nouns are few: a [Spec] says what to boot, [Boot] boots it, a [Machine]
 // runs. Dial reaches the guest's ports, Console says what it printed and types
@@ -17,7 +17,8 @@
 //	defer m.Close()
 //	conn, err := m.Dial(ctx, "udp", 4242)
 //
-// A QEMU process never outlives the process that booted it, however that one ends.
+// A QEMU process never outlives the process that booted it, however that one
+// ends.
 //
 // The package takes files and never builds them (package images does), and it
 // is no general front end of QEMU: a machine has one processor, one

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// ErrGuest is wrapped by every error whose cause is the guest: it crashed, it hung,
-// it ended. Other errors come from the host.
+// ErrGuest is wrapped by every error whose cause is the guest: it crashed, it
+// hung, it ended. Other errors come from the host.
 var ErrGuest = errors.New("the guest failed")
 
 // A MissingQEMUError says that the target's emulator is not installed.

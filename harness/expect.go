@@ -21,14 +21,15 @@ var (
 )
 
 // Expect waits until the console shows text that matches pattern and returns
-// the match and its submatches, as regexp.FindStringSubmatch does. ^ and $ match at
-// lines. The search begins where the last successful Expect ended, so a
-// sequence of calls asserts an order; text that arrived before the call counts.
+// the match and its submatches, as regexp.FindStringSubmatch does. ^ and $
+// match at lines. The search begins where the last successful Expect ended, so
+// a sequence of calls asserts an order; text that arrived before the call
+// counts.
 //
-// A match that more text could change, such as `from (\S+)` at the end of what has
-// arrived so far, is taken only when its line is complete or the guest has
-// been silent for 200 ms. A match spans at most 16 KiB. The place where a search
-// begins counts as the start of a line.
+// A match that more text could change, such as `from (\S+)` at the end of what
+// has arrived so far, is taken only when its line is complete or the guest has
+// been silent for 200 ms. A match spans at most 16 KiB. The place where a
+// search begins counts as the start of a line.
 //
 // The wait ends with an error when ctx does, when the console ends, and at once
 // when the guest shows a sign of having crashed (errors.Is(err, ErrGuest)).
@@ -101,7 +102,8 @@ func rest(ctx context.Context, d time.Duration) error {
 }
 
 // searched returns how much of a text without a match need not be searched
-// again: all but the overlap, from the start of a line on so that ^ keeps its meaning.
+// again: all but the overlap, from the start of a line on so that ^ keeps its
+// meaning.
 func searched(text []byte) int64 {
 	back := len(text) - overlap
 	if back <= 0 {

@@ -11,9 +11,9 @@ import (
 )
 
 // checkKernel refuses a kernel file that is missing or cut short. QEMU itself
-// starts such a file without a word and then nothing ever happens. Linux images have a PE
-// header (they are EFI programs too) and others are ELF files; both say
-// how long the file must be. What is neither is left to QEMU.
+// starts such a file without a word and then nothing ever happens. Linux images
+// have a PE header (they are EFI programs too) and others are ELF files; both
+// say how long the file must be. What is neither is left to QEMU.
 func checkKernel(file string) error {
 	if file == "" {
 		return errors.New("kernel: none given")
@@ -37,7 +37,8 @@ func checkKernel(file string) error {
 	return nil
 }
 
-// kernelSize returns the size that a kernel's headers promise, or 0 where they promise none.
+// kernelSize returns the size that a kernel's headers promise, or 0 where they
+// promise none.
 func kernelSize(r io.ReaderAt) (size int64) {
 	magic := make([]byte, 4)
 	if _, err := r.ReadAt(magic, 0); err != nil {

@@ -14,7 +14,8 @@ import (
 	"guesthouse.example/harness/internal/qmp"
 )
 
-// A Machine is a running emulated machine. Its methods may be called from any goroutine.
+// A Machine is a running emulated machine. Its methods may be called from any
+// goroutine.
 type Machine struct {
 	plan    *plan
 	proc    *process
@@ -86,8 +87,9 @@ func (m *Machine) writeResult(change func(*Result)) {
 	m.record.result(m.result) // a full disk must not fail the test that runs
 }
 
-// Dial connects to a port of the guest that the Spec lists. A TCP connection is made to
-// QEMU, which accepts it at once and resets it if the guest does not listen.
+// Dial connects to a port of the guest that the Spec lists. A TCP connection is
+// made to QEMU, which accepts it at once and resets it if the guest does not
+// listen.
 func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn, error) {
 	for _, p := range m.ports {
 		if p.Network == network && p.Guest == port {
@@ -122,8 +124,9 @@ func (m *Machine) Result() Result {
 // force and the error says so. A guest without such a shell is ended with Close.
 func (m *Machine) Shutdown(ctx context.Context) error {
 	defer m.Close()
-	// Ctrl-U drops a half-typed line. What was typed before is still carried
-	// out; only if that takes long does Ctrl-C end what runs in the foreground.
+	// Ctrl-U drops a half-typed line. What was typed before is still
+	// carried out; only if that takes long does Ctrl-C end what runs in the
+	// foreground.
 	for _, line := range []string{"\x15poweroff", "\x03\x15poweroff"} {
 		if err := m.console.Send(ctx, line); err != nil {
 			break // the line ends shortly before the machine does
@@ -146,7 +149,8 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 const patience = 5 * time.Second // with what still runs in the guest
 
 // Wait waits until the machine has ended. The error wraps ErrGuest when the
-// guest failed; it is nil when the guest powered off or Close was called, and tells of QEMU otherwise.
+// guest failed; it is nil when the guest powered off or Close was called, and
+// tells of QEMU otherwise.
 func (m *Machine) Wait(ctx context.Context) error {
 	select {
 	case <-m.ended:

@@ -21,7 +21,8 @@ type plan struct {
 	network network
 }
 
-// check completes a Spec and refuses what cannot boot, before anything is started.
+// check completes a Spec and refuses what cannot boot, before anything is
+// started.
 func (s Spec) check() (*plan, error) {
 	t, err := target.Lookup(s.Target)
 	if err != nil {
@@ -134,7 +135,8 @@ func parseNetwork(cmdline []string) (network, error) {
 	return n, nil
 }
 
-// others returns two addresses of a network that are not the guest's: the host's and the name server's.
+// others returns two addresses of a network that are not the guest's: the
+// host's and the name server's.
 func others(guest netip.Prefix) (host, dns netip.Addr) {
 	addr := guest.Masked().Addr().Next()
 	for !dns.IsValid() {
@@ -159,7 +161,8 @@ func (p *plan) args() []string {
 		p.network.guest.Masked(), host, dns, p.network.guest.Addr(),
 		p.network.guest6.Masked().Addr(), p.network.guest6.Bits(), host6, dns6)
 	for _, port := range p.ports {
-		// Port 0: the kernel chooses a free one, and nobody can take it in between.
+		// Port 0: the kernel chooses a free one, and nobody can take it
+		// in between.
 		netdev += fmt.Sprintf(",hostfwd=%s:127.0.0.1:0-%s:%d", port.Network, p.network.guest.Addr(), port.Guest)
 	}
 	args := []string{

@@ -78,7 +78,8 @@ func (p *process) kill() {
 	p.monitor.Close()
 }
 
-// connPair returns the two ends of a socket pair: ours, and a file for QEMU to inherit.
+// connPair returns the two ends of a socket pair: ours, and a file for QEMU to
+// inherit.
 func connPair(name string) (net.Conn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

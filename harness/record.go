@@ -39,7 +39,8 @@ type Result struct {
 	Error        string  `json:"error,omitempty"`
 }
 
-// newRecord makes the directory and its files. Without a name it makes a temporary one.
+// newRecord makes the directory and its files. Without a name it makes a
+// temporary one.
 func newRecord(dir string, spec Spec, args []string) (r *record, err error) {
 	r = &record{dir: dir, start: time.Now()}
 	if dir == "" {
@@ -80,7 +81,8 @@ func newRecord(dir string, spec Spec, args []string) (r *record, err error) {
 
 func (r *record) path(name string) string { return filepath.Join(r.dir, name) }
 
-// result replaces result.json at once, so that a reader finds the old or the new one.
+// result replaces result.json at once, so that a reader finds the old or the
+// new one.
 func (r *record) result(res Result) error {
 	text, err := json.MarshalIndent(res, "", "\t")
 	if err != nil {
@@ -112,7 +114,8 @@ func (r *record) close(keep bool) {
 	}
 }
 
-// stampedLines writes text to a file with the seconds since start before each line.
+// stampedLines writes text to a file with the seconds since start before each
+// line.
 type stampedLines struct {
 	file    *os.File
 	start   time.Time

@@ -14,15 +14,17 @@ type Spec struct {
 	// Target names the emulated machine: "x86_64", "arm64".
 	Target string `json:"target"`
 
-	// Kernel and Initramfs are files, as package images builds them.
-	// A kernel that needs no initramfs, an RTOS for example, is booted without.
+	// Kernel and Initramfs are files, as package images builds them. A
+	// kernel that needs no initramfs, an RTOS for example, is booted
+	// without.
 	Kernel    string `json:"kernel"`
 	Initramfs string `json:"initramfs,omitempty"`
 
 	// Cmdline is added to the target's kernel command line. The guest's
 	// addresses are set here: guesthouse.ip=ADDRESS/BITS (or dhcp) and
-	// guesthouse.ip6=ADDRESS/BITS (or none); QEMU's network follows them. The
-	// defaults are those of Zephyr's samples, 192.0.2.1/24 and 2001:db8::1/64.
+	// guesthouse.ip6=ADDRESS/BITS (or none); QEMU's network follows them.
+	// The defaults are those of Zephyr's samples, 192.0.2.1/24 and
+	// 2001:db8::1/64.
 	Cmdline []string `json:"cmdline,omitempty"`
 
 	// Memory is the machine's size in MiB; 0 is 256.
@@ -41,7 +43,8 @@ type Spec struct {
 	FirstByteWithin time.Duration `json:"first_byte_within,omitempty"`
 	ReadyWithin     time.Duration `json:"ready_within,omitempty"`
 
-	// Accel is how the processor is emulated; empty is TCG, which works everywhere.
+	// Accel is how the processor is emulated; empty is TCG, which works
+	// everywhere.
 	Accel Accel `json:"accel,omitempty"`
 
 	// Dir is the record directory (made if missing); empty is a temporary
@@ -91,8 +94,8 @@ func ReadSpec(file string) (Spec, error) {
 	return s, nil
 }
 
-// Command returns the QEMU command line that Boot would run, without running it. The
-// descriptors 3 and 4 in it are those of the console and the monitor.
+// Command returns the QEMU command line that Boot would run, without running
+// it. The descriptors 3 and 4 in it are those of the console and the monitor.
 func (s Spec) Command() ([]string, error) {
 	p, err := s.check()
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// minimal returns a Spec that passes every check; its kernel is a file of no known format.
+// minimal returns a Spec that passes every check; its kernel is a file of no
+// known format.
 func minimal(t *testing.T) Spec {
 	kernel := filepath.Join(t.TempDir(), "kernel")
 	require.NoError(t, os.WriteFile(kernel, []byte("anything"), 0o644))

@@ -24,7 +24,8 @@ import (
 const Prompt = "uart:~$ "
 
 // A Shell reads commands from a terminal. It is also the way for others to
-// write to that terminal: Write keeps whole lines whole and the prompt below them.
+// write to that terminal: Write keeps whole lines whole and the prompt below
+// them.
 type Shell struct {
 	in  *os.File
 	out io.Writer
@@ -120,7 +121,8 @@ func (s *Shell) execute(words []string) error {
 	return fmt.Errorf("%s: command not found; help lists the commands", strings.Join(words, " "))
 }
 
-// foreground runs a program on the terminal and gives the terminal back as it was.
+// foreground runs a program on the terminal and gives the terminal back as it
+// was.
 func (s *Shell) foreground(name string, args ...string) error {
 	before, err := unix.IoctlGetTermios(int(s.in.Fd()), unix.TCGETS)
 	if err != nil {

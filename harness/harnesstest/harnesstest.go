@@ -13,10 +13,10 @@
 //	}
 //
 // A target whose QEMU is not installed skips the test, unless the environment
-// variable GUESTHOUSE_REQUIRE, a list such as "x86_64,arm64", has it: then
-// the test fails. With go test's flag -artifacts the record of every machine is
-// kept in the test's artifact directory; otherwise only that of a failed test is, in the
-// system's temporary directory.
+// variable GUESTHOUSE_REQUIRE, a list such as "x86_64,arm64", has it: then the
+// test fails. With go test's flag -artifacts the record of every machine is
+// kept in the test's artifact directory; otherwise only that of a failed test
+// is, in the system's temporary directory.
 package harnesstest
 
 import (
@@ -87,7 +87,8 @@ func required() ([]string, error) {
 	return names, nil
 }
 
-// builds holds one image a target and guest: the sources do not change while a test binary runs.
+// builds holds one image a target and guest: the sources do not change while a
+// test binary runs.
 var builds sync.Map // of "target guest" to func() (images.Image, error)
 
 // Spec builds the guest program (an import path, or a directory that begins with
@@ -109,7 +110,8 @@ func Spec(t testing.TB, target, guest string) harness.Spec {
 	return harness.Spec{Target: target, Kernel: image.Kernel, Initramfs: image.Initramfs}
 }
 
-// A Machine is a harness.Machine that belongs to a test: what fails, fails the test.
+// A Machine is a harness.Machine that belongs to a test: what fails, fails the
+// test.
 type Machine struct {
 	*harness.Machine
 	t testing.TB
@@ -195,7 +197,8 @@ func (m *Machine) Send(line string) {
 	}
 }
 
-// Shutdown powers the guest off and fails the test if it does not, or if it had crashed.
+// Shutdown powers the guest off and fails the test if it does not, or if it had
+// crashed.
 func (m *Machine) Shutdown() {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.t.Context(), Within)

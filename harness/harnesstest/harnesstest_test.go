@@ -48,7 +48,8 @@ func TestInner(t *testing.T) {
 	}
 }
 
-// run runs an inner test with further flags and environment, and returns what it printed.
+// run runs an inner test with further flags and environment, and returns what
+// it printed.
 func run(t *testing.T, name string, env []string, flags ...string) (output string, ok bool) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"-test.v", "-test.run=^TestInner$"}, flags...)...)

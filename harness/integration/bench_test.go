@@ -11,7 +11,8 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// BenchmarkColdBoot measures from the start of QEMU to the first echo that comes back.
+// BenchmarkColdBoot measures from the start of QEMU to the first echo that
+// comes back.
 func BenchmarkColdBoot(b *testing.B) {
 	for _, tg := range target.All() {
 		spec := harnesstest.Spec(b, tg.Name, echoGuest)

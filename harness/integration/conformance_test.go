@@ -17,8 +17,8 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// The socket service's own tests, which run natively beside its code, run in the guest too:
-// on its kernel, its processor and its word size.
+// The socket service's own tests, which run natively beside its code, run in
+// the guest too: on its kernel, its processor and its word size.
 func TestTheSocketServiceConformsInTheGuest(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, name string) {
 		tg, err := target.Lookup(name)

@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// children returns the processes that this process has started and that still exist.
+// children returns the processes that this process has started and that still
+// exist.
 func children() (found []string) {
 	dirs, _ := os.ReadDir("/proc")
 	for _, d := range dirs {

@@ -55,8 +55,9 @@ var table = []Target{
 		QEMU:          "qemu-system-x86_64",
 		QEMUPackage:   "qemu-system-x86",
 		Machine:       "q35",
-		// Faster than max, with fewer features to emulate and to set up; but
-		// without rdrand the first read of random bytes waits for a minute.
+		// Faster than max, with fewer features to emulate and to set
+		// up; but without rdrand the first read of random bytes waits
+		// for a minute.
 		CPU:       "qemu64,+rdrand",
 		NetDevice: "virtio-net-pci,romfile=", // no boot ROM
 		Modules:   []string{"virtio_pci", "virtio_net"},

@@ -7,7 +7,8 @@ import (
 	"guesthouse.example/guest/echo"
 )
 
-// Defined before the loop starts, as Zephyr's services are when the program is linked.
+// Defined before the loop starts, as Zephyr's services are when the program is
+// linked.
 var server = echo.New(echo.Config{})
 
 func main() { guest.Main(server.Start) }

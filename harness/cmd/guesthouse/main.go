@@ -6,8 +6,9 @@
 //	guesthouse traffic NETWORK ADDRESS …            check an echo service, or load it
 //	guesthouse targets                              list the targets
 //
-// Each command explains its flags with -h. The exit status is 0 for success, 1 for a
-// failure, 2 for a wrong command line, and 128 and the signal's number after a signal.
+// Each command explains its flags with -h. The exit status is 0 for success, 1
+// for a failure, 2 for a wrong command line, and 128 and the signal's number
+// after a signal.
 package main
 
 import (
@@ -125,7 +126,8 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 	return 1
 }
 
-// parse reads a command's flags. It says what is wrong in one line, and everything with -h.
+// parse reads a command's flags. It says what is wrong in one line, and
+// everything with -h.
 func parse(flags *flag.FlagSet, args []string, std stdio, usage string) error {
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}

@@ -16,7 +16,8 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// TestMain makes the test binary the command itself when it is called by its name.
+// TestMain makes the test binary the command itself when it is called by its
+// name.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"guesthouse": main})
 }
@@ -32,7 +33,8 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("MODULE", dir)
-			// Building a guest needs what building anything in Go needs.
+			// Building a guest needs what building anything in Go
+			// needs.
 			env.Setenv("HOME", os.Getenv("HOME"))
 			env.Setenv("XDG_CACHE_HOME", os.Getenv("XDG_CACHE_HOME"))
 			for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS"} {

@@ -23,8 +23,9 @@ const (
 // cursor, and the line wrap that some firmware switches off.
 const reset = "\x1b[0m\x1b[?25h\x1b[?7h"
 
-// attach connects the user's terminal and the console until the machine ends or the user says
-// Ctrl-A x. Every key goes to the guest, Ctrl-C too. The terminal is given back as it was.
+// attach connects the user's terminal and the console until the machine ends or
+// the user says Ctrl-A x. Every key goes to the guest, Ctrl-C too. The terminal
+// is given back as it was.
 func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io.Writer) error {
 	before, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
@@ -44,7 +45,8 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 		if err == nil {
 			screen.notice(readyLine(m, "Ctrl-A x ends"))
 		} else if running(m) && ctx.Err() == nil {
-			// A person may want to see what a guest does that is not ready.
+			// A person may want to see what a guest does that is
+			// not ready.
 			screen.notice(fmt.Sprintf("guesthouse: %v\nguesthouse: Ctrl-A x ends", err))
 		}
 		ready <- err
@@ -74,7 +76,8 @@ func running(m *harness.Machine) bool {
 	return errors.Is(m.Wait(now), context.Canceled)
 }
 
-// keys sends what is typed to the guest until Ctrl-A x or the end of the terminal.
+// keys sends what is typed to the guest until Ctrl-A x or the end of the
+// terminal.
 func keys(ctx context.Context, m *harness.Machine, in io.Reader, out io.Writer) error {
 	buf := make([]byte, 4096)
 	escaped := false

@@ -8,7 +8,8 @@ import (
 )
 
 // A Fake is QEMU's end of a QMP connection, in memory, for states that a real
-// QEMU rarely shows: a refused command, an answer that never comes, a line that is no JSON.
+// QEMU rarely shows: a refused command, an answer that never comes, a line that
+// is no JSON.
 type Fake struct {
 	net.Conn
 	lines *bufio.Reader

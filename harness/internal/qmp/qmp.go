@@ -63,8 +63,8 @@ type answer struct {
 
 // New reads the greeting from conn, agrees on capabilities and returns a client
 // that owns conn. Every line of both directions goes to log with its time and
-// direction (">" is to QEMU); log may be nil. onEvent, which may be nil, is called for every
-// event, in order, and must not block.
+// direction (">" is to QEMU); log may be nil. onEvent, which may be nil, is
+// called for every event, in order, and must not block.
 func New(ctx context.Context, conn net.Conn, log io.Writer, onEvent func(Event)) (*Client, error) {
 	c := &Client{conn: conn, log: log, onEvent: onEvent, answers: make(chan answer, 1), done: make(chan struct{})}
 	greeted := make(chan struct{})
@@ -126,8 +126,8 @@ func (c *Client) read(greeted chan struct{}) {
 }
 
 // Execute sends a command with its arguments (nil, or what encoding/json turns
-// into an object) and decodes its result into result, which may be nil. A refusal is an
-// *Error; after the end of QEMU the error wraps ErrClosed.
+// into an object) and decodes its result into result, which may be nil. A
+// refusal is an *Error; after the end of QEMU the error wraps ErrClosed.
 func (c *Client) Execute(ctx context.Context, command string, arguments, result any) error {
 	c.command.Lock()
 	defer c.command.Unlock()
