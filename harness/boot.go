@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -149,7 +148,13 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-var anyByte = regexp.MustCompile(`(?s).`)
+var anyByte = func() *pattern {
+	p, err := compile(`(?s).`)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}()
 
 func (m *Machine) waitReady(ctx context.Context) error {
 	first := fmt.Errorf("no byte on its console within %v", m.plan.FirstByteWithin)

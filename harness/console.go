@@ -14,8 +14,8 @@ import (
 // whether or not anybody waits for a pattern, because a guest whose console is
 // not read stalls.
 //
-// In the log a line ends with "\n" also where the guest sent "\r\n". The last
-// 16 MiB are kept in memory; the record's console.log has all of it.
+// In the log a line ends with "\n" also where the guest sent "\r\n". At least
+// the last 16 MiB are kept in memory; the record's console.log has all of it.
 type Console struct {
 	mu   sync.Mutex
 	more chan struct{} // closed and replaced when anything below changes
@@ -29,17 +29,18 @@ type Console struct {
 	record io.Writer // console.log
 	detect crashDetector
 
-	expectMu sync.Mutex // held for one Expect: two at once would have no order to assert
-	cursor   int64      // where the next Expect begins
+	expecting chan struct{} // holds one token while an Expect runs: two at once would have no order to assert
+	cursor    int64         // where the next Expect begins
 
-	typeMu sync.Mutex
-	line   io.Writer // to the guest
+	typing chan struct{} // holds one token while somebody types
+	line   io.Writer     // to the guest
 }
 
 const keepConsole = 16 << 20 // bytes of log kept in memory
 
-func newConsole(line io.Writer, record io.Writer) *Console {
-	return &Console{line: line, record: record, more: make(chan struct{})}
+func newConsole(line, record io.Writer) *Console {
+	return &Console{line: line, record: record, more: make(chan struct{}),
+		expecting: make(chan struct{}, 1), typing: make(chan struct{}, 1)}
 }
 
 // drain reads the serial line until it ends.
@@ -133,42 +134,54 @@ func (c *Console) Send(ctx context.Context, line string) error {
 	return c.Type(ctx, []byte(line+"\r"))
 }
 
-// Type sends bytes to the guest as if typed, at the speed at which the guest
-// takes them: a terminal that gets more than it can hold drops it without a
-// word. After every few bytes Type waits for their echo, and where the guest
-// echoes nothing, for 10 ms.
+// Type sends bytes to the guest as if typed, a few at once, each time waiting
+// for their echo, and where the guest echoes nothing, for 10 ms. The echo says
+// that the guest's terminal has them, not that a program has read them: a
+// terminal holds some thousand bytes for a program that is busy, and a line of
+// at most 4095, so whoever types much waits for the answers.
+//
+// After the end of the console it fails.
 func (c *Console) Type(ctx context.Context, p []byte) error {
 	const atOnce = 32
-	c.typeMu.Lock()
-	defer c.typeMu.Unlock()
+	select {
+	case c.typing <- struct{}{}:
+		defer func() { <-c.typing }()
+	case <-ctx.Done():
+		return fmt.Errorf("type into the console: %w", context.Cause(ctx))
+	}
 	for len(p) > 0 {
 		n := min(len(p), atOnce)
 		before := c.length()
 		if _, err := c.line.Write(p[:n]); err != nil {
 			return fmt.Errorf("type into the console: %w", err)
 		}
-		if p = p[n:]; len(p) == 0 {
-			break
+		if err := c.waitEcho(ctx, before, n); err != nil {
+			return fmt.Errorf("type into the console: %w", err)
 		}
-		echo := time.After(10 * time.Millisecond)
-		for waiting := true; waiting; {
-			now := c.snapshot(before)
-			if now.eof {
-				return fmt.Errorf("type into the console: %w", errConsoleEnded)
-			}
-			if now.lost > 0 || len(now.text) >= n {
-				break
-			}
-			select {
-			case <-now.more:
-			case <-echo:
-				waiting = false
-			case <-ctx.Done():
-				return fmt.Errorf("type into the console: %w", context.Cause(ctx))
-			}
-		}
+		p = p[n:]
 	}
 	return nil
+}
+
+// waitEcho waits until n bytes have come after an offset, at most 10 ms.
+func (c *Console) waitEcho(ctx context.Context, from int64, n int) error {
+	late := time.After(10 * time.Millisecond)
+	for {
+		now := c.snapshot(from)
+		if now.lost > 0 || len(now.text) >= n {
+			return nil
+		}
+		if now.eof {
+			return errConsoleEnded
+		}
+		select {
+		case <-now.more:
+		case <-late:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // Follow writes the whole log from its first byte on to w, and what comes as it

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -227,25 +227,28 @@ func TestAReaderThatIdlesDoesNotStallTheGuest(t *testing.T) {
 	require.Error(t, <-done)
 }
 
+// A guest that is slow to echo gets no more before it has.
 func TestTypingWaitsForTheEcho(t *testing.T) {
-	g := newGuestLine(t)
-	largest := make(chan int, 1)
-	text := bytes.Repeat([]byte("abcdefgh"), 100)
-	go func() {
-		var got, most int
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	c := newConsole(near, io.Discard)
+	typed := make(chan error, 1)
+	text := bytes.Repeat([]byte("abcdefgh"), 8)
+	go func() { typed <- c.Type(within(t, 10*time.Second), text) }()
+	var got []byte
+	for len(got) < len(text) {
+		// However much we ask for, the guest gets a few bytes.
 		buf := make([]byte, 4096)
-		for got < len(text) {
-			n, err := g.Read(buf)
-			if err != nil {
-				break
-			}
-			got, most = got+n, max(most, n)
-			g.Write(buf[:n]) // the echo
-		}
-		largest <- most
-	}()
-	require.NoError(t, g.console.Type(within(t, 10*time.Second), text))
-	require.LessOrEqual(t, <-largest, 32, "more at once than a UART takes")
+		n, err := far.Read(buf)
+		require.NoError(t, err)
+		require.LessOrEqual(t, n, 32)
+		got = append(got, buf[:n]...)
+		require.Empty(t, typed, "it waits for this echo")
+		c.append(buf[:n])
+	}
+	require.NoError(t, <-typed)
+	require.Equal(t, text, got)
 }
 
 func TestTypingGoesOnWithoutAnEcho(t *testing.T) {
@@ -275,7 +278,7 @@ func TestTailIsTheLastLines(t *testing.T) {
 	require.Equal(t, []string{"one", "two", "three"}, c.Tail(9))
 }
 
-func TestStable(t *testing.T) {
+func TestOnlyAMatchThatNothingCanChangeIsFinal(t *testing.T) {
 	for _, c := range []struct {
 		pattern, text string
 		want          bool
@@ -286,13 +289,66 @@ func TestStable(t *testing.T) {
 		{`port (\d+)`, "port 42\n", true},
 		{`done$`, "done", false},
 		{`done$`, "done\n", true},
+		{`\bdone\b`, "done", false},
 		{`\$ `, "uart:~$ ", true},
+		{`(?:^|uart:~\$ )\$ `, "uart:~$ $ ", true},
+		{`^service\s+1 socket`, "service   1 socket", true},
 		{`a.*`, "abc", false},
+		{`listen (.*)/`, "listen a/", false},
 		{`line\n`, "line\n", true},
+		{`state=([A-Z]+)`, "state=R", false},
+		{`ver=(\d(?:\.\d)?)`, "ver=1", false},
+		{`OK(AY)?`, "OK", false},
+		{`OK(AY)?`, "OK\n", true},
+		{`OKAY|OK`, "OK", false},
+		{`OK|OKAY`, "OK", true},
+		{`hello(?: world)?`, "hello", false},
+		{`[xyz]{1,3}`, "xy", false},
+		{`[xyz]{1,3}`, "xyz", true},
+		{`x+?`, "x", true},
+		{`ab+c|b`, "abb", false},
+		{`addr ([0-9a-f]{4}(?::[0-9a-f]{4})*)`, "addr 2001", false},
+		{`(?s)a.*b`, "a b\n", false},
+		{`é+`, "é", false},
 	} {
-		re := regexp.MustCompile("(?m)" + c.pattern)
-		loc := re.FindStringSubmatchIndex(c.text)
-		require.NotNil(t, loc)
-		require.Equal(t, c.want, stable(re, []byte(c.text), loc), "%s in %q", c.pattern, c.text)
+		p, err := compile(c.pattern)
+		require.NoError(t, err)
+		require.Equal(t, c.want, p.final([]byte(c.text)), "%s in %q", c.pattern, c.text)
 	}
+}
+
+func TestAMatchIsTakenAsItIsWhenTheGuestNeverFallsSilent(t *testing.T) {
+	g := newGuestLine(t)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				g.says("a b\n")
+			}
+		}
+	}()
+	expect(t, g.console, `(?s)a.*b`)
+}
+
+func TestExpectEndsWithItsContextAlsoWhileAnotherOneRuns(t *testing.T) {
+	g := newGuestLine(t)
+	first := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := g.console.Expect(ctx, "never said")
+		first <- err
+	}()
+	for len(g.console.expecting) == 0 {
+		runtime.Gosched()
+	}
+	gone, now := context.WithCancel(t.Context())
+	now()
+	_, err := g.console.Expect(gone, "anything")
+	require.ErrorIs(t, err, context.Canceled)
+	cancel()
+	require.ErrorIs(t, <-first, context.Canceled)
 }

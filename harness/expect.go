@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 )
 
 const (
-	overlap = 16 << 10               // bytes before new ones that a pattern may reach back to
-	settle  = 200 * time.Millisecond // of silence, after which no more is expected
+	overlap         = 16 << 10               // bytes before new ones that a pattern may reach back to
+	settle          = 200 * time.Millisecond // of silence, after which no more is expected
+	patienceForMore = time.Second            // after which a match is taken as it is, whatever else comes
 )
 
 // A stopped console ends a wait with one of these.
@@ -27,19 +27,26 @@ var (
 // counts.
 //
 // A match that more text could change, such as `from (\S+)` at the end of what
-// has arrived so far, is taken only when its line is complete or the guest has
-// been silent for 200 ms. A match spans at most 16 KiB. The place where a
+// has arrived so far, is taken only when what follows has come, when the guest
+// has been silent for 200 ms, or after a second. A match spans at most 16 KiB. The place where a
 // search begins counts as the start of a line.
+//
+// What a test types is echoed by the guest's terminal, and matches too: after
+// Send("echo done") the pattern `^done` waits for the answer, `done` may not.
 //
 // The wait ends with an error when ctx does, when the console ends, and at once
 // when the guest shows a sign of having crashed (errors.Is(err, ErrGuest)).
 func (c *Console) Expect(ctx context.Context, pattern string) ([]string, error) {
-	re, err := regexp.Compile("(?m)" + pattern)
+	re, err := compile(pattern)
 	if err != nil {
 		return nil, fmt.Errorf("expect %q: %w", pattern, err)
 	}
-	c.expectMu.Lock()
-	defer c.expectMu.Unlock()
+	select {
+	case c.expecting <- struct{}{}:
+		defer func() { <-c.expecting }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("expect %q: %w", pattern, context.Cause(ctx))
+	}
 	match, end, err := c.wait(ctx, re, c.cursor)
 	if err != nil {
 		return nil, fmt.Errorf("expect %q: %w", pattern, err)
@@ -50,8 +57,9 @@ func (c *Console) Expect(ctx context.Context, pattern string) ([]string, error) 
 
 // wait searches the log from offset start on and returns the first match and
 // the offset at which it ends.
-func (c *Console) wait(ctx context.Context, re *regexp.Regexp, start int64) ([]string, int64, error) {
+func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string, int64, error) {
 	from := start // no match begins before this offset
+	var found time.Time
 	for {
 		now := c.snapshot(from)
 		if now.lost > 0 {
@@ -60,8 +68,11 @@ func (c *Console) wait(ctx context.Context, re *regexp.Regexp, start int64) ([]s
 		var quiet <-chan time.Time
 		began := time.Now()
 		if loc := re.FindSubmatchIndex(now.text); loc != nil {
+			if found.IsZero() {
+				found = time.Now()
+			}
 			silent := time.Since(now.last)
-			if now.eof || silent >= settle || stable(re, now.text, loc) {
+			if now.eof || silent >= settle || time.Since(found) >= patienceForMore || re.final(lineOf(now.text, loc[0])) {
 				return submatches(now.text, loc), from + int64(loc[1]), nil
 			}
 			quiet = time.After(settle - silent)
@@ -115,6 +126,11 @@ func searched(text []byte) int64 {
 	return int64(back)
 }
 
+// lineOf returns the text from the start of the line on that holds an offset.
+func lineOf(text []byte, at int) []byte {
+	return text[bytes.LastIndexByte(text[:at], '\n')+1:]
+}
+
 func submatches(text []byte, loc []int) []string {
 	match := make([]string, len(loc)/2)
 	for i := range match {
@@ -123,20 +139,4 @@ func submatches(text []byte, loc []int) []string {
 		}
 	}
 	return match
-}
-
-// stable reports whether a match stays what it is whatever follows the text: its
-// line is complete, or no kind of next byte changes it.
-func stable(re *regexp.Regexp, text []byte, loc []int) bool {
-	if bytes.IndexByte(text[loc[1]:], '\n') >= 0 || bytes.HasSuffix(text[loc[0]:loc[1]], []byte("\n")) {
-		return true
-	}
-	begin := max(0, bytes.LastIndexByte(text[:loc[0]], '\n'))
-	for _, next := range "a0 .-\n" {
-		again := re.FindIndex(append(bytes.Clone(text[begin:]), byte(next)))
-		if again == nil || again[0]+begin != loc[0] || again[1]+begin != loc[1] {
-			return false
-		}
-	}
-	return true
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +15,7 @@ import (
 type plan struct {
 	Spec
 	target  target.Target
-	ready   *regexp.Regexp
+	ready   *pattern
 	ports   []Port
 	network network
 }
@@ -38,7 +37,7 @@ func (s Spec) check() (*plan, error) {
 	if p.Ready == "" {
 		p.Ready = DefaultReady
 	}
-	if p.ready, err = regexp.Compile("(?m)" + p.Ready); err != nil {
+	if p.ready, err = compile(p.Ready); err != nil {
 		return nil, fmt.Errorf("ready pattern: %w", err)
 	}
 	if p.FirstByteWithin == 0 {
