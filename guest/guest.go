@@ -16,7 +16,8 @@
 //	}
 //
 // Such a program is no ordinary one: u-root's init starts it as uinit in a
-// machine that is its own, and when it ends the machine powers off.
+// machine that is its own, and when it ends, however it does, the machine
+// powers off.
 // Outside such a machine Main refuses to run.
 package guest
 
@@ -41,7 +42,7 @@ const Ready = "ready"
 // initramfs lists, configures eth0, starts the default loop of package
 // socketservice, calls setup, logs Ready and serves the console's shell until
 // somebody says poweroff. An error on the way is logged and the machine powers
-// off: it never hangs.
+// off.
 //
 // Main makes the default logger of package slog write Zephyr's log format to
 // the console, for setup and the services too; the attribute "module" names the
@@ -55,14 +56,15 @@ func Main(setup func() error) {
 		fmt.Fprintln(os.Stderr, "guest:", err)
 	}
 	console := shell.New(os.Stdin, os.Stdout)
-	slog.SetDefault(slog.New(zephyrlog.New(console, nil)).With(zephyrlog.ModuleKey, "guesthouse"))
-	if err := run(console, setup); err != nil {
-		slog.Error(err.Error())
+	log := slog.New(zephyrlog.New(console, nil)).With(zephyrlog.ModuleKey, "guesthouse")
+	slog.SetDefault(log)
+	if err := run(log, console, setup); err != nil {
+		log.Error(err.Error())
 	}
 	powerOff()
 }
 
-func run(console *shell.Shell, setup func() error) error {
+func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	if err := loadModules(modulesFile); err != nil {
 		return err
 	}
@@ -80,7 +82,7 @@ func run(console *shell.Shell, setup func() error) error {
 	if err := setup(); err != nil {
 		return fmt.Errorf("setup: %w", err)
 	}
-	slog.Info(Ready)
+	log.Info(Ready) // also when setup has changed the default logger
 	return console.Run()
 }
 

@@ -17,15 +17,17 @@ func loadModules(file string) error {
 		return fmt.Errorf("kernel modules: %w", err)
 	}
 	defer f.Close()
-	prober, err := kmodule.NewProber(kmodule.ProbeOpts{})
-	if err != nil {
-		return fmt.Errorf("kernel modules: %w", err)
-	}
+	var prober *kmodule.Prober // a kernel without modules has no list of them
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		name := strings.TrimSpace(lines.Text())
 		if name == "" || strings.HasPrefix(name, "#") {
 			continue
+		}
+		if prober == nil {
+			if prober, err = kmodule.NewProber(kmodule.ProbeOpts{}); err != nil {
+				return fmt.Errorf("kernel module %s: %w", name, err)
+			}
 		}
 		if err := prober.Probe(name, ""); err != nil {
 			return fmt.Errorf("kernel module %s: %w", name, err)

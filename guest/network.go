@@ -78,7 +78,7 @@ func addAddress(link netlink.Link, from, text string, flags int) error {
 // waitLink returns the interface of that name, waiting for it to appear: some
 // drivers find their device only after they are loaded.
 func waitLink(name string) (netlink.Link, error) {
-	updates := make(chan netlink.LinkUpdate)
+	updates := make(chan netlink.LinkUpdate, 64) // its sender must not wait when we have gone
 	done := make(chan struct{})
 	defer close(done)
 	if err := netlink.LinkSubscribe(updates, done); err != nil {
@@ -94,7 +94,10 @@ func waitLink(name string) (netlink.Link, error) {
 			return nil, fmt.Errorf("interface %s: %w", name, err)
 		}
 		select {
-		case <-updates:
+		case _, ok := <-updates:
+			if !ok {
+				updates = nil // netlink gave up; the deadline remains
+			}
 		case <-late:
 			return nil, fmt.Errorf("interface %s is missing: no network card appeared within %v of loading its driver; the interfaces are %s",
 				name, interfaceWithin, interfaceNames())

@@ -163,8 +163,8 @@ func TestACrashEndsEveryWaitAtOnce(t *testing.T) {
 	for name, c := range map[string]struct{ text, shows string }{
 		"kernel panic": {"[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\n", "VFS: Unable to mount"},
 		"oops":         {"[    2.0] Oops: 0002 [#1] PREEMPT SMP\n", "Oops: 0002"},
-		"arm64 oops":   {"Internal error: Oops: 96000044 [#1] SMP\n", "Internal error: Oops"},
-		"no memory":    {"Out of memory: Killed process 71 (uinit)\n", "Killed process 71"},
+		"arm64 oops":   {"[    2.0] Internal error: Oops: 96000044 [#1] SMP\n", "Internal error: Oops"},
+		"no memory":    {"[   12.125000] Out of memory: Killed process 71 (uinit)\n", "Killed process 71"},
 		"Go panic":     {"panic: runtime error: index out of range [3]\n\ngoroutine 1 [running]:\nmain.main()\n", "index out of range [3]"},
 		"Go fatal":     {"fatal error: all goroutines are asleep - deadlock!\n\ngoroutine 1 [select (no cases)]:\n", "deadlock!"},
 		"after prompt": {"uart:~$ panic: boom\n\ngoroutine 7 gp=0xc000 m=3 [running]:\n", "panic: boom"},
@@ -190,7 +190,8 @@ func TestACrashIsSeenHoweverItIsSplit(t *testing.T) {
 
 func TestAWordIsNoCrash(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("panic: is what I do not\n[00:00:01.000,000] <err> app: handler panic: recovered\nlater\n")
+	g.says("panic: is what I do not\n[00:00:01.000,000] <err> app: handler panic: recovered\n" +
+		"[00:00:01.000,000] <err> app: Internal error: disk slow\nOops: I did it again\nlater\n")
 	expect(t, g.console, "later")
 	require.Empty(t, g.console.Crash())
 }

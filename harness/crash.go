@@ -5,17 +5,16 @@ import (
 	"regexp"
 )
 
-// kernelFailures are the words by which a Linux kernel says that it, or the
-// guest's memory, has failed.
-var kernelFailures = [][]byte{
-	[]byte("Kernel panic - not syncing"),
-	[]byte("Oops: "),
-	[]byte("Internal error: "),
-	[]byte("kernel BUG at "),
-	[]byte("BUG: unable to handle"),
-	[]byte("BUG: kernel NULL pointer"),
-	[]byte("Unable to handle kernel "),
-	[]byte("Out of memory: Killed process"),
+// kernelFailed matches what a Linux kernel says when it, or the guest's memory,
+// has failed. But for a panic the words have to stand where the kernel's log
+// has them, behind its time: a program may say "Internal error: " of something
+// else.
+var kernelFailed = regexp.MustCompile(`Kernel panic - not syncing|\[ *\d+\.\d+\] (?:Oops: |Internal error: Oops|kernel BUG at |BUG: unable to handle |BUG: kernel NULL pointer |Unable to handle kernel |Out of memory: Killed process )`)
+
+// kernelWords are in every line that kernelFailed matches. Looking for them
+// first makes a flood of other lines cheap.
+var kernelWords = [][]byte{
+	[]byte("Kernel panic"), []byte("Oops: "), []byte("BUG"), []byte("Unable to handle"), []byte("Out of memory"),
 }
 
 // A Go program that dies prints a line that begins with one of the first, soon
@@ -57,8 +56,8 @@ func (d *crashDetector) write(text []byte) string {
 }
 
 func (d *crashDetector) check() string {
-	for _, words := range kernelFailures {
-		if bytes.Contains(d.line, words) {
+	for _, words := range kernelWords {
+		if bytes.Contains(d.line, words) && kernelFailed.Match(d.line) {
 			return string(d.line)
 		}
 	}

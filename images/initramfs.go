@@ -182,7 +182,8 @@ func (p programs) records() []cpio.Record {
 		cpio.StaticFile("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n", 0o644),
 		cpio.Symlink("init", "bbin/init"),
 		cpio.Symlink("bin/sh", "../bbin/gosh"),
-		cpio.Symlink("bin/defaultsh", "../bbin/gosh"),
+		// What init runs when uinit has ended, however it did.
+		cpio.Symlink("bin/defaultsh", "../bbin/poweroff"),
 		program("bbin/bb", p.busybox),
 		program("bin/uinit", p.guest),
 	}

@@ -14,7 +14,7 @@ import (
 type command struct {
 	name string // one word or more
 	help string
-	run  func(s *Shell, args []string) error
+	run  func(s *Shell, args string) error
 }
 
 // commands is a function because help lists the table that it stands in.
@@ -24,16 +24,16 @@ func commands() []command {
 		{"net sockets", "list the socket services and their sockets", plain(netSockets)},
 		{"net iface", "list the network interfaces and their addresses", plain(netIface)},
 		{"uptime", "show the time since boot", plain(uptime)},
-		{"sh", "start a shell (gosh), which exit or Ctrl-D ends, or run the command that follows", sh},
+		{"sh", "start a shell (gosh), which exit 0 ends, or run the command that follows", sh},
 		{"poweroff", "power the machine off", plain(func(*Shell) error { return errPowerOff })},
 	}
 }
 
 // plain is a command that takes no arguments.
-func plain(run func(*Shell) error) func(*Shell, []string) error {
-	return func(s *Shell, args []string) error {
-		if len(args) > 0 {
-			return fmt.Errorf("takes no arguments, got %q", strings.Join(args, " "))
+func plain(run func(*Shell) error) func(*Shell, string) error {
+	return func(s *Shell, args string) error {
+		if args != "" {
+			return fmt.Errorf("takes no arguments, got %q", args)
 		}
 		return run(s)
 	}
@@ -98,11 +98,11 @@ func uptime(s *Shell) error {
 	return nil
 }
 
-func sh(s *Shell, args []string) error {
-	if len(args) == 0 {
+func sh(s *Shell, command string) error {
+	if command == "" {
 		return s.foreground("/bin/sh")
 	}
-	return s.foreground("/bin/sh", "-c", strings.Join(args, " "))
+	return s.foreground("/bin/sh", "-c", command)
 }
 
 // table aligns columns that are separated by tabs and writes them at once.

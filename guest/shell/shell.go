@@ -94,7 +94,7 @@ func (s *Shell) Run() error {
 		case err != nil:
 			return fmt.Errorf("console: %w", err)
 		}
-		if err := s.execute(strings.Fields(line)); errors.Is(err, errPowerOff) {
+		if err := s.execute(strings.TrimSpace(line)); errors.Is(err, errPowerOff) {
 			return nil
 		} else if err != nil {
 			fmt.Fprintln(s, err)
@@ -102,23 +102,35 @@ func (s *Shell) Run() error {
 	}
 }
 
-// execute runs the command whose name is the longest prefix of words.
-func (s *Shell) execute(words []string) error {
-	if len(words) == 0 {
+// execute runs the command that the line begins with.
+func (s *Shell) execute(line string) error {
+	if line == "" {
 		return nil
 	}
 	for _, c := range commands() {
-		name := strings.Fields(c.name)
-		if len(words) < len(name) || strings.Join(words[:len(name)], " ") != c.name {
+		rest, ok := cutWords(line, c.name)
+		if !ok {
 			continue
 		}
-		err := c.run(s, words[len(name):])
+		err := c.run(s, rest)
 		if err != nil && !errors.Is(err, errPowerOff) {
 			err = fmt.Errorf("%s: %w", c.name, err)
 		}
 		return err
 	}
-	return fmt.Errorf("%s: command not found; help lists the commands", strings.Join(words, " "))
+	return fmt.Errorf("%s: command not found; help lists the commands", line)
+}
+
+// cutWords returns what follows words at the beginning of a line.
+func cutWords(line, words string) (rest string, ok bool) {
+	rest = line
+	for word := range strings.FieldsSeq(words) {
+		rest, ok = strings.CutPrefix(strings.TrimLeft(rest, " \t"), word)
+		if !ok || rest != "" && rest[0] != ' ' && rest[0] != '\t' {
+			return "", false
+		}
+	}
+	return strings.TrimSpace(rest), true
 }
 
 // foreground runs a program on the terminal and gives the terminal back as it

@@ -94,6 +94,8 @@ func TestAProgramRunsOnTheTerminalAndGivesItBack(t *testing.T) {
 	after, err := unix.IoctlGetTermios(int(s.Tty().Fd()), unix.TCGETS)
 	require.NoError(t, err)
 	require.Equal(t, before, after)
+	s.types("sh echo 'a   b'   c\r")
+	s.sees(`\na   b c\r\n`)
 	s.types("sh exit 3\r")
 	s.sees(`sh: exit status 3`)
 }
