@@ -31,6 +31,7 @@ var rules = []struct {
 	{folder: "harness/internal", imports: "internal harness/internal"},
 	// What joins the parts.
 	{folder: "harness/harnesstest", imports: "internal harness images"},
+	{folder: "harness/harnesstest/testdata", imports: "guest"},
 	{folder: "harness/harnesstest/example", imports: "guest"},
 	{folder: "harness/integration", imports: "internal harness images host"},
 	{folder: "harness/integration/guests", imports: "guest"},

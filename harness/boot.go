@@ -40,7 +40,11 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 	}
 	binary, err := exec.LookPath(p.QEMU)
 	if err != nil {
-		return nil, &MissingQEMUError{Binary: p.QEMU, Package: p.target.QEMUPackage, Err: err}
+		missing := &MissingQEMUError{Binary: p.QEMU, Err: err}
+		if p.QEMU == p.target.QEMU {
+			missing.Package = p.target.QEMUPackage
+		}
+		return nil, missing
 	}
 	args := p.args()
 	rec, err := newRecord(s.Dir, p.Spec, append([]string{binary}, args...))
@@ -62,12 +66,13 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 	drained := make(chan struct{})
 	go func() {
 		m.console.drain(proc.console)
+		proc.console.Close()
 		close(drained)
 	}()
 	if err := m.connect(ctx); err != nil {
 		proc.kill()
 		<-drained
-		m.fail(err)
+		m.fail(err, !errors.Is(ctx.Err(), context.Canceled))
 		close(m.ended)
 		boot := m.bootError(err)
 		m.Close()

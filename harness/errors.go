@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // ErrGuest is wrapped by every error whose cause is the guest: it crashed, it
@@ -16,16 +17,22 @@ var ErrGuest = errors.New("the guest failed")
 // A MissingQEMUError says that the target's emulator is not installed.
 type MissingQEMUError struct {
 	Binary  string // what was looked for
-	Package string // the Debian package that has it
+	Package string // the Debian package that has it; empty for a binary of the user's own
 	Err     error
 }
 
 func (e *MissingQEMUError) Error() string {
-	return fmt.Sprintf("QEMU is missing: %v; %s", e.Err, e.Hint())
+	if hint := e.Hint(); hint != "" {
+		return fmt.Sprintf("QEMU is missing: %v; %s", e.Err, hint)
+	}
+	return fmt.Sprintf("QEMU is missing: %v", e.Err)
 }
 
-// Hint says how to install it.
+// Hint says how to install it; it is empty for a binary of the user's own.
 func (e *MissingQEMUError) Hint() string {
+	if e.Package == "" {
+		return ""
+	}
 	return "install it with: apt-get install --no-install-recommends " + e.Package
 }
 
@@ -34,29 +41,59 @@ func (e *MissingQEMUError) Unwrap() error { return e.Err }
 // A BootError says why a machine that was started did not become ready, and
 // shows what one needs to find out more.
 type BootError struct {
-	Target  string
-	Err     error    // the cause
-	Console []string // the last 20 lines of the console, or 20 from a crash on
-	Stderr  string   // what QEMU said itself
-	Dir     string   // the record
-	Repeat  string   // the command that boots the same machine again
+	Target string
+	Err    error // the cause
+	Report       // of the machine
 }
 
 func (e *BootError) Unwrap() error { return e.Err }
 
 func (e *BootError) Error() string {
+	return fmt.Sprintf("boot %s: %v\n%s", e.Target, e.Err, e.Report)
+}
+
+// A Report is what one needs to understand why something failed on a machine.
+type Report struct {
+	Console []string // the last 20 lines of the console, or 20 around a crash
+	Stderr  string   // what QEMU said itself
+	Dir     string   // the record; empty if it is not kept
+	Repeat  string   // the command that boots the same machine again; empty without a record
+}
+
+func (r Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "boot %s: %v\n", e.Target, e.Err)
-	if len(e.Console) == 0 {
-		b.WriteString("its console is empty\n")
+	if len(r.Console) == 0 {
+		b.WriteString("its console is empty")
 	} else {
-		fmt.Fprintf(&b, "its console:\n\t%s\n", strings.Join(e.Console, "\n\t"))
+		fmt.Fprintf(&b, "its console:\n\t%s", strings.Join(r.Console, "\n\t"))
 	}
-	if e.Stderr != "" {
-		fmt.Fprintf(&b, "QEMU said:\n\t%s\n", strings.ReplaceAll(e.Stderr, "\n", "\n\t"))
+	if r.Stderr != "" {
+		fmt.Fprintf(&b, "\nQEMU said:\n\t%s", strings.ReplaceAll(r.Stderr, "\n", "\n\t"))
 	}
-	fmt.Fprintf(&b, "record: %s\nrepeat: %s", e.Dir, e.Repeat)
+	if r.Dir != "" {
+		fmt.Fprintf(&b, "\nrecord: %s\nrepeat: %s", r.Dir, r.Repeat)
+	}
 	return b.String()
+}
+
+// Report returns what is to be seen of the machine now.
+func (m *Machine) Report() Report {
+	r := Report{Console: evidence(m.console), Stderr: m.record.stderrText()}
+	if m.keepsRecord() {
+		r.Dir = m.record.dir
+		r.Repeat = "go run guesthouse.example/harness/cmd/guesthouse run -spec " + quote(filepath.Join(r.Dir, "spec.json"))
+	}
+	return r
+}
+
+// quote makes a path one word of a shell.
+func quote(path string) string {
+	if !strings.ContainsFunc(path, func(r rune) bool {
+		return !strings.ContainsRune("/._-+:@%,=", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 const (
@@ -82,14 +119,7 @@ func evidence(c *Console) []string {
 }
 
 func (m *Machine) bootError(err error) *BootError {
-	return &BootError{
-		Target:  m.plan.Target,
-		Err:     err,
-		Console: evidence(m.console),
-		Stderr:  m.record.stderrText(),
-		Dir:     m.record.dir,
-		Repeat:  "go run guesthouse.example/harness/cmd/guesthouse run -spec " + filepath.Join(m.record.dir, "spec.json"),
-	}
+	return &BootError{Target: m.plan.Target, Err: err, Report: m.Report()}
 }
 
 // describe says how a QEMU process that is gone has ended.

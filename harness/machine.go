@@ -42,7 +42,7 @@ func (m *Machine) watch(drained <-chan struct{}) {
 	<-m.proc.done
 	<-drained
 	<-m.qmp.Done()
-	m.fail(m.end())
+	m.fail(m.end(), true)
 	close(m.ended)
 }
 
@@ -55,6 +55,8 @@ func (m *Machine) end() error {
 	switch {
 	case m.closing.Load(), strings.Contains(reason, `"guest-shutdown"`):
 		return nil
+	case strings.Contains(reason, `"guest-reset"`) && m.plan.Memory < debianMemory:
+		return fmt.Errorf("%w: it restarted instead of powering off; it may need more than %d MiB of memory", ErrGuest, m.plan.Memory)
 	case strings.Contains(reason, `"guest-reset"`):
 		return fmt.Errorf("%w: it restarted instead of powering off", ErrGuest)
 	case strings.Contains(reason, `"guest-panic"`):
@@ -63,12 +65,13 @@ func (m *Machine) end() error {
 	return m.proc.describe()
 }
 
-// fail records how the machine ended.
-func (m *Machine) fail(err error) {
+// fail records how the machine ended. That somebody changed their mind is an
+// error but no failure.
+func (m *Machine) fail(err error, failure bool) {
 	m.err = err
 	m.writeResult(func(r *Result) {
 		r.State, r.Seconds = "ended", time.Since(m.record.start).Seconds()
-		if err != nil && r.Error == "" {
+		if err != nil && failure && r.Error == "" {
 			r.Error = err.Error()
 		}
 		if r.Error != "" {
@@ -91,6 +94,14 @@ func (m *Machine) writeResult(change func(*Result)) {
 // made to QEMU, which accepts it at once and resets it if the guest does not
 // listen.
 func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn, error) {
+	select {
+	case <-m.ended:
+		if m.err != nil {
+			return nil, fmt.Errorf("dial %s/%d: the machine has ended: %w", network, port, m.err)
+		}
+		return nil, fmt.Errorf("dial %s/%d: the machine has ended", network, port)
+	default:
+	}
 	for _, p := range m.ports {
 		if p.Network == network && p.Guest == port {
 			var d net.Dialer
@@ -148,6 +159,10 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 
 const patience = 5 * time.Second // with what still runs in the guest
 
+// keepsRecord says whether the record is there after Close: a temporary one is
+// kept only of a run that has failed.
+func (m *Machine) keepsRecord() bool { return !m.record.made || m.Result().Error != "" }
+
 // Wait waits until the machine has ended. The error wraps ErrGuest when the
 // guest failed; it is nil when the guest powered off or Close was called, and
 // tells of QEMU otherwise.
@@ -176,7 +191,7 @@ func (m *Machine) Close() error {
 		m.resultMu.Lock()
 		m.sealed = true
 		m.resultMu.Unlock()
-		m.record.close(m.Result().Error != "")
+		m.record.close(m.keepsRecord())
 	})
 	return nil
 }

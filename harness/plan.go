@@ -31,8 +31,8 @@ func (s Spec) check() (*plan, error) {
 	if p.Memory == 0 {
 		p.Memory = defaultMemory
 	}
-	if p.Memory < smallestMemoryMB {
-		return nil, fmt.Errorf("memory of %d MiB: a Linux kernel needs at least %d", p.Memory, smallestMemoryMB)
+	if p.Memory < 1 {
+		return nil, fmt.Errorf("memory of %d MiB: the least is 1, and Debian's kernels take %d", p.Memory, debianMemory)
 	}
 	if p.Ready == "" {
 		p.Ready = DefaultReady

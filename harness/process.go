@@ -70,12 +70,11 @@ func startProcess(binary string, args []string, stderr *os.File) (*process, erro
 	return p, nil
 }
 
-// kill ends QEMU at once and waits until it is gone.
+// kill ends QEMU at once and waits until it is gone. Its connections end with
+// it, after the last byte that it sent.
 func (p *process) kill() {
 	p.cmd.Process.Kill() // fails only if it has ended already
 	<-p.done
-	p.console.Close()
-	p.monitor.Close()
 }
 
 // connPair returns the two ends of a socket pair: ours, and a file for QEMU to

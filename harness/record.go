@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A record is the directory that tells of one run:
@@ -22,7 +24,8 @@ import (
 // leaves it whole up to that moment.
 type record struct {
 	dir     string
-	made    bool // by us, in the system's temporary directory
+	made    bool     // by us, in the system's temporary directory
+	held    *os.File // the directory, locked as long as the machine runs
 	start   time.Time
 	console *os.File
 	qmp     *os.File
@@ -42,21 +45,28 @@ type Result struct {
 // newRecord makes the directory and its files. Without a name it makes a
 // temporary one.
 func newRecord(dir string, spec Spec, args []string) (r *record, err error) {
-	r = &record{dir: dir, start: time.Now()}
-	if dir == "" {
-		if r.dir, err = os.MkdirTemp("", "guesthouse-"); err != nil {
-			return nil, fmt.Errorf("record: %w", err)
-		}
-		r.made = true
-	} else if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("record: %w", err)
-	}
+	r = &record{start: time.Now()}
 	defer func() {
 		if err != nil {
 			r.close(false)
 			r, err = nil, fmt.Errorf("record: %w", err)
 		}
 	}()
+	if dir == "" {
+		r.dir, err = os.MkdirTemp("", "guesthouse-")
+		r.made = err == nil
+	} else if r.dir, err = filepath.Abs(dir); err == nil { // whoever reads of it may be elsewhere
+		err = os.MkdirAll(r.dir, 0o755)
+	}
+	if err != nil {
+		return r, err
+	}
+	if r.held, err = os.Open(r.dir); err != nil {
+		return r, err
+	}
+	if err := unix.Flock(int(r.held.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return r, fmt.Errorf("%s: a running machine writes its record there; give each a directory of its own", r.dir)
+	}
 	asked, err := json.MarshalIndent(spec, "", "\t")
 	if err != nil {
 		return r, err
@@ -101,16 +111,15 @@ func (r *record) stderrText() string {
 	return string(bytes.TrimSpace(text))
 }
 
-// close closes the files. A temporary directory is kept only where somebody
-// will want to look into it.
+// close closes the files and removes a temporary directory that is not to be kept.
 func (r *record) close(keep bool) {
-	for _, f := range []*os.File{r.console, r.qmp, r.stderr} {
+	if r.made && !keep {
+		os.RemoveAll(r.dir)
+	}
+	for _, f := range []*os.File{r.console, r.qmp, r.stderr, r.held} {
 		if f != nil {
 			f.Close()
 		}
-	}
-	if r.made && !keep {
-		os.RemoveAll(r.dir)
 	}
 }
 

@@ -75,7 +75,7 @@ const (
 	defaultReadyIn   = 90 * time.Second
 	defaultGuestIP   = "192.0.2.1/24"
 	defaultGuestIP6  = "2001:db8::1/64"
-	smallestMemoryMB = 96
+	debianMemory     = 96 // MiB with which Debian's kernels and u-root still boot
 )
 
 // ReadSpec reads a Spec from a JSON file, as it stands in every record.

@@ -40,7 +40,7 @@ func TestWhatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		"port number":       {func(s *Spec) { s.Ports = []string{"udp/70000"} }, "from 1 to 65535"},
 		"port network":      {func(s *Spec) { s.Ports = []string{"sctp/1"} }, "write it as udp/4242"},
 		"port twice":        {func(s *Spec) { s.Ports = []string{"udp/1", "udp/1"} }, "udp/1 is listed twice"},
-		"memory":            {func(s *Spec) { s.Memory = 8 }, "memory of 8 MiB"},
+		"memory":            {func(s *Spec) { s.Memory = -8 }, "memory of -8 MiB: the least is 1, and Debian's kernels take 96"},
 		"accel":             {func(s *Spec) { s.Accel = "magic" }, `unknown acceleration "magic"`},
 		"ready":             {func(s *Spec) { s.Ready = "(" }, "ready pattern: error parsing regexp"},
 		"address":           {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.300/24"} }, "guesthouse.ip=192.0.2.300/24: write dhcp, or an IPv4 address"},

@@ -21,6 +21,7 @@ package harnesstest
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -29,8 +30,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
 
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
@@ -41,6 +44,7 @@ import (
 const Within = 30 * time.Second
 
 // EachTarget runs f for every target as a parallel subtest of the target's name.
+// As with every parallel subtest, what follows EachTarget runs before f does.
 func EachTarget(t *testing.T, f func(t *testing.T, target string)) {
 	t.Helper()
 	for _, tg := range target.All() {
@@ -95,6 +99,7 @@ var builds sync.Map // of "target guest" to func() (images.Image, error)
 // a dot) for the target and returns a Spec that boots it.
 func Spec(t testing.TB, target, guest string) harness.Spec {
 	t.Helper()
+	Require(t, target)
 	build, _ := builds.LoadOrStore(target+" "+guest, sync.OnceValues(func() (images.Image, error) {
 		var notices strings.Builder
 		image, err := images.Build(context.Background(), target, guest, images.Options{Log: &notices})
@@ -111,33 +116,61 @@ func Spec(t testing.TB, target, guest string) harness.Spec {
 }
 
 // A Machine is a harness.Machine that belongs to a test: what fails, fails the
-// test.
+// test, and says what the console showed. Its methods wait at most Within, and
+// work in a Cleanup too.
 type Machine struct {
 	*harness.Machine
-	t testing.TB
+	t        testing.TB
+	mayBeOff atomic.Bool // the test has seen the machine's end
 }
 
-// Boot boots the machine of a Spec, and ends it when the test does. A guest that
-// crashes unnoticed fails the test then.
+// Boot boots the machine of a Spec, and ends it when the test does. A guest
+// that crashes, or a machine that ends, without the test's having asked for it
+// by Shutdown or Wait fails the test.
 func Boot(t testing.TB, spec harness.Spec) *Machine {
 	t.Helper()
+	if spec.QEMU == "" {
+		Require(t, spec.Target)
+	}
 	if spec.Dir == "" {
 		spec.Dir = recordDir(t)
 	}
-	m, err := harness.Boot(t.Context(), spec)
+	booted, err := harness.Boot(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
+	m := &Machine{Machine: booted, t: t}
 	t.Cleanup(func() {
+		ended, err := m.ended()
 		m.Close()
-		if crash := m.Console().Crash(); crash != "" && !t.Failed() {
+		switch crash := m.Console().Crash(); {
+		case crash != "":
 			t.Errorf("the guest crashed during the test: %s", crash)
+		case !ended || m.mayBeOff.Load():
+		case err != nil:
+			t.Errorf("the machine ended during the test: %v", err)
+		default:
+			t.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for")
 		}
 		if t.Failed() {
-			t.Logf("%s\nrecord: %s", tail(m), m.Dir())
+			t.Log(m.Report())
 		}
 	})
-	return &Machine{m, t}
+	return m
+}
+
+// ended reports whether the machine has ended, and how.
+func (m *Machine) ended() (bool, error) {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := m.Machine.Wait(now)
+	return !errors.Is(err, context.Canceled), err
+}
+
+// within returns a context for one wait, also in a Cleanup, where that of the
+// test has ended.
+func (m *Machine) within() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.WithoutCancel(m.t.Context()), Within, fmt.Errorf("not within %v", Within))
 }
 
 // recordDir returns a new directory for a record.
@@ -147,7 +180,14 @@ func recordDir(t testing.TB) string {
 	if f := flag.Lookup("test.artifacts"); f != nil && f.Value.String() == "true" {
 		parent = t.ArtifactDir()
 	}
-	dir, err := os.MkdirTemp(parent, "machine-")
+	// The name leads to the test when nothing else can any more.
+	name := strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' {
+			return r
+		}
+		return '-'
+	}, t.Name())
+	dir, err := os.MkdirTemp(parent, name+"-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +205,9 @@ func recordDir(t testing.TB) string {
 // fails every read and write after Within, and is closed when the test ends.
 func (m *Machine) Dial(network string, port int) net.Conn {
 	m.t.Helper()
-	conn, err := m.Machine.Dial(m.t.Context(), network, port)
+	ctx, cancel := m.within()
+	defer cancel()
+	conn, err := m.Machine.Dial(ctx, network, port)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -175,10 +217,11 @@ func (m *Machine) Dial(network string, port int) net.Conn {
 }
 
 // Expect waits until the console shows text that matches the pattern, after
-// what the last Expect matched, and returns the match and its submatches.
+// what the last Expect matched, and returns the match and its submatches; see
+// [harness.Console.Expect].
 func (m *Machine) Expect(pattern string) []string {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeoutCause(m.t.Context(), Within, fmt.Errorf("not seen within %v", Within))
+	ctx, cancel := m.within()
 	defer cancel()
 	match, err := m.Console().Expect(ctx, pattern)
 	if err != nil {
@@ -187,10 +230,10 @@ func (m *Machine) Expect(pattern string) []string {
 	return match
 }
 
-// Send types a line on the console.
+// Send types a line on the console. Its echo appears there too.
 func (m *Machine) Send(line string) {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), Within)
+	ctx, cancel := m.within()
 	defer cancel()
 	if err := m.Console().Send(ctx, line); err != nil {
 		m.t.Fatal(err)
@@ -201,17 +244,22 @@ func (m *Machine) Send(line string) {
 // crashed.
 func (m *Machine) Shutdown() {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), Within)
+	m.mayBeOff.Store(true)
+	ctx, cancel := m.within()
 	defer cancel()
 	if err := m.Machine.Shutdown(ctx); err != nil {
 		m.t.Fatal(err)
 	}
 }
 
-func tail(m *harness.Machine) string {
-	lines := m.Console().Tail(20)
-	if len(lines) == 0 {
-		return "its console is empty"
+// Wait waits until the guest has powered off by itself, and fails the test if
+// it ends in another way.
+func (m *Machine) Wait() {
+	m.t.Helper()
+	m.mayBeOff.Store(true)
+	ctx, cancel := m.within()
+	defer cancel()
+	if err := m.Machine.Wait(ctx); err != nil {
+		m.t.Fatal(err)
 	}
-	return "the last lines of its console:\n\t" + strings.Join(lines, "\n\t")
 }

@@ -21,7 +21,28 @@ var inner = map[string]func(*testing.T){
 	"crash": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
 		m.Send("sh echo c > /proc/sysrq-trigger")
-		m.Wait(t.Context())
+		m.Machine.Wait(t.Context())
+	},
+	"crash and fail": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", echoGuest))
+		m.Send("sh echo c > /proc/sysrq-trigger")
+		m.Machine.Wait(t.Context())
+		t.Error("some consequence")
+	},
+	"off": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", echoGuest))
+		m.Send("poweroff")
+		m.Machine.Wait(t.Context())
+	},
+	"restart": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", echoGuest))
+		m.Send("sh echo b > /proc/sysrq-trigger")
+		m.Machine.Wait(t.Context())
+	},
+	"exit": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", "./testdata/exits"))
+		m.Send("sh kill -10 $PPID")
+		m.Expect("never said")
 	},
 	"expect": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
@@ -38,7 +59,8 @@ var inner = map[string]func(*testing.T){
 		Boot(t, Spec(t, "arm64", echoGuest)).Dial("udp", 4242)
 	},
 	"pass": func(t *testing.T) {
-		Boot(t, Spec(t, "arm64", echoGuest)).Shutdown()
+		m := Boot(t, Spec(t, "arm64", echoGuest))
+		t.Cleanup(m.Shutdown)
 	},
 }
 
@@ -80,11 +102,15 @@ func TestARequiredTargetWithoutQEMUFails(t *testing.T) {
 func TestFailuresExplainThemselves(t *testing.T) {
 	Require(t, "arm64")
 	for name, says := range map[string][]string{
-		"crash":  {"the guest crashed during the test: ", "Kernel panic - not syncing: sysrq triggered crash", "record: "},
-		"expect": {`expect "never said": the console has ended`, "reboot: Power down", "record: "},
-		"boot":   {"boot arm64: the guest failed: it powered off before", "kernel module virtio_net: operation not permitted", "repeat: go run"},
-		"build":  {"testdata/broken/main.go:3:15: undefined: nonsense"},
-		"dial":   {`dial udp/4242: not among the machine's ports []: add it to Spec.Ports`, "record: "},
+		"crash":          {"the guest crashed during the test: ", "Kernel panic - not syncing: sysrq triggered crash", "record: "},
+		"crash and fail": {"some consequence", "the guest crashed during the test: "},
+		"off":            {"the machine powered off during the test, which neither Shutdown nor Wait asked for"},
+		"restart":        {"the machine ended during the test: the guest failed: it restarted instead of powering off"},
+		"exit":           {`expect "never said": the console has ended`, "reboot: Power down"},
+		"expect":         {`expect "never said": the console has ended`, "reboot: Power down", "record: "},
+		"boot":           {"boot arm64: the guest failed: it powered off before", "kernel module virtio_net: operation not permitted", "repeat: go run"},
+		"build":          {"testdata/broken/main.go:3:15: undefined: nonsense"},
+		"dial":           {`dial udp/4242: not among the machine's ports []: add it to Spec.Ports`, "record: ", "repeat: go run"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -102,7 +128,7 @@ func TestTheRecordOfATestThatFailedIsKept(t *testing.T) {
 	tmp := t.TempDir()
 	_, ok := run(t, "boot", []string{"TMPDIR=" + tmp})
 	require.False(t, ok)
-	records, err := filepath.Glob(filepath.Join(tmp, "machine-*", "console.log"))
+	records, err := filepath.Glob(filepath.Join(tmp, "TestInner-*", "console.log"))
 	require.NoError(t, err)
 	require.Len(t, records, 1)
 
