@@ -51,7 +51,7 @@ bench-boot: qemu
 
 # The race detector needs cgo, and so a C compiler.
 race:
-	CGO_ENABLED=1 $(GO) test -race ./guest/... ./host/... ./harness/internal/... ./harness
+	CGO_ENABLED=1 $(GO) test -race ./guest/... ./host/... ./harness/internal/... ./harness ./harness/cmd/...
 
 clean:
 	rm -rf out

@@ -20,9 +20,8 @@ type plan struct {
 	network network
 }
 
-// check completes a Spec and refuses what cannot boot, before anything is
-// started.
-func (s Spec) check() (*plan, error) {
+// plan completes a Spec and refuses what cannot boot, but for its files.
+func (s Spec) plan() (*plan, error) {
 	t, err := target.Lookup(s.Target)
 	if err != nil {
 		return nil, err
@@ -69,6 +68,16 @@ func (s Spec) check() (*plan, error) {
 	if p.network, err = parseNetwork(s.Cmdline); err != nil {
 		return nil, err
 	}
+	return p, nil
+}
+
+// check completes a Spec and refuses what cannot boot, before anything is
+// started.
+func (s Spec) check() (*plan, error) {
+	p, err := s.plan()
+	if err != nil {
+		return nil, err
+	}
 	if err := checkKernel(s.Kernel); err != nil {
 		return nil, err
 	}
@@ -77,8 +86,12 @@ func (s Spec) check() (*plan, error) {
 			return nil, err
 		}
 	}
-	// QEMU and whoever repeats the run may have another working directory.
-	for _, file := range []*string{&p.Kernel, &p.Initramfs} {
+	// Whoever repeats the run may have another working directory.
+	files := []*string{&p.Kernel, &p.Initramfs}
+	if strings.Contains(p.QEMU, "/") {
+		files = append(files, &p.QEMU)
+	}
+	for _, file := range files {
 		if *file != "" {
 			if *file, err = filepath.Abs(*file); err != nil {
 				return nil, err
@@ -151,9 +164,14 @@ func others(guest netip.Prefix) (host, dns netip.Addr) {
 	return host, dns
 }
 
-// args is QEMU's command line. The machine starts stopped (-S), so that not a
+// args is the command line of QEMU under our control. The machine starts stopped (-S), so that not a
 // byte of its console is lost before somebody reads.
 func (p *plan) args() []string {
+	return slices.Concat([]string{"-S"}, p.machineArgs(), connectionArgs(), p.QEMUArgs)
+}
+
+// machineArgs are those that make the machine.
+func (p *plan) machineArgs() []string {
 	host, dns := others(p.network.guest)
 	host6, dns6 := others(p.network.guest6)
 	netdev := fmt.Sprintf("user,id=net0,ipv4=on,net=%s,host=%s,dns=%s,dhcpstart=%s,ipv6=on,ipv6-prefix=%s,ipv6-prefixlen=%d,ipv6-host=%s,ipv6-dns=%s",
@@ -165,7 +183,7 @@ func (p *plan) args() []string {
 		netdev += fmt.Sprintf(",hostfwd=%s:127.0.0.1:0-%s:%d", port.Network, p.network.guest.Addr(), port.Guest)
 	}
 	args := []string{
-		"-S", "-no-user-config", "-nodefaults", "-display", "none",
+		"-no-user-config", "-nodefaults", "-display", "none",
 		"-no-reboot", // with panic=-1, a kernel panic ends QEMU
 		"-machine", p.target.Machine + ",accel=" + string(p.Accel),
 		"-cpu", p.target.CPU,
@@ -178,5 +196,5 @@ func (p *plan) args() []string {
 	if p.Initramfs != "" {
 		args = append(args, "-initrd", p.Initramfs)
 	}
-	return append(append(args, connectionArgs()...), p.QEMUArgs...)
+	return args
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -94,12 +95,20 @@ func ReadSpec(file string) (Spec, error) {
 	return s, nil
 }
 
-// Command returns the QEMU command line that Boot would run, without running
-// it. The descriptors 3 and 4 in it are those of the console and the monitor.
+// Command returns a QEMU command line that boots the machine with its console
+// on the terminal where it is run; Ctrl-A x ends it. It differs from the one
+// that Boot runs, which waits for its monitor and has its console elsewhere.
 func (s Spec) Command() ([]string, error) {
 	p, err := s.check()
 	if err != nil {
 		return nil, err
 	}
-	return append([]string{p.QEMU}, p.args()...), nil
+	return slices.Concat([]string{p.QEMU}, p.machineArgs(), []string{"-serial", "mon:stdio"}, p.QEMUArgs), nil
+}
+
+// Validate refuses a Spec that cannot boot whatever its kernel and initramfs
+// are. Boot does so too.
+func (s Spec) Validate() error {
+	_, err := s.plan()
+	return err
 }

@@ -54,6 +54,9 @@ func targetsCommand(_ context.Context, args []string, std stdio) error {
 	if err := parse(flags, args, std, "guesthouse targets"); err != nil {
 		return err
 	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("targets: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
+	}
 	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TARGET\tMACHINE\tCPU\tQEMU\tQEMU PACKAGE\tKERNEL PACKAGE")
 	for _, t := range target.All() {

@@ -118,3 +118,52 @@ func TestARunWithoutQEMUSaysHowToInstallIt(t *testing.T) {
 guesthouse: hint: install it with: apt-get install --no-install-recommends qemu-system-x86
 `, stderr)
 }
+
+// The command that -n prints is for a person at a terminal: it boots by itself.
+func TestThePrintedCommandBoots(t *testing.T) {
+	harnesstest.Require(t, "arm64")
+	status, stdout, stderr := call(t, "run", "-target", "arm64", "-n")
+	require.Equal(t, 0, status, stderr)
+	qemu := exec.CommandContext(t.Context(), "sh", "-c", "exec "+stdout)
+	console, err := qemu.StdoutPipe()
+	require.NoError(t, err)
+	keyboard, err := qemu.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, qemu.Start())
+	defer qemu.Process.Kill()
+	var seen strings.Builder
+	buf := make([]byte, 4096)
+	for !strings.Contains(seen.String(), "uart:~$ ") {
+		n, err := console.Read(buf)
+		require.NoError(t, err, seen.String())
+		seen.Write(buf[:n])
+	}
+	_, err = io.WriteString(keyboard, "poweroff\r")
+	require.NoError(t, err)
+	io.Copy(io.Discard, console)
+	require.NoError(t, qemu.Wait())
+}
+
+// A reader that has seen enough ends the run in order: nothing is left.
+func TestARunWhoseReaderHasGoneLeavesNothing(t *testing.T) {
+	harnesstest.Require(t, "arm64")
+	tmp := t.TempDir()
+	run := exec.Command("sh", "-c", "exec 3<&0; { \"$0\" run -target arm64 <&3; echo status $? >&2; } | head -n 1", "guesthouse")
+	path := filepath.Join(t.TempDir(), "guesthouse")
+	self, err := os.Executable()
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(self, path))
+	run.Args[3] = path
+	run.Env = append(os.Environ(), "TMPDIR="+tmp)
+	var said strings.Builder
+	run.Stderr = &said
+	held, err := run.StdinPipe()
+	require.NoError(t, err)
+	defer held.Close()
+	_, err = run.Output()
+	require.NoError(t, err)
+	require.Contains(t, said.String(), "status 141", "128 and SIGPIPE")
+	left, err := os.ReadDir(tmp)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}

@@ -30,8 +30,8 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	var accel, specFile string
 	var dryRun bool
 	image.register(flags)
-	flags.StringVar(&specFile, "spec", "", "boot what this `file` says, the spec.json of a record, instead of building; other flags but -dir and -n do not apply")
-	flags.BoolVar(&dryRun, "n", false, "print the QEMU command and stop")
+	flags.StringVar(&specFile, "spec", "", "boot what this `file` says, the spec.json of a record, instead of building; of the other flags only -append, -qemu-arg, -dir and -n apply")
+	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and stop")
 	flags.IntVar(&spec.Memory, "memory", 0, "the machine's `size` in MiB (default 256)")
 	flags.Func("port", "a guest `port` to reach from the host, as udp/4242; may be repeated (default udp/4242 and tcp/4242)",
 		appendTo(&spec.Ports))
@@ -49,24 +49,30 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	spec.Accel = harness.Accel(accel)
 
 	if specFile != "" {
-		if err := onlyFlags(flags, "spec", "dir", "n"); err != nil {
+		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "dir", "n"); err != nil {
 			return err
 		}
 		saved, err := harness.ReadSpec(specFile)
 		if err != nil {
 			return err
 		}
+		saved.Cmdline = append(saved.Cmdline, spec.Cmdline...)
+		saved.QEMUArgs = append(saved.QEMUArgs, spec.QEMUArgs...)
 		saved.Dir = spec.Dir
 		spec = saved
 	} else {
 		if len(spec.Ports) == 0 {
 			spec.Ports = []string{"udp/4242", "tcp/4242"}
 		}
+		spec.Target = image.target
+		if err := spec.Validate(); err != nil { // before the work of building
+			return fmt.Errorf("run: %w (%w; -h explains)", err, errUsage)
+		}
 		built, err := image.build(ctx, std.err)
 		if err != nil {
 			return err
 		}
-		spec.Target, spec.Kernel, spec.Initramfs = image.target, built.Kernel, built.Initramfs
+		spec.Kernel, spec.Initramfs = built.Kernel, built.Initramfs
 	}
 	if dryRun {
 		return printCommand(spec, std.out)
@@ -105,7 +111,7 @@ func onlyFlags(flags *flag.FlagSet, allowed ...string) (err error) {
 	return err
 }
 
-// printCommand prints the QEMU command so that a shell can run it.
+// printCommand prints a QEMU command that boots the machine on the terminal.
 func printCommand(spec harness.Spec, out io.Writer) error {
 	args, err := spec.Command()
 	if err != nil {
@@ -133,11 +139,12 @@ func readyLine(m *harness.Machine, end string) string {
 
 const powerOffWithin = 30 * time.Second
 
-// converse prints the console, types each line of standard input once the
-// guest is ready, and powers the guest off at its end.
+// converse prints the console, types each line of standard input when the
+// guest asks for it, and powers the guest off at its end.
 func converse(ctx context.Context, m *harness.Machine, std stdio) error {
+	screen := newScreen(std.out, std.err, false)
 	shown := make(chan error, 1)
-	go func() { shown <- m.Console().Follow(context.Background(), std.out) }()
+	go func() { shown <- m.Console().Follow(context.Background(), screen) }()
 	// Whatever happens, the console is shown to its last byte.
 	finish := func(err error) error {
 		m.Close()
@@ -149,43 +156,71 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 	if err := m.WaitReady(ctx); err != nil {
 		return finish(err)
 	}
-	fmt.Fprintln(std.err, readyLine(m, "the end of input ends"))
+	screen.notice(readyLine(m, "the end of input ends"))
 
-	typed := make(chan error, 1)
-	go func() { typed <- typeLines(ctx, m, std.in) }()
+	// What waits for the guest or for input ends with the machine.
+	alive, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	ended := make(chan error, 1)
-	go func() { ended <- m.Wait(ctx) }()
+	go func() {
+		err := m.Wait(ctx)
+		ended <- err
+		stop(errors.New("the machine has ended"))
+	}()
+	typed := make(chan error, 1)
+	go func() { typed <- typeLines(alive, m, screen, std.in) }()
+	var stillBusy error
 	select {
 	case err := <-ended: // before its input did
 		return finish(err)
 	case err := <-typed:
-		if err != nil && !running(m) {
-			err = <-ended // which explains why typing failed
+		if alive.Err() != nil { // which explains why typing failed
+			return finish(<-ended)
 		}
-		if err != nil || !running(m) {
+		if err != nil && !errors.Is(err, errBusy) {
 			return finish(err)
 		}
+		stillBusy = err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, powerOffWithin, fmt.Errorf("not within %v", powerOffWithin))
+	off, cancel := context.WithTimeoutCause(ctx, powerOffWithin, fmt.Errorf("not within %v", powerOffWithin))
 	defer cancel()
-	return finish(m.Shutdown(ctx))
+	if err := m.Shutdown(off); err != nil {
+		return finish(err)
+	}
+	return finish(stillBusy)
 }
 
-// typeLines types each line of in, also a last one without an end.
-func typeLines(ctx context.Context, m *harness.Machine, in io.Reader) error {
+var errBusy = fmt.Errorf("the guest's last command had not ended after %v of silence and was interrupted", busy)
+
+// typeLines types each line of in, also a last one without an end, as soon as
+// the guest asks for it. It returns errBusy when the guest does not ask again after the last.
+func typeLines(ctx context.Context, m *harness.Machine, screen *screen, in io.Reader) error {
 	lines := bufio.NewReader(in)
+	after := -1
 	for {
 		line, err := lines.ReadString('\n')
+		asked := screen.awaitPrompt(ctx, after)
 		if line != "" {
-			if err := m.Console().Send(ctx, strings.TrimRight(line, "\r\n")); err != nil {
+			line = strings.TrimRight(line, "\r\n")
+			if len(line) > longestLine {
+				return fmt.Errorf("standard input: a line of %d bytes: a terminal takes at most %d", len(line), longestLine)
+			}
+			after = screen.finished()
+			if err := m.Console().Send(ctx, line); err != nil {
 				return err
 			}
+			asked = false
 		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
+			if asked || screen.awaitPrompt(ctx, after) || !screen.hasPrompt() {
+				return nil
+			}
+			return errBusy
+		case err != nil:
 			return fmt.Errorf("standard input: %w", err)
 		}
 	}
 }
+
+const longestLine = 4095 // bytes, of a terminal that edits lines

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"sync"
 
 	"golang.org/x/term"
 
@@ -36,7 +34,7 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 		term.Restore(int(in.Fd()), before)
 	}()
 
-	screen := &screen{out: out, err: stderr}
+	screen := newScreen(out, stderr, true)
 	shown := make(chan error, 1)
 	go func() { shown <- m.Console().Follow(context.Background(), screen) }()
 	ready := make(chan error, 1)
@@ -111,40 +109,4 @@ func keys(ctx context.Context, m *harness.Machine, in io.Reader, out io.Writer) 
 			return nil
 		}
 	}
-}
-
-// A screen is a terminal in raw mode, where "\n" alone does not return the
-// carriage. A notice goes between the guest's lines.
-type screen struct {
-	mu   sync.Mutex
-	out  io.Writer
-	err  io.Writer // the terminal too, as a rule
-	line []byte    // what the guest has printed of its last line
-}
-
-func (s *screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if nl := bytes.LastIndexByte(p, '\n'); nl >= 0 {
-		s.line = append(s.line[:0], p[nl+1:]...)
-	} else {
-		s.line = append(s.line, p...)
-	}
-	return len(p), show(s.out, p)
-}
-
-func show(w io.Writer, p []byte) error {
-	_, err := w.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n")))
-	return err
-}
-
-// notice shows a line of ours, and the guest's unfinished line again below it.
-func (s *screen) notice(text string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.line) > 0 {
-		show(s.out, []byte{'\n'})
-	}
-	show(s.err, []byte(text+"\n"))
-	show(s.out, s.line)
 }
