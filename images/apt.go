@@ -31,7 +31,7 @@ type apt struct {
 }
 
 // ownKernelHint is what to do where Debian's packages cannot be had.
-const ownKernelHint = "give a kernel and its modules by hand: --kernel FILE --modules DIR (Options.Kernel and Options.Modules)"
+const ownKernelHint = "give a kernel and its modules by hand: -kernel FILE -modules DIR, or Options.Kernel and Options.Modules"
 
 // config is read after the client's own configuration. An option on the command
 // line cannot empty a list, so it has to be a file.

@@ -213,7 +213,7 @@ func testBuildFails(t *testing.T, o Options) {
 	require.NoError(t, os.WriteFile(stranger.Dir+"/main.go", []byte("package main\n\nfunc main() {}\n"), 0o666))
 	_, err = Build(t.Context(), "arm64", ".", stranger)
 	require.ErrorContains(t, err, "build u-root commands arm64: ")
-	require.ErrorContains(t, err, "hint: the module must require guesthouse.example")
+	require.ErrorContains(t, err, "hint: the guest's module must require guesthouse.example")
 
 	k, err := FetchKernel(t.Context(), "arm64", o)
 	require.NoError(t, err)

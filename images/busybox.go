@@ -28,7 +28,7 @@ const (
 	makebb      = "github.com/u-root/gobusybox/src/cmd/makebb"
 )
 
-const ownModuleHint = "the module must require guesthouse.example and know the sums of what that needs: go get guesthouse.example && go mod tidy"
+const ownModuleHint = "the guest's module must require guesthouse.example and have the sums of what that needs: go mod tidy adds them"
 
 // busybox returns u-root's commands compiled into one program, which looks at
 // the name it is called by.

@@ -37,7 +37,7 @@ func openCache(o Options) (cache, error) {
 	if dir == "" {
 		base, err := os.UserCacheDir()
 		if err != nil {
-			return "", fail("open cache", "guesthouse", err, "name a directory with Options.Cache")
+			return "", fail("open cache", "guesthouse", err, "name a directory with -cache DIR or Options.Cache")
 		}
 		dir = filepath.Join(base, "guesthouse")
 	}
@@ -47,7 +47,7 @@ func openCache(o Options) (cache, error) {
 	}
 	for _, sub := range []string{"kernels", "busybox", "initramfs", "locks", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {
-			return "", fail("open cache", dir, err, "name a directory that can be written with Options.Cache")
+			return "", fail("open cache", dir, err, "name a directory that can be written with -cache DIR or Options.Cache")
 		}
 	}
 	return cache(dir), nil

@@ -85,18 +85,18 @@ func TestOpenCacheFails(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o666))
 	_, err := openCache(Options{Cache: file})
-	require.ErrorContains(t, err, "hint: name a directory that can be written with Options.Cache")
+	require.ErrorContains(t, err, "hint: name a directory that can be written with -cache DIR or Options.Cache")
 
 	t.Setenv("XDG_CACHE_HOME", "")
 	t.Setenv("HOME", "")
 	_, err = openCache(Options{})
-	require.ErrorContains(t, err, "hint: name a directory with Options.Cache")
+	require.ErrorContains(t, err, "hint: name a directory with -cache DIR or Options.Cache")
 }
 
 func TestError(t *testing.T) {
 	err := fail("build guest", "./cmd/upper", &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, "other")
 	require.EqualError(t, err, "build guest ./cmd/upper: write x: no space left on device\n"+
-		"hint: free some space, or name a directory on another disk with Options.Cache")
+		"hint: free some space, or name a directory on another disk with -cache DIR or Options.Cache")
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.Same(t, err, fail("outer", "step", err, ""), "it says it already")
 	require.EqualError(t, fail("fetch kernel", "arm64", context.Canceled, "try again"), "fetch kernel arm64: context canceled")

@@ -45,7 +45,7 @@ func findGo(ctx context.Context, o Options, tmp string) (*goTool, error) {
 		return nil, fail(step, dir, err, "")
 	}
 	if (env.GOMOD == "" || env.GOMOD == os.DevNull) && env.GOWORK == "" {
-		return nil, fail(step, dir, errors.New("not in a Go module"), "name the directory of the guest's module with Options.Dir")
+		return nil, fail(step, dir, errors.New("not in a Go module"), "run it in the guest's module, or name its directory with Options.Dir")
 	}
 	// Not empty: an empty variable gives way to "go env -w".
 	flags := "-buildvcs=false"

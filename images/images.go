@@ -171,7 +171,7 @@ func fail(step, object string, err error, hint string) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		hint = "" // it is the caller who gave up
 	case errors.Is(err, syscall.ENOSPC), strings.Contains(strings.ToLower(err.Error()), syscall.ENOSPC.Error()):
-		hint = "free some space, or name a directory on another disk with Options.Cache"
+		hint = "free some space, or name a directory on another disk with -cache DIR or Options.Cache"
 	}
 	return &Error{Step: step, Object: object, Err: err, Hint: hint}
 }

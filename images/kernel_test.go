@@ -140,7 +140,7 @@ func TestFetchKernelFails(t *testing.T) {
 		{"cut download", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
 			m.Download = "cut"
 			return tested
-		}, []string{"linux-image-1-fake 1.2.3-1: the file has", "bytes instead of", "--kernel FILE"}},
+		}, []string{"linux-image-1-fake 1.2.3-1: the file has", "bytes instead of", "-kernel FILE"}},
 		{"apt fails", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
 			m.Download = "E: Failed to fetch: Connection reset by peer"
 			return tested
@@ -156,7 +156,7 @@ func TestFetchKernelFails(t *testing.T) {
 		{"no such package", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
 			m.Packages = nil
 			return tested
-		}, []string{"apt's sources offer no package linux-image-fake", "have to be Debian's", "--kernel FILE --modules DIR"}},
+		}, []string{"apt's sources offer no package linux-image-fake", "have to be Debian's", "-kernel FILE -modules DIR"}},
 		{"a metapackage of nothing", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
 			m.Packages[0].Depends = "firmware"
 			return nil
@@ -300,7 +300,7 @@ func TestFetchKernelWithoutApt(t *testing.T) {
 	noApt(t)
 	_, err := FetchKernel(t.Context(), "arm64", Options{Cache: t.TempDir()})
 	require.ErrorContains(t, err, "this is not a Debian system")
-	require.ErrorContains(t, err, "--kernel FILE --modules DIR")
+	require.ErrorContains(t, err, "-kernel FILE -modules DIR")
 }
 
 func TestUnknownTarget(t *testing.T) {

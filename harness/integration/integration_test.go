@@ -211,3 +211,14 @@ func TestTheGuestsAddressIsTheUsersChoice(t *testing.T) {
 		}
 	})
 }
+
+func TestAGuestMayServeWithPackageNet(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/plain")
+		spec.Ports = []string{"tcp/4242"}
+		m := harnesstest.Boot(t, spec)
+		echoes(t, m.Dial("tcp", echoPort), "hello")
+		m.Send("net sockets")
+		m.Expect(`^0 services`)
+	})
+}

@@ -126,8 +126,8 @@ func TestATerminalIsTheGuestsConsole(t *testing.T) {
 			s.sees(`a\^Ab`) // as the guest's terminal shows what it got
 
 			s.types(ctrlA + "x")
+			s.sees(`\x1b\[\?7h`) // line wrap is on again
 			s.ends(0)
-			require.Contains(t, s.screen.String(), "\x1b[?7h", "line wrap is on again")
 		})
 	}
 }
@@ -166,6 +166,6 @@ func TestAGuestThatFailsIsExplainedOnTheTerminal(t *testing.T) {
 	t.Parallel()
 	s := start(t, "arm64", "-append", "module_blacklist=virtio_net", "-dir", t.TempDir())
 	s.sees(`kernel module virtio_net: operation not permitted`)
+	s.sees(`it powered off before its console showed`)
 	s.ends(1)
-	require.Contains(t, s.screen.String(), "it powered off before its console showed")
 }
