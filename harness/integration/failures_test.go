@@ -72,7 +72,7 @@ func TestAMachineThatNeverSaysAWord(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/hangs")
 		spec.Initramfs = ""
-		spec.Cmdline = []string{"root=/dev/nowhere rootwait"} // the kernel waits for it, in silence
+		spec.Cmdline = []string{"loglevel=0 root=/dev/nowhere rootwait"} // the kernel waits for it, in silence
 		spec.FirstByteWithin = 10 * time.Second
 		err := boot(t, spec)
 		require.ErrorContains(t, err, "no byte on its console within 10s")

@@ -141,45 +141,47 @@ func echoes(t *testing.T, conn net.Conn, text string) {
 func TestTheConsoleTellsOfTheMachine(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
-		m.Expect(`uart:~\$ `)
+		// Typed before the prompt, a command would stand above it.
+		command := func(line string) {
+			m.Expect(`uart:~\$ `)
+			m.Send(line)
+		}
 
-		m.Send("help")
-		m.Expect(`(?s)net sockets.*poweroff.*uart:~\$ `)
+		command("help")
+		m.Expect(`(?s)net sockets.*poweroff`)
 
-		m.Send("net sockets")
+		command("net sockets")
 		m.Expect(`^service_udp\s+1 socket of 1\s+fd \d+`)
 		m.Expect(`^service_accept\s+1 socket of 1\s+fd \d+`)
 		m.Expect(`^service_tcp\s+0 sockets of 17`)
 		m.Expect(`^3 services`)
 
-		m.Send("net iface")
+		command("net iface")
 		m.Expect(`eth0\s+up\S*\s+mtu 1500`)
 		m.Expect(`192\.0\.2\.1/24`)
 		m.Expect(`2001:db8::1/64`)
 
-		m.Send("uptime")
+		command("uptime")
 		m.Expect(`Uptime: [1-9]\d* ms`)
 
-		m.Send("net nonsense")
+		command("net nonsense")
 		m.Expect(`net nonsense: command not found; help lists the commands`)
 
-		m.Send("sh uname -m")
+		command("sh uname -m")
 		m.Expect(map[string]string{"x86_64": "x86_64", "arm64": "aarch64"}[target])
-		m.Send("sh")
+		command("sh")
 		m.Expect(`(?:^|uart:~\$ )\$ `)
 		m.Send("echo $((6 * 7))")
 		m.Expect(`^42$`)
 		m.Send("exit")
-		m.Expect(`uart:~\$ `)
 
-		m.Send("sh echo begun; sleep 1000")
+		command("sh echo begun; sleep 1000")
 		m.Expect(`^begun`)
 		m.Send("\x03") // Ctrl-C is for the program in the foreground
-		m.Expect(`uart:~\$ `)
-		m.Send("uptime")
+		command("uptime")
 		m.Expect(`Uptime: `)
 
-		m.Send("poweroff")
+		command("poweroff")
 		m.Wait()
 	})
 }
@@ -218,6 +220,7 @@ func TestAGuestMayServeWithPackageNet(t *testing.T) {
 		spec.Ports = []string{"tcp/4242"}
 		m := harnesstest.Boot(t, spec)
 		echoes(t, m.Dial("tcp", echoPort), "hello")
+		m.Expect(`uart:~\$ `)
 		m.Send("net sockets")
 		m.Expect(`^0 services`)
 	})

@@ -203,13 +203,20 @@ func TestLoadTCPFaults(t *testing.T) {
 // One client's connection fails, the others take its share.
 func TestLoadOthersGoOn(t *testing.T) {
 	var accepted atomic.Int64
-	full := func(c *net.TCPConn) {
-		if accepted.Add(1) > 3 {
+	failed := make(chan struct{})
+	serve := func(c *net.TCPConn) {
+		if accepted.Add(1) == 4 {
+			// Once it has a request, which nobody else will answer.
+			io.ReadFull(c, make([]byte, 64))
+			close(failed)
 			return
 		}
+		<-failed // else the others could be done before its client begins
 		plainTCP(c)
 	}
-	r, err := traffic.Load(t.Context(), dialTCP(t, full), traffic.LoadConfig{Network: "tcp", Clients: 4, Requests: 300})
+	r, err := traffic.Load(t.Context(), dialTCP(t, serve), traffic.LoadConfig{
+		Network: "tcp", Clients: 4, Requests: 300, Timeout: 30 * time.Second,
+	})
 	require.Error(t, err)
 	assert.ErrorContains(t, err, "load tcp: 1 errors, the first: client ")
 	assert.EqualValues(t, 300, r.Sent)
