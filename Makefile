@@ -16,7 +16,7 @@ guesthouse := out/guesthouse
 # Tests print their names as they end and a summary that counts them.
 gotestsum := $(GO) tool gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
-.PHONY: qemu-run test unit integration check qemu bench-boot race clean $(guesthouse)
+.PHONY: qemu-run test unit integration check qemu bench-boot bench-socket race clean $(guesthouse)
 
 qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
@@ -48,6 +48,15 @@ $(guesthouse):
 # Seconds from the start of QEMU to the first echo, without a template.
 bench-boot: qemu
 	$(GO) test -run '^$$' -bench ColdBoot -benchtime 10x ./harness/integration
+
+# The socket service beside other event loops, into out/bench; QUICK=1 is for development. A nested
+# module, so that its peers are in nobody's go.mod: the targets above do not see it.
+bench-socket:
+	@scripts/install-gcc.sh
+	@staticcheck=$$($(GO) tool -n staticcheck) && cd bench/socket && $(GO) vet ./... && $$staticcheck ./... && $(GO) test ./...
+	@mkdir -p out/bench
+	cd bench/socket && $(GO) build -buildvcs=false -o $(CURDIR)/out/bench/bench-socket . && \
+		exec $(CURDIR)/out/bench/bench-socket $(if $(QUICK),-quick) -out $(CURDIR)/out/bench $(ARGS)
 
 # The race detector needs cgo, and so a C compiler.
 race:

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// The metrics are the names in socket.json.
+const (
+	cpuPerEcho    = "cpu_us_per_echo"
+	echoesPerS    = "echoes_per_s"
+	p50           = "p50_us"
+	p99           = "p99_us"
+	rss           = "rss_kib"
+	perService    = "bytes_per_service"
+	perConnection = "bytes_per_connection"
+)
+
+var loadMetrics = []string{cpuPerEcho, echoesPerS, p50, p99, rss}
+
+// many is the number of idle services and connections whose memory is measured.
+const many = 10000
+
+// A benchCase is a load. Its name in socket.json is protocol/clients/bytes.
+type benchCase struct {
+	network string
+	clients int
+	bytes   int
+}
+
+func (c benchCase) String() string { return fmt.Sprintf("%s/%d/%d", c.network, c.clients, c.bytes) }
+
+// memoryCase names the rows of idle services: each has answered one datagram of 64
+// bytes, as nothing is idle before it was used.
+var memoryCase = benchCase{"udp", many, 64}
+
+// connectionCase is the load after which the memory of its connections, idle by
+// then, is measured.
+var connectionCase = benchCase{"tcp", many, 64}
+
+// A plan says what is measured and for how long.
+type plan struct {
+	cases  []benchCase
+	runs   int
+	warmUp time.Duration
+	run    time.Duration
+}
+
+func newPlan(quick bool) plan {
+	if quick {
+		return plan{
+			cases: []benchCase{{"udp", 1, 64}, {"udp", 16, 64}, {"udp", 256, 64},
+				{"tcp", 1, 64}, {"tcp", 16, 64}, connectionCase},
+			runs: 2, warmUp: 100 * time.Millisecond, run: 300 * time.Millisecond,
+		}
+	}
+	p := plan{runs: 5, warmUp: 200 * time.Millisecond, run: time.Second}
+	for _, bytes := range []int{64, 1400} {
+		for _, clients := range []int{1, 16, 256} {
+			p.cases = append(p.cases, benchCase{"udp", clients, bytes})
+		}
+		for _, clients := range []int{1, 16, 256, many} {
+			p.cases = append(p.cases, benchCase{"tcp", clients, bytes})
+		}
+	}
+	return p
+}

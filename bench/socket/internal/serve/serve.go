@@ -1,0 +1,105 @@
+// Package serve is what the servers written in Go share: their arguments and
+// what they print. Each peer is a program of its own, so that its memory is its own.
+//
+//	SERVER udp|tcp SERVICES CLIENTS
+//
+// SERVICES is the number of sockets to listen on, CLIENTS the number of TCP
+// connections to expect. A server prints a line "port N" for each socket and then
+// "serving", and "settled" after SIGUSR1, when it has given back to the kernel
+// the memory that it does not use.
+package serve
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Buffer is the size of a read buffer: the greatest payload on an Ethernet.
+const Buffer = 1500
+
+// udpBuffer is the size of the sockets' buffers. All servers have the same, and
+// it holds what all clients have in flight.
+const udpBuffer = 4 << 20
+
+// Arguments are those of the command line.
+type Arguments struct {
+	Network  string // "udp" or "tcp"
+	Services int
+	Clients  int
+}
+
+// Parse reads the arguments. It ends the process if they are wrong.
+func Parse() Arguments {
+	if len(os.Args) != 4 {
+		fmt.Fprintf(os.Stderr, "usage: %s udp|tcp SERVICES CLIENTS\n", os.Args[0])
+		os.Exit(2)
+	}
+	a := Arguments{Network: os.Args[1]}
+	for i, to := range []*int{&a.Services, &a.Clients} {
+		n, err := strconv.Atoi(os.Args[i+2])
+		if err != nil {
+			Fail("argument", err)
+		}
+		*to = n
+	}
+	return a
+}
+
+// Fail ends the process with a message.
+func Fail(step string, err error) {
+	fmt.Fprintf(os.Stderr, "%s: %v\n", step, err)
+	os.Exit(1)
+}
+
+// Listening tells on which ports the server listens, and answers SIGUSR1 from
+// then on.
+func Listening(ports ...int) {
+	buffers()
+	settle := make(chan os.Signal, 1)
+	signal.Notify(settle, unix.SIGUSR1)
+	go func() {
+		for range settle {
+			// Twice, as what is in a sync.Pool survives one collection.
+			debug.FreeOSMemory()
+			debug.FreeOSMemory()
+			fmt.Println("settled")
+		}
+	}()
+	out := bufio.NewWriter(os.Stdout)
+	for _, port := range ports {
+		fmt.Fprintf(out, "port %d\n", port)
+	}
+	fmt.Fprintln(out, "serving")
+	if err := out.Flush(); err != nil {
+		Fail("print ports", err)
+	}
+}
+
+// buffers enlarges the buffers of the process's UDP sockets: not every peer has
+// an option for it.
+func buffers() {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		Fail("list descriptors", err)
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_DGRAM {
+			continue
+		}
+		for _, option := range []int{unix.SO_RCVBUF, unix.SO_SNDBUF} {
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, udpBuffer); err != nil {
+				Fail("set socket buffer", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const goodLine = "udp=2 tcp=3 lost=1 late=0 ns=1000000000 server_ns=20000 own_ns=7 idle_ns=8\n"
+
+func TestParseLoad(t *testing.T) {
+	l, err := parseLoad(goodLine)
+	require.NoError(t, err)
+	require.Equal(t, map[string]int{"udp": 2, "tcp": 3}, l.echoes)
+	require.Equal(t, time.Second, l.elapsed)
+	require.Equal(t, 20*time.Microsecond, l.server)
+	require.Equal(t, 1, l.lost)
+}
+
+func TestParseLoadRefuses(t *testing.T) {
+	for name, line := range map[string]string{
+		"nothing":         "",
+		"a missing value": "udp=1 tcp=0 lost=0 ns=1",
+		"no number":       "udp=x",
+		"no echo":         "udp=0 tcp=0 lost=0 late=0 ns=1000000000 server_ns=20000 own_ns=7 idle_ns=8",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parseLoad(line)
+			require.Error(t, err)
+		})
+	}
+}
+
+func TestLatenciesAreReadByProtocolAndSorted(t *testing.T) {
+	l, err := parseLoad(goodLine)
+	require.NoError(t, err)
+	var out bytes.Buffer
+	require.NoError(t, binary.Write(&out, binary.NativeEndian, []uint32{9000, 1000, 7000, 8000, 6000}))
+	require.NoError(t, l.readLatencies(&out))
+	require.Equal(t, []uint32{1000, 9000}, l.latencies["udp"])
+	require.Equal(t, []uint32{6000, 7000, 8000}, l.latencies["tcp"])
+
+	m := l.metrics("udp")
+	require.Equal(t, 10.0, m[cpuPerEcho])
+	require.Equal(t, 2.0, m[echoesPerS])
+	require.Equal(t, 1.0, m[p50])
+	require.Equal(t, 9.0, m[p99])
+
+	require.ErrorContains(t, l.readLatencies(bytes.NewReader([]byte{1, 2})), "read latencies")
+}
+
+func TestField(t *testing.T) {
+	rollup := []byte("5581-7fff ---p 00000000 00:00 0    [rollup]\nRss:    172 kB\nAnonymous:       84 kB\nAnonHugePages:  0 kB\nBroken:\n")
+	n, err := field(rollup, "Anonymous")
+	require.NoError(t, err)
+	require.EqualValues(t, 84, n)
+	for _, name := range []string{"Anon", "Broken", "rollup"} {
+		_, err = field(rollup, name)
+		require.Error(t, err, name)
+	}
+}
+
+func TestReadMemoryOfThisProcess(t *testing.T) {
+	m, err := readMemory(selfPID())
+	require.NoError(t, err)
+	require.Greater(t, m.resident, m.private)
+	require.Positive(t, m.private)
+	require.Positive(t, m.threads)
+}

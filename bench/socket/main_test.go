@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func selfPID() int { return os.Getpid() }
+
+func TestTheFullPlanHasAllCases(t *testing.T) {
+	p := newPlan(false)
+	require.GreaterOrEqual(t, p.runs, 5)
+	var names []string
+	for _, c := range p.cases {
+		names = append(names, c.String())
+	}
+	require.ElementsMatch(t, strings.Fields(`
+		udp/1/64 udp/16/64 udp/256/64 udp/1/1400 udp/16/1400 udp/256/1400
+		tcp/1/64 tcp/16/64 tcp/256/64 tcp/10000/64 tcp/1/1400 tcp/16/1400 tcp/256/1400 tcp/10000/1400`), names)
+}
+
+func TestSelected(t *testing.T) {
+	all, err := selected("")
+	require.NoError(t, err)
+	require.Len(t, all, 8)
+	require.Equal(t, ours, all[0].name)
+	some, err := selected("go-net,c-poll")
+	require.NoError(t, err)
+	require.Len(t, some, 2)
+	_, err = selected("nginx")
+	require.ErrorContains(t, err, "nginx")
+}
+
+// reported is a report with one server that works and one that does not.
+func reported() *report {
+	b := &bench{plan: plan{cases: []benchCase{{"udp", 16, 64}}, runs: 2}, results: newResults(), notes: map[key][]float64{}, servers: servers[:2]}
+	for _, m := range loadMetrics {
+		b.results.add(key{"udp/16/64", ours, m}, 4)
+		b.results.fail(key{"udp/16/64", "c-epoll", m}, errors.New("load: <it> broke"))
+	}
+	none := map[string][]float64{"udp": {1}, "tcp": {1}}
+	return newReport(b, stalled{without: none, with: none}, time.Now())
+}
+
+func TestAFailureIsInEveryFormOfTheReport(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, reported().write(dir))
+
+	md, err := os.ReadFile(filepath.Join(dir, "socket.md"))
+	require.NoError(t, err)
+	require.Contains(t, string(md), "| c-epoll | **failed** |")
+	require.Contains(t, string(md), "load: <it> broke")
+
+	text, err := os.ReadFile(filepath.Join(dir, "socket.json"))
+	require.NoError(t, err)
+	var rows []row
+	require.NoError(t, json.Unmarshal(text, &rows))
+	require.Len(t, rows, 2*len(loadMetrics))
+
+	svg, err := os.Open(filepath.Join(dir, "socket.svg"))
+	require.NoError(t, err)
+	defer svg.Close()
+	for d := xml.NewDecoder(svg); ; {
+		if _, err := d.Token(); err == io.EOF {
+			break
+		}
+		require.NoError(t, err, "the chart is XML")
+	}
+}
+
+func TestRatioIsOursOverThePeers(t *testing.T) {
+	r := reported()
+	for _, v := range []struct {
+		server string
+		value  float64
+	}{{ours, 3}, {"go-net", 6}} {
+		k := key{"tcp/1/64", v.server, cpuPerEcho}
+		r.byKey[k] = row{Median: &v.value}
+	}
+	require.Equal(t, "0.50", r.ratio("tcp/1/64", "go-net", cpuPerEcho))
+	require.Empty(t, r.ratio("tcp/1/64", ours, cpuPerEcho))
+	require.Empty(t, r.ratio("udp/16/64", "c-epoll", cpuPerEcho), "one that failed has none")
+}
+
+func TestAProcessHasItsCoreAndDiesWithItsContext(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_, second, err := twoCores()
+	if err != nil {
+		t.Skip(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	path, err := exec.LookPath("sh")
+	require.NoError(t, err)
+	p, err := start(ctx, second, time.Minute, path, "-c", "echo why >&2; grep Cpus_allowed_list /proc/self/status; exec sleep 60")
+	require.NoError(t, err)
+	line, err := p.out.ReadString('\n')
+	require.NoError(t, err)
+	allowed, err := field([]byte(line), "Cpus_allowed_list")
+	require.NoError(t, err)
+	require.EqualValues(t, second, allowed)
+	cancel()
+	require.EqualError(t, p.complain(errors.New("step")), "step: why")
+	require.ErrorIs(t, syscall.Kill(p.pid(), 0), syscall.ESRCH, "it is reaped")
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// memory is what a process has, in bytes.
+type memory struct {
+	resident int64
+	private  int64 // without the pages of files, such as the program's own
+	threads  int
+}
+
+func readMemory(pid int) (m memory, err error) {
+	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return m, fmt.Errorf("read memory: %w", err)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return m, fmt.Errorf("read memory: %w", err)
+	}
+	resident, err1 := field(rollup, "Rss")
+	private, err2 := field(rollup, "Anonymous")
+	threads, err3 := field(status, "Threads")
+	for _, err := range []error{err1, err2, err3} {
+		if err != nil {
+			return m, fmt.Errorf("read memory: %w", err)
+		}
+	}
+	return memory{resident << 10, private << 10, int(threads)}, nil
+}
+
+// field returns the number of a line "Name:   123 kB".
+func field(text []byte, name string) (int64, error) {
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		if rest, ok := strings.CutPrefix(lines.Text(), name+":"); ok {
+			words := strings.Fields(rest)
+			if len(words) == 0 {
+				break
+			}
+			return strconv.ParseInt(words[0], 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("no field %s", name)
+}
+
+// idleServices measures the memory of a server with the given number of UDP
+// sockets that have answered a datagram each. With a group of more than one,
+// guesthouse has them all in one service.
+func (b *bench) idleServices(s server, services, group int) (memory, error) {
+	p, ports, err := b.startServer(s, "udp", services, group)
+	if err != nil {
+		return memory{}, err
+	}
+	defer p.stop()
+	if err := greet(ports); err != nil {
+		return memory{}, p.complain(err)
+	}
+	return settled(p)
+}
+
+func settled(p *process) (memory, error) {
+	if err := p.settle(); err != nil {
+		return memory{}, p.complain(err)
+	}
+	return readMemory(p.pid())
+}
+
+// greet exchanges a datagram with each port.
+func greet(ports []int) error {
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return fmt.Errorf("greet services: %w", err)
+	}
+	defer conn.Close()
+	request, answer := make([]byte, 64), make([]byte, 1500)
+	for i, port := range ports {
+		copy(request, strconv.Itoa(i))
+		to := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}
+		if _, err := conn.WriteToUDP(request, to); err != nil {
+			return fmt.Errorf("greet service %d: %w", i, err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return fmt.Errorf("greet service %d: %w", i, err)
+		}
+		n, from, err := conn.ReadFromUDP(answer)
+		if err != nil {
+			return fmt.Errorf("greet service %d: %w", i, err)
+		}
+		if from.Port != port || !bytes.Equal(answer[:n], request) {
+			return fmt.Errorf("greet service %d: the answer is not what was sent", i)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A report is what is written about a run.
+type report struct {
+	*bench
+	stalled stalled
+	begin   time.Time
+	byKey   map[key]row
+	rows    []row
+}
+
+func newReport(b *bench, s stalled, begin time.Time) *report {
+	r := &report{bench: b, stalled: s, begin: begin, byKey: map[key]row{}, rows: b.results.rows()}
+	for _, row := range r.rows {
+		r.byKey[key{row.Case, row.Server, row.Metric}] = row
+	}
+	return r
+}
+
+func (r *report) write(dir string) error {
+	text, err := json.MarshalIndent(r.rows, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write results: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return fmt.Errorf("write results: %w", err)
+	}
+	var md, svg strings.Builder
+	r.markdown(&md)
+	r.chart(&svg)
+	for name, text := range map[string]string{
+		"socket.json": string(text) + "\n", "socket.md": md.String(), "socket.svg": svg.String(),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+			return fmt.Errorf("write results: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *report) markdown(w io.Writer) {
+	fmt.Fprintf(w, "# Echo servers compared\n\n%s, %s UTC.\n\n", machine(), r.begin.UTC().Format("2006-01-02 15:04"))
+	fmt.Fprintf(w, "%d interleaved runs of %v after %v; medians, with the least and the greatest in brackets. "+
+		"\"ratio\" is %s's CPU time for an echo divided by that server's: below 1 %s is ahead.\n\n", r.runs, r.run, r.warmUp, ours, ours)
+	for _, c := range r.cases {
+		r.caseTable(w, c)
+	}
+	r.memoryTables(w)
+	r.stalledTable(w)
+	fmt.Fprintf(w, "## Servers\n\n")
+	for _, s := range r.servers {
+		fmt.Fprintf(w, "- %s: %s\n", s.name, s.about)
+	}
+}
+
+func (r *report) caseTable(w io.Writer, c benchCase) {
+	fmt.Fprintf(w, "## %s: %s, %d clients, %d bytes\n\n", c, strings.ToUpper(c.network), c.clients, c.bytes)
+	fmt.Fprintln(w, "| server | CPU µs an echo | ratio | echoes/s | p50 µs | p99 µs | RSS KiB | server busy | generator idle | lost |")
+	fmt.Fprintln(w, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+	var failures []string
+	for _, s := range r.servers {
+		at := func(metric string) row { return r.byKey[key{c.String(), s.name, metric}] }
+		cpu := at(cpuPerEcho)
+		if cpu.Failed != "" {
+			failures = append(failures, fmt.Sprintf("%s succeeded in %d of %d runs; its first failure: %s", s.name, cpu.Runs, r.runs, cpu.Failed))
+		}
+		switch {
+		case !s.speaks(c.network):
+			fmt.Fprintf(w, "| %s | not for %s | | | | | | | | |\n", s.name, strings.ToUpper(c.network))
+		case cpu.Median == nil:
+			fmt.Fprintf(w, "| %s | **failed** | | | | | | | | |\n", s.name)
+		default:
+			note := func(metric string) string {
+				return fmt.Sprintf("%.0f %%", 100*median(r.notes[key{c.String(), s.name, metric}]))
+			}
+			fmt.Fprintf(w, "| %s | %.2f (%.2f–%.2f) | %s | %.0f | %.0f | %.0f | %.0f | %s | %s | %.2g %% |\n", s.name,
+				*cpu.Median, *cpu.Min, *cpu.Max, r.ratio(c.String(), s.name, cpuPerEcho),
+				*at(echoesPerS).Median, *at(p50).Median, *at(p99).Median, *at(rss).Median,
+				note(serverBusy), note(generatorIdle), 100*median(r.notes[key{c.String(), s.name, lostShare}]))
+		}
+	}
+	fmt.Fprintln(w)
+	for _, f := range failures {
+		fmt.Fprintf(w, "- %s\n", f)
+	}
+	if failures != nil {
+		fmt.Fprintln(w)
+	}
+}
+
+// ratio is ours divided by the peer's, of medians.
+func (r *report) ratio(c, peer, metric string) string {
+	our, their := r.byKey[key{c, ours, metric}].Median, r.byKey[key{c, peer, metric}].Median
+	if peer == ours || our == nil || their == nil || *their <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f", *our / *their)
+}
+
+func (r *report) memoryTables(w io.Writer) {
+	for _, table := range []struct {
+		title  string
+		c      benchCase
+		metric string
+	}{
+		{fmt.Sprintf("Memory of an idle UDP service, of %d", many), memoryCase, perService},
+		{fmt.Sprintf("Memory of an idle TCP connection, of %d", many), connectionCase, perConnection},
+	} {
+		fmt.Fprintf(w, "## %s\n\nPrivate memory of the process beyond the kernel's socket, after the echo of %d bytes on each.\n\n", table.title, table.c.bytes)
+		fmt.Fprintf(w, "| server | bytes | threads |\n| --- | ---: | ---: |\n")
+		for _, s := range r.servers {
+			row, ok := r.byKey[key{table.c.String(), s.name, table.metric}]
+			count := ""
+			if n := r.notes[key{table.c.String(), s.name, threads}]; n != nil {
+				count = fmt.Sprintf("%.0f", median(n))
+			}
+			switch {
+			case !ok:
+			case row.Median == nil:
+				fmt.Fprintf(w, "| %s | **failed**: %s | |\n", s.name, row.Failed)
+			default:
+				fmt.Fprintf(w, "| %s | %.0f (%.0f–%.0f) | %s |\n", s.name, *row.Median, *row.Min, *row.Max, count)
+			}
+		}
+		fmt.Fprintln(w)
+	}
+	if n := r.notes[key{memoryCase.String(), ours, perSlot}]; n != nil {
+		fmt.Fprintf(w, "Above, each socket of %s is a service of its own. As the sockets of one service they take %.0f bytes each.\n\n", ours, median(n))
+	}
+}
+
+func (r *report) stalledTable(w io.Writer) {
+	fmt.Fprintf(w, "## A TCP client that never reads\n\n%s with %d UDP and %d TCP clients together, and beside them a TCP client that sends without end and never reads.\n\n",
+		ours, besideStalled, besideStalled)
+	if r.stalled.failed != nil {
+		fmt.Fprintf(w, "**failed**: %v\n\n", r.stalled.failed)
+		return
+	}
+	fmt.Fprintf(w, "| clients | p99 µs without | p99 µs with | ratio |\n| --- | ---: | ---: | ---: |\n")
+	for _, network := range []string{"udp", "tcp"} {
+		without, with := median(r.stalled.without[network]), median(r.stalled.with[network])
+		fmt.Fprintf(w, "| %s | %.0f | %.0f | %.2f |\n", network, without, with, with/without)
+	}
+	fmt.Fprintln(w)
+}
+
+// machine names what the numbers were measured on.
+func machine() string {
+	model := "unknown CPU"
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			name, value, _ := strings.Cut(line, ":")
+			if strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	var u unix.Utsname
+	kernel := "unknown"
+	if unix.Uname(&u) == nil {
+		kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	gcc := "none"
+	if out, err := exec.Command("gcc", "-dumpfullversion").Output(); err == nil {
+		gcc = strings.TrimSpace(string(out))
+	}
+	return strings.Join([]string{
+		model, fmt.Sprintf("%d cores", runtime.NumCPU()), "Linux " + kernel, runtime.Version(), "gcc " + gcc,
+	}, ", ")
+}

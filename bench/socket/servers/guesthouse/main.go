@@ -1,0 +1,83 @@
+// Guesthouse is package guest/echo on a loop of its own, as in the guest.
+package main
+
+import (
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/bench/socket/internal/serve"
+	"guesthouse.example/guest/echo"
+	"guesthouse.example/guest/socketservice"
+)
+
+func main() {
+	a := serve.Parse()
+	switch {
+	case a.Services == 1:
+		echoes(a.Clients)
+	case a.Clients > 1:
+		// Idle sockets that share a service: one service with a slot each.
+		idle(1, a.Services)
+	default:
+		idle(a.Services, 1)
+	}
+	select {}
+}
+
+func echoes(clients int) {
+	loop := socketservice.NewLoop(socketservice.Config{PollMax: clients + 3, Logger: slog.New(slog.DiscardHandler)})
+	server := echo.New(echo.Config{Port: -1, Clients: clients, Loop: loop, Log: slog.New(slog.DiscardHandler)})
+	if err := loop.Start(); err != nil {
+		serve.Fail("start loop", err)
+	}
+	if err := server.Start(); err != nil {
+		serve.Fail("start server", err)
+	}
+	serve.Listening(server.Port())
+}
+
+// idle registers UDP sockets on services with so many slots each.
+func idle(services, slots int) {
+	loop := socketservice.NewLoop(socketservice.Config{PollMax: services*slots + 1})
+	var all []*socketservice.Service
+	for range services {
+		all = append(all, loop.Define("idle", answer, slots))
+	}
+	if err := loop.Start(); err != nil {
+		serve.Fail("start loop", err)
+	}
+	var ports []int
+	for _, s := range all {
+		var fds []unix.PollFd
+		for range slots {
+			fd, port := listen()
+			fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+			ports = append(ports, port)
+		}
+		if err := s.Register(fds, nil); err != nil {
+			serve.Fail("register", err)
+		}
+	}
+	serve.Listening(ports...)
+}
+
+func listen() (fd, port int) {
+	fd, err := socketservice.ListenUDP(0)
+	if err != nil {
+		serve.Fail("listen", err)
+	}
+	if port, err = socketservice.Port(fd); err != nil {
+		serve.Fail("listen", err)
+	}
+	return fd, port
+}
+
+var buf [serve.Buffer]byte
+
+func answer(ev *socketservice.Event) {
+	n, from, err := unix.Recvfrom(int(ev.Fd), buf[:], 0)
+	if err == nil {
+		_ = unix.Sendto(int(ev.Fd), buf[:n], 0, from)
+	}
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+)
+
+// The clients beside the one that never reads.
+const besideStalled = 16
+
+// stalled are the p99 of our server in µs, by protocol, without and with a TCP
+// client that sends and never reads.
+type stalled struct {
+	without, with map[string][]float64
+	failed        error
+}
+
+// measureStalled runs UDP and TCP clients together on our server.
+func (b *bench) measureStalled() stalled {
+	s := stalled{without: map[string][]float64{}, with: map[string][]float64{}}
+	for range b.runs {
+		for n, into := range []map[string][]float64{s.without, s.with} {
+			if b.ctx.Err() != nil {
+				return s
+			}
+			l, err := b.stall(n)
+			if err != nil {
+				s.failed = err
+				fmt.Println("client that never reads: FAILED:", err)
+				return s
+			}
+			for network, latencies := range l.latencies {
+				into[network] = append(into[network], quantile(latencies, 0.99)/1000)
+			}
+		}
+	}
+	for network := range s.with {
+		fmt.Printf("client that never reads: %s p99 %.0f µs without, %.0f µs with\n",
+			network, median(s.without[network]), median(s.with[network]))
+	}
+	return s
+}
+
+func (b *bench) stall(clients int) (*load, error) {
+	p, ports, err := b.startServer(servers[0], "tcp", 1, besideStalled+clients)
+	if err != nil {
+		return nil, err
+	}
+	defer p.stop()
+	l, generator, err := b.generate(p, mix{bytes: 64, udp: besideStalled, tcp: besideStalled, stalled: clients,
+		udpPort: ports[0], tcpPort: ports[0]})
+	if err != nil {
+		return nil, p.complain(err)
+	}
+	generator.stop()
+	return l, nil
+}
