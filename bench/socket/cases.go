@@ -44,6 +44,7 @@ type plan struct {
 	runs   int
 	warmUp time.Duration
 	run    time.Duration
+	window int // requests in flight of each UDP client
 }
 
 func newPlan(quick bool) plan {
@@ -51,10 +52,10 @@ func newPlan(quick bool) plan {
 		return plan{
 			cases: []benchCase{{"udp", 1, 64}, {"udp", 16, 64}, {"udp", 256, 64},
 				{"tcp", 1, 64}, {"tcp", 16, 64}, connectionCase},
-			runs: 2, warmUp: 100 * time.Millisecond, run: 300 * time.Millisecond,
+			window: 1, runs: 2, warmUp: 100 * time.Millisecond, run: 300 * time.Millisecond,
 		}
 	}
-	p := plan{runs: 5, warmUp: 200 * time.Millisecond, run: time.Second}
+	p := plan{window: 1, runs: 5, warmUp: 200 * time.Millisecond, run: time.Second}
 	for _, bytes := range []int{64, 1400} {
 		for _, clients := range []int{1, 16, 256} {
 			p.cases = append(p.cases, benchCase{"udp", clients, bytes})

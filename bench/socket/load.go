@@ -38,7 +38,7 @@ const connectTime = 40 * time.Second
 func (b *bench) generate(on *process, m mix) (*load, *process, error) {
 	var args []string
 	for _, n := range []int{on.pid(), m.bytes, int(b.warmUp.Milliseconds()), int(b.run.Milliseconds()),
-		m.udpPort, m.udp, m.tcpPort, m.tcp, m.stalled} {
+		m.udpPort, m.udp, b.window, m.tcpPort, m.tcp, m.stalled} {
 		args = append(args, strconv.Itoa(n))
 	}
 	p, err := start(b.ctx, b.loadCore, connectTime+b.warmUp+b.run, b.bin("load"), args...)

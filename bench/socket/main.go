@@ -34,6 +34,7 @@ const (
 	serverBusy    = "server_busy"
 	generatorIdle = "generator_idle"
 	lostShare     = "lost"
+	generatorRan  = "generator_ran" // it never sleeps: below 1 something else ran on its core
 	threads       = "threads"
 	perSlot       = "bytes_per_slot" // of one service with all sockets
 )
@@ -46,9 +47,12 @@ func main() {
 	out := flag.String("out", ".", "folder for socket.json, socket.md and socket.svg")
 	cases := flag.String("cases", "", "only cases whose names start so, separated by commas")
 	names := flag.String("servers", "", "only these servers, separated by commas")
+	window := flag.Int("window", 1, "requests in flight of each UDP client, sent together")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, *out, newPlan(*quick), *cases, *names)
+	p := newPlan(*quick)
+	p.window = *window
+	err := run(ctx, *out, p, *cases, *names)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -178,7 +182,7 @@ func (b *bench) measure(c benchCase) {
 			for _, m := range metrics {
 				b.record(key{c.String(), s.name, m}, values[m], err)
 			}
-			for _, m := range []string{serverBusy, generatorIdle, lostShare} {
+			for _, m := range []string{serverBusy, generatorIdle, generatorRan, lostShare} {
 				if err == nil {
 					k := key{c.String(), s.name, m}
 					b.notes[k] = append(b.notes[k], values[m])
@@ -236,6 +240,7 @@ func (b *bench) once(s server, c benchCase) (map[string]float64, error) {
 	values[rss] = float64(now.resident) / 1024
 	values[serverBusy] = l.server.Seconds() / l.elapsed.Seconds()
 	values[generatorIdle] = l.idle.Seconds() / l.elapsed.Seconds()
+	values[generatorRan] = l.own.Seconds() / l.elapsed.Seconds()
 	values[lostShare] = float64(l.lost) / float64(l.lost+l.echoes[c.network])
 	if c == connectionCase {
 		if now, err = settled(p); err != nil {

@@ -81,6 +81,18 @@ func TestAFailureIsInEveryFormOfTheReport(t *testing.T) {
 	}
 }
 
+func TestRunsThatWereDisturbedAreCounted(t *testing.T) {
+	r := reported()
+	var md strings.Builder
+	r.markdown(&md)
+	require.NotContains(t, md.String(), "not quiet")
+
+	r.notes[key{"udp/16/64", ours, generatorRan}] = []float64{0.99, 0.5}
+	md.Reset()
+	r.markdown(&md)
+	require.Contains(t, md.String(), "in 1 of 2 runs")
+}
+
 func TestRatioIsOursOverThePeers(t *testing.T) {
 	r := reported()
 	for _, v := range []struct {

@@ -55,7 +55,13 @@ func (r *report) write(dir string) error {
 func (r *report) markdown(w io.Writer) {
 	fmt.Fprintf(w, "# Echo servers compared\n\n%s, %s UTC.\n\n", machine(), r.begin.UTC().Format("2006-01-02 15:04"))
 	fmt.Fprintf(w, "%d interleaved runs of %v after %v; medians, with the least and the greatest in brackets. "+
-		"\"ratio\" is %s's CPU time for an echo divided by that server's: below 1 %s is ahead.\n\n", r.runs, r.run, r.warmUp, ours, ours)
+		"\"ratio\" is %s's CPU time for an echo divided by that server's: below 1 %s is ahead. "+
+		"TCP clients have one request in flight, UDP clients %d.\n\n", r.runs, r.run, r.warmUp, ours, ours, r.window)
+	if disturbed, all := r.disturbed(); disturbed > 0 {
+		fmt.Fprintf(w, "**The machine was not quiet**: in %d of %d runs the generator, which never sleeps, had less than %.0f %% of its core. "+
+			"Then CPU time for an echo includes what other processes cost in caches and switches, and the other figures mean little.\n\n",
+			disturbed, all, 100*quiet)
+	}
 	for _, c := range r.cases {
 		r.caseTable(w, c)
 	}
@@ -65,6 +71,24 @@ func (r *report) markdown(w io.Writer) {
 	for _, s := range r.servers {
 		fmt.Fprintf(w, "- %s: %s\n", s.name, s.about)
 	}
+}
+
+// quiet is the share of its core below which the generator was disturbed.
+const quiet = 0.97
+
+func (r *report) disturbed() (disturbed, all int) {
+	for k, shares := range r.notes {
+		if k.metric != generatorRan {
+			continue
+		}
+		for _, share := range shares {
+			all++
+			if share < quiet {
+				disturbed++
+			}
+		}
+	}
+	return disturbed, all
 }
 
 func (r *report) caseTable(w io.Writer, c benchCase) {
@@ -137,9 +161,9 @@ func (r *report) memoryTables(w io.Writer) {
 			}
 		}
 		fmt.Fprintln(w)
-	}
-	if n := r.notes[key{memoryCase.String(), ours, perSlot}]; n != nil {
-		fmt.Fprintf(w, "Above, each socket of %s is a service of its own. As the sockets of one service they take %.0f bytes each.\n\n", ours, median(n))
+		if n := r.notes[key{table.c.String(), ours, perSlot}]; n != nil {
+			fmt.Fprintf(w, "Each socket of %s is a service of its own here. As the sockets of one service they take %.0f bytes each.\n\n", ours, median(n))
+		}
 	}
 }
 
