@@ -107,7 +107,7 @@ func (r *report) panel(w io.Writer, x, y int, name, title, metric string) {
 		fmt.Fprintf(w, `<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f" stroke="#222"/>`+"\n",
 			left+scale(*row.Min), left+scale(*row.Max), float64(y)+barHeight/2.0, float64(y)+barHeight/2.0)
 		format := "%.2f"
-		if *row.Median >= 100 || metric != cpuPerEcho {
+		if metric != cpuPerEcho {
 			format = "%.0f"
 		}
 		text(w, int(left+scale(*row.Max))+5, middle, "start", 11, "#222", fmt.Sprintf(format, *row.Median))

@@ -61,6 +61,7 @@ func (b *bench) generate(on *process, m mix) (*load, *process, error) {
 
 // parseLoad reads the generator's line of numbers.
 func parseLoad(line string) (*load, error) {
+	line = strings.TrimSpace(line)
 	n := map[string]int{}
 	for _, word := range strings.Fields(line) {
 		name, value, _ := strings.Cut(word, "=")

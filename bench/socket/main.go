@@ -44,7 +44,7 @@ func main() {
 	runtime.LockOSThread()
 	allowFiles()
 	quick := flag.Bool("quick", false, "a part of the cases, for less long")
-	out := flag.String("out", ".", "folder for socket.json, socket.md and socket.svg")
+	out := flag.String("out", "../../out/bench", "folder for socket.json, socket.md, socket.svg, and the programs")
 	cases := flag.String("cases", "", "only cases whose names start so, separated by commas")
 	names := flag.String("servers", "", "only these servers, separated by commas")
 	window := flag.Int("window", 1, "requests in flight of each UDP client, sent together")
@@ -62,11 +62,13 @@ func main() {
 
 func run(ctx context.Context, out string, p plan, cases, names string) error {
 	begin := time.Now()
-	dir, err := os.MkdirTemp("", "bench-socket-")
+	dir, err := filepath.Abs(filepath.Join(out, "bin"))
+	if err == nil {
+		err = os.MkdirAll(dir, 0o777)
+	}
 	if err != nil {
 		return fmt.Errorf("make folder for programs: %w", err)
 	}
-	defer os.RemoveAll(dir)
 	b := &bench{plan: p, ctx: ctx, dir: dir, results: newResults(), notes: map[key][]float64{}, broken: map[string]error{}}
 	if b.loadCore, b.serverCore, err = twoCores(); err != nil {
 		return err

@@ -36,9 +36,6 @@ func (r *report) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return fmt.Errorf("write results: %w", err)
-	}
 	var md, svg strings.Builder
 	r.markdown(&md)
 	r.chart(&svg)
@@ -168,6 +165,9 @@ func (r *report) memoryTables(w io.Writer) {
 }
 
 func (r *report) stalledTable(w io.Writer) {
+	if r.stalled.failed == nil && len(r.stalled.with) == 0 {
+		return
+	}
 	fmt.Fprintf(w, "## A TCP client that never reads\n\n%s with %d UDP and %d TCP clients together, and beside them a TCP client that sends without end and never reads.\n\n",
 		ours, besideStalled, besideStalled)
 	if r.stalled.failed != nil {

@@ -87,5 +87,6 @@ func quantile(sorted []uint32, q float64) float64 {
 	return float64(sorted[max(rank, 0)])
 }
 
-// round keeps three decimals: less than any of the measurements resolves.
-func round(v float64) float64 { return math.Round(v*1000) / 1000 }
+// round keeps three decimals: less than any of the measurements resolves. Adding
+// zero makes -0, which JSON would show, 0.
+func round(v float64) float64 { return math.Round(v*1000)/1000 + 0 }

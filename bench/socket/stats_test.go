@@ -59,6 +59,13 @@ func TestAServerThatFailsHasARowWithItsMessageAndNoNumber(t *testing.T) {
 	require.Equal(t, "start server evio: ended early", row.Failed, "one run that succeeds does not hide the other")
 }
 
+func TestRoundHasNoNegativeZero(t *testing.T) {
+	text, err := json.Marshal(round(-0.0001))
+	require.NoError(t, err)
+	require.Equal(t, "0", string(text))
+	require.Equal(t, 4.123, round(4.1234))
+}
+
 func TestNoResultsAreAnEmptyArray(t *testing.T) {
 	text, err := json.Marshal(newResults().rows())
 	require.NoError(t, err)
