@@ -44,7 +44,8 @@ type plan struct {
 	runs   int
 	warmUp time.Duration
 	run    time.Duration
-	window int // requests in flight of each UDP client
+	spare  time.Duration // for the repetition of runs that were disturbed
+	window int           // requests in flight of each UDP client
 }
 
 func newPlan(quick bool) plan {
@@ -52,10 +53,10 @@ func newPlan(quick bool) plan {
 		return plan{
 			cases: []benchCase{{"udp", 1, 64}, {"udp", 16, 64}, {"udp", 256, 64},
 				{"tcp", 1, 64}, {"tcp", 16, 64}, connectionCase},
-			window: 1, runs: 2, warmUp: 100 * time.Millisecond, run: 300 * time.Millisecond,
+			window: 1, runs: 2, spare: 20 * time.Second, warmUp: 100 * time.Millisecond, run: 300 * time.Millisecond,
 		}
 	}
-	p := plan{window: 1, runs: 5, warmUp: 200 * time.Millisecond, run: time.Second}
+	p := plan{window: 1, runs: 5, spare: 5 * time.Minute, warmUp: 200 * time.Millisecond, run: time.Second}
 	for _, bytes := range []int{64, 1400} {
 		for _, clients := range []int{1, 16, 256} {
 			p.cases = append(p.cases, benchCase{"udp", clients, bytes})

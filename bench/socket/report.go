@@ -70,9 +70,6 @@ func (r *report) markdown(w io.Writer) {
 	}
 }
 
-// quiet is the share of its core below which the generator was disturbed.
-const quiet = 0.97
-
 func (r *report) disturbed() (disturbed, all int) {
 	for k, shares := range r.notes {
 		if k.metric != generatorRan {

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Shown beside the metrics, so that a reader sees which side was the limit.
+const (
+	serverBusy    = "server_busy"
+	generatorIdle = "generator_idle"
+	lostShare     = "lost"
+	generatorRan  = "generator_ran" // it never sleeps: below 1 something else ran on its core
+	threads       = "threads"
+	perSlot       = "bytes_per_slot" // of one service with all sockets
+)
+
+// measure runs all servers on a case, one after the other, as often as the plan says:
+// what changes on the machine meanwhile meets all of them.
+func (b *bench) measure(c benchCase) {
+	const enough = 2 // a server that fails takes long
+	failures := map[string]int{}
+	for n := range b.runs {
+		for _, s := range b.servers {
+			if !s.speaks(c.network) || b.ctx.Err() != nil || failures[s.name] == enough {
+				continue
+			}
+			values, err := b.undisturbed(s, c)
+			if err != nil {
+				failures[s.name]++
+				fmt.Printf("%-14s %-11s run %d: FAILED: %v\n", c, s.name, n+1, err)
+			} else {
+				fmt.Printf("%-14s %-11s run %d: %8.3f µs CPU  %8.0f echoes/s  p99 %.0f µs  server %.0f %%  generator idle %.0f %%\n",
+					c, s.name, n+1, values[cpuPerEcho], values[echoesPerS], values[p99],
+					100*values[serverBusy], 100*values[generatorIdle])
+			}
+			metrics := loadMetrics
+			if c == connectionCase {
+				metrics = append(slices.Clone(metrics), perConnection)
+			}
+			for _, m := range metrics {
+				b.record(key{c.String(), s.name, m}, values[m], err)
+			}
+			for _, m := range []string{serverBusy, generatorIdle, generatorRan, lostShare} {
+				if err == nil {
+					k := key{c.String(), s.name, m}
+					b.notes[k] = append(b.notes[k], values[m])
+				}
+			}
+		}
+	}
+}
+
+func (b *bench) record(k key, value float64, err error) {
+	if err != nil {
+		b.results.fail(k, err)
+		return
+	}
+	b.results.add(k, value)
+}
+
+// undisturbed runs one server on one case, and again if the generator did not have
+// its core to itself, as long as there is time to spare. What decides is the
+// generator's time alone, never the result.
+func (b *bench) undisturbed(s server, c benchCase) (map[string]float64, error) {
+	const tries = 3
+	for n := 1; ; n++ {
+		begin := time.Now()
+		values, err := b.once(s, c)
+		if err != nil || values[generatorRan] >= quiet || n == tries || b.spare <= 0 {
+			return values, err
+		}
+		b.spare -= time.Since(begin)
+	}
+}
+
+// once runs one server on one case.
+func (b *bench) once(s server, c benchCase) (map[string]float64, error) {
+	var idle memory
+	if c == connectionCase {
+		// The least server is the base, so that what is set aside for
+		// connections before they come is counted too.
+		p, _, err := b.startServer(s, c.network, 1, 1)
+		if err != nil {
+			return nil, err
+		}
+		idle, err = settled(p)
+		p.stop()
+		if err != nil {
+			return nil, err
+		}
+	}
+	p, ports, err := b.startServer(s, c.network, 1, c.clients)
+	if err != nil {
+		return nil, err
+	}
+	defer p.stop()
+	m := mix{bytes: c.bytes}
+	if c.network == "udp" {
+		m.udp, m.udpPort = c.clients, ports[0]
+	} else {
+		m.tcp, m.tcpPort = c.clients, ports[0]
+	}
+	l, generator, err := b.generate(p, m)
+	if err != nil {
+		return nil, p.complain(err)
+	}
+	defer generator.stop()
+	now, err := readMemory(p.pid())
+	if err != nil {
+		return nil, p.complain(err)
+	}
+	values := l.metrics(c.network)
+	values[rss] = float64(now.resident) / 1024
+	values[serverBusy] = l.server.Seconds() / l.elapsed.Seconds()
+	values[generatorIdle] = l.idle.Seconds() / l.elapsed.Seconds()
+	values[generatorRan] = l.own.Seconds() / l.elapsed.Seconds()
+	values[lostShare] = float64(l.lost) / float64(l.lost+l.echoes[c.network])
+	if c == connectionCase {
+		if now, err = settled(p); err != nil {
+			return nil, err
+		}
+		values[perConnection] = float64(now.private-idle.private) / float64(c.clients)
+	}
+	return values, nil
+}
+
+// measureServices measures the memory of idle UDP services.
+func (b *bench) measureServices() {
+	for n := range b.runs {
+		for _, s := range b.servers {
+			if !s.many || b.ctx.Err() != nil {
+				continue
+			}
+			k := key{memoryCase.String(), s.name, perService}
+			each, count, err := b.eachService(s, 1)
+			b.record(k, each, err)
+			if err != nil {
+				fmt.Printf("%d services %-11s run %d: FAILED: %v\n", many, s.name, n+1, err)
+				continue
+			}
+			fmt.Printf("%d services %-11s run %d: %.0f bytes each, %d threads\n", many, s.name, n+1, each, count)
+			k.metric = threads
+			b.notes[k] = append(b.notes[k], float64(count))
+			if s.name == ours {
+				if each, _, err := b.eachService(s, many); err == nil {
+					k.metric = perSlot
+					b.notes[k] = append(b.notes[k], each)
+				}
+			}
+		}
+	}
+}
+
+// eachService returns the memory of one of many services, and the threads of
+// their process.
+func (b *bench) eachService(s server, group int) (each float64, threads int, err error) {
+	const few = 2 // the same kind of server, without its weight
+	base, err := b.idleServices(s, few, group)
+	if err != nil {
+		return 0, 0, err
+	}
+	full, err := b.idleServices(s, many, group)
+	return float64(full.private-base.private) / (many - few), full.threads, err
+}
