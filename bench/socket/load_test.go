@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -25,11 +27,42 @@ func TestParseLoadRefuses(t *testing.T) {
 		"nothing":         "",
 		"a missing value": "udp=1 tcp=0 lost=0 ns=1",
 		"no number":       "udp=x",
-		"no echo":         "udp=0 tcp=0 lost=0 late=0 ns=1000000000 server_ns=20000 own_ns=7 idle_ns=8",
+		"no echo":         "udp=0 tcp=0 lost=0 late=0 ns=1000000000 server_ns=20000 own_ns=999000000 idle_ns=8",
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parseLoad(line)
 			require.Error(t, err)
+			require.NotErrorIs(t, err, errDisturbed)
+		})
+	}
+}
+
+func TestNoEchoIsNotTheServersFaultWhereTheGeneratorWasDisturbed(t *testing.T) {
+	_, err := parseLoad("udp=0 tcp=0 lost=16 late=0 ns=1000000000 server_ns=0 own_ns=300000000 idle_ns=0")
+	require.ErrorIs(t, err, errDisturbed)
+}
+
+func TestARunIsRepeatedForTheGeneratorsSakeAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		ran   float64
+		err   error
+		spare time.Duration
+		calls int
+	}{
+		"quiet":             {0.99, nil, time.Hour, 1},
+		"disturbed":         {0.5, nil, time.Hour, 3},
+		"disturbed, silent": {0, fmt.Errorf("server: %w", errDisturbed), time.Hour, 3},
+		"failed":            {0, errors.New("refused"), time.Hour, 1},
+		"no time to spare":  {0.5, nil, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &bench{plan: plan{spare: c.spare}}
+			calls := 0
+			b.undisturbed(func() (float64, error) {
+				calls++
+				return c.ran, c.err
+			})
+			require.Equal(t, c.calls, calls)
 		})
 	}
 }

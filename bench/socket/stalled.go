@@ -26,7 +26,14 @@ func (b *bench) measureStalled() stalled {
 			if b.ctx.Err() != nil {
 				return s
 			}
-			l, err := b.stall(n)
+			var l *load
+			var err error
+			b.undisturbed(func() (float64, error) {
+				if l, err = b.stall(n); err != nil {
+					return 0, err
+				}
+				return l.ran(), nil
+			})
 			if err != nil {
 				s.failed = err
 				fmt.Println("client that never reads: FAILED:", err)
@@ -50,7 +57,7 @@ func (b *bench) stall(clients int) (*load, error) {
 		return nil, err
 	}
 	defer p.stop()
-	l, generator, err := b.generate(p, mix{bytes: 64, udp: besideStalled, tcp: besideStalled, stalled: clients,
+	l, generator, err := b.generate(p, mix{bytes: 64, window: 1, udp: besideStalled, tcp: besideStalled, stalled: clients,
 		udpPort: ports[0], tcpPort: ports[0]})
 	if err != nil {
 		return nil, p.complain(err)
