@@ -19,13 +19,14 @@ type machine struct {
 
 func newMachine(t *testing.T) machine {
 	m := machine{t, t.TempDir()}
-	for _, tool := range []string{"sh", "awk", "env"} {
+	for _, tool := range []string{"sh", "awk", "env", "dirname"} {
 		path, err := exec.LookPath(tool)
 		require.NoError(t, err)
 		require.NoError(t, os.Symlink(path, filepath.Join(m.bin, tool)))
 	}
 	// The list of targets is the command's own: these are its columns.
 	m.has("guesthouse", `echo "TARGET MACHINE CPU QEMU PACKAGE KERNEL"
+echo "x86 q35 qemu32 qemu-system-i386 qemu-system-x86 linux"
 echo "x86_64 q35 qemu64 qemu-system-x86_64 qemu-system-x86 linux"
 echo "arm64 virt cortex-a57 qemu-system-aarch64 qemu-system-arm linux"`)
 	return m
@@ -69,6 +70,7 @@ func TestMissingQEMUIsInstalled(t *testing.T) {
 	require.Regexp(t, `apt-get .* update\n(?s:.*)apt-get .* install --no-install-recommends qemu-system-x86 qemu-system-arm\n`, said)
 
 	m.has("qemu-system-x86_64", "")
+	m.has("qemu-system-i386", "")
 	said, err = m.install()
 	require.NoError(t, err)
 	require.Regexp(t, `install --no-install-recommends qemu-system-arm\n`, said, "only what is missing")
@@ -101,5 +103,5 @@ func TestAnUnknownTargetInstallsNothing(t *testing.T) {
 	m := newMachine(t)
 	said, err := m.install("vax")
 	require.Error(t, err)
-	require.Equal(t, "error: unknown target 'vax': the targets are x86_64 arm64 \n", said)
+	require.Equal(t, "error: unknown target 'vax': the targets are x86 x86_64 arm64 \n", said)
 }
