@@ -10,7 +10,7 @@ GO     ?= go
 # Without cgo a machine needs no C compiler.
 export CGO_ENABLED = 0
 # Where a test that needs QEMU may not be skipped.
-export GUESTHOUSE_REQUIRE ?= x86_64,arm64
+export GUESTHOUSE_REQUIRE ?= x86,x86_64,arm,arm64
 
 guesthouse := out/guesthouse
 # Tests print their names as they end and a summary that counts them.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"debug/pe"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +13,9 @@ import (
 
 // checkKernel refuses a kernel file that is missing or cut short. QEMU itself
 // starts such a file without a word and then nothing ever happens. Linux images
-// have a PE header (they are EFI programs too) and others are ELF files; both
-// say how long the file must be. What is neither is left to QEMU.
+// have a PE header (they are EFI programs too), for 32-bit ARM perhaps only a
+// header of their own, and others are ELF files; all say how long the file must
+// be. What is none of these is left to QEMU.
 func checkKernel(file string) error {
 	if file == "" {
 		return errors.New("kernel: none given")
@@ -37,15 +39,22 @@ func checkKernel(file string) error {
 	return nil
 }
 
+// zImageMagic marks a compressed kernel for 32-bit ARM; where it begins and ends
+// stands behind it. Source: arch/arm/boot/compressed/head.S of Linux.
+const zImageMagic = 0x016f2818
+
 // kernelSize returns the size that a kernel's headers promise, or 0 where they
 // promise none.
 func kernelSize(r io.ReaderAt) (size int64) {
-	magic := make([]byte, 4)
-	if _, err := r.ReadAt(magic, 0); err != nil {
+	head := make([]byte, 0x30)
+	if _, err := r.ReadAt(head, 0); err != nil {
 		return 0
 	}
 	switch {
-	case bytes.HasPrefix(magic, []byte("MZ")):
+	case binary.LittleEndian.Uint32(head[0x24:]) == zImageMagic:
+		start, end := binary.LittleEndian.Uint32(head[0x28:]), binary.LittleEndian.Uint32(head[0x2c:])
+		size = int64(end) - int64(start)
+	case bytes.HasPrefix(head, []byte("MZ")):
 		f, err := pe.NewFile(r)
 		if err != nil {
 			return 0
@@ -53,7 +62,7 @@ func kernelSize(r io.ReaderAt) (size int64) {
 		for _, s := range f.Sections {
 			size = max(size, int64(s.Offset)+int64(s.Size))
 		}
-	case bytes.Equal(magic, []byte(elf.ELFMAG)):
+	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
 		f, err := elf.NewFile(r)
 		if err != nil {
 			return 0

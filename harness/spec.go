@@ -12,7 +12,7 @@ import (
 // tests and every record's spec.json hold the same thing, so that a run can be
 // repeated. The zero value of every field but Target, Kernel and Initramfs works.
 type Spec struct {
-	// Target names the emulated machine: "x86_64", "arm64".
+	// Target names the emulated machine: "x86", "x86_64", "arm", "arm64".
 	Target string `json:"target"`
 
 	// Kernel and Initramfs are files, as package images builds them. A

@@ -31,7 +31,7 @@ func TestWhatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		change func(*Spec)
 		says   string
 	}{
-		"unknown target":    {func(s *Spec) { s.Target = "vax" }, `unknown target "vax": the targets are x86_64, arm64`},
+		"unknown target":    {func(s *Spec) { s.Target = "vax" }, `unknown target "vax": the targets are x86, x86_64, arm, arm64`},
 		"no kernel":         {func(s *Spec) { s.Kernel = "" }, "kernel: none given"},
 		"missing kernel":    {func(s *Spec) { s.Kernel = "/nonexistent" }, "kernel: stat /nonexistent: no such file"},
 		"kernel directory":  {func(s *Spec) { s.Kernel = "/" }, "kernel /: not a regular file"},

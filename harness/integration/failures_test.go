@@ -153,7 +153,9 @@ func TestAMissingModuleOrInterfaceIsNamedAndPowersTheGuestDown(t *testing.T) {
 
 // noPCI are kernel arguments that hide the PCI bus.
 var noPCI = map[string]string{
+	"x86":    "pci=off",
 	"x86_64": "pci=off",
+	"arm":    "initcall_blacklist=gen_pci_driver_init",
 	"arm64":  "initcall_blacklist=gen_pci_driver_init",
 }
 

@@ -168,7 +168,7 @@ func TestTheConsoleTellsOfTheMachine(t *testing.T) {
 		m.Expect(`net nonsense: command not found; help lists the commands`)
 
 		command("sh uname -m")
-		m.Expect(map[string]string{"x86_64": "x86_64", "arm64": "aarch64"}[target])
+		m.Expect(map[string]string{"x86": "i686", "x86_64": "x86_64", "arm": "armv7l", "arm64": "aarch64"}[target])
 		command("sh")
 		m.Expect(`(?:^|uart:~\$ )\$ `)
 		m.Send("echo $((6 * 7))")

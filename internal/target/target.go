@@ -10,7 +10,7 @@ import (
 
 // A Target describes one emulated machine and the software that fits it.
 type Target struct {
-	// Name is what users write: "x86_64", "arm64".
+	// Name is what users write: "x86", "x86_64", "arm", "arm64".
 	Name string
 
 	// GOARCH and GOARM select the Go compiler's output for guest programs;
@@ -48,6 +48,19 @@ var quick = []string{"quiet", "mitigations=off", "cryptomgr.notests", "nokaslr",
 
 var table = []Target{
 	{
+		Name:          "x86",
+		GOARCH:        "386",
+		DebianArch:    "i386",
+		KernelPackage: "linux-image-686",
+		QEMU:          "qemu-system-i386",
+		QEMUPackage:   "qemu-system-x86",
+		Machine:       "q35",
+		CPU:           "qemu32,+rdrand",
+		NetDevice:     "virtio-net-pci,romfile=",
+		Modules:       []string{"virtio_pci", "virtio_net"},
+		Cmdline:       append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
+	},
+	{
 		Name:          "x86_64",
 		GOARCH:        "amd64",
 		DebianArch:    "amd64",
@@ -63,6 +76,20 @@ var table = []Target{
 		Modules:   []string{"virtio_pci", "virtio_net"},
 		// The clock needs no calibration: the emulated TSC is exact.
 		Cmdline: append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
+	},
+	{
+		Name:          "arm",
+		GOARCH:        "arm",
+		GOARM:         "7",
+		DebianArch:    "armhf",
+		KernelPackage: "linux-image-armmp-lpae",
+		QEMU:          "qemu-system-arm",
+		QEMUPackage:   "qemu-system-arm",
+		Machine:       "virt,highmem=off",
+		CPU:           "cortex-a15",
+		NetDevice:     "virtio-net-pci,romfile=",
+		Modules:       []string{"virtio_pci", "virtio_net"},
+		Cmdline:       append([]string{"console=ttyAMA0"}, quick...),
 	},
 	{
 		Name:          "arm64",

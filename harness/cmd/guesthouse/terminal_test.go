@@ -106,7 +106,7 @@ const (
 )
 
 func TestATerminalIsTheGuestsConsole(t *testing.T) {
-	for _, target := range []string{"x86_64", "arm64"} {
+	for _, target := range []string{"x86", "x86_64", "arm", "arm64"} {
 		t.Run(target, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, target)
