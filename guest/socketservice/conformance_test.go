@@ -19,8 +19,8 @@ func Test01_DefineGivesFreeSlots(t *testing.T) {
 	s := l.Define("a", nothing, 3)
 	require.Equal(t, 3, s.Slots())
 	require.Empty(t, s.Sockets())
-	for i := range s.slots {
-		require.EqualValues(t, -1, s.slots[i].fd)
+	for i := range s.count {
+		require.Negative(t, l.slots.at(s.base+uint32(i)).fd)
 	}
 }
 
@@ -29,7 +29,7 @@ func Test01_DefinePanicsWithTheName(t *testing.T) {
 	require.PanicsWithValue(t, `socketservice: define "a": count of 0 is not positive`, func() { l.Define("a", nothing, 0) })
 	require.PanicsWithValue(t, `socketservice: define "a": count of -1 is not positive`, func() { l.Define("a", nothing, -1) })
 	require.PanicsWithValue(t, `socketservice: define "b": handler is nil`, func() { Define("b", nil, 1) })
-	require.Empty(t, l.services)
+	require.Zero(t, l.defined)
 }
 
 func Test01_TwoServicesOfOneNameDifferInOwner(t *testing.T) {
@@ -283,7 +283,7 @@ func Test05_OfDuplicatesTheFirstSlotOwnsTheEvent(t *testing.T) {
 	barrier(t, l)
 	none(t, calls)
 	require.Empty(t, writes.Sockets())
-	require.False(t, l.watches[ours].active)
+	require.False(t, l.lookup(ours).active)
 }
 
 func Test05_OneSocketInSeveralServicesReachesEach(t *testing.T) {

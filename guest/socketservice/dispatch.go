@@ -17,6 +17,12 @@ const (
 	// all are served once.
 	batch = 128
 
+	// A loop that always finds something ready lets other goroutines have
+	// the processor so often, where there is but one. Of itself Go does so
+	// every 10 ms.
+	yieldEvery = 500 * time.Microsecond
+	rested     = 20 * time.Microsecond // between two rounds: it has waited
+
 	// An interest is verified when it has fired twice without a quiet while
 	// and then at every checkEvery-th event: see collect.
 	checkEvery = 16
@@ -30,7 +36,7 @@ const (
 // A call is what a round has to do: one handler call for one slot, unless the
 // slot's generation shows that it has changed since.
 type call struct {
-	slot    *slot
+	slot    uint32
 	gen     uint32
 	revents int16
 }
@@ -116,6 +122,10 @@ func (l *Loop) turn() bool {
 	}
 	if buildErr == nil {
 		l.pause = 0
+		if l.ended-l.yielded > yieldEvery {
+			runtime.Gosched()
+			l.yielded = l.ended
+		}
 		return true
 	}
 	l.pause = min(max(2*l.pause, minPause), maxPause)
@@ -125,77 +135,11 @@ func (l *Loop) turn() bool {
 	return true
 }
 
-// collect turns the poller's events into calls. The mark is the newest
-// generation at the time when the waiting began.
-func (l *Loop) collect(events []unix.EpollEvent, mark uint32) {
-	for i := range events {
-		fd, fired := events[i].Fd, events[i].Events
-		w := l.lookup(fd)
-		if w == nil || !w.active || w.gen != uint32(events[i].Pad) {
-			// An interest that was changed during the wait may still
-			// fire once. One that fires although it was gone before
-			// the wait began can not be removed: its descriptor is
-			// closed and a duplicate of it is open.
-			if w == nil || int32(w.gen-mark) <= 0 {
-				l.dirty = true
-			}
-			continue
-		}
-		if !l.verify(fd, w) {
-			continue
-		}
-		// Error and hang-up last until the socket is closed. A handler
-		// that was told, and neither takes the error nor lets the socket
-		// go, is told again when something new happens and not in every
-		// round (Zephyr #111912).
-		if parked := fired&w.mask == 0; parked != w.parked {
-			w.parked = parked
-			l.ev = w.interest(fd)
-			if err := l.poller.control(unix.EPOLL_CTL_MOD, int(fd), &l.ev); err != nil {
-				l.dirty = true
-			}
-		}
-		for sl := w.first; sl != nil; sl = sl.next {
-			if revents := int16(fired) & (sl.events&pollable | unasked); revents != 0 {
-				l.ready = append(l.ready, call{sl, sl.gen, revents})
-			}
-		}
-	}
-}
-
-// verify reports whether the socket that fired is still the one behind its
-// descriptor. One that was closed without being unregistered is forgotten by
-// the kernel, unless a duplicate of the descriptor keeps it open: then it fires
-// in every round and no reading ends that (Zephyr #82652). Asking costs a
-// system call, so only sockets that fire in one round after another are asked
-// for, and those not every time.
-func (l *Loop) verify(fd int32, w *watch) bool {
-	if l.round-w.round > quiet {
-		w.fires = 0
-	}
-	w.round = l.round
-	w.fires++
-	if w.fires%checkEvery != 2 || w.parked {
-		return true
-	}
-	l.ev = w.interest(fd)
-	switch err := l.poller.control(unix.EPOLL_CTL_MOD, int(fd), &l.ev); err {
-	case nil:
-		return true
-	case unix.ENOENT, unix.EBADF:
-		l.dirty = true // the interest can not be removed
-		l.lose(fd, err)
-		return false
-	default:
-		return true
-	}
-}
-
 // gatherInvalid adds the calls that report POLLNVAL.
 func (l *Loop) gatherInvalid() {
-	for _, sl := range l.invalid {
-		if sl.state == invalid {
-			l.ready = append(l.ready, call{sl, sl.gen, unix.POLLNVAL})
+	for _, id := range l.invalid {
+		if sl := l.slots.at(id); sl.state == invalid {
+			l.ready = append(l.ready, call{id, sl.gen, unix.POLLNVAL})
 		}
 	}
 	l.invalid = l.invalid[:0]
@@ -205,30 +149,39 @@ func (l *Loop) gatherInvalid() {
 // it up during each call; a slot whose generation has changed by then is
 // passed over.
 func (l *Loop) dispatch() {
+	if len(l.ready) == 0 {
+		return
+	}
+	begin := l.clock()
+	if begin-l.ended > rested {
+		l.yielded = begin
+	}
 	for _, c := range l.ready {
-		sl := c.slot
-		if sl.gen != c.gen || sl.service.quiescing > 0 || l.state != running {
+		sl := l.slots.at(c.slot)
+		s := l.services.at(sl.service)
+		if sl.gen != c.gen || l.state != running || len(l.quiescing) > 0 && l.quiescing[s] > 0 {
 			continue
 		}
 		l.event = Event{
 			PollFd:   unix.PollFd{Fd: sl.fd, Events: sl.events, Revents: c.revents},
 			UserData: sl.data,
-			Service:  sl.service,
+			Service:  s,
 		}
 		if c.revents&unix.POLLNVAL != 0 {
-			l.dropFd(sl.service, sl.fd)
+			l.dropFd(s, c.slot)
 		}
-		l.current, l.running = c, sl.service
+		l.current, l.running = c, s
 		l.mu.Unlock()
 
-		begin := time.Now()
 		ok := l.handle()
-		took := time.Since(begin)
+		end := l.clock()
 
 		l.mu.Lock()
-		l.finish(ok, took)
+		l.finish(ok, end-begin)
+		begin = end
 	}
 	l.ready = l.ready[:0]
+	l.ended = begin
 }
 
 // handle calls the handler for l.event.
@@ -244,7 +197,7 @@ func (l *Loop) handle() (ok bool) {
 		} else {
 			l.inHandler = false
 		}
-		l.log.Error("handler failed, socket dropped", "service", service.name, "owner", service.owner,
+		l.log.Error("handler failed, socket dropped", "service", service.name, "owner", service.Owner(),
 			"fd", fd, "cause", cause, "stack", string(debug.Stack()))
 	}()
 	l.inHandler = true
@@ -257,17 +210,20 @@ func (l *Loop) handle() (ok bool) {
 func (l *Loop) finish(ok bool, took time.Duration) {
 	s, c := l.running, l.current
 	l.running, l.current = nil, call{}
-	l.event = Event{}
-	s.stats.Calls++
-	s.stats.Time += took
-	s.stats.MaxTime = max(s.stats.MaxTime, took)
+	l.event.UserData = nil // do not keep it alive
+	sl := l.slots.at(c.slot)
+	st := l.account(sl.service)
+	st.Calls++
+	st.Time += took
+	st.MaxTime = max(st.MaxTime, took)
 	if !ok || c.revents&(unix.POLLERR|unix.POLLNVAL) != 0 {
-		s.stats.Errors++
+		st.Errors++
 	}
-	if !ok && c.slot.gen == c.gen {
-		l.dropFd(s, c.slot.fd)
+	if !ok && sl.gen == c.gen {
+		l.dropFd(s, c.slot)
 	}
-	if s.quiescing > 0 {
+	l.execute()
+	if len(l.quiescing) > 0 {
 		l.returned.Broadcast()
 	}
 }
@@ -285,9 +241,11 @@ func (l *Loop) quiesce(s *Service) {
 	if l.running != s || l.onLoop() {
 		return
 	}
-	s.quiescing++
+	l.quiescing[s]++
 	for l.running == s {
 		l.returned.Wait()
 	}
-	s.quiescing--
+	if l.quiescing[s]--; l.quiescing[s] == 0 {
+		delete(l.quiescing, s)
+	}
 }

@@ -220,7 +220,7 @@ func Test10_UnregisterWaitsForTheHandlerThatRuns_110857(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- s.Unregister() }()
 	require.NoError(t, idler.Unregister(), "the handler of another service is not waited for")
-	waiting := func() bool { l.mu.Lock(); defer l.mu.Unlock(); return s.quiescing == 1 }
+	waiting := func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.quiescing[s] == 1 }
 	require.Eventually(t, waiting, patience, 1e6)
 	none(t, result)
 	proceed <- true

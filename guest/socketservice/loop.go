@@ -53,7 +53,9 @@ const (
 // their handlers, one at a time, on a goroutine of its own. It runs once:
 // after Stop, or a failed Start, it can not be started again.
 type Loop struct {
-	newPoller func() (poller, error)
+	newPoller   func() (poller, error)
+	closeSocket func(fd int)
+	clock       func() time.Duration // since any fixed time
 
 	started chan struct{} // closed when the start has succeeded or failed
 	done    chan struct{} // closed when the loop's goroutine has ended
@@ -64,39 +66,62 @@ type Loop struct {
 	log      *slog.Logger
 	state    state
 	cause    error // of a failed start
-	services []*Service
-	total    int // slots of all services
+	origins  map[uintptr]*origin
+	services table[Service]
+	defined  uint32 // how many services there are
+	stats    []*[chunk]Stats
+	total    int // slots of all services that PollMax admits
 	poller   poller
 	retired  []poller // replaced; the loop's goroutine may still wait on them
 
 	// What is polled; see watch.go and set.go.
-	watches []watch // by descriptor
-	seq     uint32  // the newest generation
-	plan    uint32  // the newest call of replace
-	invalid []*slot // their POLLNVAL is still to be delivered
-	dirty   bool    // the kernel's set is not ours: build it anew
-	undo    []undo
-	next    []slot
-	ev      unix.EpollEvent // a local one would be allocated for each call
+	slots     table[slot]
+	slotsUsed uint32
+	watches   table[watch]       // by descriptor
+	shared    map[int32][]uint32 // the slots that hold a descriptor, after the first
+	seq       uint32             // the newest generation
+	invalid   []uint32           // slots whose POLLNVAL is still to be delivered
+	dirty     bool               // the kernel's set is not ours: build it anew
+	planned   map[int32]int32    // of replace: by descriptor, the index in next
+	undo      []undo
+	next      []slot
+	ev        unix.EpollEvent // a local one would be allocated for each call
+	condemned []int32         // sockets to be closed when no handler runs
+	executed  uint            // how often that was done
 
 	// The round that runs; see dispatch.go.
-	goid    uint64 // of the loop's goroutine
-	round   uint32
-	ready   []call
-	current call
-	running *Service // whose handler runs
+	goid      uint64 // of the loop's goroutine
+	round     uint32
+	scan      uint // where it starts among the sockets that fired
+	ready     []call
+	current   call
+	running   *Service         // whose handler runs
+	quiescing map[*Service]int // callers of Unregister that wait for a handler
 
 	// Of the loop's goroutine alone.
 	events    []unix.EpollEvent
 	event     Event
 	inHandler bool
 	pause     time.Duration
+	ended     time.Duration // the newest round, by the clock
+	yielded   time.Duration // the processor to other goroutines
 }
 
 // NewLoop returns a loop that is not started.
 func NewLoop(c Config) *Loop {
-	l := &Loop{started: make(chan struct{}), done: make(chan struct{}), newPoller: newEpoll,
-		events: make([]unix.EpollEvent, batch)}
+	epoch := time.Now()
+	l := &Loop{
+		newPoller:   newEpoll,
+		closeSocket: func(fd int) { _ = unix.Close(fd) },
+		clock:       func() time.Duration { return time.Since(epoch) },
+		started:     make(chan struct{}),
+		done:        make(chan struct{}),
+		events:      make([]unix.EpollEvent, batch),
+		origins:     map[uintptr]*origin{},
+		shared:      map[int32][]uint32{},
+		planned:     map[int32]int32{},
+		quiescing:   map[*Service]int{},
+	}
 	l.returned.L = &l.mu
 	l.configure(c)
 	return l
@@ -124,10 +149,10 @@ func (l *Loop) Define(name string, handler Handler, count int) *Service {
 func (l *Loop) All() iter.Seq[*Service] {
 	return func(yield func(*Service) bool) {
 		l.mu.Lock()
-		services := l.services[:len(l.services):len(l.services)]
+		services, n := l.services, l.defined
 		l.mu.Unlock()
-		for _, s := range services {
-			if !yield(s) {
+		for i := range n {
+			if !yield(services.at(i)) {
 				return
 			}
 		}
@@ -178,12 +203,12 @@ func (l *Loop) prepare() (err error) {
 		log = slog.Default()
 	}
 	l.log = log.With("module", "net_sock_svc")
-	if len(l.services) == 0 {
+	if l.defined == 0 {
 		return fmt.Errorf("no service is defined: %w", unix.ENOENT)
 	}
 	if l.total+1 > l.cfg.PollMax {
 		return fmt.Errorf("PollMax of %d is too small for the slots of %d services, at least %d needed: %w",
-			l.cfg.PollMax, len(l.services), l.total+1, unix.ENOMEM)
+			l.cfg.PollMax, l.defined, l.total+1, unix.ENOMEM)
 	}
 	l.poller, err = l.newPoller()
 	return err
@@ -208,8 +233,8 @@ func (l *Loop) Stop() error {
 		close(l.done)
 	case running:
 		l.state = stopped
-		for _, s := range l.services {
-			l.release(s)
+		for i := range l.defined {
+			l.release(l.services.at(i))
 		}
 		l.poller.wake()
 	case failed:

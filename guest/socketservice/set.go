@@ -9,7 +9,7 @@ import (
 // undo is the interest in a descriptor before replace changed it.
 type undo struct {
 	fd     int32
-	mask   uint32
+	mask   uint16
 	active bool
 }
 
@@ -17,16 +17,18 @@ type undo struct {
 // new interests first, beside the old ones; if the kernel refuses one, those
 // before it are taken back and the old set has never been without a poller.
 func (l *Loop) replace(s *Service, fds []unix.PollFd, data any) error {
-	l.plan++
 	l.undo = l.undo[:0]
 	l.next = l.next[:0]
-	defer func() { clear(l.next) }() // do not keep the user data alive
+	defer func() {
+		clear(l.next) // do not keep the user data alive
+		clear(l.planned)
+	}()
 
 	for _, p := range fds {
-		sl := slot{service: s, fd: -1}
+		sl := slot{fd: -1}
 		if p.Fd >= 0 {
 			sl.fd, sl.events, sl.data = p.Fd, p.Events, data
-			if err := l.admit(&sl); err != nil {
+			if err := l.admit(s, &sl); err != nil {
 				l.rollback()
 				return fmt.Errorf("socket %d: %w", p.Fd, err)
 			}
@@ -34,62 +36,74 @@ func (l *Loop) replace(s *Service, fds []unix.PollFd, data any) error {
 		l.next = append(l.next, sl)
 	}
 
-	for i := range s.slots {
-		old := &s.slots[i]
-		if old.state == owner {
-			l.unlink(old)
-			if l.watches[old.fd].plan != l.plan {
+	for i := range s.count {
+		id := s.base + uint32(i)
+		if old := l.slots.at(id); old.state == owner {
+			l.unlink(id)
+			if _, again := l.planned[old.fd]; !again {
 				l.settle(old.fd)
 			}
 		}
 	}
 	gen := l.newGen()
-	for i := range s.slots {
-		sl := &s.slots[i]
-		*sl = slot{service: s, fd: -1}
-		if i < len(l.next) {
+	s.free = noSlot
+	for i := s.count - 1; i >= 0; i-- { // so that the first free one is chained first
+		sl := l.slots.at(s.base + uint32(i))
+		service := sl.service
+		*sl = slot{fd: -1}
+		if int(i) < len(l.next) {
 			*sl = l.next[i]
 		}
-		sl.gen = gen
-		switch sl.state {
+		sl.service, sl.gen = service, gen
+		if sl.fd < 0 {
+			sl.fd = chained(s.free)
+			s.free = i
+		}
+	}
+	for i := range l.next {
+		switch id := s.base + uint32(i); l.slots.at(id).state {
 		case owner:
-			l.link(sl)
+			l.link(id)
 		case invalid:
-			l.tell(sl)
+			l.tell(id)
 		}
 	}
 	return nil
 }
 
 // admit has the kernel poll the socket of a slot that is not yet in place.
-func (l *Loop) admit(sl *slot) error {
-	want := uint32(sl.events & pollable)
-	w := l.lookup(sl.fd)
-	if w != nil && w.plan == l.plan {
-		first := &l.next[w.planned]
+func (l *Loop) admit(s *Service, sl *slot) error {
+	want := uint16(sl.events & pollable)
+	if n, again := l.planned[sl.fd]; again {
+		first := &l.next[n]
 		sl.state = duplicate
+		first.doubled = true
 		first.events |= sl.events
+		if first.state == invalid {
+			return nil
+		}
+		w := l.watches.at(uint32(sl.fd))
 		if want&^w.mask == 0 {
 			return nil
 		}
-		_, err := l.arm(sl.fd, w.mask|want, sl.service)
-		return err
+		return l.arm(sl.fd, w.mask|want, s)
 	}
 	before := undo{fd: sl.fd}
-	if w != nil {
+	if w := l.lookup(sl.fd); w != nil {
 		before.mask, before.active = w.mask, w.active
 	}
-	w, err := l.arm(sl.fd, want, sl.service)
+	err := l.arm(sl.fd, want, s)
+	if err != nil && err != unix.EBADF {
+		return err
+	}
+	l.planned[sl.fd] = int32(len(l.next))
 	if err == unix.EBADF {
 		sl.state = invalid
 		return nil
 	}
-	if err != nil {
-		return err
-	}
 	sl.state = owner
-	w.plan, w.planned = l.plan, int32(len(l.next))
-	before.active = before.active && w.first != nil // not if arm found them lost
+	// Not if arm found that the socket was lost.
+	before.active = before.active && l.watches.at(uint32(sl.fd)).first != 0
 	l.undo = append(l.undo, before)
 	return nil
 }
@@ -97,8 +111,7 @@ func (l *Loop) admit(sl *slot) error {
 // rollback takes back what replace has changed.
 func (l *Loop) rollback() {
 	for _, u := range l.undo {
-		w := &l.watches[u.fd]
-		if !u.active || !w.active {
+		if w := l.watches.at(uint32(u.fd)); !u.active || !w.active {
 			l.settle(u.fd)
 			continue
 		}
@@ -110,33 +123,116 @@ func (l *Loop) rollback() {
 	}
 }
 
+// add gives the service one socket more, or changes what it has of it.
+func (l *Loop) add(s *Service, fd int32, events int16, data any) error {
+	if fd < 0 {
+		return unix.EBADF
+	}
+	_, had := l.holding(s, fd)
+	if !had && s.free == noSlot {
+		return fmt.Errorf("all %d slots are taken: %w", s.count, unix.ENOMEM)
+	}
+	if err := l.arm(fd, uint16(events&pollable), s); err != nil {
+		return err
+	}
+	id, had := l.holding(s, fd) // arm may have found that the old one was lost
+	if !had {
+		id = s.base + uint32(s.free)
+		sl := l.slots.at(id)
+		s.free = chained(sl.fd) // its own inverse
+		sl.fd, sl.state = fd, owner
+		l.link(id)
+	}
+	sl := l.slots.at(id)
+	sl.events, sl.data, sl.gen = events, data, l.newGen()
+	return nil
+}
+
+// remove takes one socket from the service and reports whether it had it.
+func (l *Loop) remove(s *Service, fd int32) bool {
+	if id, ok := l.holding(s, fd); ok {
+		l.dropFd(s, id)
+		return true
+	}
+	for _, id := range l.invalid { // few and rare
+		if sl := l.slots.at(id); sl.fd == fd && sl.state == invalid && id-s.base < uint32(s.count) {
+			l.dropFd(s, id)
+			return true
+		}
+	}
+	return false
+}
+
 // release frees all slots of a service.
 func (l *Loop) release(s *Service) {
-	for i := range s.slots {
-		if sl := &s.slots[i]; sl.fd >= 0 {
-			l.drop(sl)
+	for i := range s.count {
+		if id := s.base + uint32(i); l.slots.at(id).fd >= 0 {
+			l.drop(s, id)
 		}
 	}
 }
 
 // drop frees a slot, and ends the interest if no other slot has it.
-func (l *Loop) drop(sl *slot) {
+func (l *Loop) drop(s *Service, id uint32) {
+	sl := l.slots.at(id)
 	fd, owned := sl.fd, sl.state == owner
 	if owned {
-		l.unlink(sl)
+		l.unlink(id)
 	}
-	*sl = slot{service: sl.service, fd: -1, gen: l.newGen()}
+	*sl = slot{service: sl.service, fd: chained(s.free), gen: l.newGen()}
+	s.free = int32(id - s.base)
 	if owned {
 		l.settle(fd)
 	}
 }
 
-// dropFd frees the slots of a service that hold the descriptor: the owner and
-// its duplicates.
-func (l *Loop) dropFd(s *Service, fd int32) {
-	for i := range s.slots {
-		if sl := &s.slots[i]; sl.fd == fd {
-			l.drop(sl)
+// dropFd frees the slot of a service that owns a descriptor, and its
+// duplicates.
+func (l *Loop) dropFd(s *Service, id uint32) {
+	sl := l.slots.at(id)
+	fd, doubled := sl.fd, sl.doubled
+	l.drop(s, id)
+	if !doubled {
+		return
+	}
+	for i := range s.count {
+		id := s.base + uint32(i)
+		if sl := l.slots.at(id); sl.fd == fd && sl.state == duplicate {
+			l.drop(s, id)
 		}
 	}
+}
+
+// condemn frees all slots of a service and has their sockets closed.
+func (l *Loop) condemn(s *Service) {
+	for i := range s.count {
+		if sl := l.slots.at(s.base + uint32(i)); sl.state == owner {
+			l.condemned = append(l.condemned, sl.fd)
+		}
+	}
+	l.release(s)
+}
+
+// execute closes the condemned sockets, or waits until the handler that runs has
+// returned and they are.
+func (l *Loop) execute() {
+	if len(l.condemned) == 0 {
+		return
+	}
+	if l.running != nil {
+		for before := l.executed; l.executed == before; {
+			l.returned.Wait()
+		}
+		return
+	}
+	for _, fd := range l.condemned {
+		if w := l.lookup(fd); w != nil && w.active { // other services have it
+			_ = l.control(unix.EPOLL_CTL_DEL, fd, 0, 0)
+			l.lose(fd, unix.EBADF)
+		}
+		l.closeSocket(int(fd))
+	}
+	l.condemned = l.condemned[:0]
+	l.executed++
+	l.returned.Broadcast()
 }

@@ -12,92 +12,138 @@ const (
 	unasked = unix.POLLERR | unix.POLLHUP
 )
 
-// A slot is one place for a socket in a service. It is 48 bytes, and with its
-// watch the whole price of a socket.
+// A slot is one place for a socket in a service. It is known by its number in
+// the loop's table.
 type slot struct {
-	service *Service
-	next    *slot // the slot of another service that holds the same socket
 	data    any
-	fd      int32 // -1: free
+	fd      int32 // negative: free, and the rest of the chain; see chained
 	gen     uint32
+	service uint32 // its number
 	events  int16
 	state   slotState
+	doubled bool // owner: duplicates of it exist
 }
 
 type slotState uint8
 
 const (
 	free      slotState = iota
-	owner               // is in its watch's list and gets the events
+	owner               // holds its watch and gets the events
 	duplicate           // an earlier slot of the service has the same descriptor
 	invalid             // the descriptor is not open; POLLNVAL is on its way
 )
+
+// chained is the descriptor of a free slot, which leads to the next free one of
+// the service, by its place among the service's slots.
+func chained(next int32) int32 { return -2 - next }
 
 // A watch is the poller's interest in one descriptor, on behalf of the slots
 // that hold it. Epoll has one interest for each descriptor, poll(2) one for
 // each entry.
 type watch struct {
-	first  *slot
 	gen    uint32 // of the interest; changes whenever the interest does
-	mask   uint32 // the events polled for
+	first  uint32 // the number of the first holder plus one; none is 0
+	mask   uint16 // the events polled for
+	shared bool   // there are more holders: Loop.shared has them
 	active bool   // the kernel has this interest
 	parked bool   // edge-triggered: see collect
 
-	plan    uint32 // the call of replace that has seen the descriptor
-	planned int32  // the index of its first slot in that call
+	round uint8 // the last in which it fired, modulo 256
+	fires uint8 // since it was last quiet, modulo 256
+}
 
-	round uint32 // the last in which it fired
-	fires uint32 // since it was last quiet
+// holder returns the number of the n-th slot that holds the descriptor.
+func (l *Loop) holder(fd int32, w *watch, n int) (id uint32, ok bool) {
+	if n == 0 {
+		return w.first - 1, w.first != 0
+	}
+	if !w.shared || n > len(l.shared[fd]) {
+		return 0, false
+	}
+	return l.shared[fd][n-1], true
+}
+
+// holding returns the slot of a service that holds the descriptor.
+func (l *Loop) holding(s *Service, fd int32) (id uint32, ok bool) {
+	w := l.lookup(fd)
+	if w == nil {
+		return 0, false
+	}
+	for n := 0; ; n++ {
+		id, ok := l.holder(fd, w, n)
+		if !ok || id-s.base < uint32(s.count) {
+			return id, ok
+		}
+	}
 }
 
 // wanted returns the events that the holders ask for, those of except left
 // out.
-func (w *watch) wanted(except *Service) uint32 {
+func (l *Loop) wanted(fd int32, w *watch, except *Service) uint16 {
 	var mask int16
-	for sl := w.first; sl != nil; sl = sl.next {
-		if sl.service != except {
+	for n := 0; ; n++ {
+		id, ok := l.holder(fd, w, n)
+		if !ok {
+			return uint16(mask & pollable)
+		}
+		if sl := l.slots.at(id); except == nil || l.services.at(sl.service) != except {
 			mask |= sl.events
 		}
 	}
-	return uint32(mask & pollable)
 }
 
-// link adds a slot to the end of its watch's list: the service that came first
-// is called first.
-func (l *Loop) link(sl *slot) {
-	at := &l.watches[sl.fd].first
-	for *at != nil {
-		at = &(*at).next
+// link adds a slot to the end of its watch's holders: the service that came
+// first is called first.
+func (l *Loop) link(id uint32) {
+	fd := l.slots.at(id).fd
+	w := l.watches.at(uint32(fd))
+	if w.first == 0 {
+		w.first = id + 1
+		return
 	}
-	sl.next = nil
-	*at = sl
+	w.shared = true
+	l.shared[fd] = append(l.shared[fd], id)
 }
 
-func (l *Loop) unlink(sl *slot) {
-	at := &l.watches[sl.fd].first
-	for *at != sl {
-		at = &(*at).next
+func (l *Loop) unlink(id uint32) {
+	fd := l.slots.at(id).fd
+	w := l.watches.at(uint32(fd))
+	if !w.shared {
+		w.first = 0
+		return
 	}
-	*at = sl.next
-	sl.next = nil
+	others := l.shared[fd]
+	if w.first == id+1 {
+		w.first = others[0] + 1
+		id = others[0]
+	}
+	n := 0
+	for _, o := range others {
+		if o != id {
+			others[n] = o
+			n++
+		}
+	}
+	l.shared[fd] = others[:n]
+	if n == 0 {
+		w.shared = false
+		delete(l.shared, fd)
+	}
 }
 
 // lookup returns the watch of a descriptor, or nil if it never had one.
 func (l *Loop) lookup(fd int32) *watch {
-	if fd < 0 || int(fd) >= len(l.watches) {
+	if fd < 0 {
 		return nil
 	}
-	return &l.watches[fd]
+	return l.watches.find(uint32(fd))
 }
 
 // settled notes an interest that the kernel has accepted.
-func (l *Loop) settled(fd int32, gen, mask uint32) *watch {
-	if int(fd) >= len(l.watches) {
-		l.watches = append(l.watches, make([]watch, int(fd)+1-len(l.watches))...)
-	}
-	w := &l.watches[fd]
+func (l *Loop) settled(fd int32, gen uint32, mask uint16) {
+	l.watches.reach(uint32(fd))
+	w := l.watches.at(uint32(fd))
 	w.gen, w.mask, w.active, w.parked = gen, mask, true, false
-	return w
 }
 
 // newGen returns a generation that no interest and no slot has.
@@ -107,35 +153,37 @@ func (l *Loop) newGen() uint32 {
 }
 
 // control calls the poller, after replacing it if it is gone.
-func (l *Loop) control(op int, fd int32, gen, mask uint32) error {
-	l.ev = interest(fd, gen, mask)
+func (l *Loop) control(op int, fd int32, gen uint32, mask uint16) error {
+	l.ev = interest(fd, gen, uint32(mask))
 	err := l.poller.control(op, int(fd), &l.ev)
 	if err == errGone {
 		if err := l.rebuild(); err != nil {
 			return err
 		}
-		l.ev = interest(fd, gen, mask)
+		l.ev = interest(fd, gen, uint32(mask))
 		err = l.poller.control(op, int(fd), &l.ev)
 	}
 	return err
 }
 
-// arm makes the interest in a descriptor what it is to be. On failure the
-// interest is what it was, unless the socket behind the descriptor is another
-// or none: then its former holders have lost it.
-func (l *Loop) arm(fd int32, mask uint32, except *Service) (*watch, error) {
+// arm makes the interest in a descriptor mask and what its holders other than
+// except ask for. On failure the interest is what it was, unless the socket
+// behind the descriptor is another or none: then its former holders have lost it.
+func (l *Loop) arm(fd int32, mask uint16, except *Service) error {
 	gen := l.newGen()
 	if w := l.lookup(fd); w != nil && w.active {
-		err := l.control(unix.EPOLL_CTL_MOD, fd, gen, mask|w.wanted(except))
+		all := mask | l.wanted(fd, w, except)
+		err := l.control(unix.EPOLL_CTL_MOD, fd, gen, all)
 		if err == nil {
-			return l.settled(fd, gen, mask|w.wanted(except)), nil
+			l.settled(fd, gen, all)
+			return nil
 		}
 		if err != unix.ENOENT && err != unix.EBADF {
-			return nil, err
+			return err
 		}
 		l.lose(fd, err)
 		if err == unix.EBADF {
-			return nil, err
+			return err
 		}
 		// The number belongs to a new socket: the kernel's interest was
 		// in the former one, which was closed without being unregistered.
@@ -144,27 +192,30 @@ func (l *Loop) arm(fd int32, mask uint32, except *Service) (*watch, error) {
 	if err == unix.EEXIST {
 		err = l.control(unix.EPOLL_CTL_MOD, fd, gen, mask)
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		l.settled(fd, gen, mask)
 	}
-	return l.settled(fd, gen, mask), nil
+	return err
 }
 
 // settle brings the interest in line with the holders that are left.
 func (l *Loop) settle(fd int32) {
-	w := &l.watches[fd]
-	mask := w.wanted(nil)
+	w := l.watches.at(uint32(fd))
 	switch {
 	case !w.active:
-	case w.first == nil:
+	case w.first == 0:
 		// An error says that the socket was closed and the interest
 		// went with it. Where a duplicate of the descriptor keeps it
 		// alive, its events give it away: see collect.
 		_ = l.control(unix.EPOLL_CTL_DEL, fd, 0, 0)
 		w.active = false
 		w.gen = l.newGen()
-	case mask != w.mask:
-		if _, err := l.arm(fd, mask, nil); err != nil && w.active {
+	default:
+		mask := l.wanted(fd, w, nil)
+		if mask == w.mask {
+			return
+		}
+		if err := l.arm(fd, mask, nil); err != nil && w.active {
 			w.mask = mask
 			l.renew()
 		}
@@ -176,25 +227,26 @@ func (l *Loop) settle(fd int32) {
 // ENOENT the number belongs to somebody else: a handler that is told could
 // close it.
 func (l *Loop) lose(fd int32, err error) {
-	w := &l.watches[fd]
+	w := l.watches.at(uint32(fd))
 	w.active = false
 	w.gen = l.newGen()
-	for w.first != nil {
-		sl := w.first
-		l.unlink(sl)
+	for w.first != 0 {
+		id := w.first - 1
+		l.unlink(id)
 		if err == unix.EBADF {
-			sl.state = invalid
-			l.tell(sl)
-		} else {
-			sl.state = free
-			l.dropFd(sl.service, fd)
+			l.tell(id)
+			continue
 		}
+		sl := l.slots.at(id)
+		sl.state = free
+		l.dropFd(l.services.at(sl.service), id)
 	}
 }
 
-// tell has POLLNVAL delivered for a slot.
-func (l *Loop) tell(sl *slot) {
-	l.invalid = append(l.invalid, sl)
+// tell has POLLNVAL delivered for a slot that no watch has.
+func (l *Loop) tell(id uint32) {
+	l.slots.at(id).state = invalid
+	l.invalid = append(l.invalid, id)
 	l.poller.wake()
 }
 
@@ -218,23 +270,23 @@ func (l *Loop) rebuild() error {
 	l.retired = append(l.retired, old)
 	old.wake() // the loop may be waiting on it
 	l.dirty = false
-	for i := range l.watches {
-		w, fd := &l.watches[i], int32(i)
-		if !w.active {
+	for i := range uint32(len(l.watches.chunks) * chunk) {
+		w, fd := l.watches.find(i), int32(i)
+		if w == nil || !w.active {
 			continue
 		}
 		l.ev = w.interest(fd)
 		// The old poller still knows whether the number has gone to
 		// another socket.
-		if err := old.control(unix.EPOLL_CTL_MOD, i, &l.ev); err == unix.ENOENT {
+		if err := old.control(unix.EPOLL_CTL_MOD, int(fd), &l.ev); err == unix.ENOENT {
 			l.lose(fd, err)
 			continue
 		}
 		l.ev = w.interest(fd)
-		switch err := p.control(unix.EPOLL_CTL_ADD, i, &l.ev); err {
+		switch err := p.control(unix.EPOLL_CTL_ADD, int(fd), &l.ev); err {
 		case nil:
 		case unix.EBADF, unix.EPERM:
-			l.lose(fd, err)
+			l.lose(fd, unix.EBADF)
 		default:
 			l.dirty = true
 			return err
@@ -244,7 +296,7 @@ func (l *Loop) rebuild() error {
 }
 
 func (w *watch) interest(fd int32) unix.EpollEvent {
-	mask := w.mask
+	mask := uint32(w.mask)
 	if w.parked {
 		mask |= unix.EPOLLET
 	}
