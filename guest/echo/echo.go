@@ -31,6 +31,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/guest/socketservice"
+	"guesthouse.example/guest/udpbatch"
 )
 
 const (
@@ -80,17 +81,19 @@ type Server struct {
 
 	udp, accept, tcp *socketservice.Service
 
-	datagram packet // of the UDP handler alone
-	dropped  atomic.Uint64
+	// Of the handlers alone, which run one at a time.
+	datagrams *udpbatch.Batch
+	stream    [BufferSize]byte
+	clients   []*client
+
+	dropped atomic.Uint64
 
 	mu       sync.Mutex // never held where Unregister waits for a handler
 	started  bool
 	stopped  bool
 	udpFd    int
 	listenFd int
-	resting  *time.Timer   // see rest
-	clients  []client      // a free one has fd -1
-	polled   []unix.PollFd // scratch of poll
+	resting  *time.Timer // see rest
 }
 
 // New defines the server's three services, service_udp, service_accept and
@@ -104,9 +107,10 @@ func New(c Config) *Server {
 		c.Clients = DefaultClients
 	}
 	s := &Server{
-		cfg:      c,
-		udpFd:    -1,
-		listenFd: -1,
+		cfg:       c,
+		udpFd:     -1,
+		listenFd:  -1,
+		datagrams: udpbatch.New(udpBatch, BufferSize),
 	}
 	define := socketservice.Define
 	if c.Loop != nil {
@@ -115,11 +119,6 @@ func New(c Config) *Server {
 	s.udp = define("service_udp", s.serveUDP, 1)
 	s.accept = define("service_accept", s.serveAccept, 1)
 	s.tcp = define("service_tcp", s.serveTCP, c.Clients)
-	s.clients = make([]client, c.Clients)
-	for i := range s.clients {
-		s.clients[i].fd = -1
-	}
-	s.polled = make([]unix.PollFd, 0, c.Clients)
 	return s
 }
 
@@ -204,11 +203,10 @@ func (s *Server) Stop() {
 			*fd = -1
 		}
 	}
-	for i := range s.clients {
-		if s.clients[i].fd >= 0 {
-			s.clients[i].close()
-		}
+	for _, c := range s.clients {
+		_ = unix.Close(c.fd)
 	}
+	s.clients = nil
 }
 
 // Port returns the port that the server listens on, or 0 if it does not.

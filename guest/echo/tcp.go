@@ -11,61 +11,73 @@ import (
 	"guesthouse.example/guest/socketservice"
 )
 
-// tcpBudget is how many buffers one handler call echoes at most.
-const tcpBudget = 16
+const (
+	// acceptBudget is how many clients one handler call accepts at most.
+	acceptBudget = 16
+
+	// tcpBudget is how many buffers one handler call echoes at most.
+	tcpBudget = 16
+)
 
 // A client is a TCP connection. It is read from only while nothing waits to be
-// sent, so what waits never exceeds the buffer.
+// sent, so what waits never exceeds the buffer. The clients belong to the
+// handlers, which run one at a time, and to Stop when those run no more.
 type client struct {
-	fd     int
-	addr   string
-	buf    [BufferSize]byte
-	r, w   int  // buf[r:w] waits to be sent
-	writes bool // polled for POLLOUT, not POLLIN
+	fd    int
+	index int // in Server.clients
+	addr  [16]byte
+	rest  []byte // waits to be sent; while there is any, POLLOUT is polled for
 }
 
-// serveAccept is the handler of service_accept: it accepts one client.
+// serveAccept is the handler of service_accept.
 func (s *Server) serveAccept(ev *socketservice.Event) {
-	fd, sa, err := unix.Accept4(int(ev.Fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch err {
-	case nil:
-		if s.resting != nil { // the shortage is over
-			s.resting.Stop()
-			s.resting = nil
+	for range acceptBudget {
+		fd, sa, err := unix.Accept4(int(ev.Fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+			s.rested()
+			s.welcome(fd, sa)
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			s.rest(err)
+			return
+		case unix.EAGAIN:
+			return
+		default:
+			// The client has gone again: accept(2) lists the errors of
+			// the network that come this way.
 		}
-	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-		s.rest(err)
-		return
-	default:
-		// The client has gone again (accept(2) lists the errors of the
-		// network that come this way), or it was never there.
-		return
 	}
+}
+
+// welcome serves a new client, or turns it away.
+func (s *Server) welcome(fd int, sa unix.Sockaddr) {
 	// Echoes are answers: they are not held back for the client's
 	// acknowledgement of the one before.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	addr := address(sa)
-	s.log.Info(fmt.Sprintf("Connection from %s (%d)", addr, fd))
-	for i := range s.clients {
-		if c := &s.clients[i]; c.fd < 0 {
-			c.fd, c.addr, c.r, c.w, c.writes = fd, addr, 0, 0, false
-			if err := s.poll(); err != nil {
-				s.log.Error("Cannot register socket service handler", "error", err)
-				c.close()
-			}
-			return
-		}
+	c := &client{fd: fd, index: len(s.clients)}
+	if sa, ok := sa.(*unix.SockaddrInet6); ok {
+		c.addr = sa.Addr
 	}
-	s.log.Warn("Max capacity reached")
-	turnAway(fd)
+	s.log.Info(fmt.Sprintf("Connection from %s (%d)", c, fd))
+	if len(s.clients) == s.tcp.Slots() {
+		s.log.Warn("Max capacity reached")
+		turnAway(fd)
+		return
+	}
+	if err := s.tcp.Add(fd, unix.POLLIN, c); err != nil {
+		s.log.Error("Cannot register socket service handler", "error", err)
+		_ = unix.Close(fd)
+		return
+	}
+	s.clients = append(s.clients, c)
 }
 
 // rest takes the listener out of the poller, where it would fire without end,
 // until a client leaves or the time is over. A lasting shortage is logged once:
 // resting is not nil from the first failure to the next client.
 func (s *Server) rest(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.stopped {
 		return
 	}
@@ -78,14 +90,20 @@ func (s *Server) rest(err error) {
 	_ = s.accept.Unregister() // in its own handler: it does not wait
 }
 
+// rested says that the shortage is over.
+func (s *Server) rested() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.resting != nil {
+		s.resting.Stop()
+		s.resting = nil
+	}
+}
+
 // resume has the listener polled again.
 func (s *Server) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.listenAgain()
-}
-
-func (s *Server) listenAgain() {
 	if s.stopped || s.resting == nil {
 		return
 	}
@@ -110,73 +128,52 @@ func turnAway(fd int) {
 
 // serveTCP is the handler of service_tcp.
 func (s *Server) serveTCP(ev *socketservice.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := s.client(int(ev.Fd))
-	if c == nil {
+	c := ev.UserData.(*client)
+	waited := len(c.rest) > 0
+	if !s.serve(c) {
+		s.leave(c)
 		return
 	}
-	alive := c.serve(s)
-	if alive && c.writes == (c.r < c.w) {
+	waits := len(c.rest) > 0
+	if waits == waited {
 		return
 	}
-	if !alive {
+	events := int16(unix.POLLIN)
+	if waits {
+		events = unix.POLLOUT
+	}
+	if err := s.tcp.Add(c.fd, events, c); err != nil {
+		s.log.Error("Cannot register socket service handler", "error", err)
 		s.leave(c)
 	}
-	c.writes = c.r < c.w
-	if err := s.poll(); err != nil {
-		s.log.Error("Cannot register socket service handler", "error", err)
-	}
-}
-
-func (s *Server) client(fd int) *client {
-	for i := range s.clients {
-		if s.clients[i].fd == fd {
-			return &s.clients[i]
-		}
-	}
-	return nil
 }
 
 // leave closes a client's connection. What it was sent is in the kernel's hands
 // by then, and goes out before the end of the stream.
 func (s *Server) leave(c *client) {
-	addr := c.addr
-	c.close()
-	s.log.Info(fmt.Sprintf("Connection from %s closed", addr))
-	s.listenAgain()
-}
-
-func (c *client) close() {
+	_ = s.tcp.Remove(c.fd)
 	_ = unix.Close(c.fd)
-	c.fd, c.addr, c.r, c.w = -1, "", 0, 0
-}
-
-// poll registers the clients: those that have bytes to take for POLLOUT, the
-// others for POLLIN.
-func (s *Server) poll() error {
-	if s.stopped {
-		return nil
-	}
-	s.polled = s.polled[:0]
-	for i := range s.clients {
-		events := int16(unix.POLLIN)
-		if s.clients[i].writes {
-			events = unix.POLLOUT
-		}
-		s.polled = append(s.polled, unix.PollFd{Fd: int32(s.clients[i].fd), Events: events})
-	}
-	return s.tcp.Register(s.polled, nil)
+	last := len(s.clients) - 1
+	s.clients[c.index] = s.clients[last]
+	s.clients[c.index].index = c.index
+	s.clients[last] = nil
+	s.clients = s.clients[:last]
+	s.log.Info(fmt.Sprintf("Connection from %s closed", c))
+	s.resume()
 }
 
 // serve echoes until there is nothing to read, the client takes no more, or the
 // budget is spent. It reports whether the connection lives.
-func (c *client) serve(s *Server) bool {
-	if alive := c.flush(s); !alive || c.r < c.w {
-		return alive
+func (s *Server) serve(c *client) bool {
+	if len(c.rest) > 0 {
+		n, alive := s.send(c.fd, c.rest)
+		if c.rest = c.rest[n:]; len(c.rest) > 0 || !alive {
+			return alive
+		}
+		c.rest = nil
 	}
 	for range tcpBudget {
-		n, errno := c.receive()
+		n, errno := call(unix.SYS_RECVFROM, c.fd, s.stream[:], 0)
 		switch {
 		case errno == unix.EAGAIN:
 			return true
@@ -188,52 +185,47 @@ func (c *client) serve(s *Server) bool {
 		case n == 0:
 			return false // and nothing waits to be sent
 		}
-		c.r, c.w = 0, n
-		if alive := c.flush(s); !alive || c.r < c.w {
-			return alive
+		sent, alive := s.send(c.fd, s.stream[:n])
+		if !alive {
+			return false
 		}
-		if n < len(c.buf) {
+		if sent < n {
+			// Memory of its own only for a client that does not read.
+			c.rest = append([]byte(nil), s.stream[sent:n]...)
+			return true
+		}
+		if n < len(s.stream) {
 			return true // that was all; the next read would say EAGAIN
 		}
 	}
 	return true
 }
 
-// flush sends what waits, as far as the client takes it. It reports whether the
-// connection lives.
-func (c *client) flush(s *Server) bool {
-	for c.r < c.w {
-		n, errno := c.send()
+// send sends what the client takes. It reports whether the connection lives.
+func (s *Server) send(fd int, b []byte) (sent int, alive bool) {
+	for sent < len(b) {
+		n, errno := call(unix.SYS_SENDTO, fd, b[sent:], unix.MSG_NOSIGNAL)
 		switch errno {
 		case 0:
-			c.r += n
+			sent += n
 		case unix.EAGAIN:
-			return true
+			return sent, true
 		case unix.EINTR:
 		default:
 			s.log.Error(fmt.Sprintf("sendto: %d", -int(errno)))
-			return false
+			return sent, false
 		}
 	}
-	return true
+	return sent, true
 }
 
-func (c *client) receive() (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd),
-		uintptr(unsafe.Pointer(&c.buf)), uintptr(len(c.buf)), 0, 0, 0)
+// call is a raw system call: without the scheduler's bookkeeping it costs less,
+// and a non-blocking socket does not keep the thread.
+func call(trap uintptr, fd int, b []byte, flags uintptr) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(trap, uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
 	return int(n), errno
 }
 
-func (c *client) send() (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd),
-		uintptr(unsafe.Pointer(&c.buf[c.r])), uintptr(c.w-c.r), unix.MSG_NOSIGNAL, 0, 0)
-	return int(n), errno
-}
-
-// address is inet_ntop of the client's address: without a zone.
-func address(sa unix.Sockaddr) string {
-	if sa, ok := sa.(*unix.SockaddrInet6); ok {
-		return netip.AddrFrom16(sa.Addr).String()
-	}
-	return "?"
-}
+// String is inet_ntop of the client's address: without a zone.
+func (c *client) String() string { return netip.AddrFrom16(c.addr).String() }
