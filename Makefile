@@ -3,6 +3,7 @@
 #   make qemu-run [TARGET=arm64]   boot the echo guest and give its serial console
 #   make test                      everything that has to pass
 #   make integration               the tests on real QEMU alone, with out/junit.xml
+#   make nightly                   what takes too long for every change
 
 TARGET ?= x86_64
 GO     ?= go
@@ -16,7 +17,7 @@ guesthouse := out/guesthouse
 # Tests print their names as they end and a summary that counts them.
 gotestsum := $(GO) tool gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
-.PHONY: qemu-run test unit integration check qemu bench-boot bench-socket race clean $(guesthouse)
+.PHONY: qemu-run test unit integration nightly check qemu bench-boot bench-socket race clean $(guesthouse)
 
 qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
@@ -32,6 +33,11 @@ unit:
 integration: qemu
 	@mkdir -p out
 	$(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 20m -artifacts -outputdir $(CURDIR)/out ./harness/integration/... ./harness/harnesstest/...
+
+# The socket service's model test and fuzz target, at length.
+nightly:
+	$(GO) test -run TestModel -timeout 60m ./guest/socketservice -rapid.checks=100000
+	$(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m ./guest/socketservice
 
 check:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; } >&2

@@ -3,20 +3,24 @@ package socketservice
 import "golang.org/x/sys/unix"
 
 // collect turns the poller's events into calls. The scan starts at another
-// socket in each round, so that none is always first. The mark is the newest
-// generation at the time when the waiting began.
+// socket in each round, so that none is always first; but where more are ready
+// than one round takes, the kernel's queue has them in the order of their
+// waiting, and that is kept. The mark is the newest generation at the time when
+// the waiting began.
 func (l *Loop) collect(events []unix.EpollEvent, mark uint32) {
-	n := uint(len(events))
-	start := l.scan
-	if n > 1 {
+	n, start := uint(len(events)), uint(0)
+	full := len(events) == len(l.events)
+	if n > 1 && !full && !l.full {
+		start = l.scan % n
 		l.scan++
 	}
+	l.full = full
 	for i := range n {
 		ev := &events[(start+i)%n]
 		fd, fired := ev.Fd, ev.Events
 		w := l.lookup(fd)
 		if w == nil || !w.active || w.gen != uint32(ev.Pad) {
-			// An interest that was changed during the wait may still
+			// An interest that was removed during the wait may still
 			// fire once. One that fires although it was gone before
 			// the wait began can not be removed: its descriptor is
 			// closed and a duplicate of it is open.
@@ -45,6 +49,9 @@ func (l *Loop) collect(events []unix.EpollEvent, mark uint32) {
 				break
 			}
 			sl := l.slots.at(id)
+			if int32(sl.gen-mark) > 0 && int32(w.gen-mark) <= 0 {
+				continue // it came during the wait: perhaps after the event
+			}
 			if revents := int16(fired) & (sl.events&pollable | unasked); revents != 0 {
 				l.ready = append(l.ready, call{id, sl.gen, revents})
 			}
@@ -69,14 +76,10 @@ func (l *Loop) verify(fd int32, w *watch) bool {
 		return true
 	}
 	l.ev = w.interest(fd)
-	switch err := l.poller.control(unix.EPOLL_CTL_MOD, int(fd), &l.ev); err {
-	case nil:
-		return true
-	case unix.ENOENT, unix.EBADF:
+	if err := l.poller.control(unix.EPOLL_CTL_MOD, int(fd), &l.ev); isLost(err) {
 		l.dirty = true // the interest can not be removed
 		l.lose(fd, err)
 		return false
-	default:
-		return true
 	}
+	return true
 }

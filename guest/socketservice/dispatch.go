@@ -137,6 +137,7 @@ func (l *Loop) turn() bool {
 
 // gatherInvalid adds the calls that report POLLNVAL.
 func (l *Loop) gatherInvalid() {
+	l.invalidFrom = len(l.ready)
 	for _, id := range l.invalid {
 		if sl := l.slots.at(id); sl.state == invalid {
 			l.ready = append(l.ready, call{id, sl.gen, unix.POLLNVAL})

@@ -90,13 +90,15 @@ type Loop struct {
 	executed  uint            // how often that was done
 
 	// The round that runs; see dispatch.go.
-	goid      uint64 // of the loop's goroutine
-	round     uint32
-	scan      uint // where it starts among the sockets that fired
-	ready     []call
-	current   call
-	running   *Service         // whose handler runs
-	quiescing map[*Service]int // callers of Unregister that wait for a handler
+	goid        uint64 // of the loop's goroutine
+	round       uint32
+	scan        uint // where it starts among the sockets that fired
+	full        bool // the newest had as many as one round takes
+	ready       []call
+	invalidFrom int // those of ready that report POLLNVAL
+	current     call
+	running     *Service         // whose handler runs
+	quiescing   map[*Service]int // callers of Unregister that wait for a handler
 
 	// Of the loop's goroutine alone.
 	events    []unix.EpollEvent

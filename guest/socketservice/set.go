@@ -111,15 +111,15 @@ func (l *Loop) admit(s *Service, sl *slot) error {
 // rollback takes back what replace has changed.
 func (l *Loop) rollback() {
 	for _, u := range l.undo {
-		if w := l.watches.at(uint32(u.fd)); !u.active || !w.active {
+		w := l.watches.at(uint32(u.fd))
+		if !u.active || !w.active {
 			l.settle(u.fd)
 			continue
 		}
-		gen := l.newGen()
-		if err := l.control(unix.EPOLL_CTL_MOD, u.fd, gen, u.mask); err != nil {
+		if err := l.control(unix.EPOLL_CTL_MOD, u.fd, w.gen, u.mask); err != nil {
 			l.renew()
 		}
-		l.settled(u.fd, gen, u.mask)
+		l.settled(u.fd, w.gen, u.mask)
 	}
 }
 
@@ -129,13 +129,16 @@ func (l *Loop) add(s *Service, fd int32, events int16, data any) error {
 		return unix.EBADF
 	}
 	_, had := l.holding(s, fd)
+	for _, of := range l.untold(fd) {
+		had = had || of == s
+	}
 	if !had && s.free == noSlot {
 		return fmt.Errorf("all %d slots are taken: %w", s.count, unix.ENOMEM)
 	}
 	if err := l.arm(fd, uint16(events&pollable), s); err != nil {
 		return err
 	}
-	id, had := l.holding(s, fd) // arm may have found that the old one was lost
+	id, had := l.holding(s, fd) // not if arm found that the old socket was lost
 	if !had {
 		id = s.base + uint32(s.free)
 		sl := l.slots.at(id)
@@ -154,8 +157,8 @@ func (l *Loop) remove(s *Service, fd int32) bool {
 		l.dropFd(s, id)
 		return true
 	}
-	for _, id := range l.invalid { // few and rare
-		if sl := l.slots.at(id); sl.fd == fd && sl.state == invalid && id-s.base < uint32(s.count) {
+	for id, of := range l.untold(fd) {
+		if of == s {
 			l.dropFd(s, id)
 			return true
 		}
@@ -203,12 +206,21 @@ func (l *Loop) dropFd(s *Service, id uint32) {
 	}
 }
 
-// condemn frees all slots of a service and has their sockets closed.
+// condemn frees all slots of a service and has their sockets closed. A number
+// that has gone to another socket is not closed: it is somebody else's.
 func (l *Loop) condemn(s *Service) {
 	for i := range s.count {
-		if sl := l.slots.at(s.base + uint32(i)); sl.state == owner {
-			l.condemned = append(l.condemned, sl.fd)
+		sl := l.slots.at(s.base + uint32(i))
+		if sl.state != owner {
+			continue
 		}
+		w := l.watches.at(uint32(sl.fd))
+		if err := l.control(unix.EPOLL_CTL_MOD, sl.fd, w.gen, w.mask); isLost(err) {
+			l.lose(sl.fd, err)
+			continue
+		}
+		w.parked = false
+		l.condemned = append(l.condemned, sl.fd)
 	}
 	l.release(s)
 }

@@ -1,6 +1,8 @@
 package socketservice
 
 import (
+	"iter"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -41,7 +43,7 @@ func chained(next int32) int32 { return -2 - next }
 // that hold it. Epoll has one interest for each descriptor, poll(2) one for
 // each entry.
 type watch struct {
-	gen    uint32 // of the interest; changes whenever the interest does
+	gen    uint32 // of the interest; another whenever the socket is
 	first  uint32 // the number of the first holder plus one; none is 0
 	mask   uint16 // the events polled for
 	shared bool   // there are more holders: Loop.shared has them
@@ -170,15 +172,17 @@ func (l *Loop) control(op int, fd int32, gen uint32, mask uint16) error {
 // except ask for. On failure the interest is what it was, unless the socket
 // behind the descriptor is another or none: then its former holders have lost it.
 func (l *Loop) arm(fd int32, mask uint16, except *Service) error {
-	gen := l.newGen()
 	if w := l.lookup(fd); w != nil && w.active {
-		all := mask | l.wanted(fd, w, except)
+		all, gen := mask|l.wanted(fd, w, except), w.gen
+		if !w.shared && (except == nil || w.first-1-except.base < uint32(except.count)) {
+			gen = l.newGen() // nobody else has a claim to what is on its way
+		}
 		err := l.control(unix.EPOLL_CTL_MOD, fd, gen, all)
 		if err == nil {
 			l.settled(fd, gen, all)
 			return nil
 		}
-		if err != unix.ENOENT && err != unix.EBADF {
+		if !isLost(err) {
 			return err
 		}
 		l.lose(fd, err)
@@ -188,12 +192,18 @@ func (l *Loop) arm(fd int32, mask uint16, except *Service) error {
 		// The number belongs to a new socket: the kernel's interest was
 		// in the former one, which was closed without being unregistered.
 	}
+	gen := l.newGen()
 	err := l.control(unix.EPOLL_CTL_ADD, fd, gen, mask)
 	if err == unix.EEXIST {
 		err = l.control(unix.EPOLL_CTL_MOD, fd, gen, mask)
 	}
 	if err == nil {
 		l.settled(fd, gen, mask)
+		// Whoever has still to hear that the number is not open must not:
+		// it would take the new socket for its own.
+		for id, s := range l.untold(fd) {
+			l.dropFd(s, id)
+		}
 	}
 	return err
 }
@@ -215,17 +225,28 @@ func (l *Loop) settle(fd int32) {
 		if mask == w.mask {
 			return
 		}
-		if err := l.arm(fd, mask, nil); err != nil && w.active {
+		switch err := l.control(unix.EPOLL_CTL_MOD, fd, w.gen, mask); {
+		case err == nil:
+			l.settled(fd, w.gen, mask)
+		case isLost(err):
+			l.lose(fd, err)
+		default:
 			w.mask = mask
 			l.renew()
 		}
 	}
 }
 
+// isLost reports whether an error in changing an interest says that the socket
+// behind the descriptor is no longer the one that the interest was in: there is
+// none (EBADF), or another, which is not polled (ENOENT) or can not be (EPERM).
+func isLost(err error) bool {
+	return err == unix.EBADF || err == unix.ENOENT || err == unix.EPERM
+}
+
 // lose takes from the holders of a descriptor the socket that is no longer
-// behind it. After EBADF, when nothing is, their handlers are told. After
-// ENOENT the number belongs to somebody else: a handler that is told could
-// close it.
+// behind it. After EBADF, when nothing is, their handlers are told. Else the
+// number belongs to somebody else: a handler that is told could close it.
 func (l *Loop) lose(fd int32, err error) {
 	w := l.watches.at(uint32(fd))
 	w.active = false
@@ -248,6 +269,27 @@ func (l *Loop) tell(id uint32) {
 	l.slots.at(id).state = invalid
 	l.invalid = append(l.invalid, id)
 	l.poller.wake()
+}
+
+// untold lists the slots of a descriptor whose POLLNVAL is still to be delivered.
+// There are hardly ever any.
+func (l *Loop) untold(fd int32) iter.Seq2[uint32, *Service] {
+	return func(yield func(uint32, *Service) bool) {
+		is := func(id uint32) bool {
+			sl := l.slots.at(id)
+			return sl.fd != fd || sl.state != invalid || yield(id, l.services.at(sl.service))
+		}
+		for _, id := range l.invalid {
+			if !is(id) {
+				return
+			}
+		}
+		for _, c := range l.ready[min(l.invalidFrom, len(l.ready)):] {
+			if !is(c.slot) {
+				return
+			}
+		}
+	}
 }
 
 // renew has the loop build the kernel's set anew before its next round.
@@ -278,16 +320,15 @@ func (l *Loop) rebuild() error {
 		l.ev = w.interest(fd)
 		// The old poller still knows whether the number has gone to
 		// another socket.
-		if err := old.control(unix.EPOLL_CTL_MOD, int(fd), &l.ev); err == unix.ENOENT {
+		err := old.control(unix.EPOLL_CTL_MOD, int(fd), &l.ev)
+		if isLost(err) {
 			l.lose(fd, err)
 			continue
 		}
 		l.ev = w.interest(fd)
-		switch err := p.control(unix.EPOLL_CTL_ADD, int(fd), &l.ev); err {
-		case nil:
-		case unix.EBADF, unix.EPERM:
-			l.lose(fd, unix.EBADF)
-		default:
+		if err := p.control(unix.EPOLL_CTL_ADD, int(fd), &l.ev); isLost(err) {
+			l.lose(fd, err)
+		} else if err != nil {
 			l.dirty = true
 			return err
 		}

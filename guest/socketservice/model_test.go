@@ -1,0 +1,162 @@
+package socketservice
+
+import (
+	"errors"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// A model says what the loop must do: which sockets each service has, who may
+// be called for what, and who must not be passed over. It knows nothing of
+// generations, watches or epoll.
+type model struct {
+	k        *simKernel
+	services []*modelService
+	round    int
+	served   map[*simSocket]int // the newest round
+	doomed   []*simSocket       // to be closed when the handler that runs has returned
+}
+
+type modelService struct {
+	slots int
+	has   []*modelSocket
+	calls uint64
+}
+
+type modelSocket struct {
+	fd        int32
+	sock      *simSocket // nil: was not open
+	events    int16
+	duplicate bool
+	data      int
+	since     int                // registered in this round
+	called    int                // newest round
+	surplus   int                // calls that say nothing new: of a closed or hung up socket
+	news      int                // of the socket at the newest call
+	waiting   bool               // ready since the beginning of some round
+	passed    map[*simSocket]int // how often others were served since
+}
+
+// lost says that the descriptor was closed behind the service's back.
+func (m *model) lost(h *modelSocket) bool { return h.sock == nil || m.k.open[h.fd] != h.sock }
+
+// pollable shows the loop a descriptor: who had an older one of that number has
+// lost it.
+func (m *model) pollable(fd int32) bool {
+	if m.k.open[fd] == nil || m.k.open[fd].file {
+		return false
+	}
+	for _, s := range m.services {
+		s.has = slices.DeleteFunc(s.has, func(h *modelSocket) bool { return h.fd == fd && m.lost(h) })
+	}
+	return true
+}
+
+func (m *model) register(s *modelService, set []unix.PollFd, data int) (ok bool) {
+	var has []*modelSocket
+	for _, p := range set {
+		if len(set) > s.slots || p.Fd >= 0 && !m.pollable(p.Fd) && m.k.open[p.Fd] != nil {
+			return false
+		}
+		h := &modelSocket{fd: p.Fd, sock: m.k.open[p.Fd], events: p.Events, data: data, since: m.round}
+		if first := find(has, p.Fd); first != nil {
+			h.duplicate = true
+			first.events |= p.Events
+		}
+		if p.Fd >= 0 {
+			has = append(has, h)
+		}
+	}
+	s.has = has
+	return true
+}
+
+func (m *model) add(s *modelService, fd int32, events int16, data int) (ok bool) {
+	if find(s.has, fd) == nil && len(s.has) == s.slots || !m.pollable(fd) {
+		return false
+	}
+	h := find(s.has, fd)
+	if h == nil {
+		h = &modelSocket{fd: fd, sock: m.k.open[fd]}
+		s.has = append(s.has, h)
+	}
+	h.events, h.data, h.since, h.surplus, h.waiting = events, data, m.round, 0, false
+	return true
+}
+
+func (m *model) remove(s *modelService, fd int32) (ok bool) {
+	ok = find(s.has, fd) != nil
+	s.has = slices.DeleteFunc(s.has, func(h *modelSocket) bool { return h.fd == fd })
+	return ok
+}
+
+func (m *model) close(s *modelService) {
+	for _, h := range s.has {
+		if !m.lost(h) && !h.duplicate {
+			m.doomed = append(m.doomed, h.sock)
+		}
+	}
+	s.has = nil
+}
+
+// call judges a call of a handler. What fired is what the poller said when the
+// round began.
+func (m *model) call(s *modelService, ev *Event, fired map[int32]int16) error {
+	s.calls++
+	h := find(s.has, ev.Fd)
+	if h == nil || ev.UserData != h.data {
+		return errors.New("for a socket that the service does not have")
+	}
+	lost := m.lost(h)
+	if ev.Revents&unix.POLLNVAL != 0 && lost {
+		m.remove(s, ev.Fd)
+		return nil
+	}
+	if h.surplus++; !lost && (h.news != h.sock.news || ev.Revents&^unasked != 0) {
+		h.news, h.surplus = h.sock.news, 0
+	}
+	again := m.served[h.sock] == m.round // for another service that has it
+	early := h.since == m.round || h.called == m.round
+	m.served[h.sock], h.called, h.waiting = m.round, m.round, false
+	starved := false
+	for w := range m.all() {
+		if w.waiting && w.sock != h.sock && !lost && !again {
+			w.passed[h.sock]++
+			starved = starved || w.passed[h.sock] > 1
+		}
+	}
+	switch {
+	case early:
+		return errors.New("stale: registered or called in this very round")
+	case h.surplus > checkEvery:
+		return errors.New("the loop spins on a socket that is closed or hung up")
+	case !lost && ev.Revents != fired[ev.Fd]&(h.events|unasked):
+		return errors.New("other events than those that fired")
+	case starved:
+		return errors.New("starvation: a socket is served twice before another that is ready")
+	}
+	return nil
+}
+
+// begin notes who is ready when a round begins.
+func (m *model) begin() {
+	m.round++
+	for h := range m.all() {
+		ready := !m.lost(h) && !h.duplicate && h.sock.ready&h.events != 0
+		if !ready || !h.waiting {
+			h.passed = map[*simSocket]int{}
+		}
+		h.waiting = ready
+	}
+}
+
+// end judges a round: whoever could be called has been.
+func (m *model) end(fired map[int32]int16) error {
+	for h := range m.all() {
+		if !m.lost(h) && !h.duplicate && h.since < m.round && h.called < m.round && fired[h.fd]&(h.events|unasked) != 0 {
+			return errors.New("lost: an event was not delivered")
+		}
+	}
+	return nil
+}
