@@ -67,6 +67,29 @@ func closeEarly(t testing.TB, fd int32) {
 	inUse.closed[fd] = true
 }
 
+// closed notes that the loop has closed descriptors of pair.
+func closed(fds ...int32) {
+	inUse.Lock()
+	defer inUse.Unlock()
+	for _, fd := range fds {
+		inUse.closed[fd] = true
+	}
+}
+
+// hold keeps the loop in a handler until the function that it returns is called.
+func (l *Loop) hold(t testing.TB) (release func()) {
+	entered, proceed := make(chan bool), make(chan bool)
+	gate := l.Define("gate", func(ev *Event) { read(ev.Fd); entered <- true; <-proceed }, 1)
+	ours, peer := socketpair(t)
+	require.NoError(t, gate.Register(in(ours), nil))
+	send(t, peer, "x")
+	await(t, entered)
+	return func() {
+		close(proceed)
+		require.NoError(t, gate.Unregister())
+	}
+}
+
 func send(t testing.TB, fd int32, text string) {
 	t.Helper()
 	_, err := unix.Write(int(fd), []byte(text))

@@ -9,6 +9,7 @@ import (
 // undo is the interest in a descriptor before replace changed it.
 type undo struct {
 	fd     int32
+	gen    uint32
 	mask   uint16
 	active bool
 }
@@ -90,7 +91,7 @@ func (l *Loop) admit(s *Service, sl *slot) error {
 	}
 	before := undo{fd: sl.fd}
 	if w := l.lookup(sl.fd); w != nil {
-		before.mask, before.active = w.mask, w.active
+		before.gen, before.mask, before.active = w.gen, w.mask, w.active
 	}
 	err := l.arm(sl.fd, want, s)
 	if err != nil && err != unix.EBADF {
@@ -116,10 +117,10 @@ func (l *Loop) rollback() {
 			l.settle(u.fd)
 			continue
 		}
-		if err := l.control(unix.EPOLL_CTL_MOD, u.fd, w.gen, u.mask); err != nil {
+		if err := l.control(unix.EPOLL_CTL_MOD, u.fd, u.gen, u.mask); err != nil {
 			l.renew()
 		}
-		l.settled(u.fd, w.gen, u.mask)
+		l.settled(u.fd, u.gen, u.mask) // what is on its way is still wanted
 	}
 }
 
