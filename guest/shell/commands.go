@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,7 @@ func commands() []command {
 	return []command{
 		{"help", "list the commands", plain(help)},
 		{"net sockets", "list the socket services and their sockets", plain(netSockets)},
+		{"net stats", "show what the socket services have done", plain(netStats)},
 		{"net iface", "list the network interfaces and their addresses", plain(netIface)},
 		{"uptime", "show the time since boot", plain(uptime)},
 		{"sh", "start a shell (gosh), which exit 0 ends, or run the command that follows", sh},
@@ -48,7 +50,7 @@ func help(s *Shell) error {
 }
 
 // netSockets shows each service's name, how many sockets it has of how many
-// it may have, their descriptors, and where it is defined.
+// it may have, their descriptors, where it is defined, and its counters.
 func netSockets(s *Shell) error {
 	return s.table(func(w *tabwriter.Writer) {
 		n := 0
@@ -58,10 +60,26 @@ func netSockets(s *Shell) error {
 			for _, fd := range fds {
 				fmt.Fprintf(&list, " %d", fd.Fd)
 			}
-			fmt.Fprintf(w, "%s\t%s of %d\tfd%s\t%s\n", svc.Name(), count(len(fds), "socket"), svc.Slots(), list.String(), svc.Owner())
+			st := svc.Stats()
+			fmt.Fprintf(w, "%s\t%s of %d\tfd%s\t%s\t%s, %s in %s, longest %s\n", svc.Name(), count(len(fds), "socket"), svc.Slots(),
+				list.String(), svc.Owner(), count(int(st.Calls), "call"), count(int(st.Errors), "error"),
+				st.Time.Round(time.Microsecond), st.MaxTime.Round(time.Microsecond))
 			n++
 		}
 		fmt.Fprintln(w, count(n, "service"))
+	})
+}
+
+// netStats shows for each service how often its handler was called, how long
+// that took together and at most, and the errors.
+func netStats(s *Shell) error {
+	return s.table(func(w *tabwriter.Writer) {
+		fmt.Fprintln(w, "service\tcalls\ttime\tlongest\terrors\tdefined at")
+		for svc := range socketservice.All() {
+			st := svc.Stats()
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%d\t%s\n", svc.Name(), st.Calls,
+				st.Time.Round(time.Microsecond), st.MaxTime.Round(time.Microsecond), st.Errors, svc.Owner())
+		}
 	})
 }
 

@@ -58,8 +58,16 @@ func TestNetSocketsListsTheServices(t *testing.T) {
 	socketservice.Define("temperature", func(*socketservice.Event) {}, 3)
 	s := newTerminal(t)
 	s.types("net sockets\r")
-	s.sees(`temperature +0 sockets of 3 +fd +shell/shell_test\.go:\d+\r\n`)
+	s.sees(`temperature +0 sockets of 3 +fd +shell/shell_test\.go:\d+ +0 calls, 0 errors in 0s, longest 0s\r\n`)
 	s.sees(`\d+ services?\r\n`)
+}
+
+func TestNetStatsCountsCalls(t *testing.T) {
+	socketservice.Define("humidity", func(*socketservice.Event) {}, 1)
+	s := newTerminal(t)
+	s.types("net stats\r")
+	s.sees(`service +calls +time +longest +errors +defined at\r\n`)
+	s.sees(`humidity +0 +0s +0s +0 +shell/shell_test\.go:\d+\r\n`)
 }
 
 func TestNetIfaceListsTheInterfaces(t *testing.T) {
