@@ -1,0 +1,81 @@
+package echo_test
+
+import (
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/guest/socketservice"
+)
+
+// BenchmarkBesideADeafClient shows what a client that never reads costs the
+// others: p99 of a ping-pong, with and without it.
+func BenchmarkBesideADeafClient(b *testing.B) {
+	for _, deaf := range []string{"without", "with"} {
+		for _, k := range kinds {
+			b.Run(k.name+"/"+deaf, func(b *testing.B) {
+				s, _ := start(b, 0)
+				if deaf == "with" {
+					fill(b, dial(b, "tcp", "::1", s))
+				}
+				fd, buf := connect(b, k.kind, s), make([]byte, 64)
+				pingpong(b, fd, buf)
+				var took []time.Duration
+				for b.Loop() {
+					begin := time.Now()
+					pingpong(b, fd, buf)
+					took = append(took, time.Since(begin))
+				}
+				slices.Sort(took)
+				b.ReportMetric(float64(took[len(took)*99/100])/1e3, "p99-µs")
+			})
+		}
+	}
+}
+
+// BenchmarkRegisterDuringAFlood measures from a call of Register to the first
+// call of the handler for what was registered, while UDP floods the echo
+// service on the same loop.
+func BenchmarkRegisterDuringAFlood(b *testing.B) {
+	s, _ := start(b, 0)
+	stop, stopped := make(chan bool), make(chan bool)
+	conn := dial(b, "udp", "::1", s).(*net.UDPConn)
+	go func() {
+		defer close(stopped)
+		for packet := make([]byte, 64); ; {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = conn.Write(packet)
+			}
+		}
+	}()
+	called := make(chan bool, 1)
+	svc := s.loop.Define("late", func(ev *socketservice.Event) {
+		_ = ev.Service.Unregister()
+		called <- true
+	}, 1)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	require.NoError(b, err)
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+	_, err = unix.Write(fds[1], []byte("x"))
+	require.NoError(b, err)
+	var took []time.Duration
+	for b.Loop() {
+		begin := time.Now()
+		require.NoError(b, svc.Register([]unix.PollFd{{Fd: int32(fds[0]), Events: unix.POLLIN}}, nil))
+		<-called
+		took = append(took, time.Since(begin))
+	}
+	close(stop)
+	<-stopped
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)*99/100])/1e3, "p99-µs")
+	b.ReportMetric(float64(took[len(took)-1])/1e3, "max-µs")
+}
