@@ -140,7 +140,9 @@ func (s *Service) locked(op string, wait bool, f func(*Loop) error) error {
 		return &Error{Op: op, Service: name, Err: fmt.Errorf("not in any loop: %w", unix.ENOENT)}
 	}
 	l := s.origin.loop
+	l.callers.Add(1)
 	l.mu.Lock()
+	l.callers.Add(-1)
 	for l.state == idle || l.state == starting {
 		idled := l.state == idle
 		l.mu.Unlock()

@@ -122,7 +122,9 @@ func (l *Loop) turn() bool {
 	}
 	if buildErr == nil {
 		l.pause = 0
-		if l.ended-l.yielded > yieldEvery {
+		// A caller that waits for the lock would lose the race for it, round
+		// after round, until the mutex calls it starved after 1 ms.
+		if l.ended-l.yielded > yieldEvery || l.callers.Load() > 0 {
 			runtime.Gosched()
 			l.yielded = l.ended
 		}

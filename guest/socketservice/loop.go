@@ -5,6 +5,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +61,7 @@ type Loop struct {
 	started chan struct{} // closed when the start has succeeded or failed
 	done    chan struct{} // closed when the loop's goroutine has ended
 
+	callers  atomic.Int32 // who are about to take the lock
 	mu       sync.Mutex
 	returned sync.Cond // a handler has returned that somebody waits for
 	cfg      Config
