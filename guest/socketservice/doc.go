@@ -47,8 +47,9 @@
 // for a socket that was removed or replaced before the call, not even when the
 // event had been collected already and not when the kernel has given the
 // descriptor's number to a new socket. No lock is held while a handler runs,
-// so a handler may call every function of this package. When Unregister
-// returns, no handler of the service runs.
+// so a handler may call every function of this package. When Unregister,
+// Remove or Close returns, no handler of the service runs. Every ready socket is
+// served once before any is served twice.
 //
 // A socket should be unregistered before it is closed. One that is closed
 // first costs at most a few surplus calls, the last of which reports POLLNVAL,
