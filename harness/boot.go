@@ -2,8 +2,10 @@ package harness
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -46,21 +48,78 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 		}
 		return nil, missing
 	}
-	args := p.args()
-	rec, err := newRecord(s.Dir, p.Spec, append([]string{binary}, args...))
+	why := ""
+	if s.Template != nil {
+		m, err := p.restored(ctx, binary, s.Template)
+		if err == nil || ctx.Err() != nil {
+			return m, err
+		}
+		why = oneLine(err)
+	}
+	return p.launch(ctx, binary, nil, why)
+}
+
+// restored restores the machine from a template.
+func (p *plan) restored(ctx context.Context, binary string, t *Template) (*Machine, error) {
+	if err := t.fits(p, binary); err != nil {
+		return nil, err
+	}
+	m, err := p.launch(ctx, binary, t, "")
+	if failed := (*BootError)(nil); errors.As(err, &failed) && ctx.Err() == nil {
+		said, _, _ := strings.Cut(failed.Stderr, "\n")
+		return nil, fmt.Errorf("restoring it failed: %w %s", failed.Err, said)
+	}
+	return m, err
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// launch starts QEMU, to boot or to restore a template, and lets the machine run.
+// The reason is why it boots when it could have been restored.
+func (p *plan) launch(ctx context.Context, binary string, t *Template, why string) (*Machine, error) {
+	how, kind := "cold", ownRAM
+	var ram, state *os.File
+	var err error
+	if t != nil {
+		how, kind = "restored", restoredRAM
+		if ram, state, err = t.open(); err != nil {
+			return nil, err
+		}
+		defer state.Close()
+	} else if p.savable() {
+		// Without it the machine can do all but be saved.
+		if ram, err = newRAM(p.Memory); err == nil {
+			kind = savedRAM
+		}
+	}
+	owned := false
+	defer func() {
+		if !owned && ram != nil {
+			ram.Close()
+		}
+	}()
+	args := p.args(kind)
+	rec, err := newRecord(p.Dir, p.Spec, append([]string{binary}, args...))
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
 	}
-	proc, err := startProcess(binary, args, rec.stderr)
+	proc, err := startProcess(binary, args, rec.stderr, ram, state)
 	if err != nil {
 		rec.close(false)
 		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
 	}
 	m := &Machine{
-		plan: p, proc: proc, record: rec,
-		console: newConsole(proc.console, &stampedLines{file: rec.console, start: rec.start}),
-		ended:   make(chan struct{}),
-		result:  Result{State: "booting", Target: p.Target, Accel: p.Accel},
+		plan: p, proc: proc, record: rec, binary: binary,
+		console:   newConsole(proc.console, &stampedLines{file: rec.console, start: rec.start}),
+		migration: make(chan string, 16),
+		ended:     make(chan struct{}),
+		result:    Result{State: "booting", Target: p.Target, Accel: p.Accel, Boot: how, Why: why},
+	}
+	if kind == savedRAM {
+		m.ram, owned = ram, true // until Close
+	}
+	if t != nil {
+		m.console.begin(t.Console)
 	}
 	m.writeResult(func(*Result) {})
 	drained := make(chan struct{})
@@ -69,7 +128,7 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 		proc.console.Close()
 		close(drained)
 	}()
-	if err := m.connect(ctx); err != nil {
+	if err := m.connect(ctx, t); err != nil {
 		proc.kill()
 		<-drained
 		m.fail(err, !errors.Is(ctx.Err(), context.Canceled))
@@ -82,21 +141,33 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 	return m, nil
 }
 
-// connect takes control of the stopped machine, learns its ports and lets it run.
-func (m *Machine) connect(ctx context.Context) error {
+// connect takes control of the stopped machine, restores it if it has a template,
+// learns its ports and lets it run.
+func (m *Machine) connect(ctx context.Context, t *Template) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
 	defer cancel()
 	var err error
 	m.qmp, err = qmp.New(ctx, m.proc.monitor, m.record.qmp, func(e qmp.Event) {
-		if e.Name == "SHUTDOWN" {
+		switch e.Name {
+		case "SHUTDOWN":
 			m.shutdown.Store(string(e.Data))
+		case "MIGRATION":
+			var data struct{ Status string }
+			json.Unmarshal(e.Data, &data) // what has none is no news
+			select {
+			case m.migration <- data.Status:
+			default: // nobody waits
+			}
 		}
 	})
-	if err == nil {
-		err = m.readPorts(ctx)
-	}
-	if err == nil {
-		err = m.qmp.Execute(ctx, "cont", nil, nil)
+	switch {
+	case err != nil:
+	case t != nil:
+		err = m.restore(ctx, t)
+	default:
+		if err = m.readPorts(ctx); err == nil {
+			err = m.qmp.Execute(ctx, "cont", nil, nil)
+		}
 	}
 	if errors.Is(err, qmp.ErrClosed) {
 		<-m.proc.done

@@ -1,12 +1,19 @@
 package harness
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Console is the log of everything a guest prints on its serial line, and the
@@ -34,28 +41,82 @@ type Console struct {
 
 	typing chan struct{} // holds one token while somebody types
 	line   io.Writer     // to the guest
+
+	drained chan struct{} // answers catchUp; closed at the line's end
 }
 
 const keepConsole = 16 << 20 // bytes of log kept in memory
 
 func newConsole(line, record io.Writer) *Console {
 	return &Console{line: line, record: record, more: make(chan struct{}),
-		expecting: make(chan struct{}, 1), typing: make(chan struct{}, 1)}
+		expecting: make(chan struct{}, 1), typing: make(chan struct{}, 1), drained: make(chan struct{})}
 }
 
 // drain reads the serial line until it ends.
-func (c *Console) drain(line io.Reader) {
+func (c *Console) drain(line net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := line.Read(buf)
 		if n > 0 {
 			c.append(buf[:n])
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			line.SetReadDeadline(time.Time{})
+			c.drainNow(line, buf)
+			c.drained <- struct{}{}
+		case err != nil:
 			c.end()
+			close(c.drained)
 			return
 		}
 	}
+}
+
+// drainNow reads what the line holds and does not wait for more.
+func (c *Console) drainNow(line net.Conn, buf []byte) {
+	raw, err := line.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return // closed: the next Read says so
+	}
+	raw.Read(func(fd uintptr) bool {
+		for {
+			n, err := unix.Read(int(fd), buf)
+			if n > 0 {
+				c.append(buf[:n])
+			} else if !errors.Is(err, unix.EINTR) {
+				return true
+			}
+		}
+	})
+}
+
+// catchUp returns when every byte that was on the serial line at the time of the
+// call is in the log. One call at a time.
+func (c *Console) catchUp(line net.Conn) {
+	line.SetReadDeadline(time.Unix(1, 0)) // makes drain look up
+	<-c.drained
+}
+
+// savedConsole is a console as a template keeps it.
+type savedConsole struct {
+	Text []byte `json:"text"`
+	Base int64  `json:"base,omitempty"` // bytes before Text that are not kept
+	CR   bool   `json:"cr,omitempty"`   // a "\r" is held back
+}
+
+func (c *Console) save() savedConsole {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return savedConsole{Text: bytes.Clone(c.text), Base: c.base, CR: c.cr}
+}
+
+// begin puts what was saved at the start of an empty log.
+func (c *Console) begin(s savedConsole) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.text, c.base, c.cr = bytes.Clone(s.Text), s.Base, s.CR
+	c.take(c.text)
 }
 
 func (c *Console) append(p []byte) {

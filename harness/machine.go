@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +24,11 @@ type Machine struct {
 	console *Console
 	record  *record
 	ports   []Port
+	binary  string   // QEMU's
+	ram     *os.File // the guest's memory, if Save can read it
+
+	migration chan string // how a migration comes along
+	saving    sync.Mutex  // held by Save
 
 	shutdown atomic.Value  // string: QEMU's reason for its end
 	closing  atomic.Bool   // Close has been called
@@ -192,6 +198,9 @@ func (m *Machine) Close() error {
 		m.sealed = true
 		m.resultMu.Unlock()
 		m.record.close(m.keepsRecord())
+		if m.ram != nil {
+			m.ram.Close()
+		}
 	})
 	return nil
 }

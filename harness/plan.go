@@ -166,26 +166,43 @@ func others(guest netip.Prefix) (host, dns netip.Addr) {
 
 // args is the command line of QEMU under our control. The machine starts stopped (-S), so that not a
 // byte of its console is lost before somebody reads.
-func (p *plan) args() []string {
-	return slices.Concat([]string{"-S"}, p.machineArgs(), connectionArgs(), p.QEMUArgs)
+func (p *plan) args(ram ramKind) []string {
+	return slices.Concat([]string{"-S"}, p.machineArgs(ram), connectionArgs(), p.QEMUArgs)
 }
 
+// ramKind says what a machine's memory is.
+type ramKind int
+
+const (
+	ownRAM      ramKind = iota // QEMU's own
+	savedRAM                   // a file that we hold too, so that Save can read it
+	restoredRAM                // a template's, copied where it is written to; the state is to come
+)
+
 // machineArgs are those that make the machine.
-func (p *plan) machineArgs() []string {
+func (p *plan) machineArgs(ram ramKind) []string {
 	host, dns := others(p.network.guest)
 	host6, dns6 := others(p.network.guest6)
 	netdev := fmt.Sprintf("user,id=net0,ipv4=on,net=%s,host=%s,dns=%s,dhcpstart=%s,ipv6=on,ipv6-prefix=%s,ipv6-prefixlen=%d,ipv6-host=%s,ipv6-dns=%s",
 		p.network.guest.Masked(), host, dns, p.network.guest.Addr(),
 		p.network.guest6.Masked().Addr(), p.network.guest6.Bits(), host6, dns6)
-	for _, port := range p.ports {
+	forwards := p.ports
+	if ram == restoredRAM {
+		forwards = nil // added once the guest may see packets
+	}
+	for _, port := range forwards {
 		// Port 0: the kernel chooses a free one, and nobody can take it
 		// in between.
 		netdev += fmt.Sprintf(",hostfwd=%s:127.0.0.1:0-%s:%d", port.Network, p.network.guest.Addr(), port.Guest)
 	}
+	machine := p.target.Machine + ",accel=" + string(p.Accel)
+	if ram != ownRAM {
+		machine += ",memory-backend=ram"
+	}
 	args := []string{
 		"-no-user-config", "-nodefaults", "-display", "none",
 		"-no-reboot", // with panic=-1, a kernel panic ends QEMU
-		"-machine", p.target.Machine + ",accel=" + string(p.Accel),
+		"-machine", machine,
 		"-cpu", p.target.CPU,
 		"-m", strconv.Itoa(p.Memory),
 		"-kernel", p.Kernel,
@@ -195,6 +212,13 @@ func (p *plan) machineArgs() []string {
 	}
 	if p.Initramfs != "" {
 		args = append(args, "-initrd", p.Initramfs)
+	}
+	if ram != ownRAM {
+		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=/proc/self/fd/%d,share=%s",
+			p.Memory, ramFD, map[bool]string{true: "on", false: "off"}[ram == savedRAM]))
+	}
+	if ram == restoredRAM {
+		args = append(args, "-incoming", "defer")
 	}
 	return args
 }

@@ -26,13 +26,17 @@ type process struct {
 const (
 	consoleFD = 3
 	monitorFD = 4
+	ramFD     = 5 // the machine's memory, where it is a file of ours
+	stateFD   = 6 // the saved state of a machine that is restored
 )
 
 // startProcess starts QEMU. It dies with us, however we die: the kernel kills it
 // when the thread that started it ends (PR_SET_PDEATHSIG), and that thread
 // is kept until QEMU has ended. It has a process group of its own, so that a
 // Ctrl-C at the terminal reaches us alone and we end it in order.
-func startProcess(binary string, args []string, stderr *os.File) (*process, error) {
+//
+// QEMU inherits ram and state, which may be nil.
+func startProcess(binary string, args []string, stderr, ram, state *os.File) (*process, error) {
 	console, consoleFar, err := connPair("console")
 	if err != nil {
 		return nil, err
@@ -47,7 +51,7 @@ func startProcess(binary string, args []string, stderr *os.File) (*process, erro
 
 	cmd := exec.Command(binary, args...)
 	cmd.Stdout, cmd.Stderr = stderr, stderr
-	cmd.ExtraFiles = []*os.File{consoleFar, monitorFar} // from descriptor 3 on
+	cmd.ExtraFiles = []*os.File{consoleFar, monitorFar, ram, state} // from descriptor 3 on
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 
 	p := &process{cmd: cmd, console: console, monitor: monitor, done: make(chan struct{})}

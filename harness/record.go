@@ -37,6 +37,8 @@ type Result struct {
 	State        string  `json:"state"` // "booting", "ready", "ended", "failed"
 	Target       string  `json:"target"`
 	Accel        Accel   `json:"accel"`
+	Boot         string  `json:"boot"`                    // "cold", or "restored" from a template
+	Why          string  `json:"why,omitempty"`           // a cold boot was one
 	ReadySeconds float64 `json:"ready_seconds,omitempty"` // from QEMU's start to Ready
 	Seconds      float64 `json:"seconds,omitempty"`       // from QEMU's start to its end
 	Error        string  `json:"error,omitempty"`

@@ -48,6 +48,14 @@ type Spec struct {
 	// everywhere.
 	Accel Accel `json:"accel,omitempty"`
 
+	// Template is the saved machine to restore instead of booting. When it
+	// does not fit or cannot be restored the machine boots, and its Result
+	// says why.
+	Template *Template `json:"-"`
+
+	// Cold refuses templates: the machine boots.
+	Cold bool `json:"cold,omitempty"`
+
 	// Dir is the record directory (made if missing); empty is a temporary
 	// one that is removed after a run without failure.
 	Dir string `json:"-"`
@@ -103,7 +111,7 @@ func (s Spec) Command() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat([]string{p.QEMU}, p.machineArgs(), []string{"-serial", "mon:stdio"}, p.QEMUArgs), nil
+	return slices.Concat([]string{p.QEMU}, p.machineArgs(ownRAM), []string{"-serial", "mon:stdio"}, p.QEMUArgs), nil
 }
 
 // Validate refuses a Spec that cannot boot whatever its kernel and initramfs

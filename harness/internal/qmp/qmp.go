@@ -14,8 +14,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // An Event is what QEMU says unasked, SHUTDOWN for example.
@@ -40,9 +44,10 @@ var ErrClosed = errors.New("connection closed")
 // A Client is one QMP connection. Its methods may be called from any goroutine;
 // commands are answered one after another, in the order in which they are sent.
 type Client struct {
-	conn net.Conn
-	log  io.Writer
-	logM sync.Mutex
+	conn    net.Conn
+	version string
+	log     io.Writer
+	logM    sync.Mutex
 
 	command sync.Mutex // held for one command and its answer
 	lastID  uint64     // tells an answer from one that came too late
@@ -105,6 +110,16 @@ func (c *Client) read(greeted chan struct{}) {
 		}
 		switch {
 		case m.QMP != nil:
+			var greeting struct {
+				Version struct {
+					QEMU    struct{ Major, Minor, Micro int }
+					Package string
+				}
+			}
+			if err := json.Unmarshal(m.QMP, &greeting); err == nil {
+				v := greeting.Version
+				c.version = strings.TrimSpace(fmt.Sprintf("%d.%d.%d %s", v.QEMU.Major, v.QEMU.Minor, v.QEMU.Micro, v.Package))
+			}
 			close(greeted)
 		case m.Name != "":
 			if c.onEvent != nil {
@@ -129,6 +144,34 @@ func (c *Client) read(greeted chan struct{}) {
 // into an object) and decodes its result into result, which may be nil. A
 // refusal is an *Error; after the end of QEMU the error wraps ErrClosed.
 func (c *Client) Execute(ctx context.Context, command string, arguments, result any) error {
+	return c.execute(ctx, command, arguments, result, nil)
+}
+
+// Give hands QEMU an open file under a name, for a command that takes
+// "fd:NAME". The caller keeps its own.
+func (c *Client) Give(ctx context.Context, name string, f *os.File) error {
+	return c.execute(ctx, "getfd", map[string]string{"fdname": name}, nil, f)
+}
+
+// Version returns QEMU's version as its greeting has it: "7.2.22", and the
+// package's own if there is one.
+func (c *Client) Version() string { return c.version }
+
+// send writes a line, and with it an open file if there is one.
+func (c *Client) send(line []byte, f *os.File) error {
+	if f == nil {
+		_, err := c.conn.Write(line)
+		return err
+	}
+	conn, ok := c.conn.(*net.UnixConn)
+	if !ok {
+		return errors.New("the connection carries no files")
+	}
+	_, _, err := conn.WriteMsgUnix(line, unix.UnixRights(int(f.Fd())), nil)
+	return err
+}
+
+func (c *Client) execute(ctx context.Context, command string, arguments, result any, f *os.File) error {
 	c.command.Lock()
 	defer c.command.Unlock()
 
@@ -144,7 +187,7 @@ func (c *Client) Execute(ctx context.Context, command string, arguments, result 
 	}
 	line = append(line, '\n')
 	c.record(">", line)
-	if _, err := c.conn.Write(line); err != nil {
+	if err := c.send(line, f); err != nil {
 		return fmt.Errorf("qmp %s: %w", command, ErrClosed)
 	}
 	for {

@@ -1,0 +1,161 @@
+package integration
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+)
+
+// save boots a machine and saves it.
+func save(t *testing.T, spec harness.Spec) (*harnesstest.Machine, *harness.Template) {
+	t.Helper()
+	m := harnesstest.Boot(t, spec)
+	template, err := m.Save(t.Context(), filepath.Join(t.TempDir(), "template"))
+	require.NoError(t, err)
+	return m, template
+}
+
+// restored boots from a template and checks that it was one.
+func restored(t *testing.T, spec harness.Spec) *harnesstest.Machine {
+	t.Helper()
+	m := harnesstest.Boot(t, spec)
+	require.Equal(t, "restored", m.Result().Boot, m.Result().Why)
+	return m
+}
+
+const manyAtOnce = 8
+
+func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := echoSpec(t, target)
+		original, template := save(t, spec)
+		original.Expect(`guesthouse: ready\n`)
+		boot, _, _ := strings.Cut(original.Console().Text(), "guesthouse: ready\n")
+
+		spec.Template = template
+		machines := make([]*harnesstest.Machine, manyAtOnce)
+		var all sync.WaitGroup
+		for i := range machines {
+			all.Go(func() { machines[i] = restored(t, spec) })
+		}
+		all.Wait()
+		if t.Failed() {
+			return
+		}
+		for i, m := range append(machines, original) {
+			text := "to machine " + strconv.Itoa(i)
+			echoes(t, m.Dial("udp", echoPort), text)
+			echoes(t, m.Dial("tcp", echoPort), text)
+			require.True(t, strings.HasPrefix(m.Console().Text(), boot), "its console begins with the boot")
+			if m != original {
+				m.Expect(`Single-threaded TCP/UDP echo server waits for a connection`)
+				m.Expect(`guesthouse: ready$`)
+			}
+			m.Expect(`Connection from \S+ \(\d+\)\nuart:~\$ `)
+		}
+
+		one, other := machines[0], machines[1]
+		one.Send("sh echo changed > /file; cat /file")
+		one.Expect(`^changed`)
+		other.Send("sh cat /file || echo has none")
+		other.Expect(`^has none`)
+		one.Send("net iface")
+		one.Expect(`192\.0\.2\.1/24`)
+		one.Send("uptime")
+		uptime, err := strconv.Atoi(one.Expect(`Uptime: (\d+) ms`)[1])
+		require.NoError(t, err)
+		require.Greater(t, uptime, 100, "that of the original goes on")
+
+		_, err = harness.OpenTemplate(template.Dir())
+		require.NoError(t, err, "nothing was written to the template")
+		one.Shutdown()
+	})
+}
+
+// What the guest prints while it is saved comes once on each console.
+func TestTheConsoleGoesOnAcrossSaveAndRestore(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := echoSpec(t, target)
+		m := harnesstest.Boot(t, spec)
+		const last = 3000
+		m.Expect(`uart:~\$ `)
+		m.Send("sh i=0; while test $i -le " + strconv.Itoa(last) + "; do echo n$i; i=$((i+1)); done")
+		m.Expect(`^n100$`)
+		template, err := m.Save(t.Context(), filepath.Join(t.TempDir(), "template"))
+		require.NoError(t, err)
+
+		spec.Template = template
+		numbers := regexp.MustCompile(`(?m)^n(\d+)$`)
+		for _, m := range []*harnesstest.Machine{m, restored(t, spec)} {
+			m.Expect(`^n` + strconv.Itoa(last) + `$`)
+			found := numbers.FindAllStringSubmatch(m.Console().Text(), -1)
+			for i, n := range found {
+				require.Equal(t, strconv.Itoa(i), n[1])
+			}
+			require.Len(t, found, last+1)
+		}
+	})
+}
+
+func TestWhatCannotBeSaved(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := echoSpec(t, target)
+		m := harnesstest.Boot(t, spec)
+		dir := filepath.Join(t.TempDir(), "template")
+		conn := m.Dial("tcp", echoPort)
+		echoes(t, conn, "open")
+		_, err := m.Save(t.Context(), dir)
+		require.ErrorContains(t, err, "a connection is open: TCP[ESTABLISHED]")
+		require.NoDirExists(t, dir)
+		echoes(t, conn, "still open")
+	})
+}
+
+// A template that is damaged or of another machine costs a cold boot and no more.
+func TestATemplateThatCannotBeRestored(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := echoSpec(t, target)
+		_, template := save(t, spec)
+		spec.Template = template
+		cold := func(why string) {
+			t.Helper()
+			m := harnesstest.Boot(t, spec)
+			require.Equal(t, "cold", m.Result().Boot)
+			require.Contains(t, m.Result().Why, why)
+			echoes(t, m.Dial("udp", echoPort), "works all the same")
+		}
+
+		file := filepath.Join(template.Dir(), "state")
+		state, err := os.ReadFile(file)
+		require.NoError(t, err)
+		half := state[:len(state)/2]
+		require.NoError(t, os.WriteFile(file, half, 0o644))
+		_, err = harness.OpenTemplate(template.Dir())
+		require.ErrorContains(t, err, "state is damaged")
+
+		// Let QEMU find out by itself.
+		description := filepath.Join(template.Dir(), "template.json")
+		text, err := os.ReadFile(description)
+		require.NoError(t, err)
+		whole, cut := sha256.Sum256(state), sha256.Sum256(half)
+		text = bytes.Replace(text, []byte(hex.EncodeToString(whole[:])), []byte(hex.EncodeToString(cut[:])), 1)
+		text = bytes.Replace(text, fmt.Appendf(nil, `"size": %d`, len(state)), fmt.Appendf(nil, `"size": %d`, len(half)), 1)
+		require.NoError(t, os.WriteFile(description, text, 0o644))
+		spec.Template, err = harness.OpenTemplate(template.Dir())
+		require.NoError(t, err)
+		cold("restoring it failed")
+	})
+}

@@ -1,0 +1,96 @@
+package harness
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// fits says why the plan's machine cannot be restored from the template; nil if
+// it can.
+func (t *Template) fits(p *plan, binary string) error {
+	if why := p.noTemplate(); why != "" {
+		return fmt.Errorf("%s", why)
+	}
+	id, err := p.identity(binary)
+	if err != nil {
+		return err
+	}
+	if part := t.Of.differs(id); part != "" {
+		return fmt.Errorf("the template is of another %s", part)
+	}
+	return nil
+}
+
+// restore brings the stopped machine to where its template was saved, and lets
+// it run. Its ports are forwarded when it runs, so that no packet can come earlier.
+func (m *Machine) restore(ctx context.Context, t *Template) error {
+	if v := m.qmp.Version(); v != t.Version {
+		return fmt.Errorf("the template was saved by QEMU %s and this is %s", t.Version, v)
+	}
+	err := m.qmp.Execute(ctx, "migrate-set-capabilities", migration, nil)
+	if err == nil {
+		err = m.qmp.Execute(ctx, "migrate-incoming", map[string]string{"uri": fmt.Sprintf("fd:%d", stateFD)}, nil)
+	}
+	if err == nil {
+		err = m.migrated(ctx)
+	}
+	if err == nil {
+		err = m.qmp.Execute(ctx, "cont", nil, nil)
+	}
+	if err != nil {
+		return err
+	}
+	for _, port := range m.plan.ports {
+		said, err := m.qmp.Human(ctx, fmt.Sprintf("hostfwd_add net0 %s:127.0.0.1:0-%s:%d", port.Network, m.plan.network.guest.Addr(), port.Guest))
+		if err != nil {
+			return err
+		}
+		if said = strings.TrimSpace(said); said != "" {
+			return fmt.Errorf("port %s/%d: QEMU: %s", port.Network, port.Guest, said)
+		}
+	}
+	return m.readPorts(ctx)
+}
+
+// hashes remembers the hashes of files that have not changed.
+var hashes fileHashes
+
+type fileHashes struct{ known sync.Map } // of fileState to its SHA-256
+
+type fileState struct {
+	path              string
+	inode             uint64
+	size              int64
+	modified, changed unix.Timespec
+}
+
+func (h *fileHashes) of(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return "", os.NewSyscallError("fstat", err)
+	}
+	state := fileState{path, st.Ino, st.Size, st.Mtim, st.Ctim}
+	if sum, ok := h.known.Load(state); ok {
+		return sum.(string), nil
+	}
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
+		return "", err
+	}
+	sum := hex.EncodeToString(hash.Sum(nil))
+	h.known.Store(state, sum)
+	return sum, nil
+}

@@ -1,0 +1,487 @@
+package harness
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Template is a machine that was saved when it was ready. A Spec that names it
+// is restored in a fraction of the time that booting takes, any number of times
+// and at once: memory is shared until it is written to, and nothing is ever
+// written to the template.
+type Template struct {
+	dir string
+	templateFile
+}
+
+// A template is a directory with these files.
+const (
+	ramName      = "ram"   // the memory, with holes where it is zero
+	stateName    = "state" // the devices and the processor, as QEMU's migration has them
+	templateName = "template.json"
+)
+
+// templateFile is the content of template.json.
+type templateFile struct {
+	Of      identity     `json:"of"`
+	Version string       `json:"qemu_version"` // as QEMU says itself
+	Saved   time.Time    `json:"saved"`
+	RAM     savedFile    `json:"ram"`
+	State   savedFile    `json:"state"`
+	Console savedConsole `json:"console"`
+}
+
+type savedFile struct {
+	Size   int64     `json:"size"`
+	Time   time.Time `json:"time"` // of the last change
+	SHA256 string    `json:"sha256"`
+}
+
+// identity is everything that a machine and its template must have in common.
+type identity struct {
+	Format    int      `json:"format"`
+	Target    string   `json:"target"`
+	QEMU      string   `json:"qemu"` // path, size and time of the binary
+	Args      []string `json:"args"` // without those of one run
+	Kernel    string   `json:"kernel"`
+	Initramfs string   `json:"initramfs,omitempty"`
+	Ready     string   `json:"ready"`
+}
+
+// templateFormat changes with everything that makes older templates useless.
+const templateFormat = 1
+
+// identity describes the machine that the plan boots with a QEMU binary. Ports
+// are left out: they are forwarded to a machine that runs already.
+func (p *plan) identity(binary string) (identity, error) {
+	q := *p
+	q.ports, q.Kernel = nil, "KERNEL"
+	if q.Initramfs != "" {
+		q.Initramfs = "INITRAMFS"
+	}
+	id := identity{Format: templateFormat, Target: p.Target, Args: q.machineArgs(ownRAM), Ready: p.Ready}
+	path, err := filepath.EvalSymlinks(binary)
+	if err != nil {
+		return id, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return id, err
+	}
+	id.QEMU = fmt.Sprintf("%s, %d bytes, %s", path, info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano))
+	if id.Kernel, err = hashes.of(p.Kernel); err == nil && p.Initramfs != "" {
+		id.Initramfs, err = hashes.of(p.Initramfs)
+	}
+	return id, err
+}
+
+// differs says in what two identities differ, "" if in nothing.
+func (id identity) differs(other identity) string {
+	for _, part := range []struct {
+		name string
+		a, b any
+	}{
+		{"format", id.Format, other.Format},
+		{"target", id.Target, other.Target},
+		{"QEMU", id.QEMU, other.QEMU},
+		{"kernel", id.Kernel, other.Kernel},
+		{"initramfs", id.Initramfs, other.Initramfs},
+		{"ready pattern", id.Ready, other.Ready},
+		{"memory, devices, network or command line", strings.Join(id.Args, "\n"), strings.Join(other.Args, "\n")},
+	} {
+		if part.a != part.b {
+			return part.name
+		}
+	}
+	return ""
+}
+
+// noTemplate says why the plan's machine can neither be saved nor restored, ""
+// if it can.
+func (p *plan) noTemplate() string {
+	switch {
+	case p.Cold:
+		return "asked for"
+	case !p.savable() && p.Accel != TCG:
+		return "templates are for " + string(TCG)
+	case !p.savable():
+		return "it has QEMU arguments of its own"
+	}
+	return ""
+}
+
+// savable says whether the machine may be saved. QEMU arguments may name what a
+// second machine must not share (a disk, a file to write to, a port), or change
+// the memory. KVM's state depends on the host.
+func (p *plan) savable() bool { return len(p.QEMUArgs) == 0 && p.Accel == TCG }
+
+// Save saves the ready machine into a new directory, from which any number of
+// machines can be restored (Spec.Template). The machine stands still meanwhile,
+// for some tenths of a second, and then goes on. No TCP connection to it may be
+// open. Restored machines draw the same random numbers as long as their kernels
+// have no new entropy, and their clock is late by the template's age. A machine that was restored itself, runs with KVM or has QEMUArgs cannot
+// be saved.
+//
+// The directory is there whole or not at all.
+func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
+	fail := func(err error) (*Template, error) {
+		return nil, fmt.Errorf("save %s into %s: %w", m.plan.Target, dir, err)
+	}
+	if state := m.Result().State; state != "ready" {
+		return fail(fmt.Errorf("the machine is not ready but %s", state))
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fail(err)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return fail(errors.New("it exists already"))
+	}
+	building, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+"-*.new")
+	if err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(building)
+	if err := m.save(ctx, building); err != nil {
+		return fail(err)
+	}
+	if err := os.Rename(building, dir); err != nil {
+		return fail(err)
+	}
+	t, err := openTemplate(dir)
+	if err != nil {
+		return fail(err)
+	}
+	return t, nil
+}
+
+// save writes a template into a directory.
+func (m *Machine) save(ctx context.Context, dir string) (err error) {
+	if m.ram == nil {
+		return errors.New("it was restored from a template itself, runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
+	}
+	m.saving.Lock()
+	defer m.saving.Unlock()
+	if err := m.noConnections(ctx); err != nil {
+		return err
+	}
+	select {
+	case m.console.typing <- struct{}{}:
+		defer func() { <-m.console.typing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { // whatever came of it, the machine goes on
+		again := m.qmp.Execute(ctx, "cont", nil, nil)
+		if err == nil && again != nil {
+			err = fmt.Errorf("go on: %w", again)
+		}
+	}()
+	if err := m.qmp.Execute(ctx, "stop", nil, nil); err != nil {
+		return err
+	}
+	t := templateFile{Version: m.qmp.Version(), Saved: time.Now()}
+	if t.Of, err = m.plan.identity(m.binary); err != nil {
+		return err
+	}
+	if t.State, err = m.saveState(ctx, filepath.Join(dir, stateName)); err != nil {
+		return err
+	}
+	// QEMU has written to the console's line what it does not say in its
+	// state, before it said that the state is complete.
+	m.console.catchUp(m.proc.console)
+	t.Console = m.console.save()
+	if t.RAM, err = copyRAM(filepath.Join(dir, ramName), m.ram); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(t, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, templateName), append(text, '\n'), 0o644)
+}
+
+// noConnections refuses a machine to or from which a TCP connection is open.
+func (m *Machine) noConnections(ctx context.Context) error {
+	table, err := m.qmp.Human(ctx, "info usernet")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(table) {
+		line = strings.Join(strings.Fields(line), " ")
+		if strings.HasPrefix(line, "TCP[") && !strings.HasPrefix(line, "TCP[HOST_FORWARD]") {
+			return fmt.Errorf("a connection is open: %s", line)
+		}
+	}
+	return nil
+}
+
+// migration is what QEMU must do the same at both ends: leave the memory that
+// is a file where it is, and tell how it comes along.
+var migration = map[string]any{"capabilities": []map[string]any{
+	{"capability": "x-ignore-shared", "state": true},
+	{"capability": "events", "state": true},
+}}
+
+func (m *Machine) saveState(ctx context.Context, file string) (savedFile, error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return savedFile{}, err
+	}
+	defer f.Close()
+	err = m.qmp.Execute(ctx, "migrate-set-capabilities", migration, nil)
+	if err == nil {
+		err = m.qmp.Give(ctx, "state", f)
+	}
+	if err == nil {
+		err = m.qmp.Execute(ctx, "migrate", map[string]string{"uri": "fd:state"}, nil)
+	}
+	if err == nil {
+		err = m.migrated(ctx)
+	}
+	if err != nil {
+		return savedFile{}, err
+	}
+	f, err = os.Open(file) // from its start
+	if err != nil {
+		return savedFile{}, err
+	}
+	defer f.Close()
+	return describeFile(f)
+}
+
+// migrated waits for the end of a migration.
+func (m *Machine) migrated(ctx context.Context) error {
+	for {
+		select {
+		case status := <-m.migration:
+			switch status {
+			case "completed":
+				return nil
+			case "failed", "cancelled":
+				return fmt.Errorf("QEMU: migration %s", status)
+			}
+		case <-m.qmp.Done():
+			return fmt.Errorf("QEMU ended during the migration: %w", m.proc.describe())
+		case <-ctx.Done():
+			return fmt.Errorf("migration: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// OpenTemplate opens a directory that Save made and checks that it is whole: all
+// of its memory is read.
+func OpenTemplate(dir string) (*Template, error) {
+	t, err := openTemplate(dir)
+	if err != nil {
+		return nil, err
+	}
+	sum, err := hashRAM(filepath.Join(t.dir, ramName), t.RAM.Size)
+	if err != nil {
+		return nil, fmt.Errorf("template %s: %w", dir, err)
+	}
+	if sum != t.RAM.SHA256 {
+		return nil, fmt.Errorf("template %s: %s is damaged: save the machine again", dir, ramName)
+	}
+	return t, nil
+}
+
+func hashRAM(file string, size int64) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if err := dataBlocks(f, size, hashBlock(h)); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// openTemplate checks all but the content of the memory.
+func openTemplate(dir string) (*Template, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	t := &Template{dir: dir}
+	text, err := os.ReadFile(filepath.Join(dir, templateName))
+	if err != nil {
+		return nil, fmt.Errorf("template: %w", err)
+	}
+	if err := json.Unmarshal(text, &t.templateFile); err != nil {
+		return nil, fmt.Errorf("template %s: %s: %w", dir, templateName, err)
+	}
+	ram, state, err := t.open()
+	if err != nil {
+		return nil, err
+	}
+	ram.Close()
+	state.Close()
+	return t, nil
+}
+
+// Dir returns the template's directory.
+func (t *Template) Dir() string { return t.dir }
+
+// open opens memory and state for one machine and refuses what is not as it was
+// saved. The machine needs the directory no more afterwards.
+func (t *Template) open() (ram, state *os.File, err error) {
+	defer func() {
+		if err != nil {
+			if ram != nil {
+				ram.Close()
+			}
+			if state != nil {
+				state.Close()
+			}
+			ram, state, err = nil, nil, fmt.Errorf("template %s: %w", t.dir, err)
+		}
+	}()
+	// QEMU wants to write to its copy of what it maps.
+	if ram, err = os.OpenFile(filepath.Join(t.dir, ramName), os.O_RDWR, 0); err != nil {
+		return ram, state, err
+	}
+	info, err := ram.Stat()
+	if err != nil {
+		return ram, state, err
+	}
+	if info.Size() != t.RAM.Size || !info.ModTime().Equal(t.RAM.Time) {
+		return ram, state, fmt.Errorf("%s is damaged: %d bytes changed at %s, not %d at %s", ramName,
+			info.Size(), info.ModTime().UTC(), t.RAM.Size, t.RAM.Time.UTC())
+	}
+	if state, err = os.Open(filepath.Join(t.dir, stateName)); err != nil {
+		return ram, state, err
+	}
+	is, err := describeFile(state)
+	if err != nil {
+		return ram, state, err
+	}
+	if is.Size != t.State.Size || is.SHA256 != t.State.SHA256 {
+		return ram, state, fmt.Errorf("%s is damaged: it has %d bytes of %d, or others than were saved", stateName, is.Size, t.State.Size)
+	}
+	_, err = state.Seek(0, io.SeekStart)
+	return ram, state, err
+}
+
+func describeFile(f *os.File) (savedFile, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return savedFile{}, err
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return savedFile{}, err
+	}
+	return savedFile{Size: info.Size(), Time: info.ModTime().UTC(), SHA256: hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+// newRAM returns a file in memory for a machine's RAM.
+func newRAM(mib int) (*os.File, error) {
+	fd, err := unix.MemfdCreate("guesthouse-ram", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "guest's memory")
+	if err := f.Truncate(int64(mib) << 20); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// copyRAM writes a new file with the content of another, and holes where that
+// is zero.
+func copyRAM(file string, src *os.File) (savedFile, error) {
+	info, err := src.Stat()
+	if err != nil {
+		return savedFile{}, err
+	}
+	dst, err := os.Create(file)
+	if err != nil {
+		return savedFile{}, err
+	}
+	defer dst.Close()
+	if err := dst.Truncate(info.Size()); err != nil {
+		return savedFile{}, err
+	}
+	h := sha256.New()
+	hash := hashBlock(h)
+	if err := dataBlocks(src, info.Size(), func(at int64, block []byte) error {
+		hash(at, block)
+		_, err := dst.WriteAt(block, at)
+		return err
+	}); err != nil {
+		return savedFile{}, err
+	}
+	if info, err = dst.Stat(); err != nil {
+		return savedFile{}, err
+	}
+	return savedFile{Size: info.Size(), Time: info.ModTime().UTC(), SHA256: hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+// hashBlock hashes blocks with their places, so that zeros need not be read.
+func hashBlock(h io.Writer) func(int64, []byte) error {
+	return func(at int64, block []byte) error {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(at))) // a hash does not fail
+		h.Write(block)
+		return nil
+	}
+}
+
+const blockSize = 64 << 10
+
+// dataBlocks calls f for each block of a file that is not all zero.
+func dataBlocks(file *os.File, size int64, f func(at int64, block []byte) error) error {
+	buf := make([]byte, blockSize)
+	for at := int64(0); at < size; at += blockSize {
+		data, err := unix.Seek(int(file.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil // only a hole follows
+		}
+		if err != nil {
+			return os.NewSyscallError("lseek", err)
+		}
+		at = data / blockSize * blockSize
+		n, err := file.ReadAt(buf[:min(blockSize, size-at)], at)
+		if err != nil {
+			return err
+		}
+		if isZero(buf[:n]) {
+			continue
+		}
+		if err := f(at, buf[:n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isZero(block []byte) bool {
+	for len(block) >= 8 {
+		if binary.NativeEndian.Uint64(block) != 0 {
+			return false
+		}
+		block = block[8:]
+	}
+	for _, b := range block {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,108 @@
+package harness
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
+	qemu := filepath.Join(t.TempDir(), "qemu")
+	require.NoError(t, os.WriteFile(qemu, []byte("one"), 0o755))
+	base := minimal(t)
+	base.Initramfs = base.Kernel
+	identify := func(s Spec) identity {
+		p, err := s.check()
+		require.NoError(t, err)
+		id, err := p.identity(qemu)
+		require.NoError(t, err)
+		return id
+	}
+	original := identify(base)
+	require.Empty(t, original.differs(identify(base)))
+
+	for what, change := range map[string]func(*Spec){
+		"target": func(s *Spec) { s.Target = "arm" },
+		"kernel": func(s *Spec) {
+			s.Kernel = filepath.Join(t.TempDir(), "kernel")
+			require.NoError(t, os.WriteFile(s.Kernel, []byte("another"), 0o644))
+		},
+		"initramfs":     func(s *Spec) { s.Initramfs = "" },
+		"ready pattern": func(s *Spec) { s.Ready = "login:" },
+	} {
+		s := base
+		change(&s)
+		require.Equal(t, what, original.differs(identify(s)))
+	}
+	for what, change := range map[string]func(*Spec){
+		"memory":       func(s *Spec) { s.Memory = 512 },
+		"command line": func(s *Spec) { s.Cmdline = []string{"loglevel=7"} },
+		"address":      func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=10.0.0.2/24"} },
+	} {
+		s := base
+		change(&s)
+		require.Equal(t, "memory, devices, network or command line", original.differs(identify(s)), what)
+	}
+
+	s := base
+	s.Ports = []string{"tcp/80"}
+	s.Kernel = filepath.Join(t.TempDir(), "copy")
+	require.NoError(t, os.WriteFile(s.Kernel, []byte("anything"), 0o644))
+	require.Empty(t, original.differs(identify(s)), "neither ports nor where a kernel lies matter")
+
+	require.NoError(t, os.WriteFile(qemu, []byte("another"), 0o755))
+	require.Equal(t, "QEMU", original.differs(identify(base)))
+}
+
+func TestWhatHasNoTemplate(t *testing.T) {
+	for why, change := range map[string]func(*Spec){
+		"":                                 func(s *Spec) {},
+		"asked for":                        func(s *Spec) { s.Cold = true },
+		"it has QEMU arguments of its own": func(s *Spec) { s.QEMUArgs = []string{"-pidfile", "pid"} },
+		"templates are for tcg":            func(s *Spec) { s.Accel = KVM },
+	} {
+		s := minimal(t)
+		change(&s)
+		p, err := s.plan()
+		require.NoError(t, err)
+		require.Equal(t, why, p.noTemplate())
+	}
+}
+
+func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
+	ram, err := newRAM(4)
+	require.NoError(t, err)
+	defer ram.Close()
+	for _, at := range []int64{0, 12345, 1 << 20, 4<<20 - 1} {
+		_, err := ram.WriteAt([]byte{byte(at) | 1}, at)
+		require.NoError(t, err)
+	}
+	_, err = ram.WriteAt(make([]byte, blockSize), 2<<20) // there, and zero
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), ramName)
+	saved, err := copyRAM(file, ram)
+	require.NoError(t, err)
+	require.EqualValues(t, 4<<20, saved.Size)
+
+	want := make([]byte, 4<<20)
+	_, err = ram.ReadAt(want, 0)
+	require.NoError(t, err)
+	got, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.True(t, string(want) == string(got), "every byte is the same")
+
+	again, err := os.Open(file)
+	require.NoError(t, err)
+	defer again.Close()
+	var blocks []int64
+	require.NoError(t, dataBlocks(again, saved.Size, func(at int64, _ []byte) error {
+		blocks = append(blocks, at)
+		return nil
+	}))
+	require.Equal(t, []int64{0, 1 << 20, 4<<20 - blockSize}, blocks)
+	sum, err := hashRAM(file, saved.Size)
+	require.NoError(t, err)
+	require.Equal(t, saved.SHA256, sum)
+}
