@@ -82,7 +82,12 @@ func run(program []byte) error {
 	q.m = &model{k: q.k, served: map[*simSocket]int{}}
 	q.l = NewLoop(Config{PollMax: 64, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	q.l.newPoller = q.k.newPoller
-	q.l.closeSocket = func(fd int) { q.k.close(int32(fd)) }
+	q.l.closeSocket = func(fd int) {
+		if q.k.open[int32(fd)] == nil {
+			q.fail("socket %d is closed twice", fd)
+		}
+		q.k.close(int32(fd))
+	}
 	q.l.events = make([]unix.EpollEvent, q.k.batch)
 	q.k.meanwhile = func() {
 		if q.choose(4) == 1 {

@@ -2,6 +2,7 @@ package socketservice
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -238,6 +239,10 @@ func (l *Loop) execute() {
 		}
 		return
 	}
+	// Services that have one socket in common have each condemned it. After
+	// the first closing the number may be another socket's.
+	slices.Sort(l.condemned)
+	l.condemned = slices.Compact(l.condemned)
 	for _, fd := range l.condemned {
 		if w := l.lookup(fd); w != nil && w.active { // other services have it
 			_ = l.control(unix.EPOLL_CTL_DEL, fd, 0, 0)

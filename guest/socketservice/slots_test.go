@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -230,4 +231,30 @@ func Test10_CloseSparesTheNumbersNextOwner_71189(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.True(t, isOpen(int(ours)))
 	require.Empty(t, s.Sockets())
+}
+
+// After its first closing, the number may belong to a socket that another
+// goroutine has just opened.
+func Test10_SocketOfTwoServicesIsClosedOnce_108180(t *testing.T) {
+	l := newLoop(t, Config{})
+	numbers := make(chan int, 10)
+	l.closeSocket = func(fd int) { numbers <- fd }
+	shared, _ := socketpair(t)
+	own, _ := socketpair(t)
+	a, b := l.Define("a", nothing, 1), l.Define("b", nothing, 2)
+	trigger := l.Define("trigger", func(ev *Event) {
+		read(ev.Fd)
+		assert.NoError(t, a.Close())
+		assert.NoError(t, b.Close())
+	}, 1)
+	require.NoError(t, l.Start())
+	require.NoError(t, a.Register(in(shared), nil))
+	require.NoError(t, b.Register(in(shared, own), nil))
+	ours, peer := socketpair(t)
+	require.NoError(t, trigger.Register(in(ours), nil))
+	send(t, peer, "x")
+	closed := []int32{int32(await(t, numbers)), int32(await(t, numbers))}
+	require.ElementsMatch(t, []int32{shared, own}, closed)
+	barrier(t, l)
+	none(t, numbers)
 }
