@@ -167,7 +167,7 @@ func (l *Loop) dispatch() {
 		}
 		l.event = Event{
 			PollFd:   unix.PollFd{Fd: sl.fd, Events: sl.events, Revents: c.revents},
-			UserData: sl.data,
+			UserData: l.userData(c.slot),
 			Service:  s,
 		}
 		if c.revents&unix.POLLNVAL != 0 {

@@ -21,15 +21,12 @@ type undo struct {
 func (l *Loop) replace(s *Service, fds []unix.PollFd, data any) error {
 	l.undo = l.undo[:0]
 	l.next = l.next[:0]
-	defer func() {
-		clear(l.next) // do not keep the user data alive
-		clear(l.planned)
-	}()
+	defer clear(l.planned)
 
 	for _, p := range fds {
 		sl := slot{fd: -1}
 		if p.Fd >= 0 {
-			sl.fd, sl.events, sl.data = p.Fd, p.Events, data
+			sl.fd, sl.events = p.Fd, p.Events
 			if err := l.admit(s, &sl); err != nil {
 				l.rollback()
 				return fmt.Errorf("socket %d: %w", p.Fd, err)
@@ -50,7 +47,8 @@ func (l *Loop) replace(s *Service, fds []unix.PollFd, data any) error {
 	gen := l.newGen()
 	s.free = noSlot
 	for i := s.count - 1; i >= 0; i-- { // so that the first free one is chained first
-		sl := l.slots.at(s.base + uint32(i))
+		id := s.base + uint32(i)
+		sl := l.slots.at(id)
 		service := sl.service
 		*sl = slot{fd: -1}
 		if int(i) < len(l.next) {
@@ -60,6 +58,9 @@ func (l *Loop) replace(s *Service, fds []unix.PollFd, data any) error {
 		if sl.fd < 0 {
 			sl.fd = chained(s.free)
 			s.free = i
+			l.setUserData(id, nil)
+		} else {
+			l.setUserData(id, data)
 		}
 	}
 	for i := range l.next {
@@ -149,7 +150,8 @@ func (l *Loop) add(s *Service, fd int32, events int16, data any) error {
 		l.link(id)
 	}
 	sl := l.slots.at(id)
-	sl.events, sl.data, sl.gen = events, data, l.newGen()
+	sl.events, sl.gen = events, l.newGen()
+	l.setUserData(id, data)
 	return nil
 }
 
@@ -186,6 +188,7 @@ func (l *Loop) drop(s *Service, id uint32) {
 	}
 	*sl = slot{service: sl.service, fd: chained(s.free), gen: l.newGen()}
 	s.free = int32(id - s.base)
+	l.setUserData(id, nil)
 	if owned {
 		l.settle(fd)
 	}

@@ -258,3 +258,32 @@ func Test10_SocketOfTwoServicesIsClosedOnce_108180(t *testing.T) {
 	barrier(t, l)
 	none(t, numbers)
 }
+
+func TestUserDataIsKeptOnlyWhileASocketHasIt(t *testing.T) {
+	l := newLoop(t, Config{})
+	s := l.Define("a", nothing, 2)
+	require.NoError(t, l.Start())
+	a, _ := socketpair(t)
+	b, _ := socketpair(t)
+	require.NoError(t, s.Register(in(a, b), nil))
+	require.Empty(t, l.data.chunks, "nobody gave any")
+
+	kept := func() (some []any) {
+		for id := range l.slotsUsed {
+			if data := l.userData(id); data != nil {
+				some = append(some, data)
+			}
+		}
+		return some
+	}
+	require.NoError(t, s.Register(in(a, b), "both"))
+	require.Equal(t, []any{"both", "both"}, kept())
+	require.NoError(t, s.Register(in(b), "one"))
+	require.Equal(t, []any{"one"}, kept())
+	require.NoError(t, s.Add(int(a), unix.POLLIN, "two"))
+	require.ElementsMatch(t, []any{"one", "two"}, kept())
+	require.NoError(t, s.Add(int(a), unix.POLLIN, nil))
+	require.Equal(t, []any{"one"}, kept())
+	require.NoError(t, s.Remove(int(b)))
+	require.Empty(t, kept())
+}

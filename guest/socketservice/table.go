@@ -8,7 +8,7 @@ type table[T any] struct {
 }
 
 // chunk is such that one of slots, services or watches and the header that the
-// allocator adds fill a size class: 8, 12 and 4 KiB.
+// allocator adds fill a size class: 4, 12 and 4 KiB.
 const chunk = 254
 
 func (t *table[T]) at(i uint32) *T { return &t.chunks[i/chunk][i%chunk] }

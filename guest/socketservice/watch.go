@@ -15,15 +15,32 @@ const (
 )
 
 // A slot is one place for a socket in a service. It is known by its number in
-// the loop's table.
+// the loop's table. Its user data is in a table beside: most idle sockets have
+// none, and without a pointer the garbage collector passes over the slots.
 type slot struct {
-	data    any
 	fd      int32 // negative: free, and the rest of the chain; see chained
 	gen     uint32
 	service uint32 // its number
 	events  int16
 	state   slotState
 	doubled bool // owner: duplicates of it exist
+}
+
+// userData returns the user data of a slot, or nil.
+func (l *Loop) userData(id uint32) any {
+	if data := l.data.find(id); data != nil {
+		return *data
+	}
+	return nil
+}
+
+func (l *Loop) setUserData(id uint32, data any) {
+	if data != nil {
+		l.data.reach(id)
+		*l.data.at(id) = data
+	} else if old := l.data.find(id); old != nil {
+		*old = nil
+	}
 }
 
 type slotState uint8
