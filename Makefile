@@ -17,7 +17,7 @@ guesthouse := out/guesthouse
 # Tests print their names as they end and a summary that counts them.
 gotestsum := $(GO) tool gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
-.PHONY: qemu-run test unit integration nightly check qemu bench-boot bench-socket race clean $(guesthouse)
+.PHONY: qemu-run test unit integration nightly check qemu bench-boot bench-socket bench-register race clean $(guesthouse)
 
 qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
@@ -63,6 +63,12 @@ bench-socket:
 	@mkdir -p out/bench
 	cd bench/socket && $(GO) build -buildvcs=false -o $(CURDIR)/out/bench/bench-socket . && \
 		exec $(CURDIR)/out/bench/bench-socket $(if $(QUICK),-quick) -out $(CURDIR)/out/bench $(ARGS)
+
+# How soon Register is effective under a UDP flood: p50, p99 and max, into out/bench/register.txt.
+bench-register:
+	@mkdir -p out/bench
+	$(GO) test -run '^$$' -bench RegisterDuringAFlood -benchtime 10000x ./guest/echo >out/bench/register.txt; \
+		status=$$?; cat out/bench/register.txt; exit $$status
 
 # The race detector needs cgo, and so a C compiler.
 race:

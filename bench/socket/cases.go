@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -21,7 +22,14 @@ var loadMetrics = []string{cpuPerEcho, echoesPerS, p50, p99, rss}
 // many is the number of idle services and connections whose memory is measured.
 const many = 10000
 
-// A benchCase is a load. Its name in socket.json is protocol/clients/bytes.
+// Networks with which a case says what its clients do: UDP clients have one request
+// in flight, or, pipelined, as many as the window, sent together.
+const (
+	udpPipelined = "udp-pipelined"
+	pipelined    = 16 // requests in flight
+)
+
+// A benchCase is a load. Its name in socket.json is network/clients/bytes.
 type benchCase struct {
 	network string
 	clients int
@@ -29,6 +37,17 @@ type benchCase struct {
 }
 
 func (c benchCase) String() string { return fmt.Sprintf("%s/%d/%d", c.network, c.clients, c.bytes) }
+
+// protocol is what the servers speak, udp or tcp.
+func (c benchCase) protocol() string { return strings.TrimSuffix(c.network, "-pipelined") }
+
+// window is how many requests each client has in flight.
+func (c benchCase) window() int {
+	if c.network == udpPipelined {
+		return pipelined
+	}
+	return 1
+}
 
 // memoryCase names the rows of idle services: each has answered one datagram of 64
 // bytes, as nothing is idle before it was used.
@@ -45,22 +64,22 @@ type plan struct {
 	warmUp time.Duration
 	run    time.Duration
 	spare  time.Duration // for the repetition of runs that were disturbed
-	window int           // requests in flight of each UDP client
 }
 
 func newPlan(quick bool) plan {
 	if quick {
 		return plan{
-			cases: []benchCase{{"udp", 1, 64}, {"udp", 16, 64}, {"udp", 256, 64},
+			cases: []benchCase{{"udp", 1, 64}, {"udp", 16, 64}, {"udp", 256, 64}, {udpPipelined, 16, 64},
 				{"tcp", 1, 64}, {"tcp", 16, 64}, connectionCase},
-			window: 1, runs: 2, spare: 20 * time.Second, warmUp: 100 * time.Millisecond, run: 300 * time.Millisecond,
+			runs: 2, spare: 20 * time.Second, warmUp: 100 * time.Millisecond, run: 300 * time.Millisecond,
 		}
 	}
-	p := plan{window: 1, runs: 5, spare: 5 * time.Minute, warmUp: 200 * time.Millisecond, run: time.Second}
+	p := plan{runs: 5, spare: 90 * time.Second, warmUp: 150 * time.Millisecond, run: 600 * time.Millisecond}
 	for _, bytes := range []int{64, 1400} {
 		for _, clients := range []int{1, 16, 256} {
 			p.cases = append(p.cases, benchCase{"udp", clients, bytes})
 		}
+		p.cases = append(p.cases, benchCase{udpPipelined, 16, bytes})
 		for _, clients := range []int{1, 16, 256, many} {
 			p.cases = append(p.cases, benchCase{"tcp", clients, bytes})
 		}

@@ -40,12 +40,9 @@ func main() {
 	out := flag.String("out", "../../out/bench", "folder for socket.json, socket.md, socket.svg, and the programs")
 	cases := flag.String("cases", "", "only cases whose names start so, separated by commas")
 	names := flag.String("servers", "", "only these servers, separated by commas")
-	window := flag.Int("window", 1, "requests in flight of each UDP client, sent together")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	p := newPlan(*quick)
-	p.window = *window
-	err := run(ctx, *out, p, *cases, *names)
+	err := run(ctx, *out, newPlan(*quick), *cases, *names)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -89,6 +86,7 @@ func run(ctx context.Context, out string, p plan, cases, names string) error {
 	if err := report.write(out); err != nil {
 		return err
 	}
+	report.verdict(os.Stdout)
 	fmt.Printf("%s written in %v\n", filepath.Join(out, "socket.{json,md,svg}"), time.Since(begin).Round(time.Second))
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,7 +29,7 @@ func TestTheFullPlanHasAllCases(t *testing.T) {
 		names = append(names, c.String())
 	}
 	require.ElementsMatch(t, strings.Fields(`
-		udp/1/64 udp/16/64 udp/256/64 udp/1/1400 udp/16/1400 udp/256/1400
+		udp/1/64 udp/16/64 udp/256/64 udp/1/1400 udp/16/1400 udp/256/1400 udp-pipelined/16/64 udp-pipelined/16/1400
 		tcp/1/64 tcp/16/64 tcp/256/64 tcp/10000/64 tcp/1/1400 tcp/16/1400 tcp/256/1400 tcp/10000/1400`), names)
 }
 
@@ -126,4 +127,17 @@ func TestAProcessHasItsCoreAndDiesWithItsContext(t *testing.T) {
 	cancel()
 	require.EqualError(t, p.complain(errors.New("step")), "step: why")
 	require.ErrorIs(t, syscall.Kill(p.pid(), 0), syscall.ESRCH, "it is reaped")
+}
+
+func TestTheVerdictHasTheRatioOfEachPeer(t *testing.T) {
+	r := reported()
+	four := 4.0
+	for i, peer := range []string{"go-net", "evio"} {
+		theirs := four * float64(i+2)
+		r.byKey[key{"udp/16/64", peer, cpuPerEcho}] = row{Median: &theirs}
+	}
+	r.servers = slices.DeleteFunc(slices.Clone(servers), func(s server) bool { return s.name == "gnet" || s.name[:2] == "c-" && s.name != "c-epoll" })
+	var out strings.Builder
+	r.verdict(&out)
+	require.Contains(t, out.String(), "udp/16/64               c-epoll failed  go-net 0.50  evio 0.33\n", "netpoll has no UDP")
 }

@@ -24,7 +24,7 @@ func (b *bench) measure(c benchCase) {
 	failures := map[string]int{}
 	for n := range b.runs {
 		for _, s := range b.servers {
-			if !s.speaks(c.network) || b.ctx.Err() != nil || failures[s.name] == enough {
+			if !s.speaks(c.protocol()) || b.ctx.Err() != nil || failures[s.name] == enough {
 				continue
 			}
 			var values map[string]float64
@@ -87,7 +87,7 @@ func (b *bench) once(s server, c benchCase) (map[string]float64, error) {
 	if c == connectionCase {
 		// The least server is the base, so that what is set aside for
 		// connections before they come is counted too.
-		p, _, err := b.startServer(s, c.network, 1, 1)
+		p, _, err := b.startServer(s, c.protocol(), 1, 1)
 		if err != nil {
 			return nil, err
 		}
@@ -97,13 +97,13 @@ func (b *bench) once(s server, c benchCase) (map[string]float64, error) {
 			return nil, err
 		}
 	}
-	p, ports, err := b.startServer(s, c.network, 1, c.clients)
+	p, ports, err := b.startServer(s, c.protocol(), 1, c.clients)
 	if err != nil {
 		return nil, err
 	}
 	defer p.stop()
-	m := mix{bytes: c.bytes, window: b.window}
-	if c.network == "udp" {
+	m := mix{bytes: c.bytes, window: c.window()}
+	if c.protocol() == "udp" {
 		m.udp, m.udpPort = c.clients, ports[0]
 	} else {
 		m.tcp, m.tcpPort = c.clients, ports[0]
@@ -117,12 +117,12 @@ func (b *bench) once(s server, c benchCase) (map[string]float64, error) {
 	if err != nil {
 		return nil, p.complain(err)
 	}
-	values := l.metrics(c.network)
+	values := l.metrics(c.protocol())
 	values[rss] = float64(now.resident) / 1024
 	values[serverBusy] = l.server.Seconds() / l.elapsed.Seconds()
 	values[generatorIdle] = l.idle.Seconds() / l.elapsed.Seconds()
 	values[generatorRan] = l.ran()
-	values[lostShare] = float64(l.lost) / float64(l.lost+l.echoes[c.network])
+	values[lostShare] = float64(l.lost) / float64(l.lost+l.echoes[c.protocol()])
 	if c == connectionCase {
 		if now, err = settled(p); err != nil {
 			return nil, err

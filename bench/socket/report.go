@@ -53,7 +53,7 @@ func (r *report) markdown(w io.Writer) {
 	fmt.Fprintf(w, "# Echo servers compared\n\n%s, %s UTC.\n\n", machine(), r.begin.UTC().Format("2006-01-02 15:04"))
 	fmt.Fprintf(w, "%d interleaved runs of %v after %v; medians, with the least and the greatest in brackets. "+
 		"\"ratio\" is %s's CPU time for an echo divided by that server's: below 1 %s is ahead. "+
-		"TCP clients have one request in flight, UDP clients %d.\n\n", r.runs, r.run, r.warmUp, ours, ours, r.window)
+		"Clients have one request in flight; those of udp-pipelined have %d, sent together.\n\n", r.runs, r.run, r.warmUp, ours, ours, pipelined)
 	if disturbed, all := r.disturbed(); disturbed > 0 {
 		fmt.Fprintf(w, "**The machine was not quiet**: in %d of %d runs the generator, which never sleeps, had less than %.0f %% of its core. "+
 			"Then CPU time for an echo includes what other processes cost in caches and switches, and the other figures mean little.\n\n",
@@ -86,7 +86,7 @@ func (r *report) disturbed() (disturbed, all int) {
 }
 
 func (r *report) caseTable(w io.Writer, c benchCase) {
-	fmt.Fprintf(w, "## %s: %s, %d clients, %d bytes\n\n", c, strings.ToUpper(c.network), c.clients, c.bytes)
+	fmt.Fprintf(w, "## %s: %s, %d clients, %d bytes\n\n", c, strings.ToUpper(c.protocol()), c.clients, c.bytes)
 	fmt.Fprintln(w, "| server | CPU µs an echo | ratio | echoes/s | p50 µs | p99 µs | RSS KiB | server busy | generator idle | lost |")
 	fmt.Fprintln(w, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
 	var failures []string
@@ -97,8 +97,8 @@ func (r *report) caseTable(w io.Writer, c benchCase) {
 			failures = append(failures, fmt.Sprintf("%s succeeded in %d of %d runs; its first failure: %s", s.name, cpu.Runs, r.runs, cpu.Failed))
 		}
 		switch {
-		case !s.speaks(c.network):
-			fmt.Fprintf(w, "| %s | not for %s | | | | | | | | |\n", s.name, strings.ToUpper(c.network))
+		case !s.speaks(c.protocol()):
+			fmt.Fprintf(w, "| %s | not for %s | | | | | | | | |\n", s.name, strings.ToUpper(c.protocol()))
 		case cpu.Median == nil:
 			fmt.Fprintf(w, "| %s | **failed** | | | | | | | | |\n", s.name)
 		default:
@@ -127,6 +127,30 @@ func (r *report) ratio(c, peer, metric string) string {
 		return ""
 	}
 	return fmt.Sprintf("%.2f", *our / *their)
+}
+
+// verdict prints the ratios of CPU time for an echo, a line for each case.
+func (r *report) verdict(w io.Writer) {
+	fmt.Fprintf(w, "CPU time for an echo, %s / peer, of medians:\n", ours)
+	for _, c := range r.cases {
+		fmt.Fprintf(w, "%-22s", c)
+		for _, s := range r.servers {
+			if ratio := r.ratio(c.String(), s.name, cpuPerEcho); ratio != "" {
+				fmt.Fprintf(w, "  %s %s", s.name, ratio)
+			} else if s.name != ours && s.speaks(c.protocol()) {
+				fmt.Fprintf(w, "  %s failed", s.name)
+			}
+		}
+		fmt.Fprintln(w)
+	}
+	for _, k := range []key{{memoryCase.String(), ours, perService}, {connectionCase.String(), ours, perConnection}} {
+		if row := r.byKey[k]; row.Median != nil {
+			fmt.Fprintf(w, "%s: %.0f\n", k.metric, *row.Median)
+		}
+	}
+	if disturbed, all := r.disturbed(); disturbed > 0 {
+		fmt.Fprintf(w, "the machine was not quiet in %d of %d runs\n", disturbed, all)
+	}
 }
 
 func (r *report) memoryTables(w io.Writer) {
