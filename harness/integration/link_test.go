@@ -1,0 +1,54 @@
+package integration
+
+import (
+	"context"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/host/traffic"
+)
+
+func TestALinkIsCutAndMended(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		m := harnesstest.Boot(t, echoSpec(t, target))
+		ctx, cancel := context.WithTimeout(t.Context(), 4*harnesstest.Within)
+		defer cancel()
+		stream := m.Dial("tcp", echoPort)
+		echoes(t, stream, "before")
+		conn := m.Dial("udp", echoPort)
+		echoes(t, conn, "before")
+
+		require.NoError(t, m.SetLink(ctx, false))
+		require.NoError(t, m.SetLink(ctx, false), "it may be cut again")
+		require.False(t, answers(t, conn, "cut"))
+
+		require.NoError(t, m.SetLink(ctx, true))
+		for !answers(t, conn, "mended") {
+			require.NoError(t, ctx.Err(), "no answer since the link was mended")
+		}
+		require.NoError(t, traffic.Echo(ctx, dial(m), traffic.EchoConfig{Network: "tcp"}))
+		require.NoError(t, stream.SetDeadline(time.Now().Add(harnesstest.Within)))
+		echoes(t, stream, "a connection from before goes on")
+
+		m.Shutdown()
+		require.ErrorContains(t, m.SetLink(ctx, true), "set the link of "+target+": ")
+	})
+}
+
+// answers sends a datagram and says whether any comes back within half a second.
+func answers(t *testing.T, conn net.Conn, text string) bool {
+	t.Helper()
+	_, err := conn.Write([]byte(text))
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Second/2)))
+	_, err = conn.Read(make([]byte, 1500))
+	if !os.IsTimeout(err) {
+		require.NoError(t, err)
+	}
+	return err == nil
+}
