@@ -21,6 +21,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
 )
@@ -87,15 +89,29 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		syscall.SIGPIPE) // whoever read our output has gone: end in order, too
 	defer signal.Stop(signals)
 	go func() {
-		select {
-		case s := <-signals:
-			cancel(signalError{s.(syscall.Signal)})
-		case <-ctx.Done():
+		for {
+			select {
+			case s := <-signals:
+				if s != syscall.SIGPIPE || isBroken(1) || isBroken(2) {
+					cancel(signalError{s.(syscall.Signal)})
+				}
+			case <-ctx.Done():
+				return
+			}
 		}
 	}()
 
 	err := run(ctx, args[1:], stdio{stdin, stdout, stderr})
 	return report(ctx, err, stderr)
+}
+
+// isBroken reports whether what is written to a descriptor has no reader any
+// more. SIGPIPE does not tell which one it was: a connection that its peer has
+// closed raises it too, and that is the business of whoever wrote to it.
+func isBroken(fd int32) bool {
+	state := []unix.PollFd{{Fd: fd, Events: unix.POLLOUT}}
+	_, err := unix.Poll(state, 0)
+	return err == nil && state[0].Revents&unix.POLLERR != 0
 }
 
 // report prints an error as "error:" and "hint:" and returns the exit status.

@@ -90,6 +90,8 @@ func TestTrafficChecksAndLoadsAnEchoService(t *testing.T) {
 	require.Contains(t, stdout, `"received":50`)
 }
 
+// Writing to it may raise SIGPIPE, which ends a run only where its own output
+// has lost its reader.
 func TestTrafficSaysWhatIsWrongWithAService(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
