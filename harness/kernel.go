@@ -9,14 +9,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+
+	"guesthouse.example/internal/target"
 )
 
-// checkKernel refuses a kernel file that is missing or cut short. QEMU itself
-// starts such a file without a word and then nothing ever happens. Linux images
-// have a PE header (they are EFI programs too), for 32-bit ARM perhaps only a
-// header of their own, and others are ELF files; all say how long the file must
-// be. What is none of these is left to QEMU.
-func checkKernel(file string) error {
+// checkKernel refuses a kernel file that is missing, cut short or of another
+// target. QEMU itself starts such a file without a word and then nothing ever
+// happens. Linux images have a PE header (they are EFI programs too), for ARM
+// perhaps only a header of their own, and others are ELF files; all say for what
+// machine they are, and most how long the file must be. What is none of these is
+// left to QEMU.
+func checkKernel(file string, t target.Target) error {
 	if file == "" {
 		return errors.New("kernel: none given")
 	}
@@ -36,12 +40,67 @@ func checkKernel(file string) error {
 		return fmt.Errorf("kernel %s: %w: its header promises %d bytes and %d are there; fetch or copy it again",
 			file, errCutShort, need, info.Size())
 	}
+	if other := otherMachine(f, t); other != "" {
+		return fmt.Errorf("kernel %s: this is %s; the target is %s", file, other, t.Name)
+	}
 	return nil
+}
+
+// otherMachine says what a kernel is that does not run on the target; "" if it
+// does or does not say.
+func otherMachine(r io.ReaderAt, t target.Target) string {
+	head := make([]byte, 0x40)
+	if _, err := r.ReadAt(head, 0); err != nil {
+		return ""
+	}
+	var machine string
+	var runs func(target.Target) bool
+	if bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
+		f, err := elf.NewFile(r)
+		if err != nil {
+			return ""
+		}
+		machine = f.Machine.String()
+		if slices.Contains(t.ELFMachines, f.Machine) {
+			return ""
+		}
+		runs = func(t target.Target) bool { return t.ELFMachines[0] == f.Machine }
+	} else {
+		var m uint16
+		var start [6]byte // of the PE header; package pe does not know every machine
+		at := int64(binary.LittleEndian.Uint32(head[0x3c:]))
+		_, err := r.ReadAt(start[:], at)
+		switch {
+		case bytes.HasPrefix(head, []byte("MZ")) && err == nil && string(start[:4]) == "PE\x00\x00":
+			m = binary.LittleEndian.Uint16(start[4:])
+		case binary.LittleEndian.Uint32(head[0x24:]) == zImageMagic:
+			m = pe.IMAGE_FILE_MACHINE_THUMB
+		case binary.LittleEndian.Uint32(head[0x38:]) == arm64Magic:
+			m = pe.IMAGE_FILE_MACHINE_ARM64
+		default:
+			return ""
+		}
+		machine = fmt.Sprintf("PE machine %#x", m)
+		runs = func(t target.Target) bool { return t.PEMachine == m }
+		if runs(t) {
+			return ""
+		}
+	}
+	for _, other := range target.All() {
+		if runs(other) {
+			return "an " + other.Name + " kernel"
+		}
+	}
+	return "a kernel for " + machine
 }
 
 // zImageMagic marks a compressed kernel for 32-bit ARM; where it begins and ends
 // stands behind it. Source: arch/arm/boot/compressed/head.S of Linux.
 const zImageMagic = 0x016f2818
+
+// arm64Magic is "ARMd" in the header of an uncompressed kernel for 64-bit ARM.
+// Source: Documentation/arch/arm64/booting.rst of Linux.
+const arm64Magic = 0x644d5241
 
 // kernelSize returns the size that a kernel's headers promise, or 0 where they
 // promise none.

@@ -6,9 +6,13 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/internal/target"
 )
 
 // Debian's kernels, which the integration tests cut short, have one kind of
@@ -23,9 +27,14 @@ func TestTheSizeOfACompressedARMKernelIsInItsHeader(t *testing.T) {
 
 	file := filepath.Join(t.TempDir(), "zImage")
 	require.NoError(t, os.WriteFile(file, image, 0o644))
-	require.NoError(t, checkKernel(file))
+	arm, err := target.Lookup("arm")
+	require.NoError(t, err)
+	require.NoError(t, checkKernel(file, arm))
+	x86, err := target.Lookup("x86")
+	require.NoError(t, err)
+	require.EqualError(t, checkKernel(file, x86), "kernel "+file+": this is an arm kernel; the target is x86")
 	require.NoError(t, os.WriteFile(file, image[:0x80], 0o644))
-	require.EqualError(t, checkKernel(file), "kernel "+file+": the file is cut short: its header promises 256 bytes and 128 are there; fetch or copy it again")
+	require.EqualError(t, checkKernel(file, arm), "kernel "+file+": the file is cut short: its header promises 256 bytes and 128 are there; fetch or copy it again")
 }
 
 func TestTheSizeOfAnELFKernelIsInItsSegments(t *testing.T) {
@@ -37,6 +46,55 @@ func TestTheSizeOfAnELFKernelIsInItsSegments(t *testing.T) {
 	}))
 	require.NoError(t, binary.Write(&image, binary.LittleEndian, elf.Prog64{Type: uint32(elf.PT_LOAD), Off: 4096, Filesz: 512}))
 	require.EqualValues(t, 4096+512, kernelSize(bytes.NewReader(image.Bytes())))
+}
+
+func TestAKernelOfAnotherTargetIsRefusedByName(t *testing.T) {
+	withELF := func(class elf.Class, machine elf.Machine) []byte {
+		var image bytes.Buffer
+		ident := [16]byte{0x7f, 'E', 'L', 'F', byte(class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}
+		header := any(elf.Header64{Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT)})
+		if class == elf.ELFCLASS32 {
+			header = elf.Header32{Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT)}
+		}
+		require.NoError(t, binary.Write(&image, binary.LittleEndian, header))
+		return append(image.Bytes(), make([]byte, 64)...)
+	}
+	withPE := func(machine uint16) []byte {
+		image := make([]byte, 0x100)
+		copy(image, "MZ")
+		binary.LittleEndian.PutUint32(image[0x3c:], 0x40)
+		copy(image[0x40:], "PE\x00\x00")
+		binary.LittleEndian.PutUint16(image[0x44:], machine)
+		return image
+	}
+	arm64Image := make([]byte, 0x100)
+	copy(arm64Image[0x38:], "ARMd")
+	for _, c := range []struct {
+		image []byte
+		runs  string // the targets
+		what  string // for all others
+	}{
+		{withPE(0x14c), "x86", "an x86 kernel"},
+		{withPE(0x8664), "x86_64", "an x86_64 kernel"},
+		{withPE(0x1c2), "arm", "an arm kernel"},
+		{withPE(0xaa64), "arm64", "an arm64 kernel"},
+		{withPE(0x5064), "", "a kernel for PE machine 0x5064"},
+		{arm64Image, "arm64", "an arm64 kernel"},
+		{withELF(elf.ELFCLASS32, elf.EM_386), "x86 x86_64", "an x86 kernel"},
+		{withELF(elf.ELFCLASS64, elf.EM_X86_64), "x86_64", "an x86_64 kernel"},
+		{withELF(elf.ELFCLASS32, elf.EM_ARM), "arm", "an arm kernel"},
+		{withELF(elf.ELFCLASS64, elf.EM_AARCH64), "arm64", "an arm64 kernel"},
+		{withELF(elf.ELFCLASS64, elf.EM_RISCV), "", "a kernel for EM_RISCV"},
+		{make([]byte, 0x100), "x86 x86_64 arm arm64", ""},
+	} {
+		for _, tg := range target.All() {
+			want := c.what
+			if slices.Contains(strings.Fields(c.runs), tg.Name) {
+				want = ""
+			}
+			require.Equal(t, want, otherMachine(bytes.NewReader(c.image), tg), "%s on %s", c.what, tg.Name)
+		}
+	}
 }
 
 func TestAFileOfNoKnownKindIsLeftToQEMU(t *testing.T) {

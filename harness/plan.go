@@ -78,7 +78,7 @@ func (s Spec) check() (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkKernel(s.Kernel); err != nil {
+	if err := checkKernel(s.Kernel, p.target); err != nil {
 		return nil, err
 	}
 	if s.Initramfs != "" {

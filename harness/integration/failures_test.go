@@ -17,6 +17,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/internal/target"
 )
 
 // boot boots a machine that is expected to fail and returns how.
@@ -100,6 +101,19 @@ func TestAKernelFileThatIsCutShort(t *testing.T) {
 		require.NoError(t, os.WriteFile(spec.Kernel, whole[:len(whole)/2], 0o644))
 		_, err = harness.Boot(t.Context(), spec)
 		require.ErrorContains(t, err, "the file is cut short: its header promises")
+	})
+}
+
+func TestAKernelOfAnotherTarget(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, name string) {
+		kernel := harnesstest.Spec(t, name, "./guests/hangs").Kernel
+		for _, other := range target.Names() {
+			if other == name {
+				continue
+			}
+			_, err := harness.Boot(t.Context(), harness.Spec{Target: other, Kernel: kernel})
+			require.EqualError(t, err, "boot: kernel "+kernel+": this is an "+name+" kernel; the target is "+other)
+		}
 	})
 }
 

@@ -4,6 +4,8 @@
 package target
 
 import (
+	"debug/elf"
+	"debug/pe"
 	"fmt"
 	"strings"
 )
@@ -21,6 +23,12 @@ type Target struct {
 	// machine boots. KernelPackage is a metapackage: it depends on the
 	// package that holds the files.
 	DebianArch, KernelPackage string
+
+	// PEMachine is the machine type in the header of the machine's Linux
+	// kernels, which are EFI programs too, and ELFMachines are those of the ELF
+	// files that QEMU starts on it; the first is the machine's own.
+	PEMachine   uint16
+	ELFMachines []elf.Machine
 
 	// QEMU is the emulator's binary and QEMUPackage the Debian package that
 	// installs it.
@@ -52,6 +60,8 @@ var table = []Target{
 		GOARCH:        "386",
 		DebianArch:    "i386",
 		KernelPackage: "linux-image-686",
+		PEMachine:     pe.IMAGE_FILE_MACHINE_I386,
+		ELFMachines:   []elf.Machine{elf.EM_386},
 		QEMU:          "qemu-system-i386",
 		QEMUPackage:   "qemu-system-x86",
 		Machine:       "q35",
@@ -65,6 +75,8 @@ var table = []Target{
 		GOARCH:        "amd64",
 		DebianArch:    "amd64",
 		KernelPackage: "linux-image-cloud-amd64",
+		PEMachine:     pe.IMAGE_FILE_MACHINE_AMD64,
+		ELFMachines:   []elf.Machine{elf.EM_X86_64, elf.EM_386},
 		QEMU:          "qemu-system-x86_64",
 		QEMUPackage:   "qemu-system-x86",
 		Machine:       "q35",
@@ -83,6 +95,8 @@ var table = []Target{
 		GOARM:         "7",
 		DebianArch:    "armhf",
 		KernelPackage: "linux-image-armmp-lpae",
+		PEMachine:     pe.IMAGE_FILE_MACHINE_THUMB,
+		ELFMachines:   []elf.Machine{elf.EM_ARM},
 		QEMU:          "qemu-system-arm",
 		QEMUPackage:   "qemu-system-arm",
 		Machine:       "virt,highmem=off",
@@ -96,6 +110,8 @@ var table = []Target{
 		GOARCH:        "arm64",
 		DebianArch:    "arm64",
 		KernelPackage: "linux-image-cloud-arm64",
+		PEMachine:     pe.IMAGE_FILE_MACHINE_ARM64,
+		ELFMachines:   []elf.Machine{elf.EM_AARCH64},
 		QEMU:          "qemu-system-aarch64",
 		QEMUPackage:   "qemu-system-arm",
 		Machine:       "virt",
