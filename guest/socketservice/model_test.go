@@ -7,14 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A model says what the loop must do: which sockets each service has, who may
-// be called for what, and who must not be passed over. It knows nothing of
-// generations, watches or epoll.
+// A model says what the loop must do: which sockets each service has, who may be
+// called for what, who must not be passed over. It knows no generation and no watch.
 type model struct {
 	k        *simKernel
 	services []*modelService
-	round    int
-	served   map[*simSocket]int // the newest round
+	round    int                // the newest
+	served   map[*simSocket]int // in which round last
 	doomed   []*simSocket       // to be closed when the handler that runs has returned
 }
 
@@ -25,24 +24,20 @@ type modelService struct {
 }
 
 type modelSocket struct {
-	fd        int32
-	sock      *simSocket // nil: was not open
-	events    int16
-	duplicate bool
-	data      int
-	since     int                // registered in this round
-	called    int                // newest round
-	surplus   int                // calls that say nothing new: of a closed or hung up socket
-	news      int                // of the socket at the newest call
-	waiting   bool               // ready since the beginning of some round
-	passed    map[*simSocket]int // how often others were served since
+	fd                 int32
+	sock               *simSocket // nil: was not open
+	events             int16
+	data               int
+	since, called      int                // rounds: of the registration, of the newest call
+	surplus, news      int                // calls that said nothing new; the socket's news at the newest
+	duplicate, waiting bool               // waiting: ready since the beginning of some round
+	passed             map[*simSocket]int // how often others were served since
 }
 
 // lost says that the descriptor was closed behind the service's back.
 func (m *model) lost(h *modelSocket) bool { return h.sock == nil || m.k.open[h.fd] != h.sock }
 
-// pollable shows the loop a descriptor: who had an older one of that number has
-// lost it.
+// pollable shows the loop a descriptor: who had an older one has lost it.
 func (m *model) pollable(fd int32) bool {
 	if m.k.open[fd] == nil || m.k.open[fd].file {
 		return false
@@ -76,11 +71,10 @@ func (m *model) add(s *modelService, fd int32, events int16, data int) (ok bool)
 	if find(s.has, fd) == nil && len(s.has) == s.slots || !m.pollable(fd) {
 		return false
 	}
-	h := find(s.has, fd)
-	if h == nil {
-		h = &modelSocket{fd: fd, sock: m.k.open[fd]}
-		s.has = append(s.has, h)
+	if find(s.has, fd) == nil {
+		s.has = append(s.has, &modelSocket{fd: fd, sock: m.k.open[fd]})
 	}
+	h := find(s.has, fd)
 	h.events, h.data, h.since, h.surplus, h.waiting = events, data, m.round, 0, false
 	return true
 }
@@ -100,10 +94,8 @@ func (m *model) close(s *modelService) {
 	s.has = nil
 }
 
-// call judges a call of a handler. What fired is what the poller said when the
-// round began.
+// call judges a handler's call; fired is what the poller said in this round.
 func (m *model) call(s *modelService, ev *Event, fired map[int32]int16) error {
-	s.calls++
 	h := find(s.has, ev.Fd)
 	if h == nil || ev.UserData != h.data {
 		return errors.New("for a socket that the service does not have")
@@ -116,14 +108,13 @@ func (m *model) call(s *modelService, ev *Event, fired map[int32]int16) error {
 	if h.surplus++; !lost && (h.news != h.sock.news || ev.Revents&^unasked != 0) {
 		h.news, h.surplus = h.sock.news, 0
 	}
-	again := m.served[h.sock] == m.round // for another service that has it
-	early := h.since == m.round || h.called == m.round
+	again, early := m.served[h.sock] == m.round, max(h.since, h.called) == m.round
 	m.served[h.sock], h.called, h.waiting = m.round, m.round, false
-	starved := false
 	for w := range m.all() {
-		if w.waiting && w.sock != h.sock && !lost && !again {
-			w.passed[h.sock]++
-			starved = starved || w.passed[h.sock] > 1
+		if w.waiting && w.sock != h.sock && !lost && !again { // again: for another service that has it
+			if w.passed[h.sock]++; w.passed[h.sock] > 1 {
+				return errors.New("starvation: a socket is served twice before another that is ready")
+			}
 		}
 	}
 	switch {
@@ -133,8 +124,6 @@ func (m *model) call(s *modelService, ev *Event, fired map[int32]int16) error {
 		return errors.New("the loop spins on a socket that is closed or hung up")
 	case !lost && ev.Revents != fired[ev.Fd]&(h.events|unasked):
 		return errors.New("other events than those that fired")
-	case starved:
-		return errors.New("starvation: a socket is served twice before another that is ready")
 	}
 	return nil
 }
@@ -143,11 +132,10 @@ func (m *model) call(s *modelService, ev *Event, fired map[int32]int16) error {
 func (m *model) begin() {
 	m.round++
 	for h := range m.all() {
-		ready := !m.lost(h) && !h.duplicate && h.sock.ready&h.events != 0
-		if !ready || !h.waiting {
+		if !h.waiting {
 			h.passed = map[*simSocket]int{}
 		}
-		h.waiting = ready
+		h.waiting = !m.lost(h) && !h.duplicate && h.sock.ready&h.events != 0
 	}
 }
 

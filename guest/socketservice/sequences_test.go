@@ -154,6 +154,7 @@ func (q *sequence) turn() {
 func (q *sequence) handle(ms *modelService, ev *Event) {
 	q.note("call %v for %d", ev.UserData, ev.Fd)
 	q.executed("the handler before")
+	ms.calls++
 	if err := q.m.call(ms, ev, q.waited.reported); err != nil {
 		q.fail("call for %d with %#x: %w", ev.Fd, ev.Revents, err)
 	}
