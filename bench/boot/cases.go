@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"guesthouse.example/harness"
+)
+
+// Metrics.
+const (
+	ms     = "ms"      // from the start of the first QEMU to the first echo of the last machine
+	pssMiB = "pss_mib" // memory a machine, each shared page divided by those who share it
+)
+
+// A benchCase is one line of the tables. run makes one run of it and returns the
+// metrics' values.
+type benchCase struct {
+	name, harness string
+	target        string
+	network       string
+	machines      int
+	restores      bool
+	metrics       []string
+	run           func(b *bench, ctx context.Context, c benchCase) (map[string]float64, error)
+}
+
+func allCases() (all []benchCase) {
+	for _, tg := range targets {
+		for _, network := range []string{"udp", "tcp"} {
+			all = append(all,
+				benchCase{name: "restore-" + network + "/" + tg, harness: ours, target: tg, network: network, machines: 1, restores: true, metrics: []string{ms}, run: (*bench).machines},
+				benchCase{name: "cold-" + network + "/" + tg, harness: ours, target: tg, network: network, machines: 1, metrics: []string{ms}, run: (*bench).machines},
+				benchCase{name: "cold-" + network + "/" + tg, harness: peer, target: tg, network: network, machines: 1, metrics: []string{ms}, run: (*bench).vmtest})
+		}
+	}
+	for _, n := range counts {
+		all = append(all, benchCase{
+			name: "many/" + strconv.Itoa(n), harness: ours, target: manyTarget, network: "udp", machines: n,
+			restores: true, metrics: []string{ms, pssMiB}, run: (*bench).machines,
+		})
+	}
+	return all
+}
+
+// machines boots or restores the case's machines at once, until each has answered.
+func (b *bench) machines(ctx context.Context, c benchCase) (map[string]float64, error) {
+	spec := b.specs[c.target]
+	spec.Cold = !c.restores
+	if c.restores {
+		spec.Template = b.templates[c.target]
+	}
+	started := make([]*harness.Machine, c.machines)
+	defer func() {
+		for _, m := range started {
+			if m != nil {
+				m.Close()
+			}
+		}
+	}()
+	g, gctx := errgroup.WithContext(ctx)
+	begin := time.Now()
+	for i := range started {
+		g.Go(func() error {
+			m, err := harness.Boot(gctx, spec)
+			if err != nil {
+				return err
+			}
+			started[i] = m
+			if r := m.Result(); c.restores && r.Boot != "restored" {
+				return fmt.Errorf("it was not restored but booted: %s", r.Why)
+			}
+			conn, err := m.Dial(gctx, c.network, echoPort)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			return echo(gctx, conn)
+		})
+	}
+	err := g.Wait()
+	took := time.Since(begin)
+	if err != nil {
+		return nil, err
+	}
+	memory, err := memoryOf(started)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]float64{
+		ms:     float64(took.Microseconds()) / 1000,
+		pssMiB: memory / float64(c.machines),
+	}, nil
+}
+
+// again is how long an echo over UDP is waited for before it is asked for again:
+// the machine may have lost it.
+const again = 20 * time.Millisecond
+
+// echo sends a byte until it comes back: once over TCP, which loses nothing.
+func echo(ctx context.Context, conn net.Conn) error {
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	_, datagrams := conn.(*net.UDPConn)
+	for first := true; ; first = false {
+		if first || datagrams {
+			if _, err := conn.Write([]byte("x")); err != nil && !datagrams {
+				return err
+			}
+		}
+		if datagrams {
+			conn.SetReadDeadline(time.Now().Add(again))
+		}
+		n, err := conn.Read(make([]byte, 1))
+		switch {
+		case n == 1:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !datagrams:
+			return fmt.Errorf("first echo: %w", err)
+		}
+	}
+}
+
+// memoryOf returns the memory of the machines' QEMUs in MiB.
+func memoryOf(machines []*harness.Machine) (sum float64, err error) {
+	of := map[string]bool{}
+	for _, m := range machines {
+		of[m.Dir()] = true
+	}
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return 0, err
+	}
+	found := 0
+	for _, dir := range dirs {
+		// A record holds what its QEMU says on its standard error.
+		stderr, err := os.Readlink(filepath.Join(dir, "fd/2"))
+		if err != nil || filepath.Base(stderr) != "qemu.stderr" || !of[filepath.Dir(stderr)] {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, "smaps_rollup"))
+		if err != nil {
+			return 0, fmt.Errorf("memory of %s: %w", dir, err)
+		}
+		for line := range strings.Lines(string(text)) {
+			f := strings.Fields(line)
+			if len(f) == 3 && f[0] == "Pss:" {
+				kib, err := strconv.Atoi(f[1])
+				if err != nil {
+					return 0, fmt.Errorf("memory of %s: %w", dir, err)
+				}
+				sum += float64(kib) / 1024
+				found++
+			}
+		}
+	}
+	if found != len(machines) {
+		return 0, fmt.Errorf("memory: %d processes found of %d machines", found, len(machines))
+	}
+	return sum, nil
+}
