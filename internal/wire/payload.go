@@ -1,0 +1,123 @@
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A BootID tells the boots and the restorations of machines apart.
+type BootID [16]byte
+
+// String writes it as /proc/sys/kernel/random/boot_id is written.
+func (id BootID) String() string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+}
+
+// MinEntropy is the least number of random bytes in a Restore.
+const MinEntropy = 32
+
+// A Restore makes a guest that was saved itself again.
+type Restore struct {
+	Boot    BootID
+	Now     time.Time // the host's clock
+	Entropy []byte    // at least MinEntropy bytes from the host
+}
+
+// Encode returns the payload.
+func (r Restore) Encode() []byte {
+	b := append([]byte(nil), r.Boot[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Now.UnixNano()))
+	return append(b, r.Entropy...)
+}
+
+// DecodeRestore reads the payload of Restored.
+func DecodeRestore(b []byte) (r Restore, err error) {
+	if len(b) < 24+MinEntropy {
+		return r, fmt.Errorf("restored: %d bytes are too few: identity, clock and entropy are at least %d", len(b), 24+MinEntropy)
+	}
+	copy(r.Boot[:], b)
+	r.Now = time.Unix(0, int64(binary.BigEndian.Uint64(b[16:])))
+	r.Entropy = b[24:]
+	return r, nil
+}
+
+// EncodeClock returns the payload of the answer to Restored: the guest's clock.
+func EncodeClock(now time.Time) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(now.UnixNano()))
+}
+
+// DecodeClock reads it.
+func DecodeClock(b []byte) (time.Time, error) {
+	if len(b) != 8 {
+		return time.Time{}, fmt.Errorf("clock: %d bytes, not 8", len(b))
+	}
+	return time.Unix(0, int64(binary.BigEndian.Uint64(b))), nil
+}
+
+// Stats is what a guest tells of itself.
+type Stats struct {
+	Boot                     BootID
+	Uptime                   time.Duration // since its kernel's start, without the time it lay saved
+	MemoryTotal, MemoryAvail uint64        // bytes
+	Services                 []Service
+}
+
+// A Service is a socket service and what it has done.
+type Service struct {
+	Name          string
+	Sockets       uint32
+	Calls, Errors uint64
+	Time, MaxTime time.Duration // in its handler, together and at most
+}
+
+// Encode returns the payload.
+func (s Stats) Encode() []byte {
+	b := append([]byte(nil), s.Boot[:]...)
+	for _, v := range []uint64{uint64(s.Uptime), s.MemoryTotal, s.MemoryAvail} {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	for _, svc := range s.Services {
+		name := svc.Name[:min(len(svc.Name), 0xffff)]
+		b = binary.BigEndian.AppendUint16(b, uint16(len(name)))
+		b = append(b, name...)
+		b = binary.BigEndian.AppendUint32(b, svc.Sockets)
+		for _, v := range []uint64{svc.Calls, svc.Errors, uint64(svc.Time), uint64(svc.MaxTime)} {
+			b = binary.BigEndian.AppendUint64(b, v)
+		}
+	}
+	return b
+}
+
+var errStats = errors.New("statistics: the payload ends too early")
+
+// DecodeStats reads the payload of Ready and of the answer to Statistics.
+func DecodeStats(b []byte) (s Stats, err error) {
+	if len(b) < 40 {
+		return s, errStats
+	}
+	copy(s.Boot[:], b)
+	s.Uptime = time.Duration(binary.BigEndian.Uint64(b[16:]))
+	s.MemoryTotal = binary.BigEndian.Uint64(b[24:])
+	s.MemoryAvail = binary.BigEndian.Uint64(b[32:])
+	for b = b[40:]; len(b) > 0; {
+		if len(b) < 2 {
+			return s, errStats
+		}
+		n := int(binary.BigEndian.Uint16(b))
+		if b = b[2:]; len(b) < n+36 {
+			return s, errStats
+		}
+		svc := Service{Name: string(b[:n])}
+		b = b[n:]
+		svc.Sockets = binary.BigEndian.Uint32(b)
+		svc.Calls = binary.BigEndian.Uint64(b[4:])
+		svc.Errors = binary.BigEndian.Uint64(b[12:])
+		svc.Time = time.Duration(binary.BigEndian.Uint64(b[20:]))
+		svc.MaxTime = time.Duration(binary.BigEndian.Uint64(b[28:]))
+		s.Services = append(s.Services, svc)
+		b = b[36:]
+	}
+	return s, nil
+}

@@ -1,0 +1,215 @@
+// Package wire is what the guest's agent and the harness say to each other, and
+// how: frames over a line that neither loses nor doubles a byte. It needs no
+// resynchronization; a bad frame ends the conversation.
+//
+// A frame is a header of 28 bytes, big-endian, and a payload:
+//
+//	magic    uint32  0x47484147
+//	version  uint16
+//	type     uint16
+//	epoch    uint32  of the conversation
+//	sequence uint32  from 0 in each epoch and direction
+//	answers  uint32  the sequence number of the request that it answers
+//	length   uint32  of the payload
+//	crc      uint32  CRC-32C of the header before it and the payload
+//
+// The first conversation has epoch 0 and begins with the guest's hello. A guest
+// that was saved and goes on, in the same machine or in another, has lost the
+// harness it knew: the harness then opens a conversation with a new epoch, whose
+// first frame is Restored, and the guest follows.
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"sync"
+)
+
+// Version is the protocol's; both ends must have the same.
+const Version = 1
+
+// MaxPayload is the longest payload in bytes.
+const MaxPayload = 1 << 20
+
+const (
+	magic      = 0x47484147
+	headerSize = 28
+)
+
+// A Type says what a message means.
+type Type uint16
+
+// The messages. A request is answered by a message of the same type.
+const (
+	Hello      Type = 1 + iota // guest: the conversation begins; payload Identity
+	Ready                      // guest: setup has returned; payload Stats
+	Restored                   // request: payload Restore; answered with Clock
+	PowerOff                   // harness: power off; guest: the machine is about to
+	Event                      // guest: payload is text
+	Statistics                 // request without payload; answered with Stats
+	Quiesce                    // request: say nothing more until Restored; no payload
+	Failed                     // guest: the agent has ended; payload is text
+	lastType   = Failed
+)
+
+var typeNames = [...]string{"", "hello", "ready", "restored", "power-off", "event", "statistics", "quiesce", "failed"}
+
+func (t Type) String() string {
+	if t >= Hello && t <= lastType {
+		return typeNames[t]
+	}
+	return fmt.Sprintf("type %d", uint16(t))
+}
+
+// A Message is a frame without what guards it.
+type Message struct {
+	Type     Type
+	Sequence uint32 // set by Send and Receive
+	Answers  uint32
+	Payload  []byte
+}
+
+// A Conn sends and receives messages. One goroutine may receive while others
+// send.
+type Conn struct {
+	rw    io.ReadWriter
+	guest bool
+	at    int64 // bytes received
+
+	mu      sync.Mutex
+	epoch   uint32
+	in, out uint32 // sequence numbers
+	broken  error  // of a send
+}
+
+// NewGuest returns the guest's end.
+func NewGuest(rw io.ReadWriter) *Conn { return &Conn{rw: rw, guest: true} }
+
+// NewHarness returns the harness's end.
+func NewHarness(rw io.ReadWriter) *Conn { return &Conn{rw: rw} }
+
+// Open begins a conversation with an epoch that is not the present one; the
+// harness's next message must be Restored. The guest must be quiet.
+func (c *Conn) Open(epoch uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch, c.in, c.out = epoch, 0, 0
+}
+
+// Epoch returns the present conversation's.
+func (c *Conn) Epoch() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.epoch
+}
+
+// Send sends a message and returns its sequence number. After an error, which
+// may have left half a frame, nothing more is sent.
+func (c *Conn) Send(m Message) (uint32, error) {
+	if len(m.Payload) > MaxPayload {
+		return 0, fmt.Errorf("send %s: a payload of %d bytes: the most is %d", m.Type, len(m.Payload), MaxPayload)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken != nil {
+		return 0, c.broken
+	}
+	m.Sequence = c.out
+	if _, err := c.rw.Write(encode(c.epoch, m)); err != nil {
+		c.broken = fmt.Errorf("send %s: %w", m.Type, err)
+		return 0, c.broken
+	}
+	c.out++
+	return m.Sequence, nil
+}
+
+// Receive returns the next message. io.EOF is an end between two frames; every
+// other error says what is wrong and at which byte the frame began.
+func (c *Conn) Receive() (Message, error) {
+	begin := c.at
+	epoch, m, n, err := decode(c.rw)
+	c.at += int64(n)
+	if err == io.EOF {
+		return m, err
+	}
+	if err == nil {
+		err = c.follows(epoch, m)
+	}
+	if err != nil {
+		return Message{}, fmt.Errorf("frame at byte %d: %w", begin, err)
+	}
+	return m, nil
+}
+
+// follows checks that a message is the next one of its conversation, and lets
+// the guest follow the harness into another.
+func (c *Conn) follows(epoch uint32, m Message) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.guest && m.Type == Restored && m.Sequence == 0 && epoch != c.epoch {
+		c.epoch, c.in, c.out = epoch, 0, 0
+	}
+	if epoch != c.epoch {
+		return fmt.Errorf("%s of epoch %d in a conversation of epoch %d", m.Type, epoch, c.epoch)
+	}
+	if m.Sequence != c.in {
+		return fmt.Errorf("%s has sequence number %d where %d was due: frames were lost or doubled", m.Type, m.Sequence, c.in)
+	}
+	c.in++
+	return nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func encode(epoch uint32, m Message) []byte {
+	b := make([]byte, 0, headerSize+len(m.Payload))
+	b = binary.BigEndian.AppendUint32(b, magic)
+	b = binary.BigEndian.AppendUint16(b, Version)
+	b = binary.BigEndian.AppendUint16(b, uint16(m.Type))
+	for _, v := range []uint32{epoch, m.Sequence, m.Answers, uint32(len(m.Payload))} {
+		b = binary.BigEndian.AppendUint32(b, v)
+	}
+	sum := crc32.Update(crc32.Checksum(b, castagnoli), castagnoli, m.Payload)
+	return append(binary.BigEndian.AppendUint32(b, sum), m.Payload...)
+}
+
+// decode reads a frame; n is how many bytes it took.
+func decode(r io.Reader) (epoch uint32, m Message, n int, err error) {
+	var h [headerSize]byte
+	if n, err = io.ReadFull(r, h[:]); err != nil {
+		if n > 0 {
+			err = fmt.Errorf("the line ended after %d bytes of the header: %w", n, err)
+		}
+		return 0, m, n, err
+	}
+	if got := binary.BigEndian.Uint32(h[0:]); got != magic {
+		return 0, m, n, fmt.Errorf("it begins with %q, not with %q", h[:4], "GHAG")
+	}
+	if got := binary.BigEndian.Uint16(h[4:]); got != Version {
+		return 0, m, n, fmt.Errorf("protocol version %d where %d is spoken: build guest and harness from the same source", got, Version)
+	}
+	m.Type = Type(binary.BigEndian.Uint16(h[6:]))
+	epoch = binary.BigEndian.Uint32(h[8:])
+	m.Sequence = binary.BigEndian.Uint32(h[12:])
+	m.Answers = binary.BigEndian.Uint32(h[16:])
+	length := binary.BigEndian.Uint32(h[20:])
+	if length > MaxPayload {
+		return 0, m, n, fmt.Errorf("%s has a payload of %d bytes: the most is %d", m.Type, length, MaxPayload)
+	}
+	m.Payload = make([]byte, length)
+	k, err := io.ReadFull(r, m.Payload)
+	n += k
+	if err != nil {
+		return 0, m, n, fmt.Errorf("the line ended after %d of %d bytes of the payload of %s: %w", k, length, m.Type, err)
+	}
+	sum := crc32.Update(crc32.Checksum(h[:24], castagnoli), castagnoli, m.Payload)
+	if got := binary.BigEndian.Uint32(h[24:]); got != sum {
+		return 0, m, n, fmt.Errorf("%s has checksum %08x, its bytes have %08x", m.Type, got, sum)
+	}
+	if m.Type < Hello || m.Type > lastType {
+		return 0, m, n, fmt.Errorf("unknown message %s", m.Type)
+	}
+	return epoch, m, n, nil
+}

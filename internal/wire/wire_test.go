@@ -1,0 +1,122 @@
+package wire
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAMessageArrivesAsItWasSent(t *testing.T) {
+	var line bytes.Buffer
+	guest, harness := NewGuest(&line), NewHarness(&line)
+	for i := range uint32(3) {
+		seq, err := guest.Send(Message{Type: Event, Answers: 7, Payload: []byte("text")})
+		require.NoError(t, err)
+		require.Equal(t, i, seq)
+		m, err := harness.Receive()
+		require.NoError(t, err)
+		require.Equal(t, Message{Type: Event, Sequence: i, Answers: 7, Payload: []byte("text")}, m)
+	}
+	_, err := harness.Receive()
+	require.Equal(t, io.EOF, err)
+}
+
+func TestAGuestFollowsIntoANewConversationOnlyByRestored(t *testing.T) {
+	var down, up bytes.Buffer
+	guest := NewGuest(struct {
+		io.Reader
+		io.Writer
+	}{&down, &up})
+	harness := NewHarness(struct {
+		io.Reader
+		io.Writer
+	}{&up, &down})
+	_, err := guest.Send(Message{Type: Hello})
+	require.NoError(t, err)
+	_, err = harness.Receive()
+	require.NoError(t, err)
+
+	harness.Open(5)
+	_, err = harness.Send(Message{Type: Restored})
+	require.NoError(t, err)
+	_, err = guest.Receive()
+	require.NoError(t, err)
+	require.EqualValues(t, 5, guest.Epoch())
+	_, err = guest.Send(Message{Type: Restored})
+	require.NoError(t, err)
+	_, err = harness.Receive()
+	require.NoError(t, err, "the numbers begin again in both directions")
+
+	harness.Open(6)
+	_, err = harness.Send(Message{Type: Statistics})
+	require.NoError(t, err)
+	_, err = guest.Receive()
+	require.EqualError(t, err, "frame at byte 28: statistics of epoch 6 in a conversation of epoch 5")
+}
+
+func TestABadFrameSaysWhatIsWrongAndWhere(t *testing.T) {
+	good := func() []byte { return encode(0, Message{Type: Event, Payload: []byte("text")}) }
+	for _, c := range []struct {
+		says   string
+		change func([]byte) []byte
+	}{
+		{`it begins with "XHAG", not with "GHAG"`, func(b []byte) []byte { b[0] = 'X'; return b }},
+		{"protocol version 2 where 1 is spoken: build guest and harness from the same source", func(b []byte) []byte { b[5] = 2; return b }},
+		{"checksum", func(b []byte) []byte { b[len(b)-1] ^= 1; return b }},
+		{"checksum", func(b []byte) []byte { b[11] ^= 1; return b }},
+		{"event has a payload of 4278190084 bytes: the most is 1048576", func(b []byte) []byte { b[20] = 0xff; return b }},
+		{"the line ended after 9 bytes of the header: unexpected EOF", func(b []byte) []byte { return b[:9] }},
+		{"the line ended after 3 of 4 bytes of the payload of event: unexpected EOF", func(b []byte) []byte { return b[:len(b)-1] }},
+		{"event has sequence number 0 where 1 was due: frames were lost or doubled", func(b []byte) []byte { return good() }},
+		{"unknown message type 99", func([]byte) []byte { return encode(0, Message{Type: 99, Sequence: 1}) }},
+	} {
+		c2 := NewHarness(bytes.NewBuffer(append(good(), c.change(good())...)))
+		_, err := c2.Receive()
+		require.NoError(t, err)
+		_, err = c2.Receive()
+		require.ErrorContains(t, err, "frame at byte 32: ")
+		require.ErrorContains(t, err, c.says)
+	}
+}
+
+func TestPayloadsComeBack(t *testing.T) {
+	restore := Restore{Boot: BootID{1, 15: 2}, Now: time.Unix(3, 4), Entropy: bytes.Repeat([]byte{5}, MinEntropy)}
+	got, err := DecodeRestore(restore.Encode())
+	require.NoError(t, err)
+	require.Equal(t, restore, got)
+	_, err = DecodeRestore(restore.Encode()[:24+MinEntropy-1])
+	require.EqualError(t, err, "restored: 55 bytes are too few: identity, clock and entropy are at least 56")
+
+	stats := Stats{Boot: BootID{9}, Uptime: time.Second, MemoryTotal: 2, MemoryAvail: 1,
+		Services: []Service{{"a", 1, 2, 3, 4, 5}, {"bb", 6, 7, 8, 9, 10}}}
+	gotStats, err := DecodeStats(stats.Encode())
+	require.NoError(t, err)
+	require.Equal(t, stats, gotStats)
+	_, err = DecodeStats(stats.Encode()[:50])
+	require.EqualError(t, err, "statistics: the payload ends too early")
+
+	now, err := DecodeClock(EncodeClock(time.Unix(1, 2)))
+	require.NoError(t, err)
+	require.Equal(t, time.Unix(1, 2), now)
+}
+
+// What is read as a frame is written as the same bytes, and nothing panics.
+func FuzzReceive(f *testing.F) {
+	f.Add(encode(0, Message{Type: Hello, Payload: make([]byte, 16)}))
+	f.Add(encode(0, Message{Type: Statistics, Payload: Stats{Services: []Service{{Name: "a"}}}.Encode()}))
+	f.Add(encode(9, Message{Type: Restored, Payload: Restore{Entropy: make([]byte, 32)}.Encode()}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		epoch, m, n, err := decode(bytes.NewReader(b))
+		if err == nil {
+			require.Equal(t, b[:n], encode(epoch, m))
+			DecodeClock(m.Payload)
+			DecodeRestore(m.Payload)
+			if s, err := DecodeStats(m.Payload); err == nil {
+				require.Equal(t, m.Payload, s.Encode())
+			}
+		}
+	})
+}
