@@ -31,14 +31,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // console collects log lines and lets a test wait for one.
 type console struct {
 	mu    sync.Mutex
-	text  string
+	text  bytes.Buffer
 	wrote chan struct{}
 }
 
 func (c *console) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.text += string(b)
+	c.text.Write(b)
 	close(c.wrote)
 	c.wrote = make(chan struct{})
 	return len(b), nil
@@ -50,7 +50,7 @@ func (c *console) expect(t *testing.T, line string, times int) {
 	deadline := time.After(patience)
 	for {
 		c.mu.Lock()
-		text, wrote := c.text, c.wrote
+		text, wrote := c.text.String(), c.wrote
 		c.mu.Unlock()
 		if strings.Count(text, line) >= times {
 			return
@@ -66,7 +66,7 @@ func (c *console) expect(t *testing.T, line string, times int) {
 func (c *console) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.text
+	return c.text.String()
 }
 
 // A rig is a server on a loop of its own.

@@ -1,0 +1,97 @@
+package echo_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// With few descriptors each connection gets the number that one has just given
+// up. Each client has bytes of its own, half of them leave with a reset and an
+// echo on its way, and none may see what is not its own. The limit belongs to
+// the process, so the test runs itself again as a child.
+func TestTenThousandConnectionsOnFewDescriptorsGetTheirOwnBytes_115800(t *testing.T) {
+	const child = "ECHO_TEST_CHILD"
+	if os.Getenv(child) == "" {
+		exe, err := os.Executable()
+		require.NoError(t, err)
+		cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), child+"=1")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return
+	}
+
+	const cycles, together = 10_000, 4
+	s, con := start(t, 2*together)
+	// Go's own poller needs descriptors too, and has them from now on.
+	first := dial(t, "tcp", "::1", s)
+	roundtrip(t, first, "x")
+	require.NoError(t, first.Close())
+	con.expect(t, "Connection from ::1 closed\n", 1)
+	// Room for the clients' ends, the server's, and some that still close.
+	next, err := unix.Dup(0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(next))
+	limit := unix.Rlimit{Cur: uint64(next + 2*together + 6), Max: uint64(next + 2*together + 6)}
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+
+	to := &unix.SockaddrInet6{Port: s.Port(), Addr: [16]byte{15: 1}}
+	patient := unix.NsecToTimeval(patience.Nanoseconds())
+	clients := make([]int, together)
+	for i := range clients {
+		clients[i] = -1
+	}
+	text := func(client, round int) []byte { return fmt.Appendf(nil, "client %d in round %06d", client, round) }
+	got := make([]byte, 64)
+	for n := range cycles {
+		at := n % together
+		if fd := clients[at]; fd >= 0 {
+			if n%2 == 0 { // an end with an echo on its way
+				_, err := unix.Write(fd, []byte("stray bytes of one that leaves"))
+				require.NoError(t, err)
+			}
+			// Either way a reset: else each would leave a port behind
+			// that can not be used again for a minute.
+			require.NoError(t, unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+			require.NoError(t, unix.Close(fd))
+		}
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		require.NoError(t, err)
+		require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patient))
+		require.NoError(t, unix.Connect(fd, to))
+		clients[at] = fd
+		// All that are open, and all at once, so that an answer that went
+		// astray shows.
+		open := clients[:min(n+1, together)]
+		for i, fd := range open {
+			_, err := unix.Write(fd, text(i, n))
+			require.NoError(t, err)
+		}
+		for i, fd := range open {
+			want := text(i, n)
+			for have := 0; have < len(want); {
+				k, err := unix.Read(fd, got[have:len(want)])
+				if err == unix.EINTR {
+					continue // Go's preemption; a socket with a timeout is not read again
+				}
+				require.NoError(t, err, "client %d in round %d", i, n)
+				require.Positive(t, k, "client %d in round %d: the end", i, n)
+				have += k
+			}
+			require.Equal(t, string(want), string(got[:len(want)]))
+		}
+	}
+	for _, fd := range clients {
+		_ = unix.Close(fd)
+	}
+	for svc := range s.loop.All() {
+		for _, p := range svc.Sockets() {
+			require.Less(t, int(p.Fd), next+2*together+6, "numbers were used again")
+		}
+	}
+}
