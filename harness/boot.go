@@ -14,7 +14,8 @@ import (
 	"guesthouse.example/harness/internal/qmp"
 )
 
-// monitorWithin bounds QEMU's own start, up to its answer on the monitor.
+// monitorWithin bounds QEMU's own start, up to its answer on the monitor, in the
+// machine's time.
 const monitorWithin = 30 * time.Second
 
 // Boot starts the machine of a Spec and waits until it is ready. The context
@@ -111,6 +112,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 	m := &Machine{
 		plan: p, proc: proc, record: rec, binary: binary,
 		console:   newConsole(proc.console, &stampedLines{file: rec.console, start: rec.start}),
+		clock:     newClock(proc, rec.start),
 		migration: make(chan string, 16),
 		ended:     make(chan struct{}),
 		result:    Result{State: "booting", Target: p.Target, Accel: p.Accel, Boot: how, Why: why},
@@ -144,7 +146,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 // connect takes control of the stopped machine, restores it if it has a template,
 // learns its ports and lets it run.
 func (m *Machine) connect(ctx context.Context, t *Template) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
+	ctx, cancel := m.clock.until(ctx, moment{}, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
 	defer cancel()
 	var err error
 	m.qmp, err = qmp.New(ctx, m.proc.monitor, m.record.qmp, func(e qmp.Event) {
@@ -234,13 +236,13 @@ var anyByte = func() *pattern {
 
 func (m *Machine) waitReady(ctx context.Context) error {
 	first := fmt.Errorf("no byte on its console within %v", m.plan.FirstByteWithin)
-	firstCtx, cancel := context.WithDeadlineCause(ctx, m.record.start.Add(m.plan.FirstByteWithin), first)
+	firstCtx, cancel := m.clock.until(ctx, moment{}, m.plan.FirstByteWithin, first)
 	defer cancel()
 	if _, _, err := m.console.wait(firstCtx, anyByte, 0); err != nil {
 		return m.whyNotReady(err)
 	}
 	late := fmt.Errorf("%w: not ready within %v: its console has not shown %q", ErrGuest, m.plan.ReadyWithin, m.plan.Ready)
-	readyCtx, cancel := context.WithDeadlineCause(ctx, m.record.start.Add(m.plan.ReadyWithin), late)
+	readyCtx, cancel := m.clock.until(ctx, moment{}, m.plan.ReadyWithin, late)
 	defer cancel()
 	_, _, err := m.console.wait(readyCtx, m.plan.ready, 0)
 	return m.whyNotReady(err)

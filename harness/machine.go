@@ -23,6 +23,7 @@ type Machine struct {
 	qmp     *qmp.Client
 	console *Console
 	record  *record
+	clock   *clock
 	ports   []Port
 	binary  string   // QEMU's
 	ram     *os.File // the guest's memory, if Save can read it

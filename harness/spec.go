@@ -40,7 +40,8 @@ type Spec struct {
 
 	// FirstByteWithin and ReadyWithin bound the time from QEMU's start to
 	// the first byte on the console and to Ready, in nanoseconds in
-	// JSON; 0 is 30 s and 90 s.
+	// JSON; 0 is 30 s and 90 s. It is the machine's time, see
+	// [Machine.Within].
 	FirstByteWithin time.Duration `json:"first_byte_within,omitempty"`
 	ReadyWithin     time.Duration `json:"ready_within,omitempty"`
 

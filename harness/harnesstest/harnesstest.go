@@ -40,7 +40,8 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// Within bounds every wait of a [Machine] that has no deadline of its own.
+// Within bounds every wait of a [Machine] that has no deadline of its own, in the
+// machine's time; see [harness.Machine.Within].
 const Within = 30 * time.Second
 
 // EachTarget runs f for every target as a parallel subtest of the target's name.
@@ -170,7 +171,7 @@ func (m *Machine) ended() (bool, error) {
 // within returns a context for one wait, also in a Cleanup, where that of the
 // test has ended.
 func (m *Machine) within() (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(context.WithoutCancel(m.t.Context()), Within, fmt.Errorf("not within %v", Within))
+	return m.Machine.Within(context.WithoutCancel(m.t.Context()), Within)
 }
 
 // recordDir returns a new directory for a record.
@@ -202,7 +203,8 @@ func recordDir(t testing.TB) string {
 }
 
 // Dial connects to one of the guest's ports that the Spec lists. The connection
-// fails every read and write after Within, and is closed when the test ends.
+// fails every read and write after four times Within, on the wall, and is closed
+// when the test ends.
 func (m *Machine) Dial(network string, port int) net.Conn {
 	m.t.Helper()
 	ctx, cancel := m.within()
@@ -211,7 +213,7 @@ func (m *Machine) Dial(network string, port int) net.Conn {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	conn.SetDeadline(time.Now().Add(Within))
+	conn.SetDeadline(time.Now().Add(4 * Within))
 	m.t.Cleanup(func() { conn.Close() })
 	return conn
 }

@@ -182,7 +182,7 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 		}
 		stillBusy = err
 	}
-	off, cancel := context.WithTimeoutCause(ctx, powerOffWithin, fmt.Errorf("not within %v", powerOffWithin))
+	off, cancel := m.Within(ctx, powerOffWithin)
 	defer cancel()
 	if err := m.Shutdown(off); err != nil {
 		return finish(err)
