@@ -17,7 +17,7 @@ guesthouse := out/guesthouse
 # Tests print their names as they end and a summary that counts them.
 gotestsum := $(GO) tool gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
-.PHONY: qemu-run test unit integration nightly check qemu bench-boot bench-socket bench-register race clean $(guesthouse)
+.PHONY: qemu-run test unit integration nightly check qemu images lock bench-boot bench-socket bench-register race clean $(guesthouse)
 
 qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
@@ -47,6 +47,16 @@ check:
 # Every target's QEMU, where it is missing.
 qemu: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse)
+
+# Every target's kernel and initramfs: what the cache does not hold is made.
+images: $(guesthouse)
+	@for target in $$($(guesthouse) targets | awk 'NR > 1 { print $$1 }'); do \
+		echo "$$target"; $(guesthouse) build -target $$target $(ARGS) || exit 1; done
+
+# For maintainers: the newest kernels of apt's sources become the tested ones.
+lock:
+	$(GO) test -count=1 ./images -run 'TestLock$$' -update
+	@git --no-pager diff -U0 images/lock.json
 
 $(guesthouse):
 	@$(GO) build -buildvcs=false -o $@ ./harness/cmd/guesthouse
