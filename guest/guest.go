@@ -68,7 +68,7 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	if err := loadModules(modulesFile); err != nil {
 		return err
 	}
-	if err := configureNetwork("eth0"); err != nil {
+	if err := configureNetwork(networkCard); err != nil {
 		return err
 	}
 	// Without a service there is no loop to run, and none is needed by a
@@ -85,6 +85,8 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	log.Info(Ready) // also when setup has changed the default logger
 	return console.Run()
 }
+
+const networkCard = "eth0"
 
 // modulesFile lists the kernel modules to load. It is in the initramfs of every
 // guest and nowhere else, and so marks the machine too.
@@ -113,6 +115,11 @@ func takeConsole() error {
 
 // powerOff ends the machine when all that was printed has left the serial port.
 func powerOff() {
+	// At power-off Linux 6.1 marks the card's queues broken, and its driver's
+	// poll function spins for ever when an answer is under way.
+	if err := takeDown(networkCard); err != nil {
+		fmt.Fprintln(os.Stderr, "guest: power off:", err)
+	}
 	unix.IoctlSetInt(1, unix.TCSBRK, 1) // tcdrain(3)
 	unix.Sync()
 	err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)

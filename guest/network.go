@@ -39,6 +39,12 @@ func configureNetwork(name string) error {
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_ra", []byte("0"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("interface %s: %w", name, err)
 	}
+	// QEMU's libslirp 4.7 empties its buffer of a connection whose SYN-ACK
+	// comes twice, as from a guest that stood still meanwhile, and bytes are
+	// lost without an error. With SYN cookies for all there is no second one.
+	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_syncookies", []byte("2"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("SYN cookies: %w", err)
+	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("interface %s: up: %w", name, err)
 	}
@@ -52,6 +58,21 @@ func configureNetwork(name string) error {
 		return lease(link)
 	}
 	return addAddress(link, "guesthouse.ip", ip, 0)
+}
+
+// takeDown takes the interface down, if there is one.
+func takeDown(name string) error {
+	link, err := netlink.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err == nil {
+		err = netlink.LinkSetDown(link)
+	}
+	if err != nil {
+		return fmt.Errorf("interface %s: down: %w", name, err)
+	}
+	return nil
 }
 
 func flag(name, unset string) string {
