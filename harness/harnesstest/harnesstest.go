@@ -45,14 +45,23 @@ import (
 const Within = 30 * time.Second
 
 // EachTarget runs f for every target as a parallel subtest of the target's name.
-// As with every parallel subtest, what follows EachTarget runs before f does.
+// The environment variable GUESTHOUSE_TARGETS, a list such as "arm,arm64", leaves
+// the others out. As with every parallel subtest, what follows EachTarget runs
+// before f does.
 func EachTarget(t *testing.T, f func(t *testing.T, target string)) {
 	t.Helper()
-	for _, tg := range target.All() {
-		t.Run(tg.Name, func(t *testing.T) {
+	names, err := listed("GUESTHOUSE_TARGETS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names == nil {
+		names = target.Names()
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			Require(t, tg.Name)
-			f(t, tg.Name)
+			Require(t, name)
+			f(t, name)
 		})
 	}
 }
@@ -65,7 +74,7 @@ func Require(t testing.TB, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	required, err := required()
+	required, err := listed("GUESTHOUSE_REQUIRE")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,15 +87,17 @@ func Require(t testing.TB, name string) {
 	}
 }
 
-func required() ([]string, error) {
-	list := os.Getenv("GUESTHOUSE_REQUIRE")
+// listed returns the targets that an environment variable lists, nil if it is
+// not set.
+func listed(variable string) ([]string, error) {
+	list := os.Getenv(variable)
 	if list == "" {
 		return nil, nil
 	}
 	names := strings.Split(list, ",")
 	for _, name := range names {
 		if _, err := target.Lookup(name); err != nil {
-			return nil, fmt.Errorf("GUESTHOUSE_REQUIRE=%s: %w", list, err)
+			return nil, fmt.Errorf("%s=%s: %w", variable, list, err)
 		}
 	}
 	return names, nil

@@ -75,7 +75,7 @@ func TestInner(t *testing.T) {
 func run(t *testing.T, name string, env []string, flags ...string) (output string, ok bool) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"-test.v", "-test.run=^TestInner$"}, flags...)...)
-	cmd.Env = append(append(os.Environ(), "TMPDIR="+t.TempDir(), "GUESTHOUSE_TEST_INNER="+name), env...)
+	cmd.Env = append(append(os.Environ(), "TMPDIR="+t.TempDir(), "GUESTHOUSE_TARGETS=", "GUESTHOUSE_TEST_INNER="+name), env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err == nil
 }
@@ -93,6 +93,12 @@ func TestARequiredTargetWithoutQEMUFails(t *testing.T) {
 	require.Contains(t, out, "--- FAIL: TestInner/arm64")
 	require.Contains(t, out, "GUESTHOUSE_REQUIRE has arm64: QEMU is missing")
 	require.Contains(t, out, "--- SKIP: TestInner/x86_64", "it is not required")
+
+	out, ok = run(t, "each target", []string{"PATH=", "GUESTHOUSE_REQUIRE=", "GUESTHOUSE_TARGETS=arm,x86"})
+	require.True(t, ok, out)
+	require.Contains(t, out, "--- SKIP: TestInner/arm ")
+	require.Contains(t, out, "--- SKIP: TestInner/x86 ")
+	require.NotContains(t, out, "TestInner/arm64", "it was not chosen")
 
 	out, ok = run(t, "each target", []string{"GUESTHOUSE_REQUIRE=arm65"})
 	require.False(t, ok, out)
