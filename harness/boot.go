@@ -114,6 +114,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 		console:   newConsole(proc.console, &stampedLines{file: rec.console, start: rec.start}),
 		clock:     newClock(proc, rec.start),
 		migration: make(chan string, 16),
+		hashed:    make(chan struct{}),
 		ended:     make(chan struct{}),
 		result:    Result{State: "booting", Target: p.Target, Accel: p.Accel, Boot: how, Why: why},
 	}
@@ -124,6 +125,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 		m.console.begin(t.Console)
 	}
 	m.writeResult(func(*Result) {})
+	go m.hash()
 	drained := make(chan struct{})
 	go func() {
 		m.console.drain(proc.console)
@@ -220,9 +222,9 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 		}
 		return m.bootError(err)
 	}
-	m.writeResult(func(r *Result) {
-		r.State, r.ReadySeconds = "ready", time.Since(m.record.start).Seconds()
-	})
+	seconds := time.Since(m.record.start).Seconds()
+	<-m.hashed
+	m.writeResult(func(r *Result) { r.State, r.ReadySeconds = "ready", seconds })
 	return nil
 }
 

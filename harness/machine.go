@@ -33,6 +33,7 @@ type Machine struct {
 
 	shutdown atomic.Value  // string: QEMU's reason for its end
 	closing  atomic.Bool   // Close has been called
+	hashed   chan struct{} // closed when the record has the hashes of what was booted
 	ended    chan struct{} // closed when QEMU is gone and everything it said is recorded
 	err      error         // how the machine ended; set before ended is closed
 	close    sync.Once
@@ -76,8 +77,10 @@ func (m *Machine) end() error {
 // error but no failure.
 func (m *Machine) fail(err error, failure bool) {
 	m.err = err
+	seconds := time.Since(m.record.start).Seconds()
+	<-m.hashed
 	m.writeResult(func(r *Result) {
-		r.State, r.Seconds = "ended", time.Since(m.record.start).Seconds()
+		r.State, r.Seconds = "ended", seconds
 		if err != nil && failure && r.Error == "" {
 			r.Error = err.Error()
 		}
@@ -85,6 +88,17 @@ func (m *Machine) fail(err error, failure bool) {
 			r.State = "failed"
 		}
 	})
+}
+
+// hash records the hashes of the kernel and the initramfs, while the machine boots.
+func (m *Machine) hash() {
+	defer close(m.hashed)
+	kernel, _ := hashes.of(m.plan.Kernel) // what is gone by now has none
+	initramfs := ""
+	if m.plan.Initramfs != "" {
+		initramfs, _ = hashes.of(m.plan.Initramfs)
+	}
+	m.writeResult(func(r *Result) { r.KernelSHA256, r.InitramfsSHA256 = kernel, initramfs })
 }
 
 func (m *Machine) writeResult(change func(*Result)) {

@@ -42,6 +42,12 @@ type Result struct {
 	ReadySeconds float64 `json:"ready_seconds,omitempty"` // from QEMU's start to Ready
 	Seconds      float64 `json:"seconds,omitempty"`       // from QEMU's start to its end
 	Error        string  `json:"error,omitempty"`
+
+	// The hashes of the files that it booted from, in hexadecimal; empty while
+	// they are computed, which takes part of the boot, and for a file that is
+	// gone meanwhile.
+	KernelSHA256    string `json:"kernel_sha256,omitempty"`
+	InitramfsSHA256 string `json:"initramfs_sha256,omitempty"`
 }
 
 // newRecord makes the directory and its files. Without a name it makes a

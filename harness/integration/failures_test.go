@@ -2,6 +2,8 @@ package integration
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"os"
@@ -37,7 +39,20 @@ func boot(t *testing.T, spec harness.Spec) *harness.BootError {
 	require.NoError(t, json.Unmarshal(text, &result))
 	require.Equal(t, "failed", result.State)
 	require.NotEmpty(t, result.Error)
+	require.Equal(t, sha256File(t, spec.Kernel), result.KernelSHA256)
+	require.Equal(t, sha256File(t, spec.Initramfs), result.InitramfsSHA256)
 	return failed
+}
+
+// sha256File returns a file's hash as records have it, "" of no file.
+func sha256File(t *testing.T, file string) string {
+	if file == "" {
+		return ""
+	}
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 func TestAGuestThatPanics(t *testing.T) {
