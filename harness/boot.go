@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -41,13 +40,14 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("boot: %w", err)
 	}
-	binary, err := exec.LookPath(p.QEMU)
+	binary, err := p.findQEMU()
 	if err != nil {
-		missing := &MissingQEMUError{Binary: p.QEMU, Err: err}
-		if p.QEMU == p.target.QEMU {
-			missing.Package = p.target.QEMUPackage
+		return nil, err
+	}
+	if p.Accel == KVM {
+		if _, err := kvm.check(ctx, p, binary); err != nil {
+			return nil, err
 		}
-		return nil, missing
 	}
 	why := ""
 	if s.Template != nil {
@@ -116,7 +116,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 		migration: make(chan string, 16),
 		hashed:    make(chan struct{}),
 		ended:     make(chan struct{}),
-		result:    Result{State: "booting", Target: p.Target, Accel: p.Accel, Boot: how, Why: why},
+		result:    Result{State: "booting", Target: p.Target, Accel: p.Accel, AccelWhy: p.accelWhy, Boot: how, Why: why},
 	}
 	if kind == savedRAM {
 		m.ram, owned = ram, true // until Close

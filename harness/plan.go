@@ -18,6 +18,8 @@ type plan struct {
 	ready   *pattern
 	ports   []Port
 	network network
+
+	accelWhy string // "asked for" or "the default"
 }
 
 // plan completes a Spec and refuses what cannot boot, but for its files.
@@ -45,9 +47,10 @@ func (s Spec) plan() (*plan, error) {
 	if p.ReadyWithin == 0 {
 		p.ReadyWithin = defaultReadyIn
 	}
+	p.accelWhy = "asked for"
 	switch p.Accel {
 	case "":
-		p.Accel = TCG
+		p.Accel, p.accelWhy = TCG, "the default"
 	case TCG, KVM:
 	default:
 		return nil, fmt.Errorf("unknown acceleration %q: it is %q or %q", p.Accel, TCG, KVM)

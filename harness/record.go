@@ -37,6 +37,7 @@ type Result struct {
 	State        string  `json:"state"` // "booting", "ready", "ended", "failed"
 	Target       string  `json:"target"`
 	Accel        Accel   `json:"accel"`
+	AccelWhy     string  `json:"accel_why"`               // "asked for" or "the default"
 	Boot         string  `json:"boot"`                    // "cold", or "restored" from a template
 	Why          string  `json:"why,omitempty"`           // a cold boot was one
 	ReadySeconds float64 `json:"ready_seconds,omitempty"` // from QEMU's start to Ready

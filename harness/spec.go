@@ -46,7 +46,8 @@ type Spec struct {
 	ReadyWithin     time.Duration `json:"ready_within,omitempty"`
 
 	// Accel is how the processor is emulated; empty is TCG, which works
-	// everywhere.
+	// everywhere. KVM is used when it is asked for, and where it does not
+	// boot the machine's kernel Start fails with a *KVMError.
 	Accel Accel `json:"accel,omitempty"`
 
 	// Template is the saved machine to restore instead of booting. When it

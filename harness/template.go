@@ -73,19 +73,27 @@ func (p *plan) identity(binary string) (identity, error) {
 		q.Initramfs = "INITRAMFS"
 	}
 	id := identity{Format: templateFormat, Target: p.Target, Args: q.machineArgs(ownRAM), Ready: p.Ready}
-	path, err := filepath.EvalSymlinks(binary)
-	if err != nil {
+	var err error
+	if id.QEMU, err = binaryIdentity(binary); err != nil {
 		return id, err
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return id, err
-	}
-	id.QEMU = fmt.Sprintf("%s, %d bytes, %s", path, info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano))
 	if id.Kernel, err = hashes.of(p.Kernel); err == nil && p.Initramfs != "" {
 		id.Initramfs, err = hashes.of(p.Initramfs)
 	}
 	return id, err
+}
+
+// binaryIdentity tells a QEMU binary from others and from its own updates.
+func binaryIdentity(binary string) (string, error) {
+	path, err := filepath.EvalSymlinks(binary)
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s, %d bytes, %s", path, info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano)), nil
 }
 
 // differs says in what two identities differ, "" if in nothing.

@@ -37,6 +37,10 @@ type Target struct {
 	// Machine and CPU are the values of QEMU's -machine and -cpu.
 	Machine, CPU string
 
+	// KVMHosts are the values of GOARCH of the hosts whose processors run the
+	// machine's code under KVM.
+	KVMHosts []string
+
 	// NetDevice is the value of QEMU's -device for the network card, up to
 	// and without its netdev= property.
 	NetDevice string
@@ -48,6 +52,10 @@ type Target struct {
 	// Cmdline is the kernel command line that selects the console and
 	// skips what costs boot time in an emulated machine.
 	Cmdline []string
+
+	// EarlyConsole is added to Cmdline to make a kernel print from its first
+	// moments on.
+	EarlyConsole []string
 }
 
 // quick is what makes any Linux kernel boot fast in emulation and end the
@@ -66,9 +74,11 @@ var table = []Target{
 		QEMUPackage:   "qemu-system-x86",
 		Machine:       "q35",
 		CPU:           "qemu32,+rdrand",
+		KVMHosts:      []string{"amd64"},
 		NetDevice:     "virtio-net-pci,romfile=",
 		Modules:       []string{"virtio_pci", "virtio_net"},
 		Cmdline:       append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
+		EarlyConsole:  []string{"ignore_loglevel", "earlyprintk=ttyS0,115200"},
 	},
 	{
 		Name:          "x86_64",
@@ -84,10 +94,12 @@ var table = []Target{
 		// up; but without rdrand the first read of random bytes waits
 		// for a minute.
 		CPU:       "qemu64,+rdrand",
+		KVMHosts:  []string{"amd64"},
 		NetDevice: "virtio-net-pci,romfile=", // no boot ROM
 		Modules:   []string{"virtio_pci", "virtio_net"},
 		// The clock needs no calibration: the emulated TSC is exact.
-		Cmdline: append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
+		Cmdline:      append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
+		EarlyConsole: []string{"ignore_loglevel", "earlyprintk=ttyS0,115200"},
 	},
 	{
 		Name:          "arm",
@@ -101,9 +113,11 @@ var table = []Target{
 		QEMUPackage:   "qemu-system-arm",
 		Machine:       "virt,highmem=off",
 		CPU:           "cortex-a15",
+		KVMHosts:      []string{"arm"},
 		NetDevice:     "virtio-net-pci,romfile=",
 		Modules:       []string{"virtio_pci", "virtio_net"},
 		Cmdline:       append([]string{"console=ttyAMA0"}, quick...),
+		EarlyConsole:  []string{"ignore_loglevel", "earlycon"},
 	},
 	{
 		Name:          "arm64",
@@ -116,9 +130,11 @@ var table = []Target{
 		QEMUPackage:   "qemu-system-arm",
 		Machine:       "virt",
 		CPU:           "cortex-a57", // max costs six times the boot: pointer authentication
+		KVMHosts:      []string{"arm64"},
 		NetDevice:     "virtio-net-pci,romfile=",
 		Modules:       []string{"virtio_pci", "virtio_net"},
 		Cmdline:       append([]string{"console=ttyAMA0"}, quick...),
+		EarlyConsole:  []string{"ignore_loglevel", "earlycon"},
 	},
 }
 
