@@ -1,5 +1,7 @@
 // Package udpbatch receives and sends UDP datagrams many at a time, with one
-// system call (recvmmsg, sendmmsg) for a batch of them and no allocation.
+// system call (recvmmsg, sendmmsg) for a batch of them and no allocation. Datagrams
+// of one size to one peer that follow each other go through the kernel as one
+// (see join.go) and arrive as what they were.
 //
 // It is for handlers of package socketservice, and for other users of
 // non-blocking descriptors, who serve so many datagrams that a system call for
@@ -88,6 +90,9 @@ type Batch struct {
 	msgs   []Message
 	in     headers
 	out    headers
+	join   joiner
+
+	sendmmsg func(fd int, h []mmsghdr) (int, unix.Errno) // the kernel's, except in tests
 }
 
 // headers are what the system calls read and write.
@@ -119,7 +124,7 @@ func New(count, size int) *Batch {
 		panic("udpbatch: count and size must be positive")
 	}
 	b := &Batch{size: size, memory: make([]byte, count*size), msgs: make([]Message, count),
-		in: newHeaders(count), out: newHeaders(count)}
+		in: newHeaders(count), out: newHeaders(count), join: newJoiner(count), sendmmsg: sendmmsg}
 	for i := range b.msgs {
 		h := &b.in.mmsg[i]
 		h.Name = (*byte)(unsafe.Pointer(&b.msgs[i].addr))
@@ -157,21 +162,48 @@ func (b *Batch) Receive(fd int) ([]Message, error) {
 // and go on with the rest.
 func (b *Batch) Send(fd int, msgs []Message) (sent int, err error) {
 	for sent < len(msgs) {
-		n := min(len(msgs)-sent, len(b.out.mmsg))
-		for i := range n {
-			m, h, v := &msgs[sent+i], &b.out.mmsg[i], &b.out.iov[i]
-			h.Name, h.Namelen = (*byte)(unsafe.Pointer(&m.addr)), m.size
-			v.Base = unsafe.SliceData(m.Data)
-			v.SetLen(len(m.Data))
+		h := b.fill(fd, msgs[sent:])
+		n, errno := b.sendmmsg(fd, h)
+		if errno != 0 && joined(&h[0]) && mayRefuseJoined(errno) {
+			// Is it the joining that is refused or the datagrams, perhaps for
+			// their address? The first one alone tells.
+			n, errno = b.sendmmsg(fd, b.fill(fd, msgs[sent:sent+1]))
+			if errno == 0 {
+				b.join.state = cannotJoin
+			}
 		}
-		n, errno := call(unix.SYS_SENDMMSG, fd, b.out.mmsg[:n])
 		if errno != 0 {
 			return sent, errno
 		}
-		sent += n
+		for i := range n {
+			sent += int(h[i].Iovlen)
+		}
 	}
 	return sent, nil
 }
+
+// fill writes the headers for as many of the messages as there is room for.
+func (b *Batch) fill(fd int, msgs []Message) []mmsghdr {
+	msgs = msgs[:min(len(msgs), len(b.out.mmsg))]
+	n := 0
+	for i := 0; i < len(msgs); n++ {
+		m, h := &msgs[i], &b.out.mmsg[n]
+		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&m.addr)), m.size
+		h.Iov = &b.out.iov[i]
+		count := b.join.run(fd, msgs[i:])
+		h.SetIovlen(count)
+		b.join.control(n, h, len(m.Data), count)
+		for range count {
+			v, data := &b.out.iov[i], msgs[i].Data
+			v.Base = unsafe.SliceData(data)
+			v.SetLen(len(data))
+			i++
+		}
+	}
+	return b.out.mmsg[:n]
+}
+
+func sendmmsg(fd int, h []mmsghdr) (int, unix.Errno) { return call(unix.SYS_SENDMMSG, fd, h) }
 
 // call is a raw system call: on a non-blocking descriptor it does not keep the
 // thread, and without the scheduler's bookkeeping it costs less.

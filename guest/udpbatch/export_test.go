@@ -1,0 +1,19 @@
+package udpbatch
+
+import "golang.org/x/sys/unix"
+
+// Watch calls see with the number of datagrams in each message that Send hands to
+// the kernel, in order; an errno it returns refuses the message.
+func (b *Batch) Watch(see func(datagrams int) unix.Errno) {
+	b.sendmmsg = func(fd int, h []mmsghdr) (int, unix.Errno) {
+		for i := range h {
+			if errno := see(int(h[i].Iovlen)); errno != 0 {
+				if i == 0 {
+					return 0, errno
+				}
+				return sendmmsg(fd, h[:i]) // as the kernel does, which reports it the next time
+			}
+		}
+		return sendmmsg(fd, h)
+	}
+}

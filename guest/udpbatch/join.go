@@ -1,0 +1,128 @@
+package udpbatch
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The limits of what is joined.
+const (
+	// maxJoined is the kernel's UDP_MAX_SEGMENTS (linux/udp.h), as small as it ever was.
+	maxJoined = 64
+
+	// maxJoinedBytes leaves room for the headers in the 65,535 bytes of a packet.
+	maxJoinedBytes = 65000
+
+	// maxSegment is the payload that every IPv6 link carries whole (1,280 bytes
+	// less 40 and 8). The kernel refuses to join what it would have to fragment:
+	// without the limit a peer with large datagrams could end all joining.
+	maxSegment = 1232
+)
+
+// A joiner finds datagrams that one message with UDP_SEGMENT can carry (see
+// udp(7)): of one size, except a shorter last one, to one peer. The kernel, or the
+// network card, cuts it up again, so that the way through the kernel is paid once.
+type joiner struct {
+	state    joinState
+	segments []segment // one for each header
+}
+
+type joinState int
+
+const (
+	unknown joinState = iota // nothing was there to join yet
+	canJoin
+	cannotJoin // this kernel, this device, or this socket's options
+)
+
+// segment is the control message. Its alignment in Go makes it unix.CmsgSpace(2)
+// bytes long, on 32-bit and on 64-bit machines.
+type segment struct {
+	unix.Cmsghdr
+	size uint16
+}
+
+func newJoiner(count int) joiner {
+	j := joiner{segments: make([]segment, count)}
+	for i := range j.segments {
+		s := &j.segments[i]
+		s.Level, s.Type = unix.SOL_UDP, unix.UDP_SEGMENT
+		s.SetLen(unix.CmsgLen(int(unsafe.Sizeof(s.size))))
+	}
+	return j
+}
+
+// run returns how many of the messages, from the first one on, go as one: 1 if
+// none can be joined to it.
+func (j *joiner) run(fd int, msgs []Message) int {
+	first := &msgs[0]
+	size := len(first.Data)
+	if len(msgs) == 1 || j.state == cannotJoin || size == 0 || size > maxSegment {
+		return 1
+	}
+	n := 1
+	for limit := min(len(msgs), maxJoined, maxJoinedBytes/size); n < limit; n++ {
+		m := &msgs[n]
+		// An empty one would vanish in the others.
+		if len(m.Data) > size || len(m.Data) == 0 || !samePeer(m, first) {
+			break
+		}
+		if len(m.Data) < size {
+			n++
+			break
+		}
+	}
+	if n > 1 && j.state == unknown && !j.probe(fd) {
+		return 1
+	}
+	return n
+}
+
+// probe asks for the option: a kernel before 4.18 does not refuse the control
+// message but sends one long datagram.
+func (j *joiner) probe(fd int) bool {
+	j.state = canJoin
+	if _, err := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT); err != nil {
+		j.state = cannotJoin
+	}
+	return j.state == canJoin
+}
+
+// control gives the nth header the control message for count datagrams.
+func (j *joiner) control(n int, h *mmsghdr, size, count int) {
+	if count > 1 {
+		s := &j.segments[n]
+		s.size = uint16(size)
+		h.Control = (*byte)(unsafe.Pointer(s))
+		h.SetControllen(unix.CmsgSpace(int(unsafe.Sizeof(s.size))))
+	} else if joined(h) {
+		h.Control = nil
+		h.SetControllen(0)
+	}
+}
+
+func joined(h *mmsghdr) bool { return h.Control != nil }
+
+// mayRefuseJoined says whether the errno is one with which a kernel refuses a
+// joined message: the device computes no checksums, or the socket wants none
+// (EIO, EINVAL), not this socket (EOPNOTSUPP), a smaller MTU (EINVAL, EMSGSIZE).
+func mayRefuseJoined(errno unix.Errno) bool {
+	switch errno {
+	case unix.EIO, unix.EINVAL, unix.EOPNOTSUPP, unix.EMSGSIZE:
+		return true
+	}
+	return false
+}
+
+// samePeer does not look at what an earlier IPv6 address left behind an IPv4 one.
+func samePeer(a, b *Message) bool {
+	if a.addr.Port != b.addr.Port || a.size != b.size {
+		return false
+	}
+	if a.addr.Family == unix.AF_INET {
+		return *(*unix.RawSockaddrInet4)(unsafe.Pointer(&a.addr)) ==
+			*(*unix.RawSockaddrInet4)(unsafe.Pointer(&b.addr))
+	}
+	return a.addr == b.addr
+}
