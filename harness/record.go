@@ -52,7 +52,7 @@ type Result struct {
 }
 
 // newRecord makes the directory and its files. Without a name it makes a
-// temporary one.
+// temporary one, and the first one of a process sweeps those of killed owners.
 func newRecord(dir string, spec Spec, args []string) (r *record, err error) {
 	r = &record{start: time.Now()}
 	defer func() {
@@ -62,19 +62,24 @@ func newRecord(dir string, spec Spec, args []string) (r *record, err error) {
 		}
 	}()
 	if dir == "" {
-		r.dir, err = os.MkdirTemp("", "guesthouse-")
-		r.made = err == nil
-	} else if r.dir, err = filepath.Abs(dir); err == nil { // whoever reads of it may be elsewhere
-		err = os.MkdirAll(r.dir, 0o755)
-	}
-	if err != nil {
-		return r, err
-	}
-	if r.held, err = os.Open(r.dir); err != nil {
-		return r, err
-	}
-	if err := unix.Flock(int(r.held.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return r, fmt.Errorf("%s: a running machine writes its record there; give each a directory of its own", r.dir)
+		sweepOnce.Do(func() { sweepRecords(os.TempDir()) })
+		if r.held, err = temporaryRecord(os.TempDir()); err != nil {
+			return r, err
+		}
+		r.dir, r.made = r.held.Name(), true
+	} else {
+		if r.dir, err = filepath.Abs(dir); err != nil { // whoever reads of it may be elsewhere
+			return r, err
+		}
+		if err := os.MkdirAll(r.dir, 0o755); err != nil {
+			return r, err
+		}
+		if r.held, err = os.Open(r.dir); err != nil {
+			return r, err
+		}
+		if err := unix.Flock(int(r.held.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			return r, fmt.Errorf("%s: a running machine writes its record there; give each a directory of its own", r.dir)
+		}
 	}
 	asked, err := json.MarshalIndent(spec, "", "\t")
 	if err != nil {
@@ -107,11 +112,11 @@ func (r *record) result(res Result) error {
 	if err != nil {
 		return err
 	}
-	tmp := r.path("result.json.new")
+	tmp := r.path(resultName + ".new")
 	if err := os.WriteFile(tmp, append(text, '\n'), 0o644); err != nil {
 		return err
 	}
-	return os.Rename(tmp, r.path("result.json"))
+	return os.Rename(tmp, r.path(resultName))
 }
 
 // stderrText returns what QEMU said on its standard error so far.

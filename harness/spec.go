@@ -59,7 +59,8 @@ type Spec struct {
 	Cold bool `json:"cold,omitempty"`
 
 	// Dir is the record directory (made if missing); empty is a temporary
-	// one that is removed after a run without failure.
+	// one that is removed after a run without failure, or by a later boot
+	// when this process was killed.
 	Dir string `json:"-"`
 
 	// QEMU is the emulator's binary; empty is the target's, found in PATH.

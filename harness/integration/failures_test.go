@@ -1,11 +1,13 @@
 package integration
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -261,6 +263,58 @@ func TestQEMUDiesWithItsOwner(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1, n, "QEMU has not ended within 10 s of its owner")
 	})
+}
+
+func TestTheNextBootSweepsWhatAKillLeft(t *testing.T) {
+	if spec := os.Getenv("GUESTHOUSE_TEST_SWEEP"); spec != "" {
+		s, err := harness.ReadSpec(spec)
+		require.NoError(t, err)
+		m, err := harness.Boot(t.Context(), s)
+		require.NoError(t, err)
+		os.Stdout.WriteString(m.Dir() + "\n")
+		io.Copy(io.Discard, os.Stdin) // until told to end, or killed
+		require.NoError(t, m.Close())
+		return
+	}
+	const target = "x86_64" // nothing here depends on it
+	harnesstest.Require(t, target)
+	dir, temporary := t.TempDir(), t.TempDir()
+	text, err := json.Marshal(echoSpec(t, target))
+	require.NoError(t, err)
+	spec := filepath.Join(dir, "spec.json")
+	require.NoError(t, os.WriteFile(spec, text, 0o644))
+	own := func() (owner *exec.Cmd, end io.Closer, record string) {
+		owner = exec.Command(os.Args[0], "-test.run=^TestTheNextBootSweepsWhatAKillLeft$")
+		owner.Env = append(os.Environ(), "GUESTHOUSE_TEST_SWEEP="+spec, "TMPDIR="+temporary)
+		owner.Stderr = os.Stderr
+		end, err := owner.StdinPipe()
+		require.NoError(t, err)
+		out, err := owner.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, owner.Start())
+		t.Cleanup(func() {
+			owner.Process.Kill()
+			owner.Wait()
+		})
+		line, err := bufio.NewReader(out).ReadString('\n')
+		require.NoError(t, err, "%q", line)
+		return owner, end, strings.TrimSpace(line)
+	}
+
+	killed, _, left := own()
+	require.Equal(t, temporary, filepath.Dir(left))
+	require.NoError(t, killed.Process.Kill())
+	killed.Wait()
+	require.FileExists(t, filepath.Join(left, "result.json"), "a kill leaves the record")
+
+	next, end, record := own()
+	require.NoDirExists(t, left)
+	require.DirExists(t, record)
+	require.NoError(t, end.Close())
+	require.NoError(t, next.Wait())
+	entries, err := os.ReadDir(temporary)
+	require.NoError(t, err)
+	require.Empty(t, entries)
 }
 
 func readPid(t *testing.T, file string) int {
