@@ -11,6 +11,8 @@
 export GUESTHOUSE_TARGETS := $(or $(GUESTHOUSE_TARGETS),$(TARGET))
 TARGET ?= x86_64
 GO     ?= go
+# COLD=1 boots every machine of the tests, also where a template could be restored.
+export GUESTHOUSE_COLD ?= $(COLD)
 
 # Without cgo a machine needs no C compiler.
 export CGO_ENABLED = 0

@@ -36,18 +36,9 @@ func Boot(ctx context.Context, s Spec) (*Machine, error) {
 // or to use its console meanwhile. WaitReady waits for the rest of what Boot
 // does.
 func Start(ctx context.Context, s Spec) (*Machine, error) {
-	p, err := s.check()
-	if err != nil {
-		return nil, fmt.Errorf("boot: %w", err)
-	}
-	binary, err := p.findQEMU()
+	p, binary, err := s.prepare(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if p.Accel == KVM {
-		if _, err := kvm.check(ctx, p, binary); err != nil {
-			return nil, err
-		}
 	}
 	why := ""
 	if s.Template != nil {
@@ -58,6 +49,25 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 		why = oneLine(err)
 	}
 	return p.launch(ctx, binary, nil, why)
+}
+
+// prepare checks a Spec, finds its QEMU and makes sure of KVM where that is
+// asked for.
+func (s Spec) prepare(ctx context.Context) (*plan, string, error) {
+	p, err := s.check()
+	if err != nil {
+		return nil, "", fmt.Errorf("boot: %w", err)
+	}
+	binary, err := p.findQEMU()
+	if err != nil {
+		return nil, "", err
+	}
+	if p.Accel == KVM {
+		if _, err := kvm.check(ctx, p, binary); err != nil {
+			return nil, "", err
+		}
+	}
+	return p, binary, nil
 }
 
 // restored restores the machine from a template.
@@ -214,7 +224,14 @@ func (m *Machine) readPorts(ctx context.Context) error {
 // byte or Ready is late, when the guest crashes or ends, and when ctx ends.
 // Its error is a *BootError.
 func (m *Machine) WaitReady(ctx context.Context) error {
-	if err := m.waitReady(ctx); err != nil {
+	err := m.waitReady(ctx)
+	if t := m.template.Swap(nil); t != nil {
+		if err == nil {
+			err = m.become(ctx, t)
+		}
+		t.close()
+	}
+	if err != nil {
 		m.collect()
 		// That somebody changed their mind is no failure.
 		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, errClosed) {
@@ -226,6 +243,16 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 	<-m.hashed
 	m.writeResult(func(r *Result) { r.State, r.ReadySeconds = "ready", seconds })
 	return nil
+}
+
+// become saves the machine that is ready as a template of the cache. That it could not be saved
+// is no error.
+func (m *Machine) become(ctx context.Context, t *making) error {
+	why, err := t.finish(ctx, m)
+	if err == nil {
+		m.writeResult(func(r *Result) { r.Why = why })
+	}
+	return err
 }
 
 var anyByte = func() *pattern {

@@ -28,8 +28,9 @@ type Machine struct {
 	binary  string   // QEMU's
 	ram     *os.File // the guest's memory, if Save can read it
 
-	migration chan string // how a migration comes along
-	saving    sync.Mutex  // held by Save
+	migration chan string            // how a migration comes along
+	saving    sync.Mutex             // held by Save
+	template  atomic.Pointer[making] // what the machine becomes when it is ready
 
 	shutdown atomic.Value  // string: QEMU's reason for its end
 	closing  atomic.Bool   // Close has been called
@@ -209,6 +210,9 @@ func (m *Machine) Close() error {
 	m.close.Do(func() {
 		m.proc.kill()
 		<-m.ended
+		if t := m.template.Swap(nil); t != nil {
+			t.close()
+		}
 		m.resultMu.Lock()
 		m.sealed = true
 		m.resultMu.Unlock()

@@ -30,7 +30,8 @@ func (t *Template) fits(p *plan, binary string) error {
 }
 
 // restore brings the stopped machine to where its template was saved, and lets
-// it run. Its ports are forwarded when it runs, so that no packet can come earlier.
+// it run. No packet reaches the guest before it has said that it is itself
+// again: QEMU listens on no port until then.
 func (m *Machine) restore(ctx context.Context, t *Template) error {
 	if v := m.qmp.Version(); v != t.Version {
 		return fmt.Errorf("the template was saved by QEMU %s and this is %s", t.Version, v)
@@ -44,6 +45,9 @@ func (m *Machine) restore(ctx context.Context, t *Template) error {
 	}
 	if err == nil {
 		err = m.qmp.Execute(ctx, "cont", nil, nil)
+	}
+	if err == nil && t.Agent {
+		err = m.agentRestored(ctx)
 	}
 	if err != nil {
 		return err

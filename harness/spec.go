@@ -55,7 +55,7 @@ type Spec struct {
 	// says why.
 	Template *Template `json:"-"`
 
-	// Cold refuses templates: the machine boots.
+	// Cold refuses templates: the machine boots, also by a TemplateCache.
 	Cold bool `json:"cold,omitempty"`
 
 	// Dir is the record directory (made if missing); empty is a temporary

@@ -38,6 +38,7 @@ const (
 type templateFile struct {
 	Of      identity     `json:"of"`
 	Version string       `json:"qemu_version"` // as QEMU says itself
+	Agent   bool         `json:"agent"`        // the guest has one
 	Saved   time.Time    `json:"saved"`
 	RAM     savedFile    `json:"ram"`
 	State   savedFile    `json:"state"`
@@ -139,8 +140,9 @@ func (p *plan) savable() bool { return len(p.QEMUArgs) == 0 && p.Accel == TCG }
 // Save saves the ready machine into a new directory, from which any number of
 // machines can be restored (Spec.Template). The machine stands still meanwhile,
 // for some tenths of a second, and then goes on. No TCP connection to it may be
-// open. Restored machines draw the same random numbers as long as their kernels
-// have no new entropy, and their clock is late by the template's age. A machine that was restored itself, runs with KVM or has QEMUArgs cannot
+// open. Where the guest has no agent, restored machines draw the same random
+// numbers as long as their kernels have no new entropy, and their clock is late
+// by the template's age: save such a guest only if that does not matter. A machine that was restored itself, runs with KVM or has QEMUArgs cannot
 // be saved.
 //
 // The directory is there whole or not at all.
@@ -163,7 +165,7 @@ func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 		return fail(err)
 	}
 	defer os.RemoveAll(building)
-	if err := m.save(ctx, building); err != nil {
+	if err := m.save(ctx, building, true); err != nil {
 		return fail(err)
 	}
 	if err := os.Rename(building, dir); err != nil {
@@ -176,8 +178,11 @@ func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	return t, nil
 }
 
+// errStands is wrapped when a machine did not go on after it was saved.
+var errStands = errors.New("the machine does not go on after it was saved")
+
 // save writes a template into a directory.
-func (m *Machine) save(ctx context.Context, dir string) (err error) {
+func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err error) {
 	if m.ram == nil {
 		return errors.New("it was restored from a template itself, runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
 	}
@@ -192,16 +197,26 @@ func (m *Machine) save(ctx context.Context, dir string) (err error) {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	err = m.agentQuiesce(ctx)
+	hasAgent := err == nil
+	if err != nil && (!anyGuest || !errors.Is(err, errNoAgent)) {
+		return err
+	}
 	defer func() { // whatever came of it, the machine goes on
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), monitorWithin, fmt.Errorf("not within %v", monitorWithin))
+		defer cancel()
 		again := m.qmp.Execute(ctx, "cont", nil, nil)
-		if err == nil && again != nil {
-			err = fmt.Errorf("go on: %w", again)
+		if again == nil && hasAgent {
+			again = m.agentRestored(ctx)
+		}
+		if again != nil {
+			err = fmt.Errorf("%w: %w", errStands, again)
 		}
 	}()
 	if err := m.qmp.Execute(ctx, "stop", nil, nil); err != nil {
 		return err
 	}
-	t := templateFile{Version: m.qmp.Version(), Saved: time.Now()}
+	t := templateFile{Version: m.qmp.Version(), Agent: hasAgent, Saved: time.Now()}
 	if t.Of, err = m.plan.identity(m.binary); err != nil {
 		return err
 	}

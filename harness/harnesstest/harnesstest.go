@@ -136,7 +136,12 @@ type Machine struct {
 	mayBeOff atomic.Bool // the test has seen the machine's end
 }
 
-// Boot boots the machine of a Spec, and ends it when the test does. A guest
+// templates is the user's cache.
+var templates harness.TemplateCache
+
+// Boot boots the machine of a Spec, and ends it when the test does. Machines
+// that were booted before are restored from a template, if their Spec does not
+// refuse it and GUESTHOUSE_COLD is not 1; see [harness.TemplateCache]. A guest
 // that crashes, or a machine that ends, without the test's having asked for it
 // by Shutdown or Wait fails the test.
 func Boot(t testing.TB, spec harness.Spec) *Machine {
@@ -147,7 +152,10 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 	if spec.Dir == "" {
 		spec.Dir = recordDir(t)
 	}
-	booted, err := harness.Boot(t.Context(), spec)
+	if os.Getenv("GUESTHOUSE_COLD") == "1" {
+		spec.Cold = true
+	}
+	booted, err := templates.Boot(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}

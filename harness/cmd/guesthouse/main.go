@@ -5,6 +5,7 @@
 //	guesthouse build [-target T] [-guest PACKAGE]   build kernel and initramfs, print their paths
 //	guesthouse traffic NETWORK ADDRESS …            check an echo service, or load it
 //	guesthouse targets                              list the targets
+//	guesthouse templates [-clear]                   list the saved machines, or remove them
 //
 // Each command explains its flags with -h. The exit status is 0 for success, 1
 // for a failure, 2 for a wrong command line, and 128 and the signal's number
@@ -39,6 +40,8 @@ usage:
 	guesthouse traffic [flags] NETWORK ADDRESS
 	                             check an echo service, or load it
 	guesthouse targets           list the targets
+	guesthouse templates [-clear]
+	                             list the saved machines that run restores, or remove them
 
 Each command explains its flags with -h.
 `
@@ -52,10 +55,11 @@ type stdio struct {
 }
 
 var commands = map[string]command{
-	"run":     runCommand,
-	"build":   buildCommand,
-	"traffic": trafficCommand,
-	"targets": targetsCommand,
+	"run":       runCommand,
+	"build":     buildCommand,
+	"traffic":   trafficCommand,
+	"targets":   targetsCommand,
+	"templates": templatesCommand,
 }
 
 // errUsage is wrapped by every error that a wrong command line causes.
@@ -78,7 +82,7 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	}
 	run, ok := commands[args[0]]
 	if !ok {
-		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, traffic and targets\n", args[0])
+		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, traffic, targets and templates\n", args[0])
 		return 2
 	}
 

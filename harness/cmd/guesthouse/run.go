@@ -30,7 +30,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	var accel, specFile string
 	var dryRun bool
 	image.register(flags)
-	flags.StringVar(&specFile, "spec", "", "boot what this `file` says, the spec.json of a record, instead of building; of the other flags only -append, -qemu-arg, -dir and -n apply")
+	flags.StringVar(&specFile, "spec", "", "boot what this `file` says, the spec.json of a record, instead of building; of the other flags only -append, -qemu-arg, -cold, -dir and -n apply")
 	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and stop")
 	flags.IntVar(&spec.Memory, "memory", 0, "the machine's `size` in MiB (default 256)")
 	flags.Func("port", "a guest `port` to reach from the host, as udp/4242; may be repeated (default udp/4242 and tcp/4242)",
@@ -39,6 +39,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	flags.Func("qemu-arg", "an `argument` to add to QEMU's command line; may be repeated", appendTo(&spec.QEMUArgs))
 	flags.StringVar(&spec.Ready, "ready", "", "the regular `expression` on the console that means ready (default what guest.Main prints)")
 	flags.StringVar(&accel, "accel", "", "`tcg` (the default) or kvm")
+	flags.BoolVar(&spec.Cold, "cold", false, "boot, also where a machine of the same kind could be restored from a template")
 	flags.StringVar(&spec.Dir, "dir", "", "the record `directory` (default a temporary one, kept if the run fails)")
 	if err := parse(flags, args, std, runUsage); err != nil {
 		return err
@@ -49,7 +50,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	spec.Accel = harness.Accel(accel)
 
 	if specFile != "" {
-		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "dir", "n"); err != nil {
+		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "cold", "dir", "n"); err != nil {
 			return err
 		}
 		saved, err := harness.ReadSpec(specFile)
@@ -58,6 +59,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 		}
 		saved.Cmdline = append(saved.Cmdline, spec.Cmdline...)
 		saved.QEMUArgs = append(saved.QEMUArgs, spec.QEMUArgs...)
+		saved.Cold = saved.Cold || spec.Cold
 		saved.Dir = spec.Dir
 		spec = saved
 	} else {
@@ -80,7 +82,8 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 
 	terminal, isFile := std.out.(*os.File)
 	interactive := isFile && term.IsTerminal(int(std.in.Fd())) && term.IsTerminal(int(terminal.Fd()))
-	m, err := harness.Start(ctx, spec)
+	var templates harness.TemplateCache
+	m, err := templates.Start(ctx, spec)
 	if err != nil {
 		return err
 	}
@@ -130,7 +133,11 @@ func printCommand(spec harness.Spec, out io.Writer) error {
 func readyLine(m *harness.Machine, end string) string {
 	var b strings.Builder
 	res := m.Result()
-	fmt.Fprintf(&b, "guesthouse: %s ready in %.1f s (%s)", res.Target, res.ReadySeconds, res.Accel)
+	how := res.Boot
+	if res.Why != "" {
+		how += ": " + res.Why
+	}
+	fmt.Fprintf(&b, "guesthouse: %s ready in %.2f s (%s, %s)", res.Target, res.ReadySeconds, how, res.Accel)
 	for _, p := range m.Ports() {
 		fmt.Fprintf(&b, "; %s 127.0.0.1:%d -> %d", p.Network, p.Host, p.Guest)
 	}

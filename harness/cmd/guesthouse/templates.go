@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"guesthouse.example/harness"
+)
+
+const templatesUsage = `guesthouse templates [-clear]
+
+Lists the saved machines that "guesthouse run" and tests restore instead of
+booting, the last used first.`
+
+func templatesCommand(_ context.Context, args []string, std stdio) error {
+	flags := flag.NewFlagSet("templates", flag.ContinueOnError)
+	remove := flags.Bool("clear", false, "remove them all; machines that run from them go on")
+	if err := parse(flags, args, std, templatesUsage); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("templates: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
+	}
+	var cache harness.TemplateCache
+	if *remove {
+		return cache.Clear()
+	}
+	all, err := cache.List()
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
+	for _, t := range all {
+		fmt.Fprintf(table, "%s\t%s\t%.0f MiB\tused %s\n", t.Key, t.Target, float64(t.Bytes)/(1<<20), t.Used.Format(time.DateTime))
+	}
+	return table.Flush()
+}

@@ -1,0 +1,117 @@
+package integration
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+)
+
+// bootCached boots by a cache and says how that was done.
+func bootCached(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) string {
+	t.Helper()
+	m, err := cache.Boot(t.Context(), spec)
+	require.NoError(t, err)
+	defer m.Close()
+	conn, err := m.Dial(t.Context(), "tcp", echoPort)
+	require.NoError(t, err)
+	defer conn.Close()
+	echoes(t, conn, "whatever way it came up")
+	return strings.TrimSuffix(m.Result().Boot+": "+m.Result().Why, ": ")
+}
+
+func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := echoSpec(t, target)
+		cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
+		require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
+		require.Equal(t, "restored", bootCached(t, cache, spec))
+		spec.Ports = spec.Ports[1:]
+		require.Equal(t, "restored", bootCached(t, cache, spec), "its ports are its own")
+
+		all, err := cache.List()
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		require.Equal(t, target, all[0].Target)
+
+		spec.Cold = true
+		require.Equal(t, "cold: asked for", bootCached(t, cache, spec))
+		spec.Cold = false
+		require.NoError(t, os.Truncate(filepath.Join(cache.Dir, all[0].Key, "state"), 1000))
+		require.Contains(t, bootCached(t, cache, spec), "cold: template "+filepath.Join(cache.Dir, all[0].Key)+": state is damaged")
+		all, err = cache.List()
+		require.NoError(t, err)
+		require.Empty(t, all, "the next one makes another")
+	})
+}
+
+// The test binary runs itself as another user of the cache.
+func TestProcessesShareACache(t *testing.T) {
+	if dir := os.Getenv("GUESTHOUSE_TEST_CACHE"); dir != "" {
+		spec, err := harness.ReadSpec(filepath.Join(dir, "spec.json"))
+		require.NoError(t, err)
+		cache := &harness.TemplateCache{Dir: dir, AnyGuest: true}
+		if os.Getenv("GUESTHOUSE_TEST_KILL") != "" {
+			_, err := cache.Start(t.Context(), spec)
+			require.NoError(t, err)
+			fmt.Println("making")
+			select {} // until killed
+		}
+		fmt.Println("boot was", bootCached(t, cache, spec))
+		return
+	}
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
+		text, err := json.Marshal(echoSpec(t, target))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(cache.Dir, "spec.json"), text, 0o644))
+		user := func(env ...string) *exec.Cmd {
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProcessesShareACache$")
+			cmd.Env = append(append(os.Environ(), "GUESTHOUSE_TEST_CACHE="+cache.Dir), env...)
+			cmd.Stderr = os.Stderr
+			return cmd
+		}
+
+		killed := user("GUESTHOUSE_TEST_KILL=1")
+		out, err := killed.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, killed.Start())
+		line, err := bufio.NewReader(out).ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, "making\n", line)
+		require.NoError(t, killed.Process.Kill())
+		killed.Wait()
+		all, err := cache.List()
+		require.NoError(t, err)
+		require.Empty(t, all, "nothing half made is a template")
+
+		users := []*exec.Cmd{user(), user(), user()}
+		said := make([]strings.Builder, len(users))
+		for i, u := range users {
+			u.Stdout = &said[i]
+			require.NoError(t, u.Start())
+		}
+		count := make(map[string]int)
+		for i, u := range users {
+			require.NoError(t, u.Wait(), said[i].String())
+			first, _, _ := strings.Cut(said[i].String(), "\n")
+			count[first]++
+		}
+		require.Equal(t, map[string]int{
+			"boot was cold: the first boot of its kind, saved for the next": 1,
+			"boot was restored": 2,
+		}, count)
+		left, err := os.ReadDir(filepath.Join(cache.Dir, "tmp"))
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
+}

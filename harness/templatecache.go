@@ -1,0 +1,379 @@
+package harness
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
+)
+
+// A TemplateCache boots machines from templates that it makes itself: the first
+// machine of its kind boots and is saved when it is ready, and whoever boots the
+// same again has it restored. Any number of processes may share a cache.
+//
+// Which machines are the same is decided by a hash of QEMU's binary, its
+// arguments, kernel, initramfs and ready pattern, and by the host's boot:
+// templates are not kept over a restart of the host, so that not even a power cut
+// leaves half of one.
+type TemplateCache struct {
+	// Dir is where the templates are; empty is guesthouse/templates in the
+	// user's cache directory.
+	Dir string
+
+	// AnyGuest also saves guests without an agent, which draw the same random
+	// numbers when they are restored and whose clock is late; see [Machine.Save].
+	// Without it they boot.
+	AnyGuest bool
+}
+
+// The cache holds no more than this; what was used least recently goes first. A
+// template that goes while machines run from it stays until the last has ended.
+const (
+	keepTemplates     = 32
+	keepTemplateBytes = 4 << 30
+)
+
+// The directory of a cache:
+//
+//	KEY/       a template, whole
+//	KEY.cold   why machines of this kind have none
+//	locks/     what is locked while a template is made
+//	tmp/KEY/   one that is being made
+//	tmp/gone-* one that is being removed
+func (c *TemplateCache) open() (cacheDir, error) {
+	dir := c.Dir
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(base, "guesthouse", "templates")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	for _, sub := range []string{"locks", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {
+			return "", err
+		}
+	}
+	return cacheDir(dir), nil
+}
+
+// Boot is Boot with a template where one can be had.
+func (c *TemplateCache) Boot(ctx context.Context, s Spec) (*Machine, error) {
+	m, err := c.Start(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.WaitReady(ctx); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// Start is Start with a template where one can be had: a machine that is
+// restored is ready when Start returns. When another process is making the
+// template, Start waits for it. A machine that is the first of its kind is saved
+// by WaitReady; call it soon, as others wait. Whatever is wrong with a template
+// or the cache, the machine boots, and its Result says why.
+func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
+	if s.Template != nil {
+		return Start(ctx, s)
+	}
+	p, binary, err := s.prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cold := func(why string) (*Machine, error) { return p.launch(ctx, binary, nil, why) }
+	if why := p.noTemplate(); why != "" {
+		return cold(why)
+	}
+	if !c.AnyGuest && !guestsHaveAgents {
+		return cold("")
+	}
+	dir, err := c.open()
+	if err != nil {
+		return cold("no template cache: " + oneLine(err))
+	}
+	id, err := p.identity(binary)
+	if err != nil {
+		return cold("no template: " + oneLine(err))
+	}
+	key, err := c.key(id)
+	if err != nil {
+		return cold("no template: " + oneLine(err))
+	}
+
+	m, why, err := dir.restore(ctx, p, binary, key)
+	if m != nil || err != nil {
+		return m, err
+	}
+	if why != "" {
+		return cold(why)
+	}
+	w, waited, err := dir.workshop(ctx, key)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("boot %s: wait for its template: %w", p.Target, context.Cause(ctx))
+	}
+	if err != nil {
+		return cold("no template: " + oneLine(err))
+	}
+	if waited {
+		defer w.close()
+		m, why, err := dir.restore(ctx, p, binary, key)
+		if m != nil || err != nil {
+			return m, err
+		}
+		if why == "" {
+			// Had everybody a try in turn, a guest that never gets
+			// ready would keep them waiting for minutes.
+			why = "no template: another boot that was to be saved was not"
+		}
+		return cold(why)
+	}
+	m, err = cold("the first boot of its kind")
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	m.template.Store(&making{templateWorkshop: w, dir: dir, key: key, anyGuest: c.AnyGuest})
+	return m, nil
+}
+
+func (c *TemplateCache) key(id identity) (string, error) {
+	host, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(id)
+	if err != nil {
+		return "", err
+	}
+	if c.AnyGuest { // nobody who did not ask for such a template gets it
+		text = append(text, "any guest"...)
+	}
+	sum := sha256.Sum256(append(text, host...))
+	return hex.EncodeToString(sum[:16]), nil
+}
+
+type cacheDir string
+
+func (d cacheDir) path(elem ...string) string {
+	return filepath.Join(append([]string{string(d)}, elem...)...)
+}
+
+// restore restores a template of the cache. Without one it returns nothing, or
+// why there is none.
+func (d cacheDir) restore(ctx context.Context, p *plan, binary, key string) (m *Machine, why string, err error) {
+	if reason, err := os.ReadFile(d.path(key + ".cold")); err == nil {
+		return nil, string(reason), nil
+	}
+	t, err := openTemplate(d.path(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(d.path(key)); errors.Is(err, fs.ErrNotExist) {
+			return nil, "", nil
+		}
+	}
+	if err == nil {
+		now := time.Now()
+		_ = os.Chtimes(t.dir, now, now) // only decides what goes first
+		if m, err = p.restored(ctx, binary, t); err == nil {
+			return m, "", nil
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, "", err
+	}
+	d.remove(key)
+	return nil, oneLine(err), nil
+}
+
+// A templateWorkshop is the exclusive right to make a template, and a directory to make
+// it in.
+type templateWorkshop struct {
+	tmp  string
+	lock *flock.Flock
+}
+
+func (d cacheDir) lock(key string) *flock.Flock {
+	// Two keys that share a lock wait for each other once; lock files cannot
+	// be removed.
+	return flock.New(d.path("locks", key[:2]))
+}
+
+// workshop waits for the right to make a template; waited says that another had it.
+func (d cacheDir) workshop(ctx context.Context, key string) (w *templateWorkshop, waited bool, err error) {
+	w = &templateWorkshop{tmp: d.path("tmp", key), lock: d.lock(key)}
+	ok, err := w.lock.TryLock()
+	if err == nil && !ok {
+		waited = true
+		_, err = w.lock.TryLockContext(ctx, 10*time.Millisecond)
+	}
+	if err != nil {
+		return nil, waited, fmt.Errorf("lock: %w", err)
+	}
+	// What a maker that was killed has left.
+	if err = os.RemoveAll(w.tmp); err == nil {
+		err = os.Mkdir(w.tmp, 0o777)
+	}
+	if err != nil {
+		w.close()
+		return nil, waited, err
+	}
+	return w, waited, nil
+}
+
+func (w *templateWorkshop) close() {
+	// What cannot be removed now is swept by the next maker.
+	_ = os.RemoveAll(w.tmp)
+	_ = w.lock.Unlock()
+}
+
+// making is the template that a machine becomes when it is ready.
+type making struct {
+	*templateWorkshop
+	dir      cacheDir
+	key      string
+	anyGuest bool
+}
+
+// finish saves the machine and says how that went. An error is the machine's.
+func (t *making) finish(ctx context.Context, m *Machine) (why string, err error) {
+	err = m.save(ctx, t.tmp, t.anyGuest)
+	if err == nil {
+		err = os.Rename(t.tmp, t.dir.path(t.key))
+	}
+	switch {
+	case err == nil:
+		t.dir.prune(keepTemplates, keepTemplateBytes)
+		return "the first boot of its kind, saved for the next", nil
+	case errors.Is(err, errStands), ctx.Err() != nil:
+		return "", err
+	}
+	why = "it could not be saved: " + oneLine(err)
+	if errors.Is(err, errNoAgent) {
+		// So it is every time, and nobody has to wait to find out.
+		_ = os.WriteFile(t.dir.path(t.key+".cold"), []byte(why), 0o666)
+	}
+	return why, nil
+}
+
+// remove removes a template, for readers at once.
+func (d cacheDir) remove(name string) error {
+	gone, err := os.MkdirTemp(d.path("tmp"), "gone-")
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(d.path(name), filepath.Join(gone, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(gone)
+}
+
+// prune removes what the cache has too much of, and what killed processes have
+// left.
+func (d cacheDir) prune(number int, size int64) {
+	var bytes int64
+	for i, t := range d.list() {
+		if bytes += t.Bytes; i >= number || bytes > size {
+			_ = d.remove(t.Key)
+		}
+	}
+	left, _ := os.ReadDir(d.path("tmp"))
+	for _, e := range left {
+		if strings.HasPrefix(e.Name(), "gone-") {
+			_ = os.RemoveAll(d.path("tmp", e.Name()))
+			continue
+		}
+		if len(e.Name()) < 2 {
+			continue
+		}
+		lock := d.lock(e.Name())
+		if ok, err := lock.TryLock(); ok && err == nil {
+			_ = os.RemoveAll(d.path("tmp", e.Name()))
+			_ = lock.Unlock()
+		}
+	}
+	notes, _ := filepath.Glob(d.path("*.cold"))
+	for _, note := range notes {
+		if info, err := os.Stat(note); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			_ = os.Remove(note)
+		}
+	}
+}
+
+// A CachedTemplate is one of a cache's templates.
+type CachedTemplate struct {
+	Key    string
+	Target string
+	Bytes  int64     // on the disk
+	Used   time.Time // when a machine was last saved or restored
+}
+
+// list returns the templates, the last used first.
+func (d cacheDir) list() (all []CachedTemplate) {
+	dirs, _ := os.ReadDir(string(d))
+	for _, e := range dirs {
+		info, err := e.Info()
+		if err != nil || !info.IsDir() || e.Name() == "locks" || e.Name() == "tmp" {
+			continue
+		}
+		t := CachedTemplate{Key: e.Name(), Target: "?", Used: info.ModTime()}
+		var file templateFile
+		if text, err := os.ReadFile(d.path(e.Name(), templateName)); err == nil && json.Unmarshal(text, &file) == nil {
+			t.Target = file.Of.Target
+		}
+		for _, name := range []string{ramName, stateName, templateName} {
+			var st unix.Stat_t
+			if unix.Stat(d.path(e.Name(), name), &st) == nil {
+				t.Bytes += st.Blocks * 512
+			}
+		}
+		all = append(all, t)
+	}
+	slices.SortFunc(all, func(a, b CachedTemplate) int { return b.Used.Compare(a.Used) })
+	return all
+}
+
+// List returns the cache's templates, the last used first.
+func (c *TemplateCache) List() ([]CachedTemplate, error) {
+	d, err := c.open()
+	if err != nil {
+		return nil, fmt.Errorf("list templates: %w", err)
+	}
+	return d.list(), nil
+}
+
+// Clear empties the cache. Machines that run from its templates go on, and what
+// is being made is not touched.
+func (c *TemplateCache) Clear() error {
+	d, err := c.open()
+	if err != nil {
+		return fmt.Errorf("clear templates: %w", err)
+	}
+	entries, err := os.ReadDir(string(d))
+	for _, e := range entries {
+		if e.Name() != "locks" && e.Name() != "tmp" {
+			err = errors.Join(err, d.remove(e.Name()))
+		}
+	}
+	d.prune(keepTemplates, keepTemplateBytes)
+	if err != nil {
+		return fmt.Errorf("clear templates: %w", err)
+	}
+	return nil
+}
