@@ -32,6 +32,13 @@ import (
 // and then renamed. Readers need no lock.
 type cache string
 
+// CacheDir returns the directory in which everything is kept, and makes it if it
+// is missing. Its error is an *Error.
+func CacheDir(o Options) (string, error) {
+	c, err := openCache(o)
+	return string(c), err
+}
+
 func openCache(o Options) (cache, error) {
 	dir := o.Cache
 	if dir == "" {

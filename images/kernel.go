@@ -68,6 +68,24 @@ func FetchKernel(ctx context.Context, targetName string, o Options) (Kernel, err
 	return fetchKernel(ctx, t, tested, o)
 }
 
+// CachedKernel returns the kernel that FetchKernel would take from the cache for a
+// target, or an error if there is none: nothing is fetched.
+func CachedKernel(targetName string, o Options) (Kernel, error) {
+	t, err := target.Lookup(targetName)
+	if err != nil {
+		return Kernel{}, err
+	}
+	tested, err := lockedSet(t.Name)
+	if err != nil {
+		return Kernel{}, err
+	}
+	c, err := openCache(o)
+	if err != nil {
+		return Kernel{}, err
+	}
+	return c.kernel(t, tested)
+}
+
 func ownKernel(t target.Target, o Options) (Kernel, error) {
 	const step = "use kernel"
 	if o.Kernel == "" {

@@ -4,6 +4,7 @@
 //	guesthouse run [-target T] [-guest PACKAGE] …   boot and give the console
 //	guesthouse build [-target T] [-guest PACKAGE]   build kernel and initramfs, print their paths
 //	guesthouse traffic NETWORK ADDRESS …            check an echo service, or load it
+//	guesthouse doctor                               check what this host has for running guests
 //	guesthouse targets                              list the targets
 //	guesthouse templates [-clear]                   list the saved machines, or remove them
 //
@@ -39,6 +40,7 @@ usage:
 	guesthouse build [flags]     build kernel and initramfs and print their paths
 	guesthouse traffic [flags] NETWORK ADDRESS
 	                             check an echo service, or load it
+	guesthouse doctor [flags]    check what this host has for running guests
 	guesthouse targets           list the targets
 	guesthouse templates [-clear]
 	                             list the saved machines that run restores, or remove them
@@ -58,6 +60,7 @@ var commands = map[string]command{
 	"run":       runCommand,
 	"build":     buildCommand,
 	"traffic":   trafficCommand,
+	"doctor":    doctorCommand,
 	"targets":   targetsCommand,
 	"templates": templatesCommand,
 }
@@ -82,7 +85,7 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	}
 	run, ok := commands[args[0]]
 	if !ok {
-		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, traffic, targets and templates\n", args[0])
+		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, traffic, doctor, targets and templates\n", args[0])
 		return 2
 	}
 
@@ -131,11 +134,14 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 	what, hint := err.Error(), ""
 	var image *images.Error
 	var missing *harness.MissingQEMUError
+	var kvm *harness.KVMError
 	switch {
 	case errors.As(err, &image):
 		what, hint = image.Cause(), image.Hint
 	case errors.As(err, &missing):
 		what, hint = "QEMU is missing: "+missing.Err.Error(), missing.Hint()
+	case errors.As(err, &kvm):
+		what, hint = "kvm for "+kvm.Target+": "+kvm.What+": "+kvm.Evidence, kvm.Hint
 	}
 	fmt.Fprintf(stderr, "guesthouse: error: %s\n", what)
 	if hint != "" {

@@ -33,6 +33,11 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("MODULE", dir)
+			self, err := exec.LookPath("guesthouse")
+			if err != nil {
+				return err
+			}
+			env.Setenv("GUESTHOUSE", self) // for scripts that change PATH
 			// Building a guest needs what building anything in Go
 			// needs.
 			env.Setenv("HOME", os.Getenv("HOME"))

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/images"
+	"guesthouse.example/internal/target"
+)
+
+const doctorUsage = `guesthouse doctor [flags]
+
+Checks what this host has for running guests: QEMU and KVM for each target, the
+cache, QEMUs that were left behind, the terminal. The exit status is 1 if it finds a
+problem. That KVM does not work is none: machines use TCG unless KVM is asked for.`
+
+// A finding is what doctor has to say of one thing.
+type finding struct {
+	Check   string `json:"check"`
+	Problem bool   `json:"problem"`
+	Says    string `json:"says"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+func doctorCommand(ctx context.Context, args []string, std stdio) error {
+	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)
+	only := flags.String("target", "", "the `machine` to check (default all)")
+	cache := flags.String("cache", "", "the `directory` that keeps kernels and images (default guesthouse in the user's cache directory)")
+	asJSON := flags.Bool("json", false, "print JSON")
+	if err := parse(flags, args, std, doctorUsage); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("doctor: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
+	}
+	targets := target.All()
+	if *only != "" {
+		t, err := target.Lookup(*only)
+		if err != nil {
+			return fmt.Errorf("doctor: %w (%w; -h explains)", err, errUsage)
+		}
+		targets = []target.Target{t}
+	}
+	options := images.Options{Cache: *cache}
+	var all []finding
+	for _, t := range targets {
+		all = append(all, checkQEMU(ctx, t), checkKVM(ctx, t, options))
+	}
+	all = append(all, checkCache(options), checkLeftovers(), checkTerminal(std))
+	if err := ctx.Err(); err != nil {
+		return err // what was broken off proves nothing
+	}
+	problems := 0
+	for _, f := range all {
+		if f.Problem {
+			problems++
+		}
+	}
+	if *asJSON {
+		enc := json.NewEncoder(std.out)
+		enc.SetIndent("", "\t")
+		if err := enc.Encode(map[string]any{"usable": problems == 0, "checks": all}); err != nil {
+			return err
+		}
+	} else {
+		w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+		for _, f := range all {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", map[bool]string{false: "ok", true: "PROBLEM"}[f.Problem], f.Check, f.Says)
+			if f.Hint != "" {
+				fmt.Fprintf(w, "\t\thint: %s\n", f.Hint)
+			}
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	if problems > 0 {
+		return fmt.Errorf("doctor: problems found: %d", problems)
+	}
+	return nil
+}
+
+const versionWithin = time.Minute // QEMU's answer to --version
+
+func checkQEMU(ctx context.Context, t target.Target) finding {
+	f := finding{Check: t.Name + " QEMU"}
+	path, err := exec.LookPath(t.QEMU)
+	if err != nil {
+		missing := &harness.MissingQEMUError{Binary: t.QEMU, Package: t.QEMUPackage, Err: err}
+		return finding{f.Check, true, err.Error(), missing.Hint()}
+	}
+	ctx, cancel := context.WithTimeout(ctx, versionWithin)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, "--version").CombinedOutput()
+	first, _, _ := strings.Cut(string(out), "\n")
+	if err != nil {
+		return finding{f.Check, true, fmt.Sprintf("%s --version: %v: %s", path, err, first), "install it again: " + t.QEMUPackage}
+	}
+	f.Says = path + ": " + first
+	return f
+}
+
+// checkKVM boots a kernel under KVM if the cache has one.
+func checkKVM(ctx context.Context, t target.Target, o images.Options) finding {
+	f := finding{Check: t.Name + " KVM"}
+	spec := harness.Spec{Target: t.Name}
+	if kernel, err := images.CachedKernel(t.Name, o); err == nil {
+		spec.Kernel = kernel.Path
+	}
+	evidence, err := harness.ProbeKVM(ctx, spec)
+	var failed *harness.KVMError
+	switch {
+	case err == nil:
+		f.Says = "works: " + evidence
+	case errors.As(err, &failed):
+		f.Says, f.Hint = "not used: "+failed.What+": "+failed.Evidence, failed.Hint
+	default:
+		f.Says = "not used: " + err.Error()
+	}
+	return f
+}
+
+const leastFree = 256 << 20 // bytes; a target's kernel, modules and image take less
+
+func checkCache(o images.Options) finding {
+	f := finding{Check: "cache"}
+	fail := func(err error, hint string) finding { return finding{f.Check, true, err.Error(), hint} }
+	dir, err := images.CacheDir(o)
+	if err != nil {
+		var failed *images.Error
+		if errors.As(err, &failed) {
+			return fail(errors.New(failed.Cause()), failed.Hint)
+		}
+		return fail(err, "")
+	}
+	const hint = "make it writable, or name another with -cache DIR"
+	try, err := os.CreateTemp(filepath.Join(dir, "tmp"), "doctor-")
+	if err != nil {
+		return fail(err, hint)
+	}
+	try.Close()
+	if err := os.Remove(try.Name()); err != nil {
+		return fail(err, hint)
+	}
+	var size int64
+	filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if info, err := e.Info(); err == nil {
+				size += info.Size()
+			}
+		}
+		return nil // what has just gone is not counted
+	})
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return fail(os.NewSyscallError("statfs "+dir, err), "")
+	}
+	free := int64(disk.Bavail) * int64(disk.Bsize)
+	f.Says = fmt.Sprintf("%s: %d MiB; %d MiB of the disk are free", dir, size>>20, free>>20)
+	if free < leastFree {
+		f.Problem, f.Hint = true, fmt.Sprintf("make %d MiB free, or name another directory with -cache DIR", leastFree>>20)
+	}
+	return f
+}
+
+func checkLeftovers() finding {
+	f := finding{Check: "processes", Says: "no QEMU was left behind"}
+	pids, err := harness.Leftovers()
+	switch {
+	case err != nil:
+		f.Problem, f.Says, f.Hint = true, err.Error(), "mount /proc"
+	case len(pids) > 0:
+		numbers := strings.Trim(fmt.Sprint(pids), "[]")
+		f.Problem, f.Says, f.Hint = true, "QEMUs whose owner is gone: "+numbers, "end them with: kill "+numbers
+	}
+	return f
+}
+
+func checkTerminal(std stdio) finding {
+	f := finding{Check: "terminal", Says: "none: guesthouse run types its input's lines to the guest"}
+	out, isFile := std.out.(*os.File)
+	if isFile && term.IsTerminal(int(std.in.Fd())) && term.IsTerminal(int(out.Fd())) {
+		f.Says = "yes: guesthouse run gives it to the guest"
+	}
+	return f
+}
