@@ -3,6 +3,7 @@
 #   make qemu-run [TARGET=arm64]   boot the echo guest and give its serial console
 #   make test [TARGET=arm64]       everything that has to pass
 #   make integration [TARGET=…]    the tests on real QEMU alone, with out/junit.xml
+#   make soak [N=200]              boots over and over, loaded and with faults, into out/soak.json
 #   make nightly                   what takes too long for every change
 #
 # With TARGET=arm64 the tests that run on every target run on that one alone.
@@ -23,7 +24,7 @@ guesthouse := out/guesthouse
 # Tests print their names as they end and a summary that counts them.
 gotestsum := $(GO) tool gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
-.PHONY: qemu-run test unit integration nightly check qemu images lock bench-boot bench-socket bench-register race clean $(guesthouse)
+.PHONY: qemu-run test unit integration soak nightly check qemu images lock bench-boot bench-socket bench-register race clean $(guesthouse)
 
 qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
@@ -39,6 +40,11 @@ unit:
 integration: qemu
 	@mkdir -p out
 	$(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 20m -artifacts -outputdir $(CURDIR)/out ./harness/integration/... ./harness/harnesstest/...
+
+# Ctrl-C ends it early; ARGS='-h' lists its flags. The records of flakes are in out/soak.
+soak: qemu
+	@$(GO) build -buildvcs=false -o out/guesthouse-soak ./harness/integration/soak
+	@exec out/guesthouse-soak -n $(or $(N),200) $(ARGS)
 
 # The socket service's model test and fuzz target, at length.
 nightly:

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/host/traffic"
+)
+
+const (
+	port = 4242
+
+	// In the machine's time.
+	stepWithin  = 2 * time.Minute
+	floodWithin = 20 * time.Minute // an emulated serial line may be as slow as 20 kB/s
+	killWithin  = 8 * time.Second  // of its start: while it boots or has traffic
+
+	// On the wall, as a socket has no other: only what hangs reaches it.
+	socketWithin = 5 * time.Minute
+
+	floodBytes = 10 << 20
+)
+
+// kinds are the keys of checks, in the order of the usage.
+var kinds = []string{"plain", "kill", "flood", "link"}
+
+// checks do to a started machine what a fault is, and return an error for an
+// outcome other than the expected one.
+var checks = map[string]func(ctx context.Context, m *harness.Machine, j job) error{
+	"plain": plain,
+	"kill":  kill,
+	"flood": flood,
+	"link":  link,
+}
+
+func boot(ctx context.Context, j job, dir string) error {
+	spec := j.spec
+	spec.Dir = dir
+	spec.Ports = []string{"udp/4242", "tcp/4242"}
+	if j.fault == "kill" {
+		spec.QEMUArgs = []string{"-pidfile", filepath.Join(dir, "pid")}
+	}
+	m, err := harness.Start(ctx, spec)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return checks[j.fault](ctx, m, j)
+}
+
+// plain expects that a machine boots, serves, answers and powers off.
+func plain(ctx context.Context, m *harness.Machine, _ job) error {
+	return steps(ctx, m, ready, echoes, answers, off)
+}
+
+// flood also expects every byte of a flooded console in its log. Its bytes are
+// zeros, which nothing else prints.
+func flood(ctx context.Context, m *harness.Machine, _ job) error {
+	return steps(ctx, m, ready, answers, func(context.Context, *harness.Machine) error {
+		ctx, cancel := m.Within(ctx, floodWithin)
+		defer cancel()
+		// The sum is not in the echo of what is typed.
+		command := fmt.Sprintf("sh head -c %d /dev/zero; echo flood of $((40 + 2))", floodBytes)
+		if err := m.Console().Send(ctx, command); err != nil {
+			return err
+		}
+		_, err := m.Console().Expect(ctx, `flood of 42`)
+		return err
+	}, echoes, answers, off, func(_ context.Context, m *harness.Machine) error {
+		log, err := os.ReadFile(filepath.Join(m.Dir(), "console.log"))
+		if n := bytes.Count(log, []byte{0}); err == nil && n != floodBytes {
+			err = fmt.Errorf("console.log has %d of %d bytes of the flood", n, floodBytes)
+		}
+		return err
+	})
+}
+
+// link also expects no answer while the cable is cut, and all of them once it is
+// mended.
+func link(ctx context.Context, m *harness.Machine, _ job) error {
+	return steps(ctx, m, ready, echoes, func(ctx context.Context, m *harness.Machine) error {
+		conn, err := m.Dial(ctx, "udp", port)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if err := m.SetLink(ctx, false); err != nil {
+			return err
+		}
+		switch answered, err := answersWithin(conn, time.Second); {
+		case err != nil:
+			return err
+		case answered:
+			return errors.New("a datagram came back over a link that is cut")
+		}
+		if err := m.SetLink(ctx, true); err != nil {
+			return err
+		}
+		for {
+			if answered, err := answersWithin(conn, time.Second); answered || err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return fmt.Errorf("no answer since the link was mended: %w", context.Cause(ctx))
+			}
+		}
+	}, echoes, answers, off)
+}
+
+// kill kills QEMU at a random moment, and expects that the end is said to be
+// QEMU's and not the guest's.
+func kill(ctx context.Context, m *harness.Machine, j job) error {
+	killed := make(chan error, 1)
+	after := time.Duration(j.rng.Int64N(int64(killWithin)))
+	go func() { killed <- killQEMU(ctx, m, after) }()
+	seen := steps(ctx, m, ready)
+	for seen == nil {
+		seen = steps(ctx, m, echoes)
+	}
+	if err := <-killed; err != nil {
+		return fmt.Errorf("kill QEMU: %w; seen: %w", err, seen)
+	}
+	err := steps(ctx, m, func(ctx context.Context, m *harness.Machine) error { return m.Wait(ctx) })
+	if err == nil || errors.Is(err, harness.ErrGuest) || errors.Is(seen, harness.ErrGuest) ||
+		!strings.Contains(err.Error(), "QEMU ended: signal: killed") {
+		return fmt.Errorf("QEMU was killed after %v and its end is said to be: %v; seen: %w", after, err, seen)
+	}
+	return nil
+}
+
+// killQEMU kills it when that much of the machine's time has passed since it wrote
+// its number.
+func killQEMU(ctx context.Context, m *harness.Machine, after time.Duration) error {
+	qemu, err := openQEMU(ctx, m)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(qemu)
+	moment, cancel := m.Within(ctx, after)
+	defer cancel()
+	<-moment.Done()
+	return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(qemu, unix.SIGKILL, nil, 0))
+}
+
+// openQEMU returns a descriptor of the process: its number may be another's when
+// it has ended.
+func openQEMU(ctx context.Context, m *harness.Machine) (int, error) {
+	ctx, cancel := m.Within(ctx, stepWithin)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		text, err := os.ReadFile(filepath.Join(m.Dir(), "pid"))
+		if pid, isNumber := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && isNumber == nil {
+			fd, err := unix.PidfdOpen(pid, 0)
+			return fd, os.NewSyscallError("pidfd_open", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return -1, fmt.Errorf("it has not written its number: %w", context.Cause(ctx))
+		}
+	}
+}
+
+type step func(ctx context.Context, m *harness.Machine) error
+
+// steps takes one step after the other, each in the machine's time.
+func steps(ctx context.Context, m *harness.Machine, all ...step) error {
+	for _, s := range all {
+		within, cancel := m.Within(ctx, stepWithin)
+		err := s(within, m)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ready has the Spec's own deadlines, which are shorter.
+func ready(ctx context.Context, m *harness.Machine) error { return m.WaitReady(ctx) }
+
+// echoes expects every byte back from the echo service, by UDP and TCP.
+func echoes(ctx context.Context, m *harness.Machine) error {
+	dial := func(ctx context.Context, network string) (net.Conn, error) { return m.Dial(ctx, network, port) }
+	for _, network := range []string{"udp", "tcp"} {
+		cfg := traffic.EchoConfig{Network: network, Window: 1, Timeout: socketWithin}
+		if err := traffic.Echo(ctx, dial, cfg); err != nil {
+			return fmt.Errorf("%s echo: %w", network, err)
+		}
+	}
+	return nil
+}
+
+// answers expects the console to carry out a command.
+func answers(ctx context.Context, m *harness.Machine) error {
+	if err := m.Console().Send(ctx, "uptime"); err != nil {
+		return err
+	}
+	_, err := m.Console().Expect(ctx, `Uptime: [1-9]\d* ms`)
+	return err
+}
+
+func off(ctx context.Context, m *harness.Machine) error { return m.Shutdown(ctx) }
+
+// answersWithin sends a datagram and says whether one comes back.
+func answersWithin(conn net.Conn, d time.Duration) (bool, error) {
+	if _, err := conn.Write([]byte("soak")); err != nil {
+		return false, err
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return false, err
+	}
+	_, err := conn.Read(make([]byte, 1500))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the heap and its runtime may differ by from one moment to another; 16 MiB
+// is one console that is not let go.
+const rssMost = 16 << 10 // KiB
+
+// leaks is what there is more of than at an earlier moment, or at one moment.
+type leaks struct {
+	Processes  int `json:"leaked_processes"` // children
+	FDs        int `json:"leaked_fds"`
+	Files      int `json:"leaked_files"` // in the directory for temporary ones
+	Goroutines int `json:"leaked_goroutines"`
+	RSS        int `json:"rss_growth_kib"` // after a garbage collection
+}
+
+func (l leaks) any() bool {
+	return l.Processes > 0 || l.FDs > 0 || l.Files > 0 || l.Goroutines > 0 || l.RSS > rssMost
+}
+
+// measure counts what this process has now, without the busy processes.
+func measure(tmp string, busy busy) (l leaks) {
+	debug.FreeOSMemory()
+	l.Processes = len(children()) - len(busy)
+	fds, _ := os.ReadDir("/proc/self/fd")
+	l.FDs = len(fds)
+	l.Goroutines = runtime.NumGoroutine()
+	filepath.WalkDir(tmp, func(path string, _ fs.DirEntry, err error) error {
+		if path != tmp && err == nil {
+			l.Files++
+		}
+		return nil
+	})
+	// The pages of files, as the program itself, are the kernel's to keep.
+	status, _ := os.ReadFile("/proc/self/status")
+	if _, rest, found := strings.Cut(string(status), "RssAnon:"); found {
+		fmt.Sscan(rest, &l.RSS)
+	}
+	return l
+}
+
+// settled returns what there is more of than base, when that is nothing or stays:
+// a goroutine that has said its last word takes a moment to be gone.
+func settled(base leaks, tmp string, busy busy) leaks {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		l := measure(tmp, busy)
+		l.Processes -= base.Processes
+		l.FDs -= base.FDs
+		l.Goroutines -= base.Goroutines
+		l.RSS -= base.RSS
+		if !l.any() || time.Now().After(end) {
+			return l
+		}
+	}
+}
+
+// children returns the numbers of the processes whose parent this one is.
+func children() (found []string) {
+	dirs, _ := os.ReadDir("/proc")
+	for _, d := range dirs {
+		stat, err := os.ReadFile("/proc/" + d.Name() + "/stat")
+		if err != nil {
+			continue // no process, or gone by now
+		}
+		// "PID (NAME) STATE PPID …", and NAME may hold anything
+		var state string
+		var parent int
+		at := strings.LastIndexByte(string(stat), ')')
+		if _, err := fmt.Sscan(string(stat[at+1:]), &state, &parent); err == nil && parent == os.Getpid() {
+			found = append(found, d.Name())
+		}
+	}
+	return found
+}
+
+// busyVariable in the environment makes this program a busy process.
+const busyVariable = "GUESTHOUSE_SOAK_BUSY"
+
+// busy is the load: copies of this program that compute for ever.
+type busy []*busyProcess
+
+type busyProcess struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// startBusy starts n of them. They die with us: the kernel kills each when the
+// thread that started it ends, and that thread is kept.
+func startBusy(n int) (busy, error) {
+	var all busy
+	for range n {
+		p := &busyProcess{cmd: exec.Command("/proc/self/exe"), done: make(chan struct{})}
+		p.cmd.Env = append(os.Environ(), busyVariable+"=1", "GOMAXPROCS=1")
+		p.cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
+		started := make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			err := p.cmd.Start()
+			started <- err
+			if err == nil {
+				p.cmd.Wait()
+				close(p.done)
+			}
+		}()
+		if err := <-started; err != nil {
+			return all, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+func (b busy) stop() {
+	for _, p := range b {
+		p.cmd.Process.Kill()
+		<-p.done
+	}
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"guesthouse.example/harness"
+)
+
+type config struct {
+	specs    []harness.Spec // one a target
+	boots    int
+	machines int // at once
+	load     int // busy processes
+	seed     uint64
+	faults   []string // keys of checks
+	records  string   // the directory where those of flakes are kept
+	log      io.Writer
+}
+
+// A result is the content of soak.json.
+type result struct {
+	Boots int `json:"boots"` // that were carried out
+	leaks
+	Flakes      int            `json:"flakes"`
+	Failures    []failure      `json:"failures,omitempty"` // one a flake
+	Faults      map[string]int `json:"faults"`             // how many boots had which
+	Seed        uint64         `json:"seed"`
+	Machines    int            `json:"machines"`
+	Load        int            `json:"load"`
+	Seconds     float64        `json:"seconds"`
+	Interrupted bool           `json:"interrupted,omitempty"`
+}
+
+type failure struct {
+	Boot   int    `json:"boot"`
+	Target string `json:"target"`
+	Fault  string `json:"fault"`
+	Reason string `json:"reason"`
+	Record string `json:"record"`
+}
+
+func (r result) bad() bool { return r.Flakes > 0 || r.leaks.any() }
+
+// A job is one boot: its number counts from 1.
+type job struct {
+	number int
+	spec   harness.Spec
+	fault  string
+	rng    *rand.Rand
+}
+
+// jobs returns the boots in their order: every round has each target with each
+// fault, shuffled by the seed.
+func jobs(cfg config) (all []job) {
+	rng := rand.New(rand.NewPCG(cfg.seed, 0))
+	for {
+		var round []job
+		for _, spec := range cfg.specs {
+			for _, fault := range cfg.faults {
+				round = append(round, job{spec: spec, fault: fault})
+			}
+		}
+		rng.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
+		for _, j := range round {
+			if len(all) == cfg.boots {
+				return all
+			}
+			j.number = len(all) + 1
+			j.rng = rand.New(rand.NewPCG(cfg.seed, uint64(j.number)))
+			all = append(all, j)
+		}
+	}
+}
+
+// run carries out all boots. Its error says that it could not; flakes and leaks
+// are in the result. When ctx ends it ends early, and what it interrupts is no
+// boot.
+func run(ctx context.Context, cfg config) (r result, err error) {
+	start := time.Now()
+	r = result{Faults: map[string]int{}, Seed: cfg.seed, Machines: cfg.machines, Load: cfg.load}
+	fmt.Fprintf(cfg.log, "soak: %d boots, %d at once, %d busy processes, -seed %d\n",
+		cfg.boots, cfg.machines, cfg.load, cfg.seed)
+
+	// Everything temporary goes where nobody else's files are.
+	tmp, err := os.MkdirTemp("", "guesthouse-soak-")
+	if err != nil {
+		return r, err
+	}
+	defer os.RemoveAll(tmp)
+	before, had := os.LookupEnv("TMPDIR")
+	os.Setenv("TMPDIR", tmp)
+	defer func() {
+		if os.Unsetenv("TMPDIR"); had {
+			os.Setenv("TMPDIR", before)
+		}
+	}()
+	busy, err := startBusy(cfg.load)
+	defer busy.stop()
+	if err != nil {
+		return r, fmt.Errorf("start a busy process: %w", err)
+	}
+
+	var mu sync.Mutex
+	do := func(j job) {
+		dir := filepath.Join(cfg.records, fmt.Sprintf("%d-%s-%s", j.number, j.spec.Target, j.fault))
+		os.RemoveAll(dir) // that of an earlier soak
+		began := time.Now()
+		err := boot(ctx, j, dir)
+		mu.Lock()
+		defer mu.Unlock()
+		if ctx.Err() != nil {
+			os.RemoveAll(dir)
+			return
+		}
+		r.Boots++
+		r.Faults[j.fault]++
+		said := "as expected"
+		if err != nil {
+			r.Flakes++
+			said = fmt.Sprintf("FLAKE: %v (record: %s)", err, dir)
+			r.Failures = append(r.Failures, failure{j.number, j.spec.Target, j.fault, err.Error(), dir})
+		} else if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(cfg.log, "soak: remove the record:", err)
+		}
+		fmt.Fprintf(cfg.log, "%d of %d: %d %s %s: %s in %.1f s\n",
+			r.Boots, cfg.boots, j.number, j.spec.Target, j.fault, said, time.Since(began).Seconds())
+	}
+
+	// The first boot makes what a process needs only once, such as its
+	// network poller. What there is more of after the last boot is leaked.
+	all := jobs(cfg)
+	do(all[0])
+	base := measure(tmp, busy)
+	queue := make(chan job)
+	var workers sync.WaitGroup
+	for range cfg.machines {
+		workers.Go(func() {
+			for j := range queue {
+				do(j)
+			}
+		})
+	}
+feed:
+	for _, j := range all[1:] {
+		select {
+		case queue <- j:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(queue)
+	workers.Wait()
+	r.Interrupted = ctx.Err() != nil
+	r.leaks = settled(base, tmp, busy)
+	os.Remove(cfg.records) // if it is empty
+	r.Seconds = time.Since(start).Seconds()
+	return r, nil
+}
