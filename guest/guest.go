@@ -29,6 +29,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/guest/agent"
 	"guesthouse.example/guest/shell"
 	"guesthouse.example/guest/socketservice"
 	"guesthouse.example/guest/zephyrlog"
@@ -71,6 +72,10 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	if err := configureNetwork(networkCard); err != nil {
 		return err
 	}
+	var err error
+	if harness, err = agent.Start(); err != nil {
+		log.Warn(err.Error()) // the machine works without it
+	}
 	// Without a service there is no loop to run, and none is needed by a
 	// guest that serves in another way; a later Register says so itself.
 	for range socketservice.All() {
@@ -82,9 +87,18 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	if err := setup(); err != nil {
 		return fmt.Errorf("setup: %w", err)
 	}
+	harness.Ready()
 	log.Info(Ready) // also when setup has changed the default logger
 	return console.Run()
 }
+
+// harness is the line to it, nil in a machine without one.
+var harness *agent.Agent
+
+// BootID tells the boots and the restorations of machines apart: a machine that
+// was saved, and each that is restored from it, has another one from then on. It is
+// written as in /proc/sys/kernel/random/boot_id, which cannot change.
+func BootID() string { return agent.BootID() }
 
 const networkCard = "eth0"
 
@@ -115,6 +129,7 @@ func takeConsole() error {
 
 // powerOff ends the machine when all that was printed has left the serial port.
 func powerOff() {
+	harness.PowerOff()
 	// At power-off Linux 6.1 marks the card's queues broken, and its driver's
 	// poll function spins for ever when an answer is under way.
 	if err := takeDown(networkCard); err != nil {

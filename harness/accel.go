@@ -288,6 +288,7 @@ func (l *ladder) boot(ctx context.Context, p *plan, binary string) (verdict, err
 		return verdict{}, err
 	}
 	defer proc.monitor.Close()
+	defer proc.agent.Close()
 	console := newConsole(io.Discard, io.Discard)
 	drained := make(chan struct{})
 	go func() {

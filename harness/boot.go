@@ -122,6 +122,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 	m := &Machine{
 		plan: p, proc: proc, record: rec, binary: binary,
 		console:   newConsole(proc.console, &stampedLines{file: rec.console, start: rec.start}),
+		agent:     newAgent(proc.agent, &stampedLines{file: rec.agent, start: rec.start}),
 		clock:     newClock(proc, rec.start),
 		migration: make(chan string, 16),
 		hashed:    make(chan struct{}),
@@ -136,6 +137,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 	}
 	m.writeResult(func(*Result) {})
 	go m.hash()
+	go m.agent.listen()
 	drained := make(chan struct{})
 	go func() {
 		m.console.drain(proc.console)
@@ -145,6 +147,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 	if err := m.connect(ctx, t); err != nil {
 		proc.kill()
 		<-drained
+		<-m.agent.ended
 		m.fail(err, !errors.Is(ctx.Err(), context.Canceled))
 		close(m.ended)
 		boot := m.bootError(err)

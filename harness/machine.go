@@ -22,6 +22,7 @@ type Machine struct {
 	proc    *process
 	qmp     *qmp.Client
 	console *Console
+	agent   *agent
 	record  *record
 	clock   *clock
 	ports   []Port
@@ -51,6 +52,7 @@ func (m *Machine) watch(drained <-chan struct{}) {
 	<-m.proc.done
 	<-drained
 	<-m.qmp.Done()
+	<-m.agent.ended
 	m.fail(m.end(), true)
 	close(m.ended)
 }

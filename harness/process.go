@@ -9,15 +9,18 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/wire"
 )
 
-// A process is a running QEMU with its two connections. Both are socket pairs
+// A process is a running QEMU with its connections. They are socket pairs
 // whose far end QEMU inherits: no path that could be too long, no port that
 // somebody could take, and an end of file when QEMU is gone.
 type process struct {
 	cmd     *exec.Cmd
 	console net.Conn
 	monitor net.Conn
+	agent   net.Conn
 	done    chan struct{} // closed when QEMU has been reaped
 	err     error         // of cmd.Wait; set before done is closed
 }
@@ -28,6 +31,7 @@ const (
 	monitorFD = 4
 	ramFD     = 5 // the machine's memory, where it is a file of ours
 	stateFD   = 6 // the saved state of a machine that is restored
+	agentFD   = 7
 )
 
 // startProcess starts QEMU. It dies with us, however we die: the kernel kills it
@@ -48,13 +52,20 @@ func startProcess(binary string, args []string, stderr, ram, state *os.File) (*p
 		return nil, err
 	}
 	defer monitorFar.Close()
+	agent, agentFar, err := connPair("agent")
+	if err != nil {
+		console.Close()
+		monitor.Close()
+		return nil, err
+	}
+	defer agentFar.Close()
 
 	cmd := exec.Command(binary, args...)
 	cmd.Stdout, cmd.Stderr = stderr, stderr
-	cmd.ExtraFiles = []*os.File{consoleFar, monitorFar, ram, state} // from descriptor 3 on
+	cmd.ExtraFiles = []*os.File{consoleFar, monitorFar, ram, state, agentFar} // from descriptor 3 on
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 
-	p := &process{cmd: cmd, console: console, monitor: monitor, done: make(chan struct{})}
+	p := &process{cmd: cmd, console: console, monitor: monitor, agent: agent, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -69,6 +80,7 @@ func startProcess(binary string, args []string, stderr, ram, state *os.File) (*p
 	if err := <-started; err != nil {
 		console.Close()
 		monitor.Close()
+		agent.Close()
 		return nil, err
 	}
 	return p, nil
@@ -106,5 +118,8 @@ func connectionArgs() []string {
 		"-serial", "chardev:console",
 		"-chardev", "socket,id=monitor,fd=" + strconv.Itoa(monitorFD),
 		"-mon", "chardev=monitor,mode=control",
+		"-chardev", "socket,id=agent,fd=" + strconv.Itoa(agentFD),
+		"-device", "virtio-serial-pci,id=agentbus,max_ports=2", // port 0 is for consoles
+		"-device", "virtserialport,bus=agentbus.0,chardev=agent,name=" + wire.PortName,
 	}
 }

@@ -17,6 +17,7 @@ import (
 //	qemu.args     QEMU's command line, one argument a line
 //	console.log   the console, each line with the seconds since the start
 //	qemu.stderr   what QEMU itself said
+//	agent.log     what the harness and the guest's agent said to each other
 //	qmp.log       every QMP line, with its time
 //	result.json   how far the run came
 //
@@ -29,6 +30,7 @@ type record struct {
 	start   time.Time
 	console *os.File
 	qmp     *os.File
+	agent   *os.File
 	stderr  *os.File
 }
 
@@ -95,7 +97,7 @@ func newRecord(dir string, spec Spec, args []string) (r *record, err error) {
 	if err := os.WriteFile(r.path("qemu.args"), list.Bytes(), 0o644); err != nil {
 		return r, err
 	}
-	for name, f := range map[string]**os.File{"console.log": &r.console, "qmp.log": &r.qmp, "qemu.stderr": &r.stderr} {
+	for name, f := range map[string]**os.File{"console.log": &r.console, "qmp.log": &r.qmp, "agent.log": &r.agent, "qemu.stderr": &r.stderr} {
 		if *f, err = os.Create(r.path(name)); err != nil {
 			return r, err
 		}
@@ -130,7 +132,7 @@ func (r *record) close(keep bool) {
 	if r.made && !keep {
 		os.RemoveAll(r.dir)
 	}
-	for _, f := range []*os.File{r.console, r.qmp, r.stderr, r.held} {
+	for _, f := range []*os.File{r.console, r.qmp, r.agent, r.stderr, r.held} {
 		if f != nil {
 			f.Close()
 		}

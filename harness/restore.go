@@ -46,8 +46,8 @@ func (m *Machine) restore(ctx context.Context, t *Template) error {
 	if err == nil {
 		err = m.qmp.Execute(ctx, "cont", nil, nil)
 	}
-	if err == nil && t.Agent {
-		err = m.agentRestored(ctx)
+	if err == nil && t.Agent != nil {
+		err = m.agentRestored(ctx, t.Agent.Epoch+1)
 	}
 	if err != nil {
 		return err

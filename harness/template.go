@@ -38,11 +38,11 @@ const (
 type templateFile struct {
 	Of      identity     `json:"of"`
 	Version string       `json:"qemu_version"` // as QEMU says itself
-	Agent   bool         `json:"agent"`        // the guest has one
 	Saved   time.Time    `json:"saved"`
 	RAM     savedFile    `json:"ram"`
 	State   savedFile    `json:"state"`
 	Console savedConsole `json:"console"`
+	Agent   *savedAgent  `json:"agent,omitempty"` // nil of a guest without one
 }
 
 type savedFile struct {
@@ -63,7 +63,7 @@ type identity struct {
 }
 
 // templateFormat changes with everything that makes older templates useless.
-const templateFormat = 1
+const templateFormat = 2
 
 // identity describes the machine that the plan boots with a QEMU binary. Ports
 // are left out: they are forwarded to a machine that runs already.
@@ -140,10 +140,11 @@ func (p *plan) savable() bool { return len(p.QEMUArgs) == 0 && p.Accel == TCG }
 // Save saves the ready machine into a new directory, from which any number of
 // machines can be restored (Spec.Template). The machine stands still meanwhile,
 // for some tenths of a second, and then goes on. No TCP connection to it may be
-// open. Where the guest has no agent, restored machines draw the same random
-// numbers as long as their kernels have no new entropy, and their clock is late
-// by the template's age: save such a guest only if that does not matter. A machine that was restored itself, runs with KVM or has QEMUArgs cannot
-// be saved.
+// open. The agent of package guest gives this machine and each restored one the
+// host's clock, new entropy for its kernel and a new boot identity. Of a guest
+// without it restored machines draw the same random numbers until their kernels
+// have other entropy, and their clocks are late by the template's age. A machine
+// that was restored itself, runs with KVM or has QEMUArgs cannot be saved.
 //
 // The directory is there whole or not at all.
 func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
@@ -197,8 +198,7 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	err = m.agentQuiesce(ctx)
-	hasAgent := err == nil
+	agent, err := m.agentQuiesce(ctx)
 	if err != nil && (!anyGuest || !errors.Is(err, errNoAgent)) {
 		return err
 	}
@@ -206,8 +206,8 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), monitorWithin, fmt.Errorf("not within %v", monitorWithin))
 		defer cancel()
 		again := m.qmp.Execute(ctx, "cont", nil, nil)
-		if again == nil && hasAgent {
-			again = m.agentRestored(ctx)
+		if again == nil && agent != nil {
+			again = m.agentRestored(ctx, agent.Epoch+1)
 		}
 		if again != nil {
 			err = fmt.Errorf("%w: %w", errStands, again)
@@ -216,7 +216,7 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 	if err := m.qmp.Execute(ctx, "stop", nil, nil); err != nil {
 		return err
 	}
-	t := templateFile{Version: m.qmp.Version(), Agent: hasAgent, Saved: time.Now()}
+	t := templateFile{Version: m.qmp.Version(), Saved: time.Now(), Agent: agent}
 	if t.Of, err = m.plan.identity(m.binary); err != nil {
 		return err
 	}

@@ -165,7 +165,7 @@ func requireContents(t *testing.T, tgt target.Target, img Image) {
 			wanted = append(wanted, line)
 		}
 	}
-	require.Equal(t, tgt.Modules, wanted)
+	require.Equal(t, slices.Concat(tgt.Modules, tgt.OptionalModules), wanted)
 	// As the guest reads it.
 	for _, name := range wanted {
 		var mu sync.Mutex

@@ -137,7 +137,8 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]cpio.Reco
 	if err != nil {
 		return nil, err
 	}
-	c, err := modules.closure(t.Modules)
+	wanted := slices.Concat(t.Modules, modules.among(t.OptionalModules))
+	c, err := modules.closure(wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +157,7 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]cpio.Reco
 	for _, line := range c.builtin {
 		builtin += line + "\n"
 	}
-	load += strings.Join(t.Modules, "\n") + "\n"
+	load += strings.Join(wanted, "\n") + "\n"
 	return append(records,
 		cpio.StaticFile(path.Join(dir, "modules.dep"), c.modulesDep(), 0o644),
 		cpio.StaticFile(path.Join(dir, "modules.builtin"), builtin, 0o644),

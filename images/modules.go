@@ -173,6 +173,19 @@ type closure struct {
 	builtin []string // lines of modules.builtin: what needs no loading
 }
 
+// among returns those of the modules that are there or built into the kernel.
+func (t *tree) among(names []string) (there []string) {
+	for _, name := range names {
+		name = strings.ReplaceAll(name, "-", "_")
+		_, isModule := t.modules[name]
+		_, isBuiltin := t.builtin[name]
+		if isModule || isBuiltin {
+			there = append(there, name)
+		}
+	}
+	return there
+}
+
 // closure finds the wanted modules. One that is neither there nor built into
 // the kernel is an error.
 func (t *tree) closure(wanted []string) (*closure, error) {

@@ -70,6 +70,14 @@ kernel/net/virtio_net.ko: kernel/net/net_failover.ko kernel/net/failover.ko
 `, c.modulesDep())
 }
 
+func TestOptionalModulesAreThoseTheKernelHas(t *testing.T) {
+	tree := writeTree(t, map[string][]byte{
+		"a-b.ko":          fakeModule(""),
+		"modules.builtin": []byte("kernel/c-d.ko\n"),
+	})
+	require.Equal(t, []string{"a_b", "c_d"}, tree.among([]string{"a-b", "nonesuch", "c_d"}))
+}
+
 func TestClosureFails(t *testing.T) {
 	tree := writeTree(t, map[string][]byte{
 		"a.ko": fakeModule("b"),

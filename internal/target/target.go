@@ -49,6 +49,10 @@ type Target struct {
 	// Those they depend on are found from the modules themselves.
 	Modules []string
 
+	// OptionalModules are loaded after them where the kernel has them: without
+	// them the machine boots all the same.
+	OptionalModules []string
+
 	// Cmdline is the kernel command line that selects the console and
 	// skips what costs boot time in an emulated machine.
 	Cmdline []string
@@ -62,23 +66,27 @@ type Target struct {
 // emulator when it panics (with QEMU's -no-reboot).
 var quick = []string{"quiet", "mitigations=off", "cryptomgr.notests", "nokaslr", "random.trust_cpu=on", "panic=-1"}
 
+// agent drives the line between the guest's agent and the harness.
+var agent = []string{"virtio_console"}
+
 var table = []Target{
 	{
-		Name:          "x86",
-		GOARCH:        "386",
-		DebianArch:    "i386",
-		KernelPackage: "linux-image-686",
-		PEMachine:     pe.IMAGE_FILE_MACHINE_I386,
-		ELFMachines:   []elf.Machine{elf.EM_386},
-		QEMU:          "qemu-system-i386",
-		QEMUPackage:   "qemu-system-x86",
-		Machine:       "q35",
-		CPU:           "qemu32,+rdrand",
-		KVMHosts:      []string{"amd64"},
-		NetDevice:     "virtio-net-pci,romfile=",
-		Modules:       []string{"virtio_pci", "virtio_net"},
-		Cmdline:       append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
-		EarlyConsole:  []string{"ignore_loglevel", "earlyprintk=ttyS0,115200"},
+		Name:            "x86",
+		GOARCH:          "386",
+		DebianArch:      "i386",
+		KernelPackage:   "linux-image-686",
+		PEMachine:       pe.IMAGE_FILE_MACHINE_I386,
+		ELFMachines:     []elf.Machine{elf.EM_386},
+		QEMU:            "qemu-system-i386",
+		QEMUPackage:     "qemu-system-x86",
+		Machine:         "q35",
+		CPU:             "qemu32,+rdrand",
+		KVMHosts:        []string{"amd64"},
+		NetDevice:       "virtio-net-pci,romfile=",
+		Modules:         []string{"virtio_pci", "virtio_net"},
+		OptionalModules: agent,
+		Cmdline:         append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
+		EarlyConsole:    []string{"ignore_loglevel", "earlyprintk=ttyS0,115200"},
 	},
 	{
 		Name:          "x86_64",
@@ -93,48 +101,51 @@ var table = []Target{
 		// Faster than max, with fewer features to emulate and to set
 		// up; but without rdrand the first read of random bytes waits
 		// for a minute.
-		CPU:       "qemu64,+rdrand",
-		KVMHosts:  []string{"amd64"},
-		NetDevice: "virtio-net-pci,romfile=", // no boot ROM
-		Modules:   []string{"virtio_pci", "virtio_net"},
+		CPU:             "qemu64,+rdrand",
+		KVMHosts:        []string{"amd64"},
+		NetDevice:       "virtio-net-pci,romfile=", // no boot ROM
+		Modules:         []string{"virtio_pci", "virtio_net"},
+		OptionalModules: agent,
 		// The clock needs no calibration: the emulated TSC is exact.
 		Cmdline:      append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
 		EarlyConsole: []string{"ignore_loglevel", "earlyprintk=ttyS0,115200"},
 	},
 	{
-		Name:          "arm",
-		GOARCH:        "arm",
-		GOARM:         "7",
-		DebianArch:    "armhf",
-		KernelPackage: "linux-image-armmp-lpae",
-		PEMachine:     pe.IMAGE_FILE_MACHINE_THUMB,
-		ELFMachines:   []elf.Machine{elf.EM_ARM},
-		QEMU:          "qemu-system-arm",
-		QEMUPackage:   "qemu-system-arm",
-		Machine:       "virt,highmem=off",
-		CPU:           "cortex-a15",
-		KVMHosts:      []string{"arm"},
-		NetDevice:     "virtio-net-pci,romfile=",
-		Modules:       []string{"virtio_pci", "virtio_net"},
-		Cmdline:       append([]string{"console=ttyAMA0"}, quick...),
-		EarlyConsole:  []string{"ignore_loglevel", "earlycon"},
+		Name:            "arm",
+		GOARCH:          "arm",
+		GOARM:           "7",
+		DebianArch:      "armhf",
+		KernelPackage:   "linux-image-armmp-lpae",
+		PEMachine:       pe.IMAGE_FILE_MACHINE_THUMB,
+		ELFMachines:     []elf.Machine{elf.EM_ARM},
+		QEMU:            "qemu-system-arm",
+		QEMUPackage:     "qemu-system-arm",
+		Machine:         "virt,highmem=off",
+		CPU:             "cortex-a15",
+		KVMHosts:        []string{"arm"},
+		NetDevice:       "virtio-net-pci,romfile=",
+		Modules:         []string{"virtio_pci", "virtio_net"},
+		OptionalModules: agent,
+		Cmdline:         append([]string{"console=ttyAMA0"}, quick...),
+		EarlyConsole:    []string{"ignore_loglevel", "earlycon"},
 	},
 	{
-		Name:          "arm64",
-		GOARCH:        "arm64",
-		DebianArch:    "arm64",
-		KernelPackage: "linux-image-cloud-arm64",
-		PEMachine:     pe.IMAGE_FILE_MACHINE_ARM64,
-		ELFMachines:   []elf.Machine{elf.EM_AARCH64},
-		QEMU:          "qemu-system-aarch64",
-		QEMUPackage:   "qemu-system-arm",
-		Machine:       "virt",
-		CPU:           "cortex-a57", // max costs six times the boot: pointer authentication
-		KVMHosts:      []string{"arm64"},
-		NetDevice:     "virtio-net-pci,romfile=",
-		Modules:       []string{"virtio_pci", "virtio_net"},
-		Cmdline:       append([]string{"console=ttyAMA0"}, quick...),
-		EarlyConsole:  []string{"ignore_loglevel", "earlycon"},
+		Name:            "arm64",
+		GOARCH:          "arm64",
+		DebianArch:      "arm64",
+		KernelPackage:   "linux-image-cloud-arm64",
+		PEMachine:       pe.IMAGE_FILE_MACHINE_ARM64,
+		ELFMachines:     []elf.Machine{elf.EM_AARCH64},
+		QEMU:            "qemu-system-aarch64",
+		QEMUPackage:     "qemu-system-arm",
+		Machine:         "virt",
+		CPU:             "cortex-a57", // max costs six times the boot: pointer authentication
+		KVMHosts:        []string{"arm64"},
+		NetDevice:       "virtio-net-pci,romfile=",
+		Modules:         []string{"virtio_pci", "virtio_net"},
+		OptionalModules: agent,
+		Cmdline:         append([]string{"console=ttyAMA0"}, quick...),
+		EarlyConsole:    []string{"ignore_loglevel", "earlycon"},
 	},
 }
 

@@ -2,8 +2,10 @@ package wire
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -13,6 +15,19 @@ type BootID [16]byte
 // String writes it as /proc/sys/kernel/random/boot_id is written.
 func (id BootID) String() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+}
+
+// ParseBootID reads what String writes.
+func ParseBootID(text string) (id BootID, err error) {
+	b, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(text), "-", ""))
+	if err == nil && len(b) != len(id) {
+		err = fmt.Errorf("%d bytes, not %d", len(b), len(id))
+	}
+	if err != nil {
+		return id, fmt.Errorf("boot identity %q: %w", text, err)
+	}
+	copy(id[:], b)
+	return id, nil
 }
 
 // MinEntropy is the least number of random bytes in a Restore.

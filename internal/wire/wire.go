@@ -30,6 +30,9 @@ import (
 // Version is the protocol's; both ends must have the same.
 const Version = 1
 
+// PortName is the virtio-serial port's.
+const PortName = "guesthouse.agent"
+
 // MaxPayload is the longest payload in bytes.
 const MaxPayload = 1 << 20
 

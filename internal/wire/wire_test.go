@@ -90,6 +90,12 @@ func TestPayloadsComeBack(t *testing.T) {
 	_, err = DecodeRestore(restore.Encode()[:24+MinEntropy-1])
 	require.EqualError(t, err, "restored: 55 bytes are too few: identity, clock and entropy are at least 56")
 
+	id, err := ParseBootID(restore.Boot.String() + "\n")
+	require.NoError(t, err)
+	require.Equal(t, restore.Boot, id)
+	_, err = ParseBootID("0102")
+	require.EqualError(t, err, `boot identity "0102": 2 bytes, not 16`)
+
 	stats := Stats{Boot: BootID{9}, Uptime: time.Second, MemoryTotal: 2, MemoryAvail: 1,
 		Services: []Service{{"a", 1, 2, 3, 4, 5}, {"bb", 6, 7, 8, 9, 10}}}
 	gotStats, err := DecodeStats(stats.Encode())

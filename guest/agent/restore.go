@@ -1,0 +1,53 @@
+package agent
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/wire"
+)
+
+// restore makes this machine another one than that it was saved from.
+func restore(r wire.Restore) error {
+	if err := addEntropy(r.Entropy); err != nil {
+		return err
+	}
+	now := unix.NsecToTimespec(r.Now.UnixNano())
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
+		return fmt.Errorf("set the clock to %s: %w", r.Now.UTC(), os.NewSyscallError("clock_settime", err))
+	}
+	renewed.Store(&r.Boot)
+	return nil
+}
+
+// addEntropy gives the kernel random bytes and makes it use them at once.
+func addEntropy(random []byte) error {
+	fd, err := unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: "/dev/urandom", Err: err}
+	}
+	defer unix.Close(fd)
+	// struct rand_pool_info: bits, bytes, and these
+	info := binary.NativeEndian.AppendUint32(nil, uint32(8*len(random)))
+	info = binary.NativeEndian.AppendUint32(info, uint32(len(random)))
+	if err := ioctl(fd, unix.RNDADDENTROPY, append(info, random...)); err != nil {
+		return fmt.Errorf("entropy: %w", os.NewSyscallError("RNDADDENTROPY", err))
+	}
+	if err := ioctl(fd, unix.RNDRESEEDCRNG, nil); err != nil {
+		return fmt.Errorf("entropy: %w", os.NewSyscallError("RNDRESEEDCRNG", err))
+	}
+	return nil
+}
+
+// ioctl passes a structure; x/sys has no function for those of random(4).
+func ioctl(fd int, request uint, arg []byte) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(unsafe.Pointer(unsafe.SliceData(arg))))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

@@ -1,0 +1,311 @@
+package harness
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"guesthouse.example/internal/wire"
+)
+
+// errNoAgent says that the guest has none: it does not use package guest, or its
+// kernel has no driver for the port.
+var errNoAgent = errors.New("the guest has no agent: it has not opened the port " + wire.PortName)
+
+// agentWithin bounds an answer of the guest's agent, in the machine's time.
+const agentWithin = 10 * time.Second
+
+// clockWithin is how far a guest's clock may be from the host's just after it was
+// set: no more than rounding and a step of the host's clock.
+const clockWithin = time.Second
+
+// An agent is the harness's end of the line to the guest's agent, which may be
+// silent or not there at all.
+type agent struct {
+	conn net.Conn
+	wire *wire.Conn
+	log  io.Writer
+	turn chan struct{} // holds a token while somebody asks, or the guest is quiet
+
+	hello chan struct{} // closed when the guest has said it
+	ended chan struct{} // closed when no more is read
+	err   error         // why; set before ended is closed
+
+	greets sync.Once
+
+	mu    sync.Mutex // of log and waits
+	waits *question
+}
+
+// A question waits for its answer.
+type question struct {
+	of       wire.Type
+	sequence uint32
+	answer   chan wire.Message
+}
+
+// savedAgent is what a template knows of the conversation with its guest, which
+// is quiet.
+type savedAgent struct {
+	Epoch uint32 `json:"epoch"`
+}
+
+func newAgent(conn net.Conn, log io.Writer) *agent {
+	return &agent{conn: conn, wire: wire.NewHarness(conn), log: log, turn: make(chan struct{}, 1),
+		hello: make(chan struct{}), ended: make(chan struct{})}
+}
+
+// listen reads until the line ends or the guest breaks the protocol. Then it
+// closes the line, so that the guest does not wait for a reader.
+func (a *agent) listen() {
+	defer close(a.ended)
+	defer a.conn.Close()
+	for {
+		m, err := a.wire.Receive()
+		if err == nil {
+			a.note("guest", m)
+			err = a.take(m)
+		}
+		if err != nil {
+			if err == io.EOF {
+				err = errors.New("the line has ended")
+			}
+			a.err = fmt.Errorf("the guest's agent: %w", err)
+			a.mu.Lock()
+			fmt.Fprintf(a.log, "end: %v\n", err)
+			a.mu.Unlock()
+			return
+		}
+	}
+}
+
+// take hands an answer to whoever waits for it. One that comes too late is for
+// nobody.
+func (a *agent) take(m wire.Message) error {
+	switch m.Type {
+	case wire.Hello:
+		a.greet()
+	case wire.Failed:
+		return fmt.Errorf("it says: %s", m.Payload)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if q := a.waits; q != nil && q.of == m.Type && q.sequence == m.Answers {
+		q.answer <- m
+		a.waits = nil
+	}
+	return nil
+}
+
+// greet notes that the guest has an agent.
+func (a *agent) greet() { a.greets.Do(func() { close(a.hello) }) }
+
+// note writes a line into the record; both directions may do so at once.
+func (a *agent) note(who string, m wire.Message) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch m.Type {
+	case wire.Event, wire.Failed:
+		fmt.Fprintf(a.log, "%s: %s: %q\n", who, m.Type, m.Payload)
+	default:
+		fmt.Fprintf(a.log, "%s: %s, %d bytes, epoch %d\n", who, m.Type, len(m.Payload), a.wire.Epoch())
+	}
+}
+
+// lock waits for the turn to ask.
+func (a *agent) lock(ctx context.Context) error {
+	select {
+	case a.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (a *agent) unlock() { <-a.turn }
+
+// ask sends a request and waits for the answer. The caller has the turn.
+func (a *agent) ask(ctx context.Context, t wire.Type, payload []byte) ([]byte, error) {
+	q := &question{of: t, answer: make(chan wire.Message, 1)}
+	if err := a.send(ctx, q, payload); err != nil {
+		return nil, err
+	}
+	select {
+	case m := <-q.answer:
+		return m.Payload, nil
+	case <-a.ended:
+		return nil, a.err
+	case <-ctx.Done():
+		a.mu.Lock()
+		a.waits = nil
+		a.mu.Unlock()
+		return nil, fmt.Errorf("%s: no answer of the guest's agent: %w", t, context.Cause(ctx))
+	}
+}
+
+// send sends a request. A guest that does not read holds it up until ctx ends.
+func (a *agent) send(ctx context.Context, q *question, payload []byte) error {
+	m := wire.Message{Type: q.of, Payload: payload}
+	a.note("harness", m)
+	late := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		a.conn.SetWriteDeadline(time.Unix(1, 0))
+		close(late)
+	})
+	var err error
+	func() {
+		a.mu.Lock() // the answer may be here before Send has returned
+		defer a.mu.Unlock()
+		if q.sequence, err = a.wire.Send(m); err == nil {
+			a.waits = q
+		}
+	}()
+	if !stop() {
+		<-late
+		a.conn.SetWriteDeadline(time.Time{})
+	}
+	return err
+}
+
+// agentHere waits for the hello of the guest's agent. Where nobody has opened the
+// port it fails at once, with errNoAgent.
+func (m *Machine) agentHere(ctx context.Context) error {
+	select {
+	case <-m.agent.hello:
+		return nil
+	default:
+	}
+	var devices []struct {
+		Label string `json:"label"`
+		Open  bool   `json:"frontend-open"`
+	}
+	if err := m.qmp.Execute(ctx, "query-chardev", nil, &devices); err != nil {
+		return err
+	}
+	for _, d := range devices {
+		if d.Label == "agent" && d.Open {
+			select {
+			case <-m.agent.hello:
+				return nil
+			case <-m.agent.ended:
+				return m.agent.err
+			case <-ctx.Done():
+				return fmt.Errorf("hello of the guest's agent: %w", context.Cause(ctx))
+			}
+		}
+	}
+	return errNoAgent
+}
+
+// agentQuiesce makes the guest's agent say nothing more, so that the machine can
+// be saved without a byte under way. Nobody else asks it until agentRestored.
+func (m *Machine) agentQuiesce(ctx context.Context) (*savedAgent, error) {
+	ctx, cancel := m.Within(ctx, agentWithin)
+	defer cancel()
+	if err := m.agentHere(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.agent.lock(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := m.agent.ask(ctx, wire.Quiesce, nil); err != nil {
+		m.agent.unlock()
+		return nil, err
+	}
+	return &savedAgent{Epoch: m.agent.wire.Epoch()}, nil
+}
+
+// agentRestored begins a conversation with the agent of a guest that was saved,
+// here or in another machine, and waits until the guest has new entropy, the
+// host's clock and a new boot identity.
+func (m *Machine) agentRestored(ctx context.Context, epoch uint32) error {
+	ctx, cancel := m.Within(ctx, agentWithin)
+	defer cancel()
+	return m.agent.restored(ctx, epoch)
+}
+
+// restored is agentRestored. It gives back the turn that quiesce took; in a
+// machine that was restored nobody has it.
+func (a *agent) restored(ctx context.Context, epoch uint32) error {
+	select {
+	case a.turn <- struct{}{}:
+	default:
+	}
+	defer a.unlock()
+	a.greet()
+	a.wire.Open(epoch)
+	r := wire.Restore{Entropy: make([]byte, 2*wire.MinEntropy)}
+	rand.Read(r.Boot[:]) // it does not fail
+	rand.Read(r.Entropy)
+	r.Now = time.Now()
+	answer, err := a.ask(ctx, wire.Restored, r.Encode())
+	if err != nil {
+		return err
+	}
+	guest, err := wire.DecodeClock(answer)
+	if err != nil {
+		return fmt.Errorf("%w: its agent: %w", ErrGuest, err)
+	}
+	if now := time.Now(); guest.Before(r.Now.Add(-clockWithin)) || guest.After(now.Add(clockWithin)) {
+		return fmt.Errorf("%w: its clock was set to %v and says %v at %v", ErrGuest, r.Now.UTC(), guest.UTC(), now.UTC())
+	}
+	return nil
+}
+
+// Stats is what the guest tells of itself.
+type Stats struct {
+	BootID                  string        // guest.BootID: of this boot or restoration
+	Uptime                  time.Duration // since the kernel's start, without the time it lay saved
+	MemoryTotal, MemoryFree uint64        // bytes; free is MemAvailable in /proc/meminfo
+	Services                []ServiceStats
+}
+
+// ServiceStats tells of a socket service, as guest/socketservice counts.
+type ServiceStats struct {
+	Name          string
+	Sockets       int
+	Calls, Errors uint64
+	Time, MaxTime time.Duration // in its handler, together and in the longest call
+}
+
+// Stats asks the guest's agent, which answers within 10 s of the machine's time. It
+// fails at once where the guest has no agent, and waits while Save runs.
+func (m *Machine) Stats(ctx context.Context) (Stats, error) {
+	ctx, cancel := m.Within(ctx, agentWithin)
+	defer cancel()
+	err := m.agentHere(ctx)
+	var s Stats
+	if err == nil {
+		s, err = m.agent.stats(ctx)
+	}
+	if err != nil {
+		return Stats{}, fmt.Errorf("statistics of %s: %w", m.plan.Target, err)
+	}
+	return s, nil
+}
+
+func (a *agent) stats(ctx context.Context) (Stats, error) {
+	if err := a.lock(ctx); err != nil {
+		return Stats{}, err
+	}
+	defer a.unlock()
+	answer, err := a.ask(ctx, wire.Statistics, nil)
+	if err != nil {
+		return Stats{}, err
+	}
+	w, err := wire.DecodeStats(answer)
+	if err != nil {
+		return Stats{}, fmt.Errorf("%w: its agent: %w", ErrGuest, err)
+	}
+	s := Stats{BootID: w.Boot.String(), Uptime: w.Uptime, MemoryTotal: w.MemoryTotal, MemoryFree: w.MemoryAvail}
+	for _, svc := range w.Services {
+		s.Services = append(s.Services, ServiceStats{Name: svc.Name, Sockets: int(svc.Sockets),
+			Calls: svc.Calls, Errors: svc.Errors, Time: svc.Time, MaxTime: svc.MaxTime})
+	}
+	return s, nil
+}
