@@ -29,6 +29,8 @@ func TestABareMetalGuestIsBooted(t *testing.T) {
 		defer m.Close()
 		require.Equal(t, sha256File(t, file), m.Result().KernelSHA256)
 		require.Empty(t, m.Result().InitramfsSHA256)
+		_, err = m.Stats(t.Context())
+		require.ErrorContains(t, err, "statistics of "+target+": the guest has no agent")
 		require.NoError(t, m.Close())
 		require.Equal(t, "ended", m.Result().State, "it is no failure that it never powers off")
 	})
