@@ -19,7 +19,7 @@ import (
 const temporaryPrefix = "guesthouse-temporary-"
 
 // recordFiles are all that a record can hold.
-var recordFiles = []string{"spec.json", "qemu.args", "console.log", "qmp.log", "qemu.stderr", resultName, resultName + ".new"}
+var recordFiles = []string{"spec.json", "qemu.args", "console.log", "qmp.log", "agent.log", "qemu.stderr", resultName, resultName + ".new"}
 
 const resultName = "result.json"
 
