@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,8 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A Template is a machine that was saved when it was ready. A Spec that names it
@@ -322,19 +319,6 @@ func OpenTemplate(dir string) (*Template, error) {
 	return t, nil
 }
 
-func hashRAM(file string, size int64) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if err := dataBlocks(f, size, hashBlock(h)); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
 // openTemplate checks all but the content of the memory.
 func openTemplate(dir string) (*Template, error) {
 	dir, err := filepath.Abs(dir)
@@ -411,100 +395,4 @@ func describeFile(f *os.File) (savedFile, error) {
 		return savedFile{}, err
 	}
 	return savedFile{Size: info.Size(), Time: info.ModTime().UTC(), SHA256: hex.EncodeToString(h.Sum(nil))}, nil
-}
-
-// newRAM returns a file in memory for a machine's RAM.
-func newRAM(mib int) (*os.File, error) {
-	fd, err := unix.MemfdCreate("guesthouse-ram", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), "guest's memory")
-	if err := f.Truncate(int64(mib) << 20); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// copyRAM writes a new file with the content of another, and holes where that
-// is zero.
-func copyRAM(file string, src *os.File) (savedFile, error) {
-	info, err := src.Stat()
-	if err != nil {
-		return savedFile{}, err
-	}
-	dst, err := os.Create(file)
-	if err != nil {
-		return savedFile{}, err
-	}
-	defer dst.Close()
-	if err := dst.Truncate(info.Size()); err != nil {
-		return savedFile{}, err
-	}
-	h := sha256.New()
-	hash := hashBlock(h)
-	if err := dataBlocks(src, info.Size(), func(at int64, block []byte) error {
-		hash(at, block)
-		_, err := dst.WriteAt(block, at)
-		return err
-	}); err != nil {
-		return savedFile{}, err
-	}
-	if info, err = dst.Stat(); err != nil {
-		return savedFile{}, err
-	}
-	return savedFile{Size: info.Size(), Time: info.ModTime().UTC(), SHA256: hex.EncodeToString(h.Sum(nil))}, nil
-}
-
-// hashBlock hashes blocks with their places, so that zeros need not be read.
-func hashBlock(h io.Writer) func(int64, []byte) error {
-	return func(at int64, block []byte) error {
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(at))) // a hash does not fail
-		h.Write(block)
-		return nil
-	}
-}
-
-const blockSize = 64 << 10
-
-// dataBlocks calls f for each block of a file that is not all zero.
-func dataBlocks(file *os.File, size int64, f func(at int64, block []byte) error) error {
-	buf := make([]byte, blockSize)
-	for at := int64(0); at < size; at += blockSize {
-		data, err := unix.Seek(int(file.Fd()), at, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			return nil // only a hole follows
-		}
-		if err != nil {
-			return os.NewSyscallError("lseek", err)
-		}
-		at = data / blockSize * blockSize
-		n, err := file.ReadAt(buf[:min(blockSize, size-at)], at)
-		if err != nil {
-			return err
-		}
-		if isZero(buf[:n]) {
-			continue
-		}
-		if err := f(at, buf[:n]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func isZero(block []byte) bool {
-	for len(block) >= 8 {
-		if binary.NativeEndian.Uint64(block) != 0 {
-			return false
-		}
-		block = block[8:]
-	}
-	for _, b := range block {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
 }

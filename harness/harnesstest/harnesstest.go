@@ -139,9 +139,10 @@ type Machine struct {
 // templates is the user's cache.
 var templates harness.TemplateCache
 
-// Boot boots the machine of a Spec, and ends it when the test does. Machines
-// that were booted before are restored from a template, if their Spec does not
-// refuse it and GUESTHOUSE_COLD is not 1; see [harness.TemplateCache]. A guest
+// Boot boots the machine of a Spec, and ends it when the test does. It restores
+// what the user's cache of templates has, unless the Spec or GUESTHOUSE_COLD=1
+// refuses that; for now the cache saves no machine by itself, see
+// [harness.TemplateCache]. A guest
 // that crashes, or a machine that ends, without the test's having asked for it
 // by Shutdown or Wait fails the test.
 func Boot(t testing.TB, spec harness.Spec) *Machine {

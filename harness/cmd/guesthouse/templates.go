@@ -12,7 +12,7 @@ import (
 
 const templatesUsage = `guesthouse templates [-clear]
 
-Lists the saved machines that "guesthouse run" and tests restore instead of
+Lists the machines in the cache of templates, which are restored instead of
 booting, the last used first.`
 
 func templatesCommand(_ context.Context, args []string, std stdio) error {
