@@ -2,8 +2,6 @@ package harness
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,17 +29,17 @@ func (e *KVMError) Error() string {
 	return fmt.Sprintf("kvm for %s: %s: %s; %s", e.Target, e.What, e.Evidence, e.Hint)
 }
 
-const useTCG = `without KVM, use acceleration "tcg", the default`
+const useTCG = `do without, with acceleration "tcg" or none asked for`
 
 // ProbeKVM says whether the machine of a Spec runs under KVM: it returns the
 // evidence that it does, or an error, which is a *KVMError where KVM is to blame.
-// Of the Spec, Target, Kernel, Memory and QEMU count. What is cheap is checked
+// Of the Spec, Target, Kernel and QEMU count. What is cheap is checked
 // always. Then the kernel is booted under KVM to its first byte on the console,
 // for at most 10 s of QEMU's time, because there are hosts whose KVM passes
 // every other check and boots nothing; that verdict is kept until
 // the host boots again. Without a Kernel only the cheap checks are made.
 //
-// Start does this where a Spec asks for KVM.
+// Start does this where a Spec asks for KVM or leaves the acceleration open.
 func ProbeKVM(ctx context.Context, s Spec) (evidence string, err error) {
 	s.Accel = KVM
 	if s.Kernel == "" {
@@ -63,7 +60,42 @@ func ProbeKVM(ctx context.Context, s Spec) (evidence string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return kvm.check(ctx, p, binary)
+	return kvm.check(ctx, p, binary, false)
+}
+
+// choose settles how the plan's machine is accelerated: as the Spec asks, and where
+// it leaves that open by KVM if it boots the very kernel, else by TCG. An error is
+// that of KVM which was asked for, or the end of ctx.
+func (l *ladder) choose(ctx context.Context, p *plan, binary string) (err error) {
+	p.accelWhy = "asked for"
+	switch {
+	case p.asked == TCG:
+		return nil
+	case p.asked == KVM:
+		p.accelEvidence, err = l.check(ctx, p, binary, false)
+		return err
+	case p.Template != nil:
+		p.accelWhy = "that of templates"
+		return nil
+	case len(p.QEMUArgs) > 0:
+		// They may forbid KVM, as -icount does, and are not part of
+		// what the ladder boots.
+		p.accelWhy = "QEMU arguments of its own"
+		return nil
+	}
+	evidence, err := l.check(ctx, p, binary, true)
+	var failed *KVMError
+	switch {
+	case err == nil:
+		p.Accel, p.accelWhy, p.accelEvidence = KVM, "it boots the kernel", evidence
+	case ctx.Err() != nil:
+		return err
+	case errors.As(err, &failed):
+		p.accelWhy, p.accelEvidence = failed.What, failed.Evidence
+	default:
+		p.accelWhy, p.accelEvidence = "KVM could not be tried", oneLine(err)
+	}
+	return nil
 }
 
 // findQEMU returns the path of the emulator, or a *MissingQEMUError.
@@ -127,6 +159,13 @@ func (l *ladder) cheap(p *plan) error {
 	fail := func(what string, err error, hint string) error {
 		return &KVMError{Target: p.Target, What: what, Evidence: err.Error(), Hint: hint}
 	}
+	if hosts := p.target.KVMHosts; !slices.Contains(hosts, l.host) {
+		if hosts == nil {
+			hosts = []string{"no host"}
+		}
+		return fail("this host's KVM runs no "+p.Target+" guests",
+			fmt.Errorf("the host is %s; KVM runs them on %s", l.host, strings.Join(hosts, ", ")), useTCG)
+	}
 	f, err := os.OpenFile(l.device, os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -138,15 +177,13 @@ func (l *ladder) cheap(p *plan) error {
 	if err := l.create(f); err != nil {
 		return fail("KVM makes no machine", fmt.Errorf("%s: %w", l.device, err), useTCG)
 	}
-	if !slices.Contains(p.target.KVMHosts, l.host) {
-		return fail("this host's processor does not run the target",
-			fmt.Errorf("it is %s; the target runs on %s", l.host, strings.Join(p.target.KVMHosts, ", ")), useTCG)
-	}
 	return nil
 }
 
-// check goes up the whole ladder.
-func (l *ladder) check(ctx context.Context, p *plan, binary string) (evidence string, err error) {
+// check goes up the whole ladder. Where KVM has booted no kernel at all and has
+// failed with another one, it is not tried again if doubt will do: a host whose KVM
+// lies costs its 10 s once, and not for each kernel that somebody builds.
+func (l *ladder) check(ctx context.Context, p *plan, binary string, doubt bool) (evidence string, err error) {
 	if err := l.cheap(p); err != nil {
 		return "", err
 	}
@@ -154,7 +191,7 @@ func (l *ladder) check(ctx context.Context, p *plan, binary string) (evidence st
 	if err != nil {
 		return "", fmt.Errorf("kvm for %s: %w", p.Target, err)
 	}
-	v, file, err := l.verdict(ctx, key, func() (verdict, error) { return l.boot(ctx, p, binary) })
+	v, err := l.verdict(ctx, key, doubt, func() (verdict, error) { return l.boot(ctx, p, binary) })
 	if err != nil {
 		return "", fmt.Errorf("kvm for %s: %w", p.Target, err)
 	}
@@ -162,113 +199,10 @@ func (l *ladder) check(ctx context.Context, p *plan, binary string) (evidence st
 		return v.Evidence, nil
 	}
 	hint := useTCG
-	if file != "" {
-		hint += "; to try once more remove " + quote(file)
+	if v.file != "" {
+		hint += "; to try once more remove " + quote(v.file)
 	}
 	return "", &KVMError{Target: p.Target, What: "KVM is present but does not boot a guest", Evidence: v.Evidence, Hint: hint}
-}
-
-// A verdict says whether a kernel booted under KVM.
-type verdict struct {
-	Boots    bool   `json:"boots"`
-	Evidence string `json:"evidence"`
-}
-
-// A verdictKey is all on which a verdict depends.
-type verdictKey struct {
-	Host    string `json:"host"` // the boot of it
-	QEMU    string `json:"qemu"` // path, size and time of the binary
-	Kernel  string `json:"kernel"`
-	Machine string `json:"machine"`
-	CPU     string `json:"cpu"`
-	Memory  int    `json:"memory_mib"`
-}
-
-// verdictFile is what the cache holds.
-type verdictFile struct {
-	Of verdictKey `json:"of"`
-	verdict
-}
-
-func (p *plan) verdictKey(binary string) (key verdictKey, err error) {
-	key = verdictKey{Machine: p.target.Machine, CPU: p.target.CPU, Memory: p.Memory}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return key, err
-	}
-	key.Host = strings.TrimSpace(string(boot))
-	if key.QEMU, err = binaryIdentity(binary); err == nil {
-		key.Kernel, err = hashes.of(p.Kernel)
-	}
-	return key, err
-}
-
-// verdict returns what is known of a key, and the file that holds it if one does;
-// what is not known is found out, by one process at a time. A cache that cannot be
-// written only means that the next process finds out again.
-func (l *ladder) verdict(ctx context.Context, key verdictKey, find func() (verdict, error)) (v verdict, file string, err error) {
-	text, err := json.Marshal(key)
-	if err != nil {
-		return v, "", err
-	}
-	dir, err := l.cache()
-	if err == nil {
-		err = os.MkdirAll(dir, 0o777)
-	}
-	if err == nil {
-		file = filepath.Join(dir, fmt.Sprintf("%x.json", sha256.Sum256(text)))
-		lock := flock.New(filepath.Join(dir, "lock"))
-		defer lock.Close()
-		_, err = lock.TryLockContext(ctx, 25*time.Millisecond)
-		if ctx.Err() != nil {
-			return v, "", context.Cause(ctx)
-		}
-	}
-	if err != nil {
-		file = ""
-	}
-	l.mu.Lock()
-	v, known := l.verdicts[key]
-	l.mu.Unlock()
-	if known {
-		return v, file, nil
-	}
-	if file != "" {
-		var saved verdictFile
-		text, err := os.ReadFile(file)
-		if err == nil && json.Unmarshal(text, &saved) == nil && saved.Of == key {
-			return l.remember(key, saved.verdict), file, nil
-		}
-	}
-	if v, err = find(); err != nil {
-		return v, "", err
-	}
-	if file != "" && writeVerdict(file, verdictFile{key, v}) != nil {
-		file = ""
-	}
-	return l.remember(key, v), file, nil
-}
-
-func (l *ladder) remember(key verdictKey, v verdict) verdict {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.verdicts == nil {
-		l.verdicts = make(map[verdictKey]verdict)
-	}
-	l.verdicts[key] = v
-	return v
-}
-
-// writeVerdict writes a file at once; the lock is held.
-func writeVerdict(file string, v verdictFile) error {
-	text, err := json.MarshalIndent(v, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(file+".new", append(text, '\n'), 0o666); err != nil {
-		return err
-	}
-	return os.Rename(file+".new", file)
 }
 
 // boot boots the kernel alone, told to print as early as it can, to its first
@@ -277,7 +211,8 @@ func writeVerdict(file string, v verdictFile) error {
 func (l *ladder) boot(ctx context.Context, p *plan, binary string) (verdict, error) {
 	q := *p
 	q.Accel, q.Initramfs, q.ports, q.Cmdline = KVM, "", nil, p.target.EarlyConsole
-	stderr, err := newRAM(0) // a file without a name: nothing is left of it
+	q.Memory = max(p.Memory, defaultMemory) // its size is not in question
+	stderr, err := newRAM(0)                // a file without a name: nothing is left of it
 	if err != nil {
 		return verdict{}, err
 	}
@@ -307,7 +242,7 @@ func (l *ladder) boot(ctx context.Context, p *plan, binary string) (verdict, err
 		return verdict{}, context.Cause(ctx) // which says nothing of KVM
 	}
 	if err == nil {
-		return verdict{true, fmt.Sprintf("the kernel's first byte came after %.1f s", took.Seconds())}, nil
+		return verdict{Boots: true, Evidence: fmt.Sprintf("the kernel's first byte came after %.1f s", took.Seconds())}, nil
 	}
 	if errors.Is(err, errConsoleEnded) {
 		err = fmt.Errorf("without a byte on its console, %w", proc.describe())
@@ -317,5 +252,5 @@ func (l *ladder) boot(ctx context.Context, p *plan, binary string) (verdict, err
 	if text := strings.Join(strings.Fields(string(said)), " "); text != "" {
 		evidence += ": " + text
 	}
-	return verdict{false, evidence}, nil
+	return verdict{Evidence: evidence}, nil
 }

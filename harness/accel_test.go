@@ -1,16 +1,20 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/target"
 )
 
 // newLadder is one whose cheap checks pass on any host.
@@ -52,20 +56,23 @@ func TestKVMIsRefusedWithEvidenceByTheCheapChecks(t *testing.T) {
 			"KVM makes no machine", "/dev/null: KVM_GET_API_VERSION: inappropriate ioctl for device"},
 		"no machine": {func(l *ladder) { l.create = func(*os.File) error { return unix.EBUSY } },
 			"KVM makes no machine", "/dev/null: device or resource busy"},
-		"another processor": {func(l *ladder) { l.host = "riscv64" },
-			"this host's processor does not run the target", "it is riscv64; the target runs on amd64"},
+		"another processor": {func(l *ladder) { l.host, l.device = "riscv64", "/nonexistent/kvm" },
+			"this host's KVM runs no x86_64 guests", "the host is riscv64; KVM runs them on amd64"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLadder(t.TempDir())
 			c.change(l)
 			p, binary, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
-			_, err := l.check(t.Context(), p, binary)
+			_, err := l.check(t.Context(), p, binary, false)
 			var failed *KVMError
 			require.ErrorAs(t, err, &failed)
 			require.Equal(t, "x86_64", failed.Target)
 			require.Equal(t, c.what, failed.What)
 			require.Equal(t, c.evidence, failed.Evidence)
 			require.Contains(t, failed.Hint, useTCG)
+
+			require.NoError(t, l.choose(t.Context(), p, binary))
+			require.Equal(t, []any{TCG, c.what, c.evidence}, chosen(p))
 			require.Zero(t, runs(), "nothing is booted")
 		})
 	}
@@ -77,7 +84,7 @@ func TestKVMThatLiesIsFoundByBootingAndRemembered(t *testing.T) {
 	l.within = 300 * time.Millisecond
 	p, binary, runs := fakeQEMU(t, "echo KVM is fine >&2; exec sleep 1000")
 	var first *KVMError
-	_, err := l.check(t.Context(), p, binary)
+	_, err := l.check(t.Context(), p, binary, false)
 	require.ErrorAs(t, err, &first)
 	require.Equal(t, "KVM is present but does not boot a guest", first.What)
 	require.Contains(t, first.Evidence, "the kernel printed nothing within 300ms")
@@ -85,14 +92,14 @@ func TestKVMThatLiesIsFoundByBootingAndRemembered(t *testing.T) {
 
 	ran := runs()                                          // a script that never got a processor has not counted itself
 	for _, later := range []*ladder{l, newLadder(cache)} { // this process, and another
-		_, err = later.check(t.Context(), p, binary)
+		_, err = later.check(t.Context(), p, binary, false)
 		require.Equal(t, first, err)
 	}
 	require.Equal(t, ran, runs())
 
 	// Another kernel is another question.
 	require.NoError(t, os.WriteFile(p.Kernel, []byte("another"), 0o644))
-	_, err = l.check(t.Context(), p, binary)
+	_, err = l.check(t.Context(), p, binary, false)
 	require.ErrorAs(t, err, &first)
 	files, err := filepath.Glob(filepath.Join(cache, "*.json"))
 	require.NoError(t, err)
@@ -101,7 +108,7 @@ func TestKVMThatLiesIsFoundByBootingAndRemembered(t *testing.T) {
 
 func TestKVMThatEndsQEMUIsToldWithItsWords(t *testing.T) {
 	p, binary, _ := fakeQEMU(t, "echo error: failed to set MSR >&2; exit 1")
-	_, err := newLadder(t.TempDir()).check(t.Context(), p, binary)
+	_, err := newLadder(t.TempDir()).check(t.Context(), p, binary, false)
 	var failed *KVMError
 	require.ErrorAs(t, err, &failed)
 	require.Equal(t, "without a byte on its console, QEMU ended: exit status 1: error: failed to set MSR", failed.Evidence)
@@ -110,10 +117,10 @@ func TestKVMThatEndsQEMUIsToldWithItsWords(t *testing.T) {
 func TestKVMThatBootsIsUsedAndRemembered(t *testing.T) {
 	cache := t.TempDir()
 	p, binary, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
-	evidence, err := newLadder(cache).check(t.Context(), p, binary)
+	evidence, err := newLadder(cache).check(t.Context(), p, binary, false)
 	require.NoError(t, err)
 	require.Contains(t, evidence, "the kernel's first byte came after ")
-	again, err := newLadder(cache).check(t.Context(), p, binary)
+	again, err := newLadder(cache).check(t.Context(), p, binary, false)
 	require.NoError(t, err)
 	require.Equal(t, evidence, again)
 	require.Equal(t, 1, runs())
@@ -125,7 +132,7 @@ func TestKVMNeedsNoCache(t *testing.T) {
 	l.cache = func() (string, error) { return "", errors.New("no HOME") }
 	p, binary, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
 	for range 2 {
-		_, err := l.check(t.Context(), p, binary)
+		_, err := l.check(t.Context(), p, binary, false)
 		require.NoError(t, err)
 	}
 	require.Equal(t, 1, runs())
@@ -139,7 +146,7 @@ func TestAProbeThatIsGivenUpIsNoVerdict(t *testing.T) {
 	why := errors.New("changed their mind")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
-	_, err := l.check(ctx, p, binary)
+	_, err := l.check(ctx, p, binary, false)
 	require.ErrorIs(t, err, why)
 	files, err := filepath.Glob(filepath.Join(cache, "*.json"))
 	require.NoError(t, err)
@@ -166,12 +173,127 @@ func TestKVMThatIsAskedForIsNeverReplaced(t *testing.T) {
 	require.ErrorAs(t, err, &failed)
 }
 
-func TestWhyAnAccelerationWasChosenIsKnown(t *testing.T) {
-	for accel, why := range map[Accel]string{"": "the default", TCG: "asked for", KVM: "asked for"} {
+// chosen is a plan's acceleration and why.
+func chosen(p *plan) []any { return []any{p.Accel, p.accelWhy, p.accelEvidence} }
+
+// asking returns the same plan for a Spec that asks for an acceleration.
+func asking(t *testing.T, p *plan, accel Accel) *plan {
+	s := p.Spec
+	s.Accel = accel
+	q, err := s.check()
+	require.NoError(t, err)
+	return q
+}
+
+func TestKVMIsChosenWhereItBootsTheKernel(t *testing.T) {
+	p, binary, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
+	l := newLadder(t.TempDir())
+	require.NoError(t, l.choose(t.Context(), p, binary))
+	require.Equal(t, KVM, p.Accel)
+	require.Equal(t, "it boots the kernel", p.accelWhy)
+	require.Contains(t, p.accelEvidence, "the kernel's first byte came after ")
+
+	again := asking(t, p, "")
+	require.NoError(t, l.choose(t.Context(), again, binary))
+	require.Equal(t, chosen(p), chosen(again))
+	asked := asking(t, p, KVM)
+	require.NoError(t, l.choose(t.Context(), asked, binary))
+	require.Equal(t, []any{KVM, "asked for", p.accelEvidence}, chosen(asked))
+	tcg := asking(t, p, TCG)
+	require.NoError(t, l.choose(t.Context(), tcg, binary))
+	require.Equal(t, []any{TCG, "asked for", ""}, chosen(tcg))
+	require.Equal(t, 1, runs())
+}
+
+// What the ladder does not boot is not chosen by it.
+func TestTCGIsChosenForWhatTheLadderDoesNotKnow(t *testing.T) {
+	p, binary, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
+	l := newLadder(t.TempDir())
+	template := *p
+	template.Template = &Template{}
+	require.NoError(t, l.choose(t.Context(), &template, binary))
+	require.Equal(t, []any{TCG, "that of templates", ""}, chosen(&template))
+	args := *p
+	args.QEMUArgs = []string{"-icount", "shift=auto"}
+	require.NoError(t, l.choose(t.Context(), &args, binary))
+	require.Equal(t, []any{TCG, "QEMU arguments of its own", ""}, chosen(&args))
+	require.Zero(t, runs())
+
+	// What has nothing to do with KVM is no error of who did not ask for it.
+	require.NoError(t, os.Remove(p.Kernel))
+	require.NoError(t, l.choose(t.Context(), p, binary))
+	require.Equal(t, "KVM could not be tried", p.accelWhy)
+	require.Contains(t, p.accelEvidence, "no such file or directory")
+}
+
+// A host whose KVM lies costs its deadline once, and not for each kernel.
+func TestKVMThatHasBootedNothingIsNotTriedAgainUnasked(t *testing.T) {
+	cache := t.TempDir()
+	l := newLadder(cache)
+	p, binary, runs := fakeQEMU(t, `case "$*" in *kernel2*) printf x >&3; exec sleep 1000;; esac; echo no MSR >&2; exit 1`)
+	require.NoError(t, l.choose(t.Context(), p, binary))
+	evidence := "without a byte on its console, QEMU ended: exit status 1: no MSR"
+	require.Equal(t, []any{TCG, "KVM is present but does not boot a guest", evidence}, chosen(p))
+
+	second := asking(t, p, "")
+	second.Kernel += "2"
+	require.NoError(t, os.WriteFile(second.Kernel, []byte("another"), 0o644))
+	for _, later := range []*ladder{l, newLadder(cache)} { // this process, and another
+		q := *second
+		require.NoError(t, later.choose(t.Context(), &q, binary))
+		require.Equal(t, []any{TCG, "KVM is present but does not boot a guest", "of another kernel: " + evidence}, chosen(&q))
+	}
+	require.Equal(t, 1, runs())
+
+	// It is when somebody asks, and what boots speaks for KVM.
+	require.NoError(t, l.choose(t.Context(), asking(t, second, KVM), binary))
+	require.Equal(t, 2, runs())
+	third := asking(t, p, "")
+	third.Kernel += "23"
+	require.NoError(t, os.WriteFile(third.Kernel, []byte("a third"), 0o644))
+	require.NoError(t, newLadder(cache).choose(t.Context(), third, binary))
+	require.Equal(t, KVM, third.Accel)
+	require.Equal(t, 3, runs())
+}
+
+func TestWhoGivesUpChoosesNothing(t *testing.T) {
+	p, binary, _ := fakeQEMU(t, "exec sleep 1000")
+	why := errors.New("changed their mind")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
+	require.ErrorIs(t, newLadder(t.TempDir()).choose(ctx, p, binary), why)
+}
+
+// The verdicts of this boot and of others that may go on elsewhere are kept.
+func TestOldVerdictsAreRemoved(t *testing.T) {
+	cache := t.TempDir()
+	file := func(host string, age time.Duration) string {
+		file := writeVerdict(cache, verdictFile{Of: verdictKey{Host: host}})
+		when := time.Now().Add(-age)
+		require.NoError(t, os.Chtimes(file, when, when))
+		return file
+	}
+	ours, young, old := file("ours", 2*keepVerdicts), file("young", keepVerdicts/2), file("old", 2*keepVerdicts)
+	newLadder(cache).load(cache, "ours")
+	require.FileExists(t, ours)
+	require.FileExists(t, young)
+	require.NoFileExists(t, old)
+}
+
+func TestTheMachineOfAnAccelerator(t *testing.T) {
+	for _, row := range target.All() {
 		s := minimal(t)
-		s.Accel = accel
-		p, err := s.plan()
-		require.NoError(t, err)
-		require.Equal(t, why, p.accelWhy)
+		s.Target = row.Name
+		for accel, want := range map[Accel][2]string{
+			"":  {row.Machine + ",accel=tcg", row.CPU},
+			TCG: {row.Machine + ",accel=tcg", row.CPU},
+			KVM: {cmp.Or(row.KVMMachine, row.Machine) + ",accel=kvm", cmp.Or(row.KVMCPU, row.CPU)},
+		} {
+			s.Accel = accel
+			args, err := s.Command()
+			require.NoError(t, err)
+			require.Equal(t, want[0], args[slices.Index(args, "-machine")+1])
+			require.Equal(t, want[1], args[slices.Index(args, "-cpu")+1])
+		}
 	}
 }

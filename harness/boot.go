@@ -51,8 +51,7 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 	return p.launch(ctx, binary, nil, why)
 }
 
-// prepare checks a Spec, finds its QEMU and makes sure of KVM where that is
-// asked for.
+// prepare checks a Spec, finds its QEMU and settles the acceleration.
 func (s Spec) prepare(ctx context.Context) (*plan, string, error) {
 	p, err := s.check()
 	if err != nil {
@@ -62,10 +61,8 @@ func (s Spec) prepare(ctx context.Context) (*plan, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if p.Accel == KVM {
-		if _, err := kvm.check(ctx, p, binary); err != nil {
-			return nil, "", err
-		}
+	if err := kvm.choose(ctx, p, binary); err != nil {
+		return nil, "", err
 	}
 	return p, binary, nil
 }
@@ -110,7 +107,9 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 		}
 	}()
 	args := p.args(kind)
-	rec, err := newRecord(p.Dir, p.Spec, append([]string{binary}, args...))
+	asked := p.Spec
+	asked.Accel = p.asked // who repeats the run elsewhere has another choice
+	rec, err := newRecord(p.Dir, asked, append([]string{binary}, args...))
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
 	}
@@ -127,7 +126,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 		migration: make(chan string, 16),
 		hashed:    make(chan struct{}),
 		ended:     make(chan struct{}),
-		result:    Result{State: "booting", Target: p.Target, Accel: p.Accel, AccelWhy: p.accelWhy, Boot: how, Why: why},
+		result:    Result{State: "booting", Target: p.Target, Boot: how, Why: why, Accel: p.Accel, AccelWhy: p.accelWhy, AccelEvidence: p.accelEvidence},
 	}
 	if kind == savedRAM {
 		m.ram, owned = ram, true // until Close

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -19,7 +20,9 @@ type plan struct {
 	ports   []Port
 	network network
 
-	accelWhy string // "asked for" or "the default"
+	// Accel is TCG where none is asked for, until choose has settled it.
+	asked                   Accel
+	accelWhy, accelEvidence string
 }
 
 // plan completes a Spec and refuses what cannot boot, but for its files.
@@ -28,7 +31,7 @@ func (s Spec) plan() (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{Spec: s, target: t}
+	p := &plan{Spec: s, target: t, asked: s.Accel}
 	if p.Memory == 0 {
 		p.Memory = defaultMemory
 	}
@@ -47,10 +50,9 @@ func (s Spec) plan() (*plan, error) {
 	if p.ReadyWithin == 0 {
 		p.ReadyWithin = defaultReadyIn
 	}
-	p.accelWhy = "asked for"
 	switch p.Accel {
 	case "":
-		p.Accel, p.accelWhy = TCG, "the default"
+		p.Accel = TCG
 	case TCG, KVM:
 	default:
 		return nil, fmt.Errorf("unknown acceleration %q: it is %q or %q", p.Accel, TCG, KVM)
@@ -182,6 +184,14 @@ const (
 	restoredRAM                // a template's, copied where it is written to; the state is to come
 )
 
+// model returns QEMU's -machine and -cpu.
+func (p *plan) model() (machine, cpu string) {
+	if p.Accel == KVM {
+		return cmp.Or(p.target.KVMMachine, p.target.Machine), cmp.Or(p.target.KVMCPU, p.target.CPU)
+	}
+	return p.target.Machine, p.target.CPU
+}
+
 // machineArgs are those that make the machine.
 func (p *plan) machineArgs(ram ramKind) []string {
 	host, dns := others(p.network.guest)
@@ -198,7 +208,8 @@ func (p *plan) machineArgs(ram ramKind) []string {
 		// in between.
 		netdev += fmt.Sprintf(",hostfwd=%s:127.0.0.1:0-%s:%d", port.Network, p.network.guest.Addr(), port.Guest)
 	}
-	machine := p.target.Machine + ",accel=" + string(p.Accel)
+	machine, cpu := p.model()
+	machine += ",accel=" + string(p.Accel)
 	if ram != ownRAM {
 		machine += ",memory-backend=ram"
 	}
@@ -206,7 +217,7 @@ func (p *plan) machineArgs(ram ramKind) []string {
 		"-no-user-config", "-nodefaults", "-display", "none",
 		"-no-reboot", // with panic=-1, a kernel panic ends QEMU
 		"-machine", machine,
-		"-cpu", p.target.CPU,
+		"-cpu", cpu,
 		"-m", strconv.Itoa(p.Memory),
 		"-kernel", p.Kernel,
 		"-append", strings.Join(append(p.target.Cmdline[:len(p.target.Cmdline):len(p.target.Cmdline)], p.Cmdline...), " "),

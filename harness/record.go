@@ -36,15 +36,16 @@ type record struct {
 
 // Result is the content of a record's result.json.
 type Result struct {
-	State        string  `json:"state"` // "booting", "ready", "ended", "failed"
-	Target       string  `json:"target"`
-	Accel        Accel   `json:"accel"`
-	AccelWhy     string  `json:"accel_why"`               // "asked for" or "the default"
-	Boot         string  `json:"boot"`                    // "cold", or "restored" from a template
-	Why          string  `json:"why,omitempty"`           // a cold boot was one
-	ReadySeconds float64 `json:"ready_seconds,omitempty"` // from QEMU's start to Ready
-	Seconds      float64 `json:"seconds,omitempty"`       // from QEMU's start to its end
-	Error        string  `json:"error,omitempty"`
+	State         string  `json:"state"` // "booting", "ready", "ended", "failed"
+	Target        string  `json:"target"`
+	Accel         Accel   `json:"accel"`
+	AccelWhy      string  `json:"accel_why"`                // it was chosen, in few words; "asked for" if it was
+	AccelEvidence string  `json:"accel_evidence,omitempty"` // of what KVM does or does not do here
+	Boot          string  `json:"boot"`                     // "cold", or "restored" from a template
+	Why           string  `json:"why,omitempty"`            // a cold boot was one
+	ReadySeconds  float64 `json:"ready_seconds,omitempty"`  // from QEMU's start to Ready
+	Seconds       float64 `json:"seconds,omitempty"`        // from QEMU's start to its end
+	Error         string  `json:"error,omitempty"`
 
 	// The hashes of the files that it booted from, in hexadecimal; empty while
 	// they are computed, which takes part of the boot, and for a file that is

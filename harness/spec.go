@@ -45,9 +45,10 @@ type Spec struct {
 	FirstByteWithin time.Duration `json:"first_byte_within,omitempty"`
 	ReadyWithin     time.Duration `json:"ready_within,omitempty"`
 
-	// Accel is how the processor is emulated; empty is TCG, which works
-	// everywhere. KVM is used when it is asked for, and where it does not
-	// boot the machine's kernel Start fails with a *KVMError.
+	// Accel is how QEMU runs the guest's processor. Empty is KVM where it
+	// boots the machine's kernel (see [ProbeKVM]) and TCG elsewhere, and with
+	// a Template or QEMUArgs; the Result says which and why. Where KVM is
+	// asked for and does not boot the kernel, Start fails with a *KVMError.
 	Accel Accel `json:"accel,omitempty"`
 
 	// Template is the saved machine to restore instead of booting. When it
@@ -108,7 +109,8 @@ func ReadSpec(file string) (Spec, error) {
 
 // Command returns a QEMU command line that boots the machine with its console
 // on the terminal where it is run; Ctrl-A x ends it. It differs from the one
-// that Boot runs, which waits for its monitor and has its console elsewhere.
+// that Boot runs, which waits for its monitor and has its console elsewhere, and
+// it uses TCG unless the Spec asks for KVM.
 func (s Spec) Command() ([]string, error) {
 	p, err := s.check()
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 // save boots a machine and saves it.
 func save(t *testing.T, spec harness.Spec) (*harnesstest.Machine, *harness.Template) {
 	t.Helper()
+	spec.Accel = harness.TCG // of which templates are
 	m := harnesstest.Boot(t, spec)
 	template, err := m.Save(t.Context(), filepath.Join(t.TempDir(), "template"))
 	require.NoError(t, err)
@@ -89,6 +90,7 @@ func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
 func TestTheConsoleGoesOnAcrossSaveAndRestore(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
+		spec.Accel = harness.TCG
 		m := harnesstest.Boot(t, spec)
 		const last = 3000
 		m.Expect(`uart:~\$ `)
@@ -113,6 +115,7 @@ func TestTheConsoleGoesOnAcrossSaveAndRestore(t *testing.T) {
 func TestWhatCannotBeSaved(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
+		spec.Accel = harness.TCG
 		m := harnesstest.Boot(t, spec)
 		dir := filepath.Join(t.TempDir(), "template")
 		conn := m.Dial("tcp", echoPort)

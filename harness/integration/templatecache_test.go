@@ -32,6 +32,7 @@ func bootCached(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) s
 func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
+		spec.Accel = harness.TCG
 		cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
 		require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
 		require.Equal(t, "restored", bootCached(t, cache, spec))
@@ -71,7 +72,9 @@ func TestProcessesShareACache(t *testing.T) {
 	}
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
-		text, err := json.Marshal(echoSpec(t, target))
+		spec := echoSpec(t, target)
+		spec.Accel = harness.TCG
+		text, err := json.Marshal(spec)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(cache.Dir, "spec.json"), text, 0o644))
 		user := func(env ...string) *exec.Cmd {

@@ -26,7 +26,7 @@ const doctorUsage = `guesthouse doctor [flags]
 
 Checks what this host has for running guests: QEMU and KVM for each target, the
 cache, QEMUs that were left behind, the terminal. The exit status is 1 if it finds a
-problem. That KVM does not work is none: machines use TCG unless KVM is asked for.`
+problem. That KVM does not work is none: machines use TCG where it does not.`
 
 // A finding is what doctor has to say of one thing.
 type finding struct {

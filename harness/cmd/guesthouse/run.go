@@ -38,7 +38,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	flags.Func("append", "`words` to add to the kernel command line, as guesthouse.ip=dhcp; may be repeated", appendTo(&spec.Cmdline))
 	flags.Func("qemu-arg", "an `argument` to add to QEMU's command line; may be repeated", appendTo(&spec.QEMUArgs))
 	flags.StringVar(&spec.Ready, "ready", "", "the regular `expression` on the console that means ready (default what guest.Main prints)")
-	flags.StringVar(&accel, "accel", "", "`tcg` (the default) or kvm")
+	flags.StringVar(&accel, "accel", "", "`tcg` or kvm (default kvm where it boots the kernel, and tcg elsewhere or with -qemu-arg)")
 	flags.BoolVar(&spec.Cold, "cold", false, "boot, also where a machine of the same kind could be restored from a template")
 	flags.StringVar(&spec.Dir, "dir", "", "the record `directory` (default a temporary one, kept if the run fails)")
 	if err := parse(flags, args, std, runUsage); err != nil {
@@ -137,7 +137,7 @@ func readyLine(m *harness.Machine, end string) string {
 	if res.Why != "" {
 		how += ": " + res.Why
 	}
-	fmt.Fprintf(&b, "guesthouse: %s ready in %.2f s (%s, %s)", res.Target, res.ReadySeconds, how, res.Accel)
+	fmt.Fprintf(&b, "guesthouse: %s ready in %.2f s (%s, %s: %s)", res.Target, res.ReadySeconds, how, res.Accel, res.AccelWhy)
 	for _, p := range m.Ports() {
 		fmt.Fprintf(&b, "; %s 127.0.0.1:%d -> %d", p.Network, p.Host, p.Guest)
 	}

@@ -110,7 +110,7 @@ func TestATerminalIsTheGuestsConsole(t *testing.T) {
 		t.Run(target, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, target)
-			s.sees(`guesthouse: ` + target + ` ready in \d+\.\d\d s \((?:restored|cold(?:: [^)]+)?), tcg\); udp 127\.0\.0\.1:\d+ -> 4242; tcp 127\.0\.0\.1:\d+ -> 4242; Ctrl-A x ends\r\n`)
+			s.sees(`guesthouse: ` + target + ` ready in \d+\.\d\d s \((?:restored|cold(?:: [^)]+)?), (?:tcg|kvm): [^)]+\); udp 127\.0\.0\.1:\d+ -> 4242; tcp 127\.0\.0\.1:\d+ -> 4242; Ctrl-A x ends\r\n`)
 			s.types("net sockets\r")
 			s.sees(`service_udp +1 socket`)
 			s.sees(`uart:~\$ `)
