@@ -5,11 +5,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/internal/tied"
 	"guesthouse.example/internal/wire"
 )
 
@@ -34,12 +34,7 @@ const (
 	agentFD   = 7
 )
 
-// startProcess starts QEMU. It dies with us, however we die: the kernel kills it
-// when the thread that started it ends (PR_SET_PDEATHSIG), and that thread
-// is kept until QEMU has ended. It has a process group of its own, so that a
-// Ctrl-C at the terminal reaches us alone and we end it in order.
-//
-// QEMU inherits ram and state, which may be nil.
+// startProcess starts QEMU, which dies with us, however we die. It inherits ram and state, which may be nil.
 func startProcess(binary string, args []string, stderr, ram, state *os.File) (*process, error) {
 	console, consoleFar, err := connPair("console")
 	if err != nil {
@@ -63,26 +58,18 @@ func startProcess(binary string, args []string, stderr, ram, state *os.File) (*p
 	cmd := exec.Command(binary, args...)
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	cmd.ExtraFiles = []*os.File{consoleFar, monitorFar, ram, state, agentFar} // from descriptor 3 on
-	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
-
-	p := &process{cmd: cmd, console: console, monitor: monitor, agent: agent, done: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			p.err = cmd.Wait()
-			close(p.done)
-		}
-	}()
-	if err := <-started; err != nil {
+	ended, err := tied.Start(cmd)
+	if err != nil {
 		console.Close()
 		monitor.Close()
 		agent.Close()
 		return nil, err
 	}
+	p := &process{cmd: cmd, console: console, monitor: monitor, agent: agent, done: make(chan struct{})}
+	go func() {
+		p.err = <-ended
+		close(p.done)
+	}()
 	return p, nil
 }
 

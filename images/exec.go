@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"guesthouse.example/internal/tied"
 )
 
 // A command is a program to run to its end.
@@ -50,19 +51,13 @@ func run(ctx context.Context, c command) (words string, err error) {
 	if c.stdout == nil {
 		cmd.Stdout = said
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second // for pipes that an orphan holds open
 
-	// The kernel sends Pdeathsig when the thread that forked ends, not the
-	// process; so that thread has to stay until the child is gone.
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		done <- cmd.Run()
-	}()
-	err = <-done
+	ended, err := tied.Start(cmd)
+	if err == nil {
+		err = <-ended
+	}
 	if err == nil {
 		return said.String(), nil
 	}

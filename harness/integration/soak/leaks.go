@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"guesthouse.example/internal/tied"
 )
 
 // What the heap and its runtime may differ by from one moment to another; 16 MiB
@@ -93,32 +93,21 @@ const busyVariable = "GUESTHOUSE_SOAK_BUSY"
 type busy []*busyProcess
 
 type busyProcess struct {
-	cmd  *exec.Cmd
-	done chan struct{}
+	cmd   *exec.Cmd
+	ended <-chan error
 }
 
-// startBusy starts n of them. They die with us: the kernel kills each when the
-// thread that started it ends, and that thread is kept.
+// startBusy starts n of them, which die with us.
 func startBusy(n int) (busy, error) {
 	var all busy
 	for range n {
-		p := &busyProcess{cmd: exec.Command("/proc/self/exe"), done: make(chan struct{})}
-		p.cmd.Env = append(os.Environ(), busyVariable+"=1", "GOMAXPROCS=1")
-		p.cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
-		started := make(chan error)
-		go func() {
-			runtime.LockOSThread()
-			err := p.cmd.Start()
-			started <- err
-			if err == nil {
-				p.cmd.Wait()
-				close(p.done)
-			}
-		}()
-		if err := <-started; err != nil {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), busyVariable+"=1", "GOMAXPROCS=1")
+		ended, err := tied.Start(cmd)
+		if err != nil {
 			return all, err
 		}
-		all = append(all, p)
+		all = append(all, &busyProcess{cmd, ended})
 	}
 	return all, nil
 }
@@ -126,6 +115,6 @@ func startBusy(n int) (busy, error) {
 func (b busy) stop() {
 	for _, p := range b {
 		p.cmd.Process.Kill()
-		<-p.done
+		<-p.ended
 	}
 }

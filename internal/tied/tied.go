@@ -1,0 +1,35 @@
+// Package tied starts processes that die with the one that started them, however that
+// dies.
+package tied
+
+import (
+	"os/exec"
+	"runtime"
+	"syscall"
+)
+
+// Start starts a command in a process group of its own, so that Ctrl-C at the terminal
+// reaches us alone and we end it in order. When this process dies, by kill -9 too, the
+// kernel kills it (PR_SET_PDEATHSIG); what it has started itself the kernel leaves alone.
+//
+// The channel gets what cmd.Wait returns; do not call that.
+func Start(cmd *exec.Cmd) (ended <-chan error, err error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Setpgid = true
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started, waited := make(chan error), make(chan error, 1)
+	go func() {
+		// The kernel takes the end of the thread that forked for ours. So it stays
+		// until the command has ended.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			waited <- cmd.Wait()
+		}
+	}()
+	return waited, <-started
+}
