@@ -11,18 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A record is the directory that tells of one run:
-//
-//	spec.json     what was asked for; "guesthouse run -spec" boots it again
-//	qemu.args     QEMU's command line, one argument a line
-//	console.log   the console, each line with the seconds since the start
-//	qemu.stderr   what QEMU itself said
-//	agent.log     what the harness and the guest's agent said to each other
-//	qmp.log       every QMP line, with its time
-//	result.json   how far the run came
-//
-// Every file is written while things happen, so that a test that is killed
-// leaves it whole up to that moment.
+// recordFiles are all that a record can hold.
+var recordFiles = []string{
+	"spec.json",         // what was asked for; "guesthouse run -spec" boots it again
+	"qemu.args",         // QEMU's command line, one argument a line
+	"console.log",       // the console, each line with the seconds since the start
+	"qemu.stderr",       // what QEMU itself said
+	"agent.log",         // what the harness and the guest's agent said to each other
+	"qmp.log",           // every QMP line, with its time
+	resultName,          // how far the run came
+	resultName + ".new", // that is about to replace it
+}
+
+const resultName = "result.json"
+
+// A record is the directory that tells of one run. Every file is written while
+// things happen, so that a test that is killed leaves it whole up to that moment.
 type record struct {
 	dir     string
 	made    bool     // by us, in the system's temporary directory

@@ -18,11 +18,6 @@ import (
 // that is there as soon as the directory is.
 const temporaryPrefix = "guesthouse-temporary-"
 
-// recordFiles are all that a record can hold.
-var recordFiles = []string{"spec.json", "qemu.args", "console.log", "qmp.log", "agent.log", "qemu.stderr", resultName, resultName + ".new"}
-
-const resultName = "result.json"
-
 // temporaryRecord makes a directory for a record and locks it. Before it is
 // locked a sweep may take it for one whose owner was killed; then it makes
 // another one.
