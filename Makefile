@@ -21,6 +21,8 @@ export CGO_ENABLED = 0
 export GUESTHOUSE_REQUIRE ?= x86,x86_64,arm,arm64
 
 guesthouse := out/guesthouse
+# In front of what takes long: when make dies, also by kill -9, it dies with all it started.
+leash = exec $(abspath $(guesthouse)) leash -parent $$PPID
 # Tests print their names as they end and a summary that counts them.
 gotestsum := $(GO) tool gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
@@ -28,33 +30,33 @@ gotestsum := $(GO) tool gotestsum --format $(if $(CI),pkgname,testname) --format
 
 qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
-	@exec $(guesthouse) run -target $(TARGET) $(ARGS)
+	@$(leash) $(guesthouse) run -target $(TARGET) $(ARGS)
 
 test: check qemu
-	$(gotestsum) --junitfile out/junit.xml -- -timeout 20m ./...
+	$(leash) $(gotestsum) --junitfile out/junit.xml -- -timeout 20m ./...
 
 # The units alone need neither QEMU nor a network.
-unit:
-	$(gotestsum) -- $(shell $(GO) list ./... | grep -v -e /integration -e /images -e /example)
+unit: $(guesthouse)
+	$(leash) $(gotestsum) -- $(shell $(GO) list ./... | grep -v -e /integration -e /images -e /example)
 
 integration: qemu
 	@mkdir -p out
-	$(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 20m -artifacts -outputdir $(CURDIR)/out ./harness/integration/... ./harness/harnesstest/...
+	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 20m -artifacts -outputdir $(CURDIR)/out ./harness/integration/... ./harness/harnesstest/...
 
 # Ctrl-C ends it early; ARGS='-h' lists its flags. The records of flakes are in out/soak.
 soak: qemu
 	@$(GO) build -buildvcs=false -o out/guesthouse-soak ./harness/integration/soak
-	@exec out/guesthouse-soak -n $(or $(N),200) $(ARGS)
+	@$(leash) out/guesthouse-soak -n $(or $(N),200) $(ARGS)
 
 # The socket service's model test and fuzz target, at length.
-nightly:
-	$(GO) test -run TestModel -timeout 60m ./guest/socketservice -rapid.checks=100000
-	$(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m ./guest/socketservice
+nightly: $(guesthouse)
+	$(leash) $(GO) test -run TestModel -timeout 60m ./guest/socketservice -rapid.checks=100000
+	$(leash) $(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m ./guest/socketservice
 
-check:
+check: $(guesthouse)
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; } >&2
-	$(GO) vet ./...
-	$(GO) tool staticcheck ./...
+	$(leash) $(GO) vet ./...
+	$(leash) $(GO) tool staticcheck ./...
 
 # Every target's QEMU, where it is missing.
 qemu: $(guesthouse)
@@ -79,26 +81,26 @@ bench-boot: qemu
 	@staticcheck=$$($(GO) tool -n staticcheck) && cd bench/boot && $(GO) vet ./... && $$staticcheck ./... && $(GO) test ./...
 	@mkdir -p out/bench
 	cd bench/boot && $(GO) build -buildvcs=false -o $(CURDIR)/out/bench/bench-boot . && \
-		exec $(CURDIR)/out/bench/bench-boot -out $(CURDIR)/out/bench $(ARGS)
+		$(leash) $(CURDIR)/out/bench/bench-boot -out $(CURDIR)/out/bench $(ARGS)
 
 # The socket service beside other event loops, into out/bench; QUICK=1 is for development. A nested
 # module, so that its peers are in nobody's go.mod: the targets above do not see it.
-bench-socket:
+bench-socket: $(guesthouse)
 	@scripts/install-gcc.sh
 	@staticcheck=$$($(GO) tool -n staticcheck) && cd bench/socket && $(GO) vet ./... && $$staticcheck ./... && $(GO) test ./...
 	@mkdir -p out/bench
 	cd bench/socket && $(GO) build -buildvcs=false -o $(CURDIR)/out/bench/bench-socket . && \
-		exec $(CURDIR)/out/bench/bench-socket $(if $(QUICK),-quick) -out $(CURDIR)/out/bench $(ARGS)
+		$(leash) $(CURDIR)/out/bench/bench-socket $(if $(QUICK),-quick) -out $(CURDIR)/out/bench $(ARGS)
 
 # How soon Register is effective under a UDP flood: p50, p99 and max, into out/bench/register.txt.
-bench-register:
+bench-register: $(guesthouse)
 	@mkdir -p out/bench
-	$(GO) test -run '^$$' -bench RegisterDuringAFlood -benchtime 10000x ./guest/echo >out/bench/register.txt; \
-		status=$$?; cat out/bench/register.txt; exit $$status
+	@$(leash) sh -c '$(GO) test -run ^$$ -bench RegisterDuringAFlood -benchtime 10000x ./guest/echo >out/bench/register.txt; \
+		status=$$?; cat out/bench/register.txt; exit $$status'
 
 # The race detector needs cgo, and so a C compiler.
-race:
-	CGO_ENABLED=1 $(GO) test -race ./guest/... ./host/... ./harness/internal/... ./harness ./harness/cmd/...
+race: $(guesthouse)
+	export CGO_ENABLED=1; $(leash) $(GO) test -race ./guest/... ./host/... ./harness/internal/... ./harness ./harness/cmd/...
 
 clean:
 	rm -rf out

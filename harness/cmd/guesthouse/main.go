@@ -7,6 +7,7 @@
 //	guesthouse doctor                               check what this host has for running guests
 //	guesthouse targets                              list the targets
 //	guesthouse templates [-clear]                   list the saved machines, or remove them
+//	guesthouse leash COMMAND…                       run a command of which nothing stays behind
 //
 // Each command explains its flags with -h. The exit status is 0 for success, 1
 // for a failure, 2 for a wrong command line, and 128 and the signal's number
@@ -44,6 +45,7 @@ usage:
 	guesthouse targets           list the targets
 	guesthouse templates [-clear]
 	                             list the saved machines that run restores, or remove them
+	guesthouse leash COMMAND…    run a command of which nothing stays behind, for Makefiles
 
 Each command explains its flags with -h.
 `
@@ -83,9 +85,12 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, usage)
 		return 0
 	}
+	if args[0] == "leash" {
+		return leash(args[1:], stdio{stdin, stdout, stderr})
+	}
 	run, ok := commands[args[0]]
 	if !ok {
-		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, traffic, doctor, targets and templates\n", args[0])
+		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, traffic, doctor, targets, templates and leash\n", args[0])
 		return 2
 	}
 

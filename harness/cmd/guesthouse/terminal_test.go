@@ -47,6 +47,10 @@ func (s *transcript) String() string {
 
 func start(t *testing.T, target string, args ...string) *session {
 	harnesstest.Require(t, target)
+	return startCommand(t, append([]string{"run", "-target", target}, args...)...)
+}
+
+func startCommand(t *testing.T, args ...string) *session {
 	shown := new(transcript)
 	console, err := expect.NewConsole(expect.WithDefaultTimeout(60*time.Second), expect.WithStdout(shown))
 	require.NoError(t, err)
@@ -54,7 +58,7 @@ func start(t *testing.T, target string, args ...string) *session {
 	require.NoError(t, err)
 	s := &session{Console: console, t: t, before: before, screen: shown}
 	s.cmd = &exec.Cmd{
-		Path: os.Args[0], Args: append([]string{"guesthouse", "run", "-target", target}, args...),
+		Path: os.Args[0], Args: append([]string{"guesthouse"}, args...),
 		Stdin: console.Tty(), Stdout: console.Tty(), Stderr: console.Tty(),
 		// The terminal is its own, as for a command that a shell starts.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Setctty: true},
