@@ -222,49 +222,6 @@ func TestQEMUThatIsKilledIsToldFromAGuestThatFails(t *testing.T) {
 	})
 }
 
-// The test binary runs itself as the owner of a machine that is then killed.
-func TestQEMUDiesWithItsOwner(t *testing.T) {
-	if spec := os.Getenv("GUESTHOUSE_TEST_OWN"); spec != "" {
-		s, err := harness.ReadSpec(spec)
-		s.Dir = filepath.Join(filepath.Dir(spec), "record")
-		require.NoError(t, err)
-		_, err = harness.Boot(t.Context(), s)
-		require.NoError(t, err)
-		os.Stdout.WriteString("owned\n")
-		select {} // until killed
-	}
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		dir := t.TempDir()
-		spec := echoSpec(t, target)
-		spec.QEMUArgs = []string{"-pidfile", filepath.Join(dir, "pid")}
-		text, err := json.Marshal(spec)
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "spec.json"), text, 0o644))
-
-		owner := exec.Command(os.Args[0], "-test.run=^TestQEMUDiesWithItsOwner$")
-		owner.Env = append(os.Environ(), "GUESTHOUSE_TEST_OWN="+filepath.Join(dir, "spec.json"))
-		owner.Stderr = os.Stderr
-		out, err := owner.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, owner.Start())
-		defer owner.Process.Kill()
-		said := make([]byte, len("owned\n"))
-		_, err = out.Read(said)
-		require.NoError(t, err)
-		require.Equal(t, "owned\n", string(said))
-
-		qemu, err := unix.PidfdOpen(readPid(t, filepath.Join(dir, "pid")), 0)
-		require.NoError(t, err, "QEMU runs")
-		defer unix.Close(qemu)
-		require.NoError(t, owner.Process.Kill())
-		owner.Wait()
-		ended := []unix.PollFd{{Fd: int32(qemu), Events: unix.POLLIN}}
-		n, err := unix.Poll(ended, 10_000)
-		require.NoError(t, err)
-		require.Equal(t, 1, n, "QEMU has not ended within 10 s of its owner")
-	})
-}
-
 func TestTheNextBootSweepsWhatAKillLeft(t *testing.T) {
 	if spec := os.Getenv("GUESTHOUSE_TEST_SWEEP"); spec != "" {
 		s, err := harness.ReadSpec(spec)

@@ -1,0 +1,292 @@
+// Package kills holds the tests for the promise that nothing is left behind, however the
+// owner of a machine dies: no process, no temporary file, no lock. The record is complete
+// up to that moment.
+//
+// A temporary record is left when its owner could not remove it, and is gone after the
+// next boot; so files count after one. Sockets are not looked for: ours have no
+// names, and end with the last process that holds them.
+package kills
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+)
+
+// Nothing here depends on the target; this one boots soonest.
+const target = "arm64"
+
+// A way to die.
+type way struct {
+	name string
+	kill func(o *owner)
+	// what a record's result.json says afterwards: "ended" where the owner had the time
+	// to write that, or "" for as far as it had come
+	states []string
+}
+
+var killed = []string{""}
+
+func signalTo(name string, signal unix.Signal, states ...string) way {
+	return way{name, func(o *owner) { require.NoError(o.t, unix.Kill(o.cmd.Process.Pid, signal)) }, states}
+}
+
+// ctrlC does what a terminal does to its foreground process group.
+func ctrlC(states ...string) way {
+	return way{"Ctrl-C", func(o *owner) { require.NoError(o.t, unix.Kill(-o.cmd.Process.Pid, unix.SIGINT)) }, states}
+}
+
+func told(name string) way {
+	return way{name, func(o *owner) { o.tell(name) }, killed}
+}
+
+func TestNothingIsLeft(t *testing.T) {
+	if os.Getenv(ownVariable) != "" {
+		select {} // until the time is over that go test -timeout gives
+	}
+	harnesstest.Require(t, target)
+	guesthouse := filepath.Join(t.TempDir(), "guesthouse")
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", guesthouse, "guesthouse.example/harness/cmd/guesthouse").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	makefile, err := filepath.Abs("testdata/Makefile")
+	require.NoError(t, err)
+
+	owners := []struct {
+		name  string
+		own   bool // a temporary record
+		start func(t *testing.T, spec, record string) *owner
+		ways  []way
+	}{
+		{"test binary", true, func(t *testing.T, spec, _ string) *owner {
+			return start(t, []string{ownVariable + "=" + spec}, os.Args[0])
+		}, []way{
+			told("return"), told("error"), told("panic"), told("timeout"),
+			ctrlC(killed...), signalTo("SIGTERM", unix.SIGTERM, killed...), signalTo("SIGKILL", unix.SIGKILL, killed...),
+		}},
+		{"guesthouse run", false, func(t *testing.T, spec, record string) *owner {
+			return start(t, nil, guesthouse, "run", "-spec", spec, "-dir", record)
+		}, []way{
+			ctrlC("ended"), signalTo("SIGTERM", unix.SIGTERM, "ended"), signalTo("SIGKILL", unix.SIGKILL, killed...),
+		}},
+		// Its recipe may be late to end in order, and is then killed.
+		{"make", false, func(t *testing.T, spec, record string) *owner {
+			return start(t, []string{"MAKEFLAGS="}, "make", "-f", makefile, "kills-run", "guesthouse="+guesthouse, "SPEC="+spec, "RECORD="+record)
+		}, []way{
+			ctrlC("ended", ""), signalTo("SIGTERM", unix.SIGTERM, "ended", ""), signalTo("SIGKILL", unix.SIGKILL, "ended", ""),
+		}},
+		{"make of a test binary", true, func(t *testing.T, spec, _ string) *owner {
+			return start(t, []string{"MAKEFLAGS=", ownVariable + "=" + spec}, "make", "-f", makefile, "kills-test", "guesthouse="+guesthouse, "TEST="+os.Args[0])
+		}, []way{
+			signalTo("SIGKILL", unix.SIGKILL, killed...),
+		}},
+	}
+	for _, of := range owners {
+		for _, w := range of.ways {
+			for _, at := range []string{"booting", "ready", "under traffic"} {
+				t.Run(strings.Join([]string{of.name, w.name, at}, "/"), func(t *testing.T) {
+					t.Parallel()
+					spec := harnesstest.Spec(t, target, "guesthouse.example/guest/cmd/uinit")
+					spec.Ports = []string{"udp/4242", "tcp/4242"}
+					// Up to the kernel's first words it takes the least.
+					switch at {
+					case "booting":
+						spec.Cmdline, spec.Ready = []string{"earlycon loglevel=7"}, "it boots for ever"
+					case "ready":
+						spec.Cmdline, spec.Ready = []string{"earlycon loglevel=7"}, "Linux version"
+					}
+					dir := t.TempDir()
+					file, record := filepath.Join(dir, "spec.json"), filepath.Join(dir, "record")
+					text, err := json.Marshal(spec)
+					require.NoError(t, err)
+					require.NoError(t, os.WriteFile(file, text, 0o644))
+
+					o := of.start(t, file, record)
+					ended := o.waitUntil(at)
+					require.Contains(t, o.names(), "qemu-system-aar", "it has the mark too")
+					w.kill(o)
+					o.waitEnd()
+					o.leavesNoProcess()
+					ended()
+					if of.own {
+						record = o.onlyFile()
+					} else {
+						require.Empty(t, o.files())
+					}
+					o.tellsAll(record, at, w.states)
+					if of.own {
+						o.sweep(file)
+						require.Empty(t, o.files())
+					}
+				})
+			}
+		}
+	}
+}
+
+// waitUntil waits for a moment in a machine's life. What it returns checks afterwards
+// that no traffic goes on.
+func (o *owner) waitUntil(at string) (ended func()) {
+	o.waitFor(&o.out, `.`)
+	if at == "booting" {
+		return func() {}
+	}
+	ports := o.waitFor(&o.err, `ready.*; udp (127\.0\.0\.1:\d+) -> 4242; tcp (127\.0\.0\.1:\d+) -> 4242`)
+	if at == "ready" {
+		return func() {}
+	}
+	var traffic sync.WaitGroup
+	var stop atomic.Bool
+	answered := make(chan string, 2)
+	for i, network := range []string{"udp", "tcp"} {
+		conn, err := net.Dial(network, ports[i+1])
+		require.NoError(o.t, err)
+		o.t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(patience))
+		traffic.Go(func() {
+			buf := make([]byte, 1400)
+			for n := 0; !stop.Load(); {
+				if _, err := conn.Write(buf); err != nil {
+					return
+				}
+				if network == "udp" { // what is lost is sent again
+					conn.SetReadDeadline(time.Now().Add(time.Second))
+				}
+				got, err := conn.Read(buf)
+				if err != nil && network == "tcp" {
+					return
+				}
+				if n += got; n > 4*len(buf) && got > 0 {
+					select {
+					case answered <- network:
+					default:
+					}
+				}
+			}
+		})
+	}
+	late := time.After(patience)
+	for seen := map[string]bool{}; len(seen) < 2; {
+		select {
+		case network := <-answered:
+			seen[network] = true
+		case <-late:
+			o.t.Fatal("the echo service has not answered")
+		}
+	}
+	return func() {
+		stop.Store(true) // UDP has no end of its own
+		traffic.Wait()
+	}
+}
+
+// names returns the names of the owner's processes.
+func (o *owner) names() (names []string) {
+	for _, pid := range o.processes() {
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		names = append(names, strings.TrimSpace(string(name)))
+	}
+	return names
+}
+
+// leavesNoProcess waits until the last process is gone and all it said is read.
+func (o *owner) leavesNoProcess() {
+	o.t.Helper()
+	late := time.After(patience)
+	// The second look finds what was started during the first.
+	for clean := 0; clean < 2; {
+		if clean++; len(o.processes()) == 0 {
+			continue
+		}
+		clean = 0
+		select {
+		case <-late:
+			o.t.Fatalf("left behind: %q", o.names())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	o.read.Wait()
+}
+
+// files returns what is in the owner's directory for temporary files.
+func (o *owner) files() (names []string) {
+	entries, err := os.ReadDir(o.tmp)
+	require.NoError(o.t, err)
+	for _, e := range entries {
+		names = append(names, filepath.Join(o.tmp, e.Name()))
+	}
+	return names
+}
+
+func (o *owner) onlyFile() string {
+	o.t.Helper()
+	all := o.files()
+	require.Len(o.t, all, 1)
+	return all[0]
+}
+
+// sweep boots the next machine in the same directory for temporary files.
+func (o *owner) sweep(spec string) {
+	o.t.Helper()
+	next := start(o.t, []string{ownVariable + "=" + spec, "TMPDIR=" + o.tmp}, os.Args[0])
+	next.tell("close")
+	next.waitEnd()
+	next.leavesNoProcess()
+}
+
+var stamp = regexp.MustCompile(`(?m)^\[ *\d+\.\d{6}\] `)
+
+// tellsAll checks that a record tells of the run up to its end.
+func (o *owner) tellsAll(dir, at string, states []string) {
+	o.t.Helper()
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(o.t, err)
+		return string(text)
+	}
+	console := stamp.ReplaceAllString(read("console.log"), "")
+	require.NotEmpty(o.t, o.out.text())
+	require.True(o.t, strings.HasPrefix(console, o.out.text()), "what the owner has shown is in the record:\n%s", console)
+	if at == "under traffic" {
+		require.Contains(o.t, console, "guesthouse: ready\n")
+	}
+	require.Contains(o.t, read("qemu.args"), "-kernel\n")
+	require.Contains(o.t, read("qmp.log"), `"cont"`)
+	_, err := harness.ReadSpec(filepath.Join(dir, "spec.json"))
+	require.NoError(o.t, err)
+
+	var result harness.Result
+	require.NoError(o.t, json.Unmarshal([]byte(read("result.json")), &result))
+	require.Empty(o.t, result.Error, "nothing has failed")
+	soFar := "ready"
+	if at == "booting" {
+		soFar = at
+	}
+	var want []string
+	for _, s := range states {
+		if s == "" {
+			s = soFar
+		}
+		want = append(want, s)
+	}
+	require.Contains(o.t, want, result.State)
+
+	f, err := os.Open(dir)
+	require.NoError(o.t, err)
+	defer f.Close()
+	require.NoError(o.t, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), "nobody holds it")
+}
