@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,20 +18,22 @@ const (
 
 // A clock tells the machine's own time: the time on the wall, less that in which
 // QEMU wanted to run and could not, because its threads waited for a processor or
-// were stopped. A deadline in that time fails no test on a loaded host.
+// were stopped, or the host, a virtual machine itself, did not get its processors. A
+// deadline in that time fails no test on a loaded host.
 type clock struct {
 	wall func() time.Duration // since the machine's start
 	look func() (sample, bool)
 
 	mu   sync.Mutex
-	at   time.Duration         // the wall time of the last look
-	lost time.Duration         // up to then
-	last map[int]time.Duration // what each thread had waited by then
+	at   time.Duration // the wall time of the last look
+	lost time.Duration // up to then
+	last sample
 }
 
 // A sample is what the kernel says of QEMU at one moment.
 type sample struct {
 	waited  map[int]time.Duration // each thread's time in the queue for a processor, since it began
+	stolen  map[int]time.Duration // each processor's time that went to other virtual machines
 	stopped bool                  // by a signal
 }
 
@@ -39,6 +42,7 @@ type sample struct {
 func newClock(p *process, start time.Time) *clock {
 	return &clock{
 		wall: func() time.Duration { return time.Since(start) },
+		last: sample{stolen: readStolen("/proc/stat")}, // since the host's boot
 		look: func() (sample, bool) {
 			select {
 			case <-p.done: // its number may be another's
@@ -59,7 +63,7 @@ func lookAt(pid int) (sample, bool) {
 	}
 	// "PID (NAME) STATE …", and NAME may hold anything
 	_, state, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
-	s := sample{waited: make(map[int]time.Duration), stopped: strings.HasPrefix(state, "T")}
+	s := sample{waited: make(map[int]time.Duration), stolen: readStolen("/proc/stat"), stopped: strings.HasPrefix(state, "T")}
 	files, _ := filepath.Glob(dir + "/task/*/schedstat")
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -76,6 +80,42 @@ func lookAt(pid int) (sample, bool) {
 	return s, true
 }
 
+// readStolen reads what /proc/stat tells of each processor, nothing where it tells
+// nothing. Source: proc_stat(5).
+func readStolen(file string) map[int]time.Duration {
+	const tick = time.Second / 100 // USER_HZ, whatever the kernel's own is
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	stolen := make(map[int]time.Duration)
+	for line := range strings.Lines(string(text)) {
+		// cpu0 user nice system idle iowait irq softirq steal …
+		fields := strings.Fields(line)
+		name, isCPU := strings.CutPrefix(line, "cpu")
+		if !isCPU {
+			break // they come first
+		}
+		if len(fields) < 9 || name[0] == ' ' {
+			continue // the sum of all
+		}
+		number, err1 := strconv.Atoi(fields[0][len("cpu"):])
+		ticks, err2 := strconv.ParseInt(fields[8], 10, 64)
+		if err1 == nil && err2 == nil {
+			stolen[number] = time.Duration(ticks) * tick
+		}
+	}
+	return stolen
+}
+
+// most returns the longest time by which something has grown.
+func most(now, before map[int]time.Duration) (most time.Duration) {
+	for i, d := range now {
+		most = max(most, d-before[i])
+	}
+	return most
+}
+
 // now looks at QEMU and returns what time it is.
 func (c *clock) now() moment {
 	c.mu.Lock()
@@ -83,17 +123,14 @@ func (c *clock) now() moment {
 	s, ok := c.look()
 	wall := c.wall()
 	if ok {
-		// Threads wait side by side: that which waited longest held
-		// the machine up.
-		var held time.Duration
-		for thread, waited := range s.waited {
-			held = max(held, waited-c.last[thread])
-		}
+		// Threads wait side by side, and so do processors: that which
+		// waited longest held the machine up.
+		held := most(s.waited, c.last.waited) + most(s.stolen, c.last.stolen)
 		if s.stopped {
 			held = wall - c.at
 		}
 		c.lost = min(c.lost+held, wall)
-		c.last = s.waited
+		c.last = s
 	}
 	c.at = wall
 	return moment{wall - c.lost, wall}
@@ -131,8 +168,8 @@ func (c *clock) until(ctx context.Context, from moment, d time.Duration, late er
 }
 
 // Within returns a context for a wait of at most d of the machine's time: the
-// time in which QEMU could run. What it spends waiting for a processor of a
-// loaded host, or stopped by a signal, does not count, but 10 times d on the wall
+// time in which QEMU could run. What it spends waiting for a processor of a loaded
+// host (or of its host), or stopped by a signal, does not count, but 10 times d on the wall
 // is the most. context.Cause tells of a wait that took too long, with an error that
 // wraps context.DeadlineExceeded. The cancel function must be called, as always.
 func (m *Machine) Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
