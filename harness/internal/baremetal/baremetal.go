@@ -1,0 +1,144 @@
+// Package baremetal makes the smallest guests of the tests: programs for the
+// targets' machines without an operating system.
+package baremetal
+
+import (
+	"debug/elf"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"guesthouse.example/internal/target"
+)
+
+// ELF returns the file of a program that prints a line on the console of the
+// target's machine and then idles for ever.
+func ELF(name, says string) ([]byte, error) {
+	row, err := target.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	text := []byte(says + "\r\n\x00")
+	switch machine := row.ELFMachines[len(row.ELFMachines)-1]; machine {
+	case elf.EM_386:
+		return elf32(machine, 0x100000, 12, multiboot(append(codeX86(0x100000+12), text...))), nil
+	case elf.EM_ARM:
+		return elf32(machine, 0x40200000, 0, append(words(codeARM), text...)), nil
+	case elf.EM_AARCH64:
+		return elf64(machine, 0x40200000, append(words(codeARM64), text...)), nil
+	default:
+		return nil, fmt.Errorf("there is no bare-metal guest for %s", machine)
+	}
+}
+
+// multiboot puts the header before the code that makes QEMU load a 32-bit ELF
+// file on a PC. Source: the Multiboot Specification, version 0.6.96, 3.1.
+func multiboot(code []byte) []byte {
+	const magic = 0x1badb002
+	return append(words([]uint32{magic, 0, -magic & 0xffffffff}), code...)
+}
+
+// codeX86 prints the text that follows it on COM1. It is loaded at base.
+func codeX86(base uint32) []byte {
+	code := []byte{
+		0xfc,             //       cld
+		0xbe, 0, 0, 0, 0, //       mov esi, text
+		0xac,       //       next: lodsb
+		0x84, 0xc0, //             test al, al
+		0x74, 0x14, //             jz idle
+		0x88, 0xc4, //             mov ah, al
+		0x66, 0xba, 0xfd, 0x03, // mov dx, 0x3fd
+		0xec,       //       full: in al, dx
+		0xa8, 0x20, //             test al, 0x20
+		0x74, 0xfb, //             jz full
+		0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+		0x88, 0xe0, //             mov al, ah
+		0xee,       //             out dx, al
+		0xeb, 0xe7, //             jmp next
+		0xf4,       //       idle: hlt
+		0xeb, 0xfd, //             jmp idle
+	}
+	binary.LittleEndian.PutUint32(code[2:], base+uint32(len(code)))
+	return code
+}
+
+// codeARM prints the text that follows it on the PL011 of the virt machine.
+var codeARM = []uint32{
+	0xe3a00409, //       mov r0, #0x09000000
+	0xe3a03c03, //       mov r3, #0x300
+	0xe3833001, //       orr r3, r3, #1
+	0xe5803030, //       str r3, [r0, #0x30]
+	0xe28f1024, //       adr r1, text
+	0xe4d12001, // next: ldrb r2, [r1], #1
+	0xe3520000, //       cmp r2, #0
+	0x0a000004, //       beq idle
+	0xe5903018, // full: ldr r3, [r0, #0x18]
+	0xe3130020, //       tst r3, #0x20
+	0x1afffffc, //       bne full
+	0xe5802000, //       str r2, [r0]
+	0xeafffff7, //       b next
+	0xe320f003, // idle: wfi
+	0xeafffffd, //       b idle
+}
+
+// codeARM64 is the same for 64 bits.
+var codeARM64 = []uint32{
+	0xd2a12000, //       movz x0, #0x900, lsl #16
+	0x52806023, //       movz w3, #0x301
+	0xb9003003, //       str w3, [x0, #0x30]
+	0x10000121, //       adr x1, text
+	0x38401422, // next: ldrb w2, [x1], #1
+	0x340000a2, //       cbz w2, idle
+	0xb9401803, // full: ldr w3, [x0, #0x18]
+	0x372fffe3, //       tbnz w3, #5, full
+	0x39000002, //       strb w2, [x0]
+	0x17fffffb, //       b next
+	0xd503207f, // idle: wfi
+	0x17ffffff, //       b idle
+}
+
+// words are the bytes of little-endian words.
+func words(list []uint32) (b []byte) {
+	for _, w := range list {
+		b = binary.LittleEndian.AppendUint32(b, w)
+	}
+	return b
+}
+
+func ident(class elf.Class) [elf.EI_NIDENT]byte {
+	return [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}
+}
+
+// elf32 is a file with one segment, loaded at base and started at the offset
+// into it.
+func elf32(machine elf.Machine, base, start uint32, segment []byte) []byte {
+	const headers = 52 + 32 // bytes
+	return slices.Concat(bytesOf(elf.Header32{
+		Ident: ident(elf.ELFCLASS32), Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT),
+		Entry: base + start, Phoff: 52, Ehsize: 52, Phentsize: 32, Phnum: 1,
+	}), bytesOf(elf.Prog32{
+		Type: uint32(elf.PT_LOAD), Off: headers, Vaddr: base, Paddr: base,
+		Filesz: uint32(len(segment)), Memsz: uint32(len(segment)), Flags: uint32(elf.PF_R | elf.PF_X), Align: 4,
+	}), segment)
+}
+
+// elf64 is a file with one segment, loaded and started at base.
+func elf64(machine elf.Machine, base uint64, segment []byte) []byte {
+	const headers = 64 + 56 // bytes
+	return slices.Concat(bytesOf(elf.Header64{
+		Ident: ident(elf.ELFCLASS64), Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT),
+		Entry: base, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1,
+	}), bytesOf(elf.Prog64{
+		Type: uint32(elf.PT_LOAD), Off: headers, Vaddr: base, Paddr: base,
+		Filesz: uint64(len(segment)), Memsz: uint64(len(segment)), Flags: uint32(elf.PF_R | elf.PF_X), Align: 4,
+	}), segment)
+}
+
+// bytesOf are those of a header.
+func bytesOf(header any) []byte {
+	b, err := binary.Append(nil, binary.LittleEndian, header)
+	if err != nil {
+		panic(err) // it has no fixed size
+	}
+	return b
+}
