@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ type imageFlags struct {
 
 func (f *imageFlags) register(flags *flag.FlagSet) {
 	flags.StringVar(&f.target, "target", "x86_64", "the emulated `machine`: guesthouse targets lists them")
-	flags.StringVar(&f.guest, "guest", "guesthouse.example/guest/cmd/uinit", "the guest program: the `package` of a main function that calls guest.Main")
+	flags.StringVar(&f.guest, "guest", "guesthouse.example/guest/cmd/uinit", "the guest program: the `package` of a main function that calls guest.Main, or none")
 	flags.StringVar(&f.kernel, "kernel", "", "a kernel `file` of your own instead of Debian's")
 	flags.StringVar(&f.modules, "modules", "", "the `directory` of your kernel's modules, as /lib/modules/RELEASE")
 	flags.StringVar(&f.cache, "cache", "", "the `directory` that keeps kernels and images (default guesthouse in the user's cache directory)")
@@ -31,22 +32,65 @@ func (f *imageFlags) build(ctx context.Context, log io.Writer) (images.Image, er
 	})
 }
 
+const noGuest = "none"
+
+// alone checks the flags of a kernel that is booted without a guest program.
+func (f *imageFlags) alone(ready string) error {
+	switch {
+	case f.kernel == "":
+		return errors.New("-guest none needs -kernel FILE, which QEMU starts")
+	case ready == "":
+		return errors.New("-guest none needs -ready EXPRESSION: no guest program says that it is ready")
+	case f.modules != "":
+		return errors.New("-modules has no effect with -guest none: there is no initramfs to put them into")
+	case f.cache != "":
+		return errors.New("-cache has no effect with -guest none: nothing is built")
+	}
+	return nil
+}
+
+const buildUsage = `guesthouse build [flags]
+
+Builds kernel and initramfs, as far as the cache does not hold them, and prints their
+paths: "kernel FILE" and "initramfs FILE". With -target all it does so for every target,
+and the target's name stands before each line.`
+
 func buildCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("build", flag.ContinueOnError)
 	var f imageFlags
 	f.register(flags)
-	if err := parse(flags, args, std, "guesthouse build [flags]"); err != nil {
+	flags.Lookup("target").Usage += "; or all"
+	if err := parse(flags, args, std, buildUsage); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("build: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
 	}
-	image, err := f.build(ctx, std.err)
-	if err != nil {
-		return err
+	if f.guest == noGuest {
+		return fmt.Errorf("build: -guest none leaves nothing to build (%w; -h explains)", errUsage)
 	}
-	fmt.Fprintf(std.out, "kernel %s\ninitramfs %s\n", image.Kernel, image.Initramfs)
+	if f.target != "all" {
+		return f.print(ctx, std, "")
+	}
+	if f.kernel != "" || f.modules != "" {
+		return fmt.Errorf("build: -target all has a kernel for each target: -kernel and -modules are for one (%w; -h explains)", errUsage)
+	}
+	for _, name := range target.Names() {
+		f.target = name
+		if err := f.print(ctx, std, name+" "); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// print builds and prints what was built.
+func (f *imageFlags) print(ctx context.Context, std stdio, before string) error {
+	image, err := f.build(ctx, std.err)
+	if err == nil {
+		_, err = fmt.Fprintf(std.out, "%[1]skernel %[2]s\n%[1]sinitramfs %[3]s\n", before, image.Kernel, image.Initramfs)
+	}
+	return err
 }
 
 func targetsCommand(_ context.Context, args []string, std stdio) error {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/harness/internal/baremetal"
 )
 
 // TestMain makes the test binary the command itself when it is called by its
@@ -124,6 +125,29 @@ func TestARunWithoutQEMUSaysHowToInstallIt(t *testing.T) {
 	require.Equal(t, `guesthouse: error: QEMU is missing: exec: "qemu-system-x86_64": executable file not found in $PATH
 guesthouse: hint: install it with: apt-get install --no-install-recommends qemu-system-x86
 `, stderr)
+}
+
+// A guest may be whatever QEMU starts; its record repeats it.
+func TestAGuestThatIsNoProgramOfOurs(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		dir := t.TempDir()
+		guest, err := baremetal.ELF(target, "no kernel here")
+		require.NoError(t, err)
+		elf := filepath.Join(dir, "guest.elf")
+		require.NoError(t, os.WriteFile(elf, guest, 0o644))
+		record := filepath.Join(dir, "record")
+		status, stdout, stderr := call(t, "run", "-target", target, "-guest", "none", "-kernel", elf, "-ready", "^no kernel here$", "-dir", record)
+		require.Equal(t, 0, status, stderr)
+		require.Contains(t, stdout, "no kernel here\n")
+		require.Regexp(t, `^guesthouse: `+target+` ready in \d+\.\d\d s \(.*, (tcg|kvm): .*\); .*; the end of input ends\n$`, stderr)
+		result, err := os.ReadFile(filepath.Join(record, "result.json"))
+		require.NoError(t, err)
+		require.Contains(t, string(result), `"state": "ended"`)
+
+		status, stdout, stderr = call(t, "run", "-spec", filepath.Join(record, "spec.json"))
+		require.Equal(t, 0, status, stderr)
+		require.Contains(t, stdout, "no kernel here\n")
+	})
 }
 
 // The command that -n prints is for a person at a terminal: it boots by itself.

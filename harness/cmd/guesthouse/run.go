@@ -21,7 +21,11 @@ const runUsage = `guesthouse run [flags]
 
 Boots a machine and gives its serial console. On a terminal every key goes to the
 guest, and Ctrl-A x ends the machine. Otherwise each line of standard input is
-typed to the guest once it is ready, and at its end the guest powers off.`
+typed to the guest once it is ready, and at its end the guest powers off.
+
+With -guest none it boots what QEMU's -kernel takes, an RTOS for example, without
+an initramfs: give -kernel FILE and -ready EXPRESSION. Such a guest is ended, not
+powered off.`
 
 func runCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
@@ -70,11 +74,18 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 		if err := spec.Validate(); err != nil { // before the work of building
 			return fmt.Errorf("run: %w (%w; -h explains)", err, errUsage)
 		}
-		built, err := image.build(ctx, std.err)
-		if err != nil {
-			return err
+		if image.guest == noGuest {
+			if err := image.alone(spec.Ready); err != nil {
+				return fmt.Errorf("run: %w (%w; -h explains)", err, errUsage)
+			}
+			spec.Kernel = image.kernel
+		} else {
+			built, err := image.build(ctx, std.err)
+			if err != nil {
+				return err
+			}
+			spec.Kernel, spec.Initramfs = built.Kernel, built.Initramfs
 		}
-		spec.Kernel, spec.Initramfs = built.Kernel, built.Initramfs
 	}
 	if dryRun {
 		return printCommand(spec, std.out)
@@ -147,7 +158,8 @@ func readyLine(m *harness.Machine, end string) string {
 const powerOffWithin = 30 * time.Second
 
 // converse prints the console, types each line of standard input when the
-// guest asks for it, and powers the guest off at its end.
+// guest asks for it, and powers the guest off at its end, or ends it if it is none of
+// package guest.
 func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 	screen := newScreen(std.out, std.err, false)
 	shown := make(chan error, 1)
@@ -188,6 +200,9 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 			return finish(err)
 		}
 		stillBusy = err
+	}
+	if m.Spec().Initramfs == "" { // it has no shell of ours to power it off
+		return finish(stillBusy)
 	}
 	off, cancel := m.Within(ctx, powerOffWithin)
 	defer cancel()
