@@ -132,14 +132,10 @@ func (l *Loop) capacity(s *Service) error {
 // locked runs f with the loop's lock held if the loop runs, and names the
 // operation and the service in its error. With wait it waits for the start.
 func (s *Service) locked(op string, wait bool, f func(*Loop) error) error {
-	if s == nil || s.origin == nil {
-		name := "(none)"
-		if s != nil && s.name != "" {
-			name = s.name
-		}
-		return &Error{Op: op, Service: name, Err: fmt.Errorf("not in any loop: %w", unix.ENOENT)}
+	if s == nil || s.definition == nil {
+		return &Error{Op: op, Service: "(none)", Err: fmt.Errorf("not in any loop: %w", unix.ENOENT)}
 	}
-	l := s.origin.loop
+	l := s.loop
 	l.callers.Add(1)
 	l.mu.Lock()
 	l.callers.Add(-1)

@@ -47,6 +47,21 @@ func Test01_TwoServicesOfOneNameDifferInOwner(t *testing.T) {
 	require.Equal(t, []*Service{a, b}, all)
 }
 
+func Test01_ServicesOfOneLineHaveTheirOwnNamesAndHandlers(t *testing.T) {
+	l := newLoop(t, Config{})
+	var called []int
+	var all []*Service
+	for i, name := range []string{"a", "a", "b", "b"} {
+		all = append(all, l.Define(name, func(*Event) { called = append(called, i) }, 1))
+	}
+	for _, s := range all {
+		s.handler(nil)
+	}
+	require.Equal(t, []int{0, 1, 2, 3}, called)
+	require.Equal(t, []string{"a", "a", "b", "b"},
+		[]string{all[0].Name(), all[1].Name(), all[2].Name(), all[3].Name()})
+}
+
 func Test02_StartWithoutServicesFails(t *testing.T) {
 	l := newLoop(t, Config{})
 	err := l.Start()

@@ -25,7 +25,7 @@ const (
 
 	// An interest is verified when it has fired twice without a quiet while
 	// and then at every checkEvery-th event: see collect.
-	checkEvery = 16
+	checkEvery = 64
 	quiet      = 8 // rounds
 
 	// After a poller could not be replaced, the next attempt waits.
@@ -215,12 +215,12 @@ func (l *Loop) finish(ok bool, took time.Duration) {
 	l.running, l.current = nil, call{}
 	l.event.UserData = nil // do not keep it alive
 	sl := l.slots.at(c.slot)
-	st := l.account(sl.service)
-	st.Calls++
-	st.Time += took
-	st.MaxTime = max(st.MaxTime, took)
+	n := l.account(sl.service)
+	n.calls++
+	n.time += took
+	n.max = max(n.max, took)
 	if !ok || c.revents&(unix.POLLERR|unix.POLLNVAL) != 0 {
-		st.Errors++
+		l.errors[sl.service]++
 	}
 	if !ok && sl.gen == c.gen {
 		l.dropFd(s, c.slot)

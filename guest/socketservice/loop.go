@@ -68,13 +68,17 @@ type Loop struct {
 	log      *slog.Logger
 	state    state
 	cause    error // of a failed start
-	origins  map[uintptr]*origin
 	services table[Service]
 	defined  uint32 // how many services there are
-	stats    []*[chunk]Stats
-	total    int // slots of all services that PollMax admits
+	counters []*[chunk]counters
+	errors   map[uint32]uint64 // by service, see Stats
+	total    int               // slots of all services that PollMax admits
 	poller   poller
 	retired  []poller // replaced; the loop's goroutine may still wait on them
+
+	definitions     table[definition]
+	definitionsUsed uint32
+	newest          *definition
 
 	// What is polled; see watch.go and set.go.
 	slots     table[slot]
@@ -122,7 +126,7 @@ func NewLoop(c Config) *Loop {
 		started:     make(chan struct{}),
 		done:        make(chan struct{}),
 		events:      make([]unix.EpollEvent, batch),
-		origins:     map[uintptr]*origin{},
+		errors:      map[uint32]uint64{},
 		shared:      map[int32][]uint32{},
 		planned:     map[int32]int32{},
 		quiescing:   map[*Service]int{},

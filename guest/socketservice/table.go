@@ -7,8 +7,8 @@ type table[T any] struct {
 	chunks []*[chunk]T
 }
 
-// chunk is such that one of slots, services or watches and the header that the
-// allocator adds fill a size class: 4, 12 and 4 KiB.
+// chunk is such that one of slots, services, watches, counters or definitions and
+// the header that the allocator adds fill a size class: 4, 6, 4, 6 and 10 KiB.
 const chunk = 254
 
 func (t *table[T]) at(i uint32) *T { return &t.chunks[i/chunk][i%chunk] }
