@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 
@@ -60,14 +61,12 @@ func Fail(step string, err error) {
 // Listening tells on which ports the server listens, and answers SIGUSR1 from
 // then on.
 func Listening(ports ...int) {
-	buffers()
+	buffers(len(ports))
 	settle := make(chan os.Signal, 1)
 	signal.Notify(settle, unix.SIGUSR1)
 	go func() {
 		for range settle {
-			// Twice, as what is in a sync.Pool survives one collection.
-			debug.FreeOSMemory()
-			debug.FreeOSMemory()
+			giveBack()
 			fmt.Println("settled")
 		}
 	}()
@@ -81,18 +80,31 @@ func Listening(ports ...int) {
 	}
 }
 
-// buffers enlarges the buffers of the process's UDP sockets: not every peer has
-// an option for it.
-func buffers() {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		Fail("list descriptors", err)
-	}
-	for _, e := range entries {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
+// giveBack gives back to the kernel what memory is free.
+func giveBack() {
+	// Twice, as what is in a sync.Pool survives one collection.
+	debug.FreeOSMemory()
+	debug.FreeOSMemory()
+	// The allocator has up to 64 free pages of 8 KiB at hand for each processor and
+	// does not give these back. It is made to use them up, and takes others, which
+	// have no memory behind them now.
+	const pages = 128
+	for range runtime.GOMAXPROCS(0) {
+		var used [pages][]byte
+		for i := range used {
+			used[i] = make([]byte, 8<<10)
 		}
+		runtime.KeepAlive(used)
+	}
+	debug.FreeOSMemory()
+}
+
+// buffers enlarges the buffers of the process's UDP sockets: not every peer has
+// an option for it. It goes through the numbers, as a list of them would be garbage
+// that counts as the memory of the services.
+func buffers(services int) {
+	const others = 64 // of the runtime, the peer and the three standard ones
+	for fd := range services + others {
 		if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_DGRAM {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"guesthouse.example/bench/socket/internal/serve"
 	"guesthouse.example/guest/echo"
 	"guesthouse.example/guest/socketservice"
+	"guesthouse.example/guest/udpbatch"
 )
 
 func main() {
@@ -40,19 +41,19 @@ func echoes(clients int) {
 // idle registers UDP sockets on services with so many slots each.
 func idle(services, slots int) {
 	loop := socketservice.NewLoop(socketservice.Config{PollMax: services*slots + 1})
-	var all []*socketservice.Service
-	for range services {
-		all = append(all, loop.Define("idle", answer, slots))
+	all := make([]*socketservice.Service, services)
+	for i := range all {
+		all[i] = loop.Define("idle", answer, slots)
 	}
 	if err := loop.Start(); err != nil {
 		serve.Fail("start loop", err)
 	}
-	var ports []int
+	ports := make([]int, 0, services*slots)
+	fds := make([]unix.PollFd, slots)
 	for _, s := range all {
-		var fds []unix.PollFd
-		for range slots {
+		for i := range fds {
 			fd, port := listen()
-			fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+			fds[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 			ports = append(ports, port)
 		}
 		if err := s.Register(fds, nil); err != nil {
@@ -73,11 +74,10 @@ func listen() (fd, port int) {
 	return fd, port
 }
 
-var buf [serve.Buffer]byte
+var datagram = udpbatch.New(1, serve.Buffer)
 
 func answer(ev *socketservice.Event) {
-	n, from, err := unix.Recvfrom(int(ev.Fd), buf[:], 0)
-	if err == nil {
-		_ = unix.Sendto(int(ev.Fd), buf[:n], 0, from)
+	if msgs, err := datagram.Receive(int(ev.Fd)); err == nil {
+		_, _ = datagram.Send(int(ev.Fd), msgs)
 	}
 }
