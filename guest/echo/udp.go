@@ -10,11 +10,11 @@ import (
 
 const (
 	// udpBatch is how many datagrams one system call takes.
-	udpBatch = 32
+	udpBatch = 64
 
 	// udpBudget is how many full batches one handler call answers at most:
 	// enough that a burst costs one poll, not so many that others wait long.
-	udpBudget = 4
+	udpBudget = 2
 )
 
 // serveUDP is the handler of service_udp.
