@@ -44,6 +44,7 @@ func TestBuild(t *testing.T) {
 			requireContents(t, tgt, img)
 
 			t.Run("warm", func(t *testing.T) {
+				offline(t)
 				warm := o
 				warm.Log = failOnWrite{t}
 				again, err := Build(t.Context(), tgt.Name, hello, warm)
@@ -73,6 +74,17 @@ func TestBuild(t *testing.T) {
 		require.Len(t, slices.Compact(images), 1)
 	})
 	t.Run("failures", func(t *testing.T) { testBuildFails(t, o) })
+}
+
+// offline takes the network away: whoever asks apt, or Go for a module, fails.
+func offline(t *testing.T) {
+	t.Helper()
+	bin := t.TempDir()
+	for _, name := range []string{"apt-get", "apt-cache", "dpkg-deb"} {
+		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\nexit 100\n"), 0o777))
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	t.Setenv("GOPROXY", "off")
 }
 
 type failOnWrite struct{ t *testing.T }
@@ -200,6 +212,32 @@ func testBuildFails(t *testing.T, o Options) {
 	require.ErrorContains(t, err, "testdata/nonesuch")
 	_, err = Build(t.Context(), "arm64", "-o=/dev/null", o)
 	require.Error(t, err, "it is no flag")
+
+	t.Run("full disk", func(t *testing.T) {
+		limitFiles(t, 1<<20, func() {
+			_, err := Build(t.Context(), "arm64", "./testdata/hello", o)
+			require.ErrorContains(t, err, "build guest ./testdata/hello: ")
+			require.ErrorContains(t, err, "hint: free some space")
+		})
+		tgt, err := target.Lookup("arm64")
+		require.NoError(t, err)
+		parts, err := buildPrograms(t.Context(), tgt, hello, o)
+		require.NoError(t, err)
+		k, err := FetchKernel(t.Context(), "arm64", o)
+		require.NoError(t, err)
+		before, err := os.ReadDir(filepath.Join(o.Cache, "initramfs"))
+		require.NoError(t, err)
+		parts.guest = append(parts.guest, "another"...)
+		limitFiles(t, 1<<20, func() {
+			_, _, err = writeInitramfs(t.Context(), tgt, k, parts, o)
+		})
+		require.ErrorContains(t, err, "write initramfs ")
+		require.ErrorContains(t, err, "hint: free some space")
+		after, err := os.ReadDir(filepath.Join(o.Cache, "initramfs"))
+		require.NoError(t, err)
+		require.Equal(t, len(before), len(after))
+		requireEmpty(t, filepath.Join(o.Cache, "tmp"))
+	})
 
 	outside := o
 	outside.Dir = t.TempDir()

@@ -2,6 +2,7 @@ package images
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -96,7 +97,11 @@ func TestOpenCacheFails(t *testing.T) {
 func TestError(t *testing.T) {
 	err := fail("build guest", "./cmd/upper", &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, "other")
 	require.EqualError(t, err, "build guest ./cmd/upper: write x: no space left on device\n"+
-		"hint: free some space, or name a directory on another disk with -cache DIR or Options.Cache")
+		"hint: free some space or raise the limit, or name a directory on another disk with -cache DIR or Options.Cache")
+	for _, full := range []error{syscall.EDQUOT, syscall.EFBIG, errors.New("E: Write error - write (28: No space left on device)"),
+		errors.New("apt-get: signal: file size limit exceeded")} {
+		require.ErrorContains(t, fail("fetch kernel", "arm64", full, "other"), "hint: free some space", "%v", full)
+	}
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.Same(t, err, fail("outer", "step", err, ""), "it says it already")
 	require.EqualError(t, fail("fetch kernel", "arm64", context.Canceled, "try again"), "fetch kernel arm64: context canceled")

@@ -170,8 +170,20 @@ func fail(step, object string, err error, hint string) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		hint = "" // it is the caller who gave up
-	case errors.Is(err, syscall.ENOSPC), strings.Contains(strings.ToLower(err.Error()), syscall.ENOSPC.Error()):
-		hint = "free some space, or name a directory on another disk with -cache DIR or Options.Cache"
+	case isFull(err):
+		hint = "free some space or raise the limit, or name a directory on another disk with -cache DIR or Options.Cache"
 	}
 	return &Error{Step: step, Object: object, Err: err, Hint: hint}
+}
+
+// isFull reports whether a disk, a quota or the process's limit (ulimit -f) was
+// reached, by us or by a program that says so in its own words.
+func isFull(err error) bool {
+	words := strings.ToLower(err.Error())
+	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, full) || strings.Contains(words, full.Error()) {
+			return true
+		}
+	}
+	return strings.Contains(words, syscall.SIGXFSZ.String()) // which ends a program that does not expect EFBIG
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // within is the deadline of what takes milliseconds.
@@ -190,6 +192,59 @@ func TestFetchKernelFails(t *testing.T) {
 	}
 }
 
+// The disk ends where what is downloaded is described, where it is downloaded, and
+// where it is unpacked.
+func TestFetchKernelFullDisk(t *testing.T) {
+	for _, test := range []struct {
+		room uint64 // bytes a file
+		at   string
+	}{
+		{10, "/apt.conf: file too large"},
+		{1 << 12, "apt-get: exit status 1:\n\twrite linux-image-1-fake_1.2.3-1.deb: file too large"},
+		{1 << 16, "unpack linux-image-1-fake 1.2.3-1: write "},
+	} {
+		t.Run(test.at, func(t *testing.T) {
+			m, _ := fakeMirror(t)
+			// Of the kernel nothing can be compressed, of a module everything.
+			files := fakeKernelFiles()
+			files["boot/vmlinuz-"+fakeRelease] = noise(1 << 14)
+			files["lib/modules/"+fakeRelease+"/kernel/drivers/net/large.ko"] = make([]byte, 1<<17)
+			m.Packages[1] = m.kernelPackage(t, "linux-image-1-fake", "1.2.3-1", "", files)
+			m.save(t)
+			tested := kernelSet{m.Packages[1].deb}
+			o := Options{Cache: t.TempDir()}
+			limitFiles(t, test.room, func() {
+				_, err := fetchKernel(t.Context(), fakeTarget, tested, o)
+				require.ErrorContains(t, err, test.at)
+				require.ErrorContains(t, err, "file too large")
+				require.ErrorContains(t, err, "hint: free some space")
+			})
+			requireEmpty(t, filepath.Join(o.Cache, "kernels"))
+			requireEmpty(t, filepath.Join(o.Cache, "tmp"))
+			_, err := fetchKernel(t.Context(), fakeTarget, tested, o)
+			require.NoError(t, err, "with room again")
+		})
+	}
+}
+
+// noise is what no program compresses.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{}).Read(b)
+	return b
+}
+
+// limitFiles calls f while no file of this process and of those that it starts can be
+// larger than that, as a disk that is full.
+func limitFiles(t *testing.T, bytes uint64, f func()) {
+	t.Helper()
+	var before unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &before))
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: before.Max}))
+	defer func() { require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &before)) }()
+	f()
+}
+
 func TestFetchKernelUpdateHalfFails(t *testing.T) {
 	m, tested := fakeMirror(t)
 	m.UpdateSays = "E: one index of many is missing"
@@ -304,12 +359,17 @@ func TestFetchKernelWithoutApt(t *testing.T) {
 }
 
 func TestUnknownTarget(t *testing.T) {
-	_, err := FetchKernel(t.Context(), "vax", Options{})
-	require.ErrorContains(t, err, `unknown target "vax"`)
-	_, err = Build(t.Context(), "vax", ".", Options{})
-	require.ErrorContains(t, err, `unknown target "vax"`)
-	_, _, err = BuildInitramfs(t.Context(), Kernel{Target: "vax"}, ".", Options{})
-	require.ErrorContains(t, err, `unknown target "vax"`)
+	const says = `unknown target "vax": the targets are x86, x86_64, arm, arm64`
+	o := Options{Cache: filepath.Join(t.TempDir(), "cache")}
+	_, err := FetchKernel(t.Context(), "vax", o)
+	require.EqualError(t, err, says)
+	_, err = Build(t.Context(), "vax", ".", o)
+	require.EqualError(t, err, says)
+	_, _, err = BuildInitramfs(t.Context(), Kernel{Target: "vax"}, ".", o)
+	require.EqualError(t, err, says)
+	_, err = CachedKernel("vax", o)
+	require.EqualError(t, err, says)
+	require.NoDirExists(t, o.Cache)
 }
 
 func TestOwnKernel(t *testing.T) {
