@@ -22,14 +22,24 @@ type KVMError struct {
 	Target   string
 	What     string // is wrong
 	Evidence string // that shows it
-	Hint     string // what to do
+	Cure     string // what would make KVM work; empty if nothing is known to
 }
 
-func (e *KVMError) Error() string {
-	return fmt.Sprintf("kvm for %s: %s: %s; %s", e.Target, e.What, e.Evidence, e.Hint)
+func (e *KVMError) Error() string { return e.Cause() + "; " + e.Hint() }
+
+// Cause is the error without its hint.
+func (e *KVMError) Cause() string {
+	return fmt.Sprintf("kvm for %s: %s: %s", e.Target, e.What, e.Evidence)
 }
 
-const useTCG = `do without, with acceleration "tcg" or none asked for`
+// Hint says what can be done.
+func (e *KVMError) Hint() string {
+	const without = `ask for no acceleration, or for "tcg"`
+	if e.Cure == "" {
+		return without
+	}
+	return e.Cure + "; or " + without
+}
 
 // ProbeKVM says whether the machine of a Spec runs under KVM: it returns the
 // evidence that it does, or an error, which is a *KVMError where KVM is to blame.
@@ -156,26 +166,26 @@ func createVM(device *os.File) error {
 
 // cheap makes the checks that need no guest.
 func (l *ladder) cheap(p *plan) error {
-	fail := func(what string, err error, hint string) error {
-		return &KVMError{Target: p.Target, What: what, Evidence: err.Error(), Hint: hint}
+	fail := func(what string, err error, cure string) error {
+		return &KVMError{Target: p.Target, What: what, Evidence: err.Error(), Cure: cure}
 	}
 	if hosts := p.target.KVMHosts; !slices.Contains(hosts, l.host) {
 		if hosts == nil {
 			hosts = []string{"no host"}
 		}
 		return fail("this host's KVM runs no "+p.Target+" guests",
-			fmt.Errorf("the host is %s; KVM runs them on %s", l.host, strings.Join(hosts, ", ")), useTCG)
+			fmt.Errorf("the host is %s; KVM runs them on %s", l.host, strings.Join(hosts, ", ")), "")
 	}
 	f, err := os.OpenFile(l.device, os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return fail("this host has no KVM", err, useTCG+"; else load the kernel's KVM module, or give the container or virtual machine the device")
+		return fail("this host has no KVM", err, "load the kernel's KVM module, or give the container or virtual machine the device")
 	case err != nil:
-		return fail("KVM cannot be opened", err, useTCG+"; else join the device's group, which often is kvm")
+		return fail("KVM cannot be opened", err, "join the device's group, which often is kvm")
 	}
 	defer f.Close()
 	if err := l.create(f); err != nil {
-		return fail("KVM makes no machine", fmt.Errorf("%s: %w", l.device, err), useTCG)
+		return fail("KVM makes no machine", fmt.Errorf("%s: %w", l.device, err), "")
 	}
 	return nil
 }
@@ -198,11 +208,11 @@ func (l *ladder) check(ctx context.Context, p *plan, binary string, doubt bool) 
 	if v.Boots {
 		return v.Evidence, nil
 	}
-	hint := useTCG
+	cure := ""
 	if v.file != "" {
-		hint += "; to try once more remove " + quote(v.file)
+		cure = "to try once more remove " + quote(v.file)
 	}
-	return "", &KVMError{Target: p.Target, What: "KVM is present but does not boot a guest", Evidence: v.Evidence, Hint: hint}
+	return "", &KVMError{Target: p.Target, What: "KVM is present but does not boot a guest", Evidence: v.Evidence, Cure: cure}
 }
 
 // boot boots the kernel alone, told to print as early as it can, to its first

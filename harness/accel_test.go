@@ -69,7 +69,7 @@ func TestKVMIsRefusedWithEvidenceByTheCheapChecks(t *testing.T) {
 			require.Equal(t, "x86_64", failed.Target)
 			require.Equal(t, c.what, failed.What)
 			require.Equal(t, c.evidence, failed.Evidence)
-			require.Contains(t, failed.Hint, useTCG)
+			require.Contains(t, failed.Hint(), `ask for no acceleration, or for "tcg"`)
 
 			require.NoError(t, l.choose(t.Context(), p, binary))
 			require.Equal(t, []any{TCG, c.what, c.evidence}, chosen(p))
@@ -88,7 +88,7 @@ func TestKVMThatLiesIsFoundByBootingAndRemembered(t *testing.T) {
 	require.ErrorAs(t, err, &first)
 	require.Equal(t, "KVM is present but does not boot a guest", first.What)
 	require.Contains(t, first.Evidence, "the kernel printed nothing within 300ms")
-	require.Contains(t, first.Hint, "to try once more remove "+cache)
+	require.Contains(t, first.Hint(), "to try once more remove "+cache)
 
 	ran := runs()                                          // a script that never got a processor has not counted itself
 	for _, later := range []*ladder{l, newLadder(cache)} { // this process, and another

@@ -10,7 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -24,9 +28,9 @@ import (
 
 const doctorUsage = `guesthouse doctor [flags]
 
-Checks what this host has for running guests: QEMU and KVM for each target, the
-cache, QEMUs that were left behind, the terminal. The exit status is 1 if it finds a
-problem. That KVM does not work is none: machines use TCG where it does not.`
+Checks what this host has for running guests: QEMU, acceleration and kernel for each
+target, the cache, QEMUs that were left behind, the terminal. The exit status is 1 if it
+finds a problem. That KVM does not work is none: machines use TCG where it does not.`
 
 // A finding is what doctor has to say of one thing.
 type finding struct {
@@ -56,11 +60,17 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 		targets = []target.Target{t}
 	}
 	options := images.Options{Cache: *cache}
-	var all []finding
-	for _, t := range targets {
-		all = append(all, checkQEMU(ctx, t), checkKVM(ctx, t, options))
+	// Where KVM lies, each target takes 10 s to find out.
+	of := make([][]finding, len(targets))
+	var checks sync.WaitGroup
+	for i, t := range targets {
+		checks.Go(func() {
+			kernel, err := images.CachedKernel(t.Name, options)
+			of[i] = []finding{checkQEMU(ctx, t), checkAcceleration(ctx, t, kernel), checkKernel(t, kernel, err)}
+		})
 	}
-	all = append(all, checkCache(options), checkLeftovers(), checkTerminal(std))
+	checks.Wait()
+	all := append(slices.Concat(of...), checkCache(options), checkLeftovers(), checkTerminal(std))
 	if err := ctx.Err(); err != nil {
 		return err // what was broken off proves nothing
 	}
@@ -94,7 +104,12 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 	return nil
 }
 
-const versionWithin = time.Minute // QEMU's answer to --version
+const (
+	versionWithin = time.Minute // QEMU's answer to --version
+	oldestQEMU    = 5           // the first with -machine memory-backend=
+)
+
+var qemuVersion = regexp.MustCompile(`version (\d+)\.`)
 
 func checkQEMU(ctx context.Context, t target.Target) finding {
 	f := finding{Check: t.Name + " QEMU"}
@@ -111,25 +126,57 @@ func checkQEMU(ctx context.Context, t target.Target) finding {
 		return finding{f.Check, true, fmt.Sprintf("%s --version: %v: %s", path, err, first), "install it again: " + t.QEMUPackage}
 	}
 	f.Says = path + ": " + first
+	if v := qemuVersion.FindStringSubmatch(first); v == nil {
+		f.Problem, f.Hint = true, "install it again: "+t.QEMUPackage
+	} else if major, err := strconv.Atoi(v[1]); err != nil || major < oldestQEMU {
+		f.Problem, f.Hint = true, fmt.Sprintf("install version %d or later: %s", oldestQEMU, t.QEMUPackage)
+	}
 	return f
 }
 
-// checkKVM boots a kernel under KVM if the cache has one.
-func checkKVM(ctx context.Context, t target.Target, o images.Options) finding {
-	f := finding{Check: t.Name + " KVM"}
-	spec := harness.Spec{Target: t.Name}
-	if kernel, err := images.CachedKernel(t.Name, o); err == nil {
-		spec.Kernel = kernel.Path
-	}
-	evidence, err := harness.ProbeKVM(ctx, spec)
+// checkAcceleration boots a kernel under KVM if there is one.
+func checkAcceleration(ctx context.Context, t target.Target, k images.Kernel) finding {
+	evidence, err := harness.ProbeKVM(ctx, harness.Spec{Target: t.Name, Kernel: k.Path})
+	return acceleration(t.Name, evidence, err)
+}
+
+// acceleration says what the probe of KVM has found.
+func acceleration(name, evidence string, err error) finding {
+	f := finding{Check: name + " acceleration"}
 	var failed *harness.KVMError
 	switch {
 	case err == nil:
-		f.Says = "works: " + evidence
+		f.Says = "kvm: " + evidence
 	case errors.As(err, &failed):
-		f.Says, f.Hint = "not used: "+failed.What+": "+failed.Evidence, failed.Hint
+		f.Says, f.Hint = "tcg: "+failed.What+": "+failed.Evidence, failed.Cure
 	default:
-		f.Says = "not used: " + err.Error()
+		f.Says = "tcg: KVM could not be tried: " + err.Error()
+	}
+	return f
+}
+
+// checkKernel says what the cache has; what it lacks the next build fetches.
+func checkKernel(t target.Target, k images.Kernel, err error) finding {
+	f := finding{Check: t.Name + " kernel"}
+	var noCache *images.Error
+	switch {
+	case errors.As(err, &noCache):
+		f.Says = "unknown: there is no cache" // which is a finding of its own
+		return f
+	case err == nil:
+		f.Says = "in the cache: " + k.Package + " " + k.Version
+		if !k.Tested {
+			f.Says += ", not the tested one"
+		}
+		return f
+	case errors.Is(err, fs.ErrNotExist):
+		f.Says = "not in the cache yet: it takes the network"
+	default:
+		f.Says = "the cached one is damaged: " + err.Error()
+	}
+	f.Hint = "fetch it with: guesthouse build -target " + t.Name
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		f.Problem, f.Hint = true, "this is not a Debian system: give a kernel and its modules by hand, with -kernel FILE -modules DIR"
 	}
 	return f
 }

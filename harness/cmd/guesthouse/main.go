@@ -146,7 +146,7 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 	case errors.As(err, &missing):
 		what, hint = "QEMU is missing: "+missing.Err.Error(), missing.Hint()
 	case errors.As(err, &kvm):
-		what, hint = "kvm for "+kvm.Target+": "+kvm.What+": "+kvm.Evidence, kvm.Hint
+		what, hint = kvm.Cause(), kvm.Hint()
 	}
 	fmt.Fprintf(stderr, "guesthouse: error: %s\n", what)
 	if hint != "" {
