@@ -66,31 +66,35 @@ func TestNothingIsLeft(t *testing.T) {
 	makefile, err := filepath.Abs("testdata/Makefile")
 	require.NoError(t, err)
 
+	echo := harnesstest.Spec(t, target, "guesthouse.example/guest/cmd/uinit")
+	echo.Ports = []string{"udp/4242", "tcp/4242"}
+	template := save(t, echo)
+
 	owners := []struct {
 		name  string
 		own   bool // a temporary record
-		start func(t *testing.T, spec, record string) *owner
+		start func(t *testing.T, env []string, spec, record string) *owner
 		ways  []way
 	}{
-		{"test binary", true, func(t *testing.T, spec, _ string) *owner {
-			return start(t, []string{ownVariable + "=" + spec}, os.Args[0])
+		{"test binary", true, func(t *testing.T, env []string, spec, _ string) *owner {
+			return start(t, append(env, ownVariable+"="+spec), os.Args[0])
 		}, []way{
 			told("return"), told("error"), told("panic"), told("timeout"),
 			ctrlC(killed...), signalTo("SIGTERM", unix.SIGTERM, killed...), signalTo("SIGKILL", unix.SIGKILL, killed...),
 		}},
-		{"guesthouse run", false, func(t *testing.T, spec, record string) *owner {
-			return start(t, nil, guesthouse, "run", "-spec", spec, "-dir", record)
+		{"guesthouse run", false, func(t *testing.T, env []string, spec, record string) *owner {
+			return start(t, env, guesthouse, "run", "-spec", spec, "-dir", record)
 		}, []way{
 			ctrlC("ended"), signalTo("SIGTERM", unix.SIGTERM, "ended"), signalTo("SIGKILL", unix.SIGKILL, killed...),
 		}},
 		// Its recipe may be late to end in order, and is then killed.
-		{"make", false, func(t *testing.T, spec, record string) *owner {
-			return start(t, []string{"MAKEFLAGS="}, "make", "-f", makefile, "kills-run", "guesthouse="+guesthouse, "SPEC="+spec, "RECORD="+record)
+		{"make", false, func(t *testing.T, env []string, spec, record string) *owner {
+			return start(t, append(env, "MAKEFLAGS="), "make", "-f", makefile, "kills-run", "guesthouse="+guesthouse, "SPEC="+spec, "RECORD="+record)
 		}, []way{
 			ctrlC("ended", ""), signalTo("SIGTERM", unix.SIGTERM, "ended", ""), signalTo("SIGKILL", unix.SIGKILL, "ended", ""),
 		}},
-		{"make of a test binary", true, func(t *testing.T, spec, _ string) *owner {
-			return start(t, []string{"MAKEFLAGS=", ownVariable + "=" + spec}, "make", "-f", makefile, "kills-test", "guesthouse="+guesthouse, "TEST="+os.Args[0])
+		{"make of a test binary", true, func(t *testing.T, env []string, spec, _ string) *owner {
+			return start(t, append(env, "MAKEFLAGS=", ownVariable+"="+spec), "make", "-f", makefile, "kills-test", "guesthouse="+guesthouse, "TEST="+os.Args[0])
 		}, []way{
 			signalTo("SIGKILL", unix.SIGKILL, killed...),
 		}},
@@ -100,14 +104,15 @@ func TestNothingIsLeft(t *testing.T) {
 			for _, at := range []string{"booting", "ready", "under traffic"} {
 				t.Run(strings.Join([]string{of.name, w.name, at}, "/"), func(t *testing.T) {
 					t.Parallel()
-					spec := harnesstest.Spec(t, target, "guesthouse.example/guest/cmd/uinit")
-					spec.Ports = []string{"udp/4242", "tcp/4242"}
-					// Up to the kernel's first words it takes the least.
-					switch at {
+					spec := echo
+					var env []string
+					switch at { // what takes the least
 					case "booting":
 						spec.Cmdline, spec.Ready = []string{"earlycon loglevel=7"}, "it boots for ever"
 					case "ready":
 						spec.Cmdline, spec.Ready = []string{"earlycon loglevel=7"}, "Linux version"
+					default:
+						env = append(env, templateVariable+"="+template)
 					}
 					dir := t.TempDir()
 					file, record := filepath.Join(dir, "spec.json"), filepath.Join(dir, "record")
@@ -115,7 +120,7 @@ func TestNothingIsLeft(t *testing.T) {
 					require.NoError(t, err)
 					require.NoError(t, os.WriteFile(file, text, 0o644))
 
-					o := of.start(t, file, record)
+					o := of.start(t, env, file, record)
 					ended := o.waitUntil(at)
 					require.Contains(t, o.names(), "qemu-system-aar", "it has the mark too")
 					w.kill(o)
@@ -136,6 +141,18 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 		}
 	}
+}
+
+// save boots a machine and saves it.
+func save(t *testing.T, spec harness.Spec) (template string) {
+	template = filepath.Join(t.TempDir(), "template")
+	spec.Dir = filepath.Join(t.TempDir(), "record")
+	m, err := harness.Boot(t.Context(), spec)
+	require.NoError(t, err)
+	defer m.Close()
+	_, err = m.Save(t.Context(), template)
+	require.NoError(t, err)
+	return template
 }
 
 // waitUntil waits for a moment in a machine's life. What it returns checks afterwards

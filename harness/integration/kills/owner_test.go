@@ -29,8 +29,9 @@ import (
 const patience = 5 * time.Minute
 
 const (
-	ownVariable  = "GUESTHOUSE_TEST_OWN"  // the spec.json of a machine that the test binary boots
-	markVariable = "GUESTHOUSE_TEST_MARK" // finds all that an owner has started, whoever its parent is by then
+	ownVariable      = "GUESTHOUSE_TEST_OWN"      // the spec.json of a machine that the test binary boots
+	templateVariable = "GUESTHOUSE_TEST_TEMPLATE" // what it restores instead
+	markVariable     = "GUESTHOUSE_TEST_MARK"     // finds all that an owner has started, whoever its parent is by then
 )
 
 // TestMain makes the test binary an owner too. What it prints is what guesthouse run
@@ -48,6 +49,10 @@ func TestMain(m *testing.M) {
 func own(m *testing.M, spec string) {
 	s, err := harness.ReadSpec(spec)
 	fatal(err)
+	if dir := os.Getenv(templateVariable); dir != "" {
+		s.Template, err = harness.OpenTemplate(dir)
+		fatal(err)
+	}
 	machine, err := harness.Start(context.Background(), s)
 	fatal(err)
 	go machine.Console().Follow(context.Background(), os.Stdout)
