@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,36 +14,17 @@ import (
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
 	"guesthouse.example/host/traffic"
+	"guesthouse.example/internal/procs"
 )
 
 // TestMain fails the run when a machine outlives the test that booted it.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if left := children(); len(left) > 0 {
-		fmt.Fprintf(os.Stderr, "processes left behind: %s\n", strings.Join(left, ", "))
+	if left := procs.Children(os.Getpid()); len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "processes left behind: %v\n", left)
 		code = 1
 	}
 	os.Exit(code)
-}
-
-// children returns the processes that this process has started and that still
-// exist.
-func children() (found []string) {
-	dirs, _ := os.ReadDir("/proc")
-	for _, d := range dirs {
-		stat, err := os.ReadFile("/proc/" + d.Name() + "/stat")
-		if err != nil {
-			continue // no process, or gone by now
-		}
-		// "PID (NAME) STATE PPID …", and NAME may hold anything
-		var state string
-		var parent int
-		at := strings.LastIndexByte(string(stat), ')')
-		if _, err := fmt.Sscan(string(stat[at+1:]), &state, &parent); err == nil && parent == os.Getpid() {
-			found = append(found, string(stat[:at+1]))
-		}
-	}
-	return found
 }
 
 const (

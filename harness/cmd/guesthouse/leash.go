@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -10,13 +9,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"guesthouse.example/internal/procs"
 )
 
 const leashUsage = `guesthouse leash [-parent PID] COMMAND [ARGUMENT…]
@@ -171,60 +170,26 @@ func exitStatus(s unix.WaitStatus) int {
 // writes its record to the end.
 func interrupt() {
 	group := unix.Getpgrp()
-	for _, p := range descendants(os.Getpid()) {
-		if p.group == group {
-			unix.Kill(p.pid, unix.SIGINT)
-			unix.Kill(p.pid, unix.SIGCONT) // what is stopped would not notice
+	for _, p := range procs.Descendants(os.Getpid()) {
+		if p.Group == group {
+			unix.Kill(p.PID, unix.SIGINT)
+			unix.Kill(p.PID, unix.SIGCONT) // what is stopped would not notice
 		}
 	}
 }
 
 // killAll kills every descendant. It returns them if none of them could be killed.
-func killAll() (held []int) {
-	all := descendants(os.Getpid())
+func killAll() (held []procs.Process) {
+	all := procs.Descendants(os.Getpid())
 	for _, p := range all {
-		if unix.Kill(p.pid, unix.SIGKILL) == unix.EPERM {
-			held = append(held, p.pid)
+		if unix.Kill(p.PID, unix.SIGKILL) == unix.EPERM {
+			held = append(held, p)
 		}
 	}
 	if len(held) < len(all) {
 		return nil
 	}
 	return held
-}
-
-type proc struct{ pid, parent, group int }
-
-// descendants returns the processes below one.
-func descendants(of int) (found []proc) {
-	children := make(map[int][]proc)
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		p := proc{}
-		var err error
-		if p.pid, err = strconv.Atoi(e.Name()); err != nil {
-			continue
-		}
-		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
-		if err != nil {
-			continue // gone by now
-		}
-		// "PID (NAME) STATE PARENT GROUP …", and NAME may hold anything
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) < 3 {
-			continue
-		}
-		p.parent, _ = strconv.Atoi(fields[1])
-		p.group, _ = strconv.Atoi(fields[2])
-		children[p.parent] = append(children[p.parent], p)
-	}
-	below := children[of]
-	for len(below) > 0 {
-		p := below[0]
-		found = append(found, p)
-		below = append(below[1:], children[p.pid]...)
-	}
-	return found
 }
 
 // keepTerminal returns what gives a terminal back as it is now: a command that was killed

@@ -9,12 +9,12 @@ package kills
 
 import (
 	"encoding/json"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +26,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/internal/procs"
 )
 
 // Nothing here depends on the target; this one boots soonest.
@@ -122,7 +123,9 @@ func TestNothingIsLeft(t *testing.T) {
 
 					o := of.start(t, env, file, record)
 					ended := o.waitUntil(at)
-					require.Contains(t, o.names(), "qemu-system-aar", "it has the mark too")
+					require.True(t, slices.ContainsFunc(procs.Marked(o.mark), func(p procs.Process) bool {
+						return strings.HasPrefix(p.Name, "qemu")
+					}), "QEMU has the mark too")
 					w.kill(o)
 					o.waitEnd()
 					o.leavesNoProcess()
@@ -211,28 +214,19 @@ func (o *owner) waitUntil(at string) (ended func()) {
 	}
 }
 
-// names returns the names of the owner's processes.
-func (o *owner) names() (names []string) {
-	for _, pid := range o.processes() {
-		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		names = append(names, strings.TrimSpace(string(name)))
-	}
-	return names
-}
-
 // leavesNoProcess waits until the last process is gone and all it said is read.
 func (o *owner) leavesNoProcess() {
 	o.t.Helper()
 	late := time.After(patience)
 	// The second look finds what was started during the first.
 	for clean := 0; clean < 2; {
-		if clean++; len(o.processes()) == 0 {
+		if clean++; len(procs.Marked(o.mark)) == 0 {
 			continue
 		}
 		clean = 0
 		select {
 		case <-late:
-			o.t.Fatalf("left behind: %q", o.names())
+			o.t.Fatalf("left behind: %v", procs.Marked(o.mark))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/internal/procs"
 	"guesthouse.example/internal/tied"
 )
 
@@ -142,8 +142,8 @@ func start(t *testing.T, env []string, args ...string) *owner {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("standard error:\n%s\nconsole:\n%s", o.err.text(), o.out.text())
-			for _, pid := range o.processes() {
-				unix.Kill(pid, unix.SIGKILL)
+			for _, p := range procs.Marked(o.mark) {
+				unix.Kill(p.PID, unix.SIGKILL)
 			}
 		}
 	})
@@ -164,24 +164,6 @@ func (o *owner) waitEnd() {
 	case <-time.After(patience):
 		o.t.Fatal("the owner has not ended")
 	}
-}
-
-// processes returns all that carry the owner's mark: its own and all below it.
-func (o *owner) processes() (pids []int) {
-	entries, err := os.ReadDir("/proc")
-	require.NoError(o.t, err)
-	for _, e := range entries {
-		var pid int
-		if _, err := fmt.Sscan(e.Name(), &pid); err != nil {
-			continue
-		}
-		// Of a process that has ended and waits for its parent there is nothing to read.
-		env, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		if bytes.Contains(append([]byte{0}, env...), []byte("\x00"+o.mark+"\x00")) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
 }
 
 // A transcript is what somebody has said so far.

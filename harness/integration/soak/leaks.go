@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"guesthouse.example/internal/procs"
 	"guesthouse.example/internal/tied"
 )
 
@@ -34,7 +35,7 @@ func (l leaks) any() bool {
 // measure counts what this process has now, without the busy processes.
 func measure(tmp string, busy busy) (l leaks) {
 	debug.FreeOSMemory()
-	l.Processes = len(children()) - len(busy)
+	l.Processes = len(procs.Children(os.Getpid())) - len(busy)
 	fds, _ := os.ReadDir("/proc/self/fd")
 	l.FDs = len(fds)
 	l.Goroutines = runtime.NumGoroutine()
@@ -65,25 +66,6 @@ func settled(base leaks, tmp string, busy busy) leaks {
 			return l
 		}
 	}
-}
-
-// children returns the numbers of the processes whose parent this one is.
-func children() (found []string) {
-	dirs, _ := os.ReadDir("/proc")
-	for _, d := range dirs {
-		stat, err := os.ReadFile("/proc/" + d.Name() + "/stat")
-		if err != nil {
-			continue // no process, or gone by now
-		}
-		// "PID (NAME) STATE PPID …", and NAME may hold anything
-		var state string
-		var parent int
-		at := strings.LastIndexByte(string(stat), ')')
-		if _, err := fmt.Sscan(string(stat[at+1:]), &state, &parent); err == nil && parent == os.Getpid() {
-			found = append(found, d.Name())
-		}
-	}
-	return found
 }
 
 // busyVariable in the environment makes this program a busy process.

@@ -1,0 +1,62 @@
+package procs
+
+import (
+	"bufio"
+	"io"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestProcessesAreFoundByParentAndByMark(t *testing.T) {
+	const mark = "GUESTHOUSE_TEST_PROCS=this one"
+	// The one below it has left the process group and ends with its standard input.
+	parent := exec.CommandContext(t.Context(), "sh", "-c", "setsid sh -c 'echo $$; cat' 2>/dev/null; :")
+	parent.Env = append(os.Environ(), mark)
+	in, err := parent.StdinPipe()
+	require.NoError(t, err)
+	out, err := parent.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, parent.Start())
+	lines := bufio.NewReader(out)
+	_, err = lines.ReadString('\n')
+	require.NoError(t, err)
+
+	pids := func(found []Process) (all []int) {
+		for _, p := range found {
+			all = append(all, p.PID)
+		}
+		return all
+	}
+	children := Children(os.Getpid())
+	require.Contains(t, pids(children), parent.Process.Pid)
+	below := Descendants(parent.Process.Pid)
+	require.NotEmpty(t, below)
+	for _, p := range below {
+		require.NotContains(t, children, p)
+		require.Contains(t, pids(Descendants(os.Getpid())), p.PID)
+		require.Contains(t, pids(Marked(mark)), p.PID)
+	}
+	require.Contains(t, pids(Marked(mark)), parent.Process.Pid)
+	require.NotContains(t, pids(Marked(mark)), os.Getpid())
+	require.Empty(t, Marked(mark+" not"))
+
+	in.Close()
+	_, err = io.Copy(io.Discard, lines)
+	require.NoError(t, err)
+	require.NoError(t, parent.Wait())
+	require.Empty(t, Marked(mark))
+}
+
+func TestANameMayHoldAnything(t *testing.T) {
+	p, ok := parse(7, []byte("7 (a) S 1 (b) R 5 6 7 8"))
+	require.True(t, ok)
+	require.Equal(t, Process{7, "a) S 1 (b", 5, 6}, p)
+	require.Equal(t, "7 (a) S 1 (b)", p.String())
+	for _, torn := range []string{"", "7", "7 (a", "7 (a) S 1", "7 (a) S x 2"} {
+		_, ok := parse(7, []byte(torn))
+		require.False(t, ok, torn)
+	}
+}
