@@ -5,17 +5,21 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/u-root/mkuimage/cpio"
 	"github.com/u-root/u-root/pkg/kmodule"
 
+	"guesthouse.example/internal/procs"
 	"guesthouse.example/internal/target"
+	"guesthouse.example/internal/tied"
 )
 
 const hello = "./testdata/hello"
@@ -296,6 +300,58 @@ func TestBuildCancelled(t *testing.T) {
 	for _, dir := range []string{"tmp", "busybox", "initramfs"} {
 		requireEmpty(t, filepath.Join(o.Cache, dir))
 	}
+}
+
+// The go command dies with us. Its compilers the kernel leaves alone: they end by
+// themselves, soon.
+func TestABuildThatIsKilledLeavesNothing(t *testing.T) {
+	tgt, err := target.Lookup("arm64")
+	require.NoError(t, err)
+	const victimEnv = "GUESTHOUSE_TEST_VICTIM_BUILD"
+	if cache := os.Getenv(victimEnv); cache != "" { // the process that is killed
+		c, err := openCache(Options{Cache: cache})
+		require.NoError(t, err)
+		_, _, err = buildGuest(t.Context(), c, tgt, hello, Options{})
+		require.NoError(t, err)
+		return
+	}
+	c := testCache(t)
+	mark := victimEnv + "=" + string(c)
+	victim := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestABuildThatIsKilledLeavesNothing$")
+	// With an empty cache there is much to compile.
+	victim.Env = append(os.Environ(), mark, "GOCACHE="+t.TempDir())
+	var said bytes.Buffer
+	victim.Stdout = &said
+	ended, err := tied.Start(victim)
+	require.NoError(t, err)
+
+	until := func(what string, holds func([]procs.Process) bool) {
+		t.Helper()
+		late := time.After(5 * time.Minute)
+		for marked := procs.Marked(mark); !holds(marked); marked = procs.Marked(mark) {
+			select {
+			case <-late:
+				t.Fatalf("%s: %v", what, marked)
+			case err := <-ended:
+				t.Fatalf("it has ended (%v):\n%s", err, said.String())
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	until("no compiler runs", func(all []procs.Process) bool {
+		return slices.ContainsFunc(all, func(p procs.Process) bool { return p.Name == "compile" })
+	})
+	require.NoError(t, victim.Process.Kill())
+	require.EqualError(t, <-ended, "signal: killed", said.String())
+	until("left behind", func(all []procs.Process) bool { return len(all) == 0 })
+
+	left, err := filepath.Glob(c.path("tmp/*/go-build*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, left, "it was killed in the middle of its work")
+	w, err := c.workshop(t.Context(), "another thing")
+	require.NoError(t, err)
+	w.close()
+	requireEmpty(t, c.path("tmp"))
 }
 
 // tools.go keeps go.sum complete, so it has to name what is built.

@@ -40,7 +40,7 @@ const ownModuleHint = "the guest's module must require guesthouse.example and ha
 // and shares compiled packages with the guest's build.
 func busybox(ctx context.Context, c cache, t target.Target, o Options) ([]byte, error) {
 	const step = "build u-root commands"
-	g, err := findGo(ctx, o, c.path("tmp"))
+	g, err := findGo(ctx, o)
 	if err != nil {
 		return nil, err
 	}

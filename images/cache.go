@@ -71,8 +71,8 @@ type workshop struct {
 	lock *flock.Flock
 }
 
-// workshop waits for the right to make thing. Its directory has a fixed name,
-// so whoever comes after a process that was killed sweeps what that one left.
+// workshop waits for the right to make thing, and sweeps what processes that were
+// killed have left.
 func (c cache) workshop(ctx context.Context, thing string) (*workshop, error) {
 	w := &workshop{tmp: c.path("tmp", thing), lock: flock.New(c.path("locks", thing))}
 	if _, err := w.lock.TryLockContext(ctx, 25*time.Millisecond); err != nil {
@@ -89,11 +89,28 @@ func (c cache) workshop(ctx context.Context, thing string) (*workshop, error) {
 		w.close()
 		return nil, err
 	}
+	c.sweep()
 	return w, nil
 }
 
+// sweep empties the workshops that nobody works in.
+func (c cache) sweep() {
+	list, _ := os.ReadDir(c.path("tmp"))
+	for _, e := range list {
+		file := c.path("locks", e.Name())
+		if _, err := os.Lstat(file); err != nil {
+			continue // it is no workshop
+		}
+		lock := flock.New(file)
+		if held, err := lock.TryLock(); err == nil && held {
+			_ = os.RemoveAll(c.path("tmp", e.Name()))
+			_ = lock.Unlock()
+		}
+	}
+}
+
 func (w *workshop) close() {
-	// What cannot be removed now is swept by the next one here.
+	// What cannot be removed now is swept by the next one.
 	_ = os.RemoveAll(w.tmp)
 	_ = w.lock.Unlock()
 }

@@ -44,6 +44,28 @@ func TestWorkshop(t *testing.T) {
 	w.close()
 }
 
+func TestAWorkshopSweepsTheOthersThatNobodyWorksIn(t *testing.T) {
+	c := testCache(t)
+	busy, err := c.workshop(t.Context(), "busy")
+	require.NoError(t, err)
+	defer busy.close()
+	require.NoError(t, os.WriteFile(busy.path("file"), nil, 0o666))
+	killed, err := c.workshop(t.Context(), "killed")
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(killed.path("half/of/it"), 0o777))
+	require.NoError(t, killed.lock.Unlock()) // as the kernel does for the dead
+	foreign := c.path("tmp/foreign")
+	require.NoError(t, os.WriteFile(foreign, nil, 0o666))
+
+	w, err := c.workshop(t.Context(), "thing")
+	require.NoError(t, err)
+	defer w.close()
+	require.NoDirExists(t, killed.tmp)
+	require.FileExists(t, busy.path("file"))
+	require.FileExists(t, foreign, "it was never a workshop")
+	require.DirExists(t, w.tmp)
+}
+
 func TestPublishReplaces(t *testing.T) {
 	c := testCache(t)
 	for i := range 2 {

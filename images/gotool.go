@@ -16,7 +16,8 @@ import (
 )
 
 // A goTool is the go command that a module selects, with an environment in
-// which its output depends on the sources and its version alone.
+// which its output depends on the sources and its version alone. What makes
+// temporary files runs in a workshop; see in.
 type goTool struct {
 	dir     string // where package paths are resolved
 	version string // "go1.26.1"
@@ -24,7 +25,7 @@ type goTool struct {
 	env     []string
 }
 
-func findGo(ctx context.Context, o Options, tmp string) (*goTool, error) {
+func findGo(ctx context.Context, o Options) (*goTool, error) {
 	const step = "find go"
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -62,7 +63,7 @@ func findGo(ctx context.Context, o Options, tmp string) (*goTool, error) {
 		path:    filepath.Join(bin, "go"),
 		env: append(os.Environ(),
 			"GOROOT="+env.GOROOT, "GOTOOLCHAIN=local", "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"),
-			"GO111MODULE=on", "GOFLAGS="+flags, "CGO_ENABLED=0", "TMPDIR="+tmp,
+			"GO111MODULE=on", "GOFLAGS="+flags, "CGO_ENABLED=0",
 			// u-root's tools look for sources there.
 			"GBB_PATH=", "UROOT_SOURCE="),
 	}, nil
@@ -134,6 +135,6 @@ func (g *goTool) sources(ctx context.Context, t target.Target, packages []string
 // in returns g with another directory for its temporary files.
 func (g *goTool) in(tmp string) *goTool {
 	c := *g
-	c.env = append(slices.Clip(g.env), "TMPDIR="+tmp)
+	c.env = append(slices.Clip(g.env), "TMPDIR="+tmp, "GOTMPDIR="+tmp)
 	return &c
 }

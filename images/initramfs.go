@@ -56,7 +56,7 @@ func buildPrograms(ctx context.Context, t target.Target, guestPkg string, o Opti
 // and its panics would name lines that nobody wrote.
 func buildGuest(ctx context.Context, c cache, t target.Target, pkg string, o Options) ([]byte, elf.Machine, error) {
 	const step = "build guest"
-	g, err := findGo(ctx, o, c.path("tmp"))
+	g, err := findGo(ctx, o)
 	if err != nil {
 		return nil, 0, err
 	}
