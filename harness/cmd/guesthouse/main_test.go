@@ -18,9 +18,24 @@ import (
 )
 
 // TestMain makes the test binary the command itself when it is called by its
-// name.
+// name, and one that panics when the machine is ready.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"guesthouse": main})
+	testscript.Main(m, map[string]func(){
+		"guesthouse": main,
+		"guesthouse-that-panics": func() {
+			os.Exit(guesthouse(os.Args[1:], os.Stdin, os.Stdout, panics{}))
+		},
+	})
+}
+
+// panics is a standard error that one notice is too much for.
+type panics struct{}
+
+func (panics) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("ready in")) {
+		panic("too much")
+	}
+	return os.Stderr.Write(p)
 }
 
 // TestScripts runs the files in testdata/script, which are the reference of

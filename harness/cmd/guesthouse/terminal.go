@@ -29,16 +29,29 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
-	defer func() {
+	giveBack := func() {
 		io.WriteString(out, reset+"\r\n")
 		term.Restore(int(in.Fd()), before)
-	}()
+	}
+	defer giveBack()
+	// A panic ends the process, and runs what its own goroutine has deferred alone.
+	start := func(f func()) {
+		go func() {
+			defer func() {
+				if p := recover(); p != nil {
+					giveBack()
+					panic(p)
+				}
+			}()
+			f()
+		}()
+	}
 
 	screen := newScreen(out, stderr, true)
 	shown := make(chan error, 1)
-	go func() { shown <- m.Console().Follow(context.Background(), screen) }()
+	start(func() { shown <- m.Console().Follow(context.Background(), screen) })
 	ready := make(chan error, 1)
-	go func() {
+	start(func() {
 		err := m.WaitReady(ctx)
 		if err == nil {
 			screen.notice(readyLine(m, "Ctrl-A x ends"))
@@ -48,11 +61,11 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 			screen.notice(fmt.Sprintf("guesthouse: %v\nguesthouse: Ctrl-A x ends", err))
 		}
 		ready <- err
-	}()
+	})
 	ended := make(chan error, 1)
-	go func() { ended <- m.Wait(ctx) }()
+	start(func() { ended <- m.Wait(ctx) })
 	quit := make(chan error, 1)
-	go func() { quit <- keys(ctx, m, in, out) }()
+	start(func() { quit <- keys(ctx, m, in, out) })
 
 	select {
 	case err = <-ended:

@@ -51,6 +51,11 @@ func start(t *testing.T, target string, args ...string) *session {
 }
 
 func startCommand(t *testing.T, args ...string) *session {
+	return startAs(t, "guesthouse", args...)
+}
+
+// startAs starts one of the commands that the test binary is.
+func startAs(t *testing.T, name string, args ...string) *session {
 	shown := new(transcript)
 	console, err := expect.NewConsole(expect.WithDefaultTimeout(60*time.Second), expect.WithStdout(shown))
 	require.NoError(t, err)
@@ -58,7 +63,7 @@ func startCommand(t *testing.T, args ...string) *session {
 	require.NoError(t, err)
 	s := &session{Console: console, t: t, before: before, screen: shown}
 	s.cmd = &exec.Cmd{
-		Path: os.Args[0], Args: append([]string{"guesthouse"}, args...),
+		Path: os.Args[0], Args: append([]string{name}, args...),
 		Stdin: console.Tty(), Stdout: console.Tty(), Stderr: console.Tty(),
 		// The terminal is its own, as for a command that a shell starts.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Setctty: true},
@@ -164,6 +169,15 @@ func TestASignalGivesTheTerminalBack(t *testing.T) {
 			require.FileExists(t, filepath.Join(record, "console.log"))
 		})
 	}
+}
+
+func TestAPanicGivesTheTerminalBack(t *testing.T) {
+	t.Parallel()
+	harnesstest.Require(t, "arm64")
+	s := startAs(t, "guesthouse-that-panics", "run", "-target", "arm64", "-dir", t.TempDir())
+	s.sees(`\x1b\[\?7h`) // line wrap
+	s.sees(`panic: too much`)
+	s.ends(2)
 }
 
 func TestAGuestThatFailsIsExplainedOnTheTerminal(t *testing.T) {
