@@ -182,7 +182,7 @@ var errStands = errors.New("the machine does not go on after it was saved")
 // save writes a template into a directory.
 func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err error) {
 	if m.ram == nil {
-		return errors.New("it was restored from a template itself, runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
+		return errors.New("it was restored from a template itself (with Spec.Cold it boots), runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
 	}
 	m.saving.Lock()
 	defer m.saving.Unlock()

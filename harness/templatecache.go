@@ -37,16 +37,13 @@ type TemplateCache struct {
 	AnyGuest bool
 }
 
-// guestsHaveAgents says whether guests are asked for an agent and saved where they
-// have one. Until restored machines have proved themselves in every test of ours
-// a cache saves only with AnyGuest.
-const guestsHaveAgents = false
-
-// The cache holds no more than this; what was used least recently goes first. A
-// template that goes while machines run from it stays until the last has ended.
+// The cache holds no more than this, and no more than its part of what the disk
+// has; what was used least recently goes first. A template that goes while
+// machines run from it stays until the last has ended.
 const (
-	keepTemplates     = 32
-	keepTemplateBytes = 4 << 30
+	keepTemplates     = 64
+	keepTemplateBytes = 8 << 30
+	keepDiskPart      = 4 // one of so many parts of what is free but for the cache
 )
 
 // The directory of a cache:
@@ -106,9 +103,6 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 	cold := func(why string) (*Machine, error) { return p.launch(ctx, binary, nil, why) }
 	if why := p.noTemplate(); why != "" {
 		return cold(why)
-	}
-	if !c.AnyGuest && !guestsHaveAgents {
-		return cold("")
 	}
 	dir, err := c.open()
 	if err != nil {
@@ -264,7 +258,7 @@ func (t *making) finish(ctx context.Context, m *Machine) (why string, err error)
 	}
 	switch {
 	case err == nil:
-		t.dir.prune(keepTemplates, keepTemplateBytes)
+		t.dir.prune(keepTemplates, t.dir.room())
 		return "the first boot of its kind, saved for the next", nil
 	case errors.Is(err, errStands), ctx.Err() != nil:
 		return "", err
@@ -287,6 +281,19 @@ func (d cacheDir) remove(name string) error {
 		return err
 	}
 	return os.RemoveAll(gone)
+}
+
+// room returns how many bytes the cache may hold.
+func (d cacheDir) room() int64 {
+	var st unix.Statfs_t
+	if err := unix.Statfs(string(d), &st); err != nil {
+		return keepTemplateBytes
+	}
+	free := int64(st.Bavail) * int64(st.Bsize)
+	for _, t := range d.list() {
+		free += t.Bytes
+	}
+	return min(keepTemplateBytes, free/keepDiskPart)
 }
 
 // prune removes what the cache has too much of, and what killed processes have
@@ -376,7 +383,7 @@ func (c *TemplateCache) Clear() error {
 			err = errors.Join(err, d.remove(e.Name()))
 		}
 	}
-	d.prune(keepTemplates, keepTemplateBytes)
+	d.prune(keepTemplates, d.room())
 	if err != nil {
 		return fmt.Errorf("clear templates: %w", err)
 	}

@@ -139,12 +139,11 @@ type Machine struct {
 // templates is the user's cache.
 var templates harness.TemplateCache
 
-// Boot boots the machine of a Spec, and ends it when the test does. It restores
-// what the user's cache of templates has, unless the Spec or GUESTHOUSE_COLD=1
-// refuses that; for now the cache saves no machine by itself, see
-// [harness.TemplateCache]. A guest
-// that crashes, or a machine that ends, without the test's having asked for it
-// by Shutdown or Wait fails the test.
+// Boot boots the machine of a Spec, and ends it when the test does. The first of
+// its kind is saved when it is ready, and the next ones are restored from it: see
+// [harness.TemplateCache], of which the user's is used. Spec.Cold refuses
+// that, and GUESTHOUSE_COLD=1 does where the Spec names no template. A guest that crashes, or a machine that ends,
+// without the test's having asked for it by Shutdown or Wait fails the test.
 func Boot(t testing.TB, spec harness.Spec) *Machine {
 	t.Helper()
 	if spec.QEMU == "" {
@@ -153,7 +152,7 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 	if spec.Dir == "" {
 		spec.Dir = recordDir(t)
 	}
-	if os.Getenv("GUESTHOUSE_COLD") == "1" {
+	if os.Getenv("GUESTHOUSE_COLD") == "1" && spec.Template == nil {
 		spec.Cold = true
 	}
 	booted, err := templates.Boot(t.Context(), spec)

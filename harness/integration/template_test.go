@@ -19,10 +19,10 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// save boots a machine and saves it.
+// save boots a machine and saves it, which one that was restored itself cannot be.
 func save(t *testing.T, spec harness.Spec) (*harnesstest.Machine, *harness.Template) {
 	t.Helper()
-	spec.Accel = harness.TCG // of which templates are
+	spec.Accel, spec.Cold = harness.TCG, true // of which templates are
 	m := harnesstest.Boot(t, spec)
 	template, err := m.Save(t.Context(), filepath.Join(t.TempDir(), "template"))
 	require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
 func TestTheConsoleGoesOnAcrossSaveAndRestore(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
-		spec.Accel = harness.TCG
+		spec.Accel, spec.Cold = harness.TCG, true
 		m := harnesstest.Boot(t, spec)
 		const last = 3000
 		m.Expect(`uart:~\$ `)
@@ -99,7 +99,7 @@ func TestTheConsoleGoesOnAcrossSaveAndRestore(t *testing.T) {
 		template, err := m.Save(t.Context(), filepath.Join(t.TempDir(), "template"))
 		require.NoError(t, err)
 
-		spec.Template = template
+		spec.Cold, spec.Template = false, template
 		numbers := regexp.MustCompile(`(?m)^n(\d+)$`)
 		for _, m := range []*harnesstest.Machine{m, restored(t, spec)} {
 			m.Expect(`^n` + strconv.Itoa(last) + `$`)
@@ -115,7 +115,7 @@ func TestTheConsoleGoesOnAcrossSaveAndRestore(t *testing.T) {
 func TestWhatCannotBeSaved(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
-		spec.Accel = harness.TCG
+		spec.Accel, spec.Cold = harness.TCG, true
 		m := harnesstest.Boot(t, spec)
 		dir := filepath.Join(t.TempDir(), "template")
 		conn := m.Dial("tcp", echoPort)

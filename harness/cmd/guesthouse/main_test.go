@@ -194,7 +194,7 @@ func TestThePrintedCommandBoots(t *testing.T) {
 func TestARunWhoseReaderHasGoneLeavesNothing(t *testing.T) {
 	harnesstest.Require(t, "arm64")
 	tmp := t.TempDir()
-	run := exec.Command("sh", "-c", "exec 3<&0; { \"$0\" run -target arm64 <&3; echo status $? >&2; } | head -n 1", "guesthouse")
+	run := exec.Command("sh", "-c", "exec 3<&0; { \"$0\" run -cold -target arm64 <&3; echo status $? >&2; } | head -n 1", "guesthouse")
 	path := filepath.Join(t.TempDir(), "guesthouse")
 	self, err := os.Executable()
 	require.NoError(t, err)

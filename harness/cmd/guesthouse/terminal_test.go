@@ -151,7 +151,7 @@ func TestAGuestThatPowersOffGivesTheTerminalBack(t *testing.T) {
 
 func TestCtrlAXEndsAMachineThatStillBoots(t *testing.T) {
 	t.Parallel()
-	s := start(t, "arm64")
+	s := start(t, "arm64", "-cold")
 	s.sees(`Welcome to u-root`)
 	s.types(ctrlA + "x")
 	s.ends(0)
@@ -162,7 +162,7 @@ func TestASignalGivesTheTerminalBack(t *testing.T) {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
 			record := filepath.Join(t.TempDir(), "record")
-			s := start(t, "arm64", "-dir", record)
+			s := start(t, "arm64", "-cold", "-dir", record)
 			s.sees(`Welcome to u-root`)
 			require.NoError(t, s.cmd.Process.Signal(signal))
 			s.ends(128 + int(signal))

@@ -106,6 +106,7 @@ func TestNothingIsLeft(t *testing.T) {
 				t.Run(strings.Join([]string{of.name, w.name, at}, "/"), func(t *testing.T) {
 					t.Parallel()
 					spec := echo
+					spec.Cold = at != "under traffic"
 					var env []string
 					switch at { // what takes the least
 					case "booting":
