@@ -55,6 +55,60 @@ func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 	})
 }
 
+// Whatever is wrong with the cache, the machine boots.
+func TestTroubleWithTheCacheCostsAColdBoot(t *testing.T) {
+	const target = "x86_64" // nothing here depends on it
+	harnesstest.Require(t, target)
+	spec := echoSpec(t, target)
+	spec.Accel = harness.TCG
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	require.Contains(t, bootCached(t, &harness.TemplateCache{Dir: file}, spec), "cold: no template cache: mkdir "+file)
+
+	cache := &harness.TemplateCache{Dir: t.TempDir()}
+	m, err := cache.Start(t.Context(), spec)
+	require.NoError(t, err)
+	defer m.Close()
+	workshops, err := filepath.Glob(filepath.Join(cache.Dir, "tmp", "*"))
+	require.NoError(t, err)
+	require.Len(t, workshops, 1)
+	require.NoError(t, os.Symlink("/dev/full", filepath.Join(workshops[0], "state")))
+	require.NoError(t, m.WaitReady(t.Context()))
+	require.Contains(t, m.Result().Why, "it could not be saved: ")
+	conn, err := m.Dial(t.Context(), "udp", echoPort)
+	require.NoError(t, err)
+	defer conn.Close()
+	echoes(t, conn, "it goes on")
+	require.NoDirExists(t, workshops[0])
+	all, err := cache.List()
+	require.NoError(t, err)
+	require.Empty(t, all)
+}
+
+func TestAMachineOutlivesItsTemplate(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		cache := &harness.TemplateCache{Dir: t.TempDir()}
+		spec := echoSpec(t, target)
+		spec.Accel = harness.TCG
+		require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
+		m, err := cache.Boot(t.Context(), spec)
+		require.NoError(t, err)
+		defer m.Close()
+		require.Equal(t, "restored", m.Result().Boot, m.Result().Why)
+		require.NoError(t, cache.Clear())
+		conn, err := m.Dial(t.Context(), "udp", echoPort)
+		require.NoError(t, err)
+		defer conn.Close()
+		echoes(t, conn, "still here")
+		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+		defer cancel()
+		// Its memory comes from the file that has no name any more.
+		require.NoError(t, m.Console().Send(ctx, "sh cat /bin/* >/dev/null; echo read by $((40 + 2))"))
+		_, err = m.Console().Expect(ctx, `read by 42`)
+		require.NoError(t, err)
+	})
+}
+
 // The test binary runs itself as another user of the cache.
 func TestProcessesShareACache(t *testing.T) {
 	if dir := os.Getenv("GUESTHOUSE_TEST_CACHE"); dir != "" {
