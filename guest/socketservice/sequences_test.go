@@ -162,7 +162,7 @@ func (q *sequence) handle(ms *modelService, ev *Event) {
 		return
 	}
 	if s := q.k.open[ev.Fd]; s != nil && ev.Revents&unix.POLLNVAL == 0 && q.choose(2) == 0 {
-		q.k.set(s, s.ready&^unix.POLLIN)
+		q.set(s, s.ready&^unix.POLLIN)
 	}
 	for range q.choose(3) {
 		q.act()
@@ -179,6 +179,17 @@ func (q *sequence) handle(ms *modelService, ev *Event) {
 		}
 		q.note("panic")
 		panic("of the model test")
+	}
+}
+
+// set changes what is ready on a socket. One that nothing is ready on has lost its
+// place in the kernel's queue: it waits anew.
+func (q *sequence) set(s *simSocket, ready int16) {
+	q.k.set(s, ready)
+	for h := range q.m.all() {
+		if h.sock == s && ready&h.events == 0 {
+			h.waiting = false
+		}
 	}
 }
 
@@ -229,7 +240,7 @@ func (q *sequence) act() {
 		}
 	case 4, 5, 6:
 		if sock != nil {
-			q.k.set(sock, []int16{unix.POLLIN, unix.POLLIN | unix.POLLOUT, unix.POLLIN | unix.POLLHUP, unix.POLLERR, 0}[q.choose(5)])
+			q.set(sock, []int16{unix.POLLIN, unix.POLLIN | unix.POLLOUT, unix.POLLIN | unix.POLLHUP, unix.POLLERR, 0}[q.choose(5)])
 		}
 	case 7:
 		q.waitFails()
