@@ -26,7 +26,12 @@ import (
 
 const patience = 20 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if port := os.Getenv(floodVariable); port != "" {
+		flood(port)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // console collects log lines and lets a test wait for one.
 type console struct {

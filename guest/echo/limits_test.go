@@ -11,7 +11,7 @@ import (
 )
 
 // calls returns how often a service's handler was called.
-func (r *rig) calls(t *testing.T, service string) uint64 {
+func (r *rig) calls(t testing.TB, service string) uint64 {
 	t.Helper()
 	for s := range r.loop.All() {
 		if s.Name() == service {
