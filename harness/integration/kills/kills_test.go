@@ -90,12 +90,12 @@ func TestNothingIsLeft(t *testing.T) {
 		}},
 		// Its recipe may be late to end in order, and is then killed.
 		{"make", false, func(t *testing.T, env []string, spec, record string) *owner {
-			return start(t, append(env, "MAKEFLAGS="), "make", "-f", makefile, "kills-run", "guesthouse="+guesthouse, "SPEC="+spec, "RECORD="+record)
+			return start(t, append(env, "MAKEFLAGS="), "make", "--no-print-directory", "-f", makefile, "kills-run", "guesthouse="+guesthouse, "SPEC="+spec, "RECORD="+record)
 		}, []way{
 			ctrlC("ended", ""), signalTo("SIGTERM", unix.SIGTERM, "ended", ""), signalTo("SIGKILL", unix.SIGKILL, "ended", ""),
 		}},
 		{"make of a test binary", true, func(t *testing.T, env []string, spec, _ string) *owner {
-			return start(t, append(env, "MAKEFLAGS=", ownVariable+"="+spec), "make", "-f", makefile, "kills-test", "guesthouse="+guesthouse, "TEST="+os.Args[0])
+			return start(t, append(env, "MAKEFLAGS=", ownVariable+"="+spec), "make", "--no-print-directory", "-f", makefile, "kills-test", "guesthouse="+guesthouse, "TEST="+os.Args[0])
 		}, []way{
 			signalTo("SIGKILL", unix.SIGKILL, killed...),
 		}},
