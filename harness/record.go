@@ -6,27 +6,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness/internal/records"
 )
 
-// recordFiles are all that a record can hold.
-var recordFiles = []string{
-	"spec.json",         // what was asked for; "guesthouse run -spec" boots it again
-	"qemu.args",         // QEMU's command line, one argument a line
-	"console.log",       // the console, each line with the seconds since the start
-	"qemu.stderr",       // what QEMU itself said
-	"agent.log",         // what the harness and the guest's agent said to each other
-	"qmp.log",           // every QMP line, with its time
-	resultName,          // how far the run came
-	resultName + ".new", // that is about to replace it
-}
-
-const resultName = "result.json"
-
-// A record is the directory that tells of one run. Every file is written while
-// things happen, so that a test that is killed leaves it whole up to that moment.
+// A record is the directory that tells of one run, with records.Files. Every file is written
+// while things happen, so that a test that is killed leaves it whole up to that moment.
 type record struct {
 	dir     string
 	made    bool     // by us, in the system's temporary directory
@@ -58,6 +47,8 @@ type Result struct {
 	InitramfsSHA256 string `json:"initramfs_sha256,omitempty"`
 }
 
+var sweepOnce sync.Once
+
 // newRecord makes the directory and its files. Without a name it makes a
 // temporary one, and the first one of a process sweeps those of killed owners.
 func newRecord(dir string, spec Spec, args []string) (r *record, err error) {
@@ -69,8 +60,8 @@ func newRecord(dir string, spec Spec, args []string) (r *record, err error) {
 		}
 	}()
 	if dir == "" {
-		sweepOnce.Do(func() { sweepRecords(os.TempDir()) })
-		if r.held, err = temporaryRecord(os.TempDir()); err != nil {
+		sweepOnce.Do(func() { records.SweepTemporary(os.TempDir()) })
+		if r.held, err = records.Temporary(os.TempDir()); err != nil {
 			return r, err
 		}
 		r.dir, r.made = r.held.Name(), true
@@ -92,7 +83,7 @@ func newRecord(dir string, spec Spec, args []string) (r *record, err error) {
 	if err != nil {
 		return r, err
 	}
-	if err := os.WriteFile(r.path("spec.json"), append(asked, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(r.path(records.SpecFile), append(asked, '\n'), 0o644); err != nil {
 		return r, err
 	}
 	var list bytes.Buffer
@@ -119,11 +110,11 @@ func (r *record) result(res Result) error {
 	if err != nil {
 		return err
 	}
-	tmp := r.path(resultName + ".new")
+	tmp := r.path(records.ResultFile + ".new")
 	if err := os.WriteFile(tmp, append(text, '\n'), 0o644); err != nil {
 		return err
 	}
-	return os.Rename(tmp, r.path(resultName))
+	return os.Rename(tmp, r.path(records.ResultFile))
 }
 
 // stderrText returns what QEMU said on its standard error so far.

@@ -3,11 +3,14 @@ package harness
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness/internal/records"
 )
 
 // leftRecord makes a record as an owner leaves it that is killed: complete and
@@ -30,10 +33,10 @@ func TestASweepRemovesWhatAKilledOwnerLeft(t *testing.T) {
 	ready := leftRecord(t, parent, &Result{State: "ready"})
 	writing := leftRecord(t, parent, &Result{State: "booting"})
 	require.NoError(t, os.WriteFile(filepath.Join(writing, "result.json.new"), []byte("{"), 0o644))
-	empty := filepath.Join(parent, temporaryPrefix+"empty")
+	empty := filepath.Join(parent, records.Prefix+"empty")
 	require.NoError(t, os.Mkdir(empty, 0o700))
 
-	sweepRecords(parent)
+	records.SweepTemporary(parent)
 	for _, dir := range []string{early, ready, writing, empty} {
 		require.NoDirExists(t, dir)
 	}
@@ -48,11 +51,11 @@ func TestASweepLeavesWhatSomebodyNeeds(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(noted, "notes"), nil, 0o644))
 	named := filepath.Join(parent, "guesthouse-named")
 	require.NoError(t, os.Mkdir(named, 0o700))
-	file := filepath.Join(parent, temporaryPrefix+"file")
+	file := filepath.Join(parent, records.Prefix+"file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
 
 	elsewhere := leftRecord(t, t.TempDir(), &Result{State: "ready"})
-	link := filepath.Join(parent, temporaryPrefix+"link")
+	link := filepath.Join(parent, records.Prefix+"link")
 	require.NoError(t, os.Symlink(elsewhere, link))
 
 	t.Setenv("TMPDIR", parent)
@@ -60,7 +63,7 @@ func TestASweepLeavesWhatSomebodyNeeds(t *testing.T) {
 	require.NoError(t, err)
 	defer live.close(false)
 
-	sweepRecords(parent)
+	records.SweepTemporary(parent)
 	for _, dir := range []string{failed, torn, noted, elsewhere, live.dir} {
 		for _, name := range []string{"spec.json", "qemu.args", "console.log", "qmp.log", "qemu.stderr"} {
 			require.FileExists(t, filepath.Join(dir, name))
@@ -74,16 +77,41 @@ func TestASweepLeavesWhatSomebodyNeeds(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestALockIsRefusedWhenAnotherDirectoryTookThePlace(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "record")
-	require.NoError(t, os.Mkdir(dir, 0o700))
-	f, err := os.Open(dir)
+func TestASweepOfNamedRecordsRemovesWhatNobodyEnded(t *testing.T) {
+	parent := t.TempDir()
+	mine := regexp.MustCompile(`^TestMine-\d+$`)
+	named := func(name string, res *Result) string {
+		dir := filepath.Join(parent, name)
+		r, err := newRecord(dir, Spec{}, nil)
+		require.NoError(t, err)
+		if res != nil {
+			require.NoError(t, r.result(*res))
+		}
+		r.close(true)
+		return dir
+	}
+	gone := []string{named("TestMine-1", nil), named("TestMine-2", &Result{State: "booting"}), named("TestMine-3", &Result{State: "ready"})}
+	stays := []string{
+		named("TestMine-4", &Result{State: "ended"}), named("TestMine-5", &Result{State: "failed", Error: "it hangs"}),
+		named("TestOther-6", &Result{State: "ready"}), filepath.Join(parent, "TestMine-7"),
+	}
+	require.NoError(t, os.Mkdir(stays[3], 0o700), "it is about to be written")
+	gone = append(gone, filepath.Join(parent, "TestMine-9"))
+	require.NoError(t, os.Mkdir(gone[3], 0o700))
+	old := time.Now().Add(-2 * time.Hour)
+	require.NoError(t, os.Chtimes(gone[3], old, old), "it was not")
+	live, err := newRecord(filepath.Join(parent, "TestMine-8"), Spec{}, nil)
 	require.NoError(t, err)
-	defer f.Close()
-	require.NoError(t, os.Remove(dir))
-	require.ErrorIs(t, lockAtPath(f, unix.LOCK_EX), os.ErrNotExist)
-	require.NoError(t, os.Mkdir(dir, 0o700))
-	require.ErrorIs(t, lockAtPath(f, unix.LOCK_EX), os.ErrNotExist)
+	defer live.close(true)
+
+	records.SweepKilled(parent, mine)
+	for _, dir := range gone {
+		require.NoDirExists(t, dir)
+	}
+	for _, dir := range append(stays, live.dir) {
+		require.DirExists(t, dir)
+	}
+	require.FileExists(t, live.path("console.log"))
 }
 
 func TestSweepsDisturbNoRecordThatIsBeingMade(t *testing.T) {
@@ -98,7 +126,7 @@ func TestSweepsDisturbNoRecordThatIsBeingMade(t *testing.T) {
 				case <-done:
 					return
 				default:
-					sweepRecords(parent)
+					records.SweepTemporary(parent)
 				}
 			}
 		})
@@ -128,7 +156,7 @@ func TestSweepsDisturbNoRecordThatIsBeingMade(t *testing.T) {
 	for err := range errs {
 		require.NoError(t, err)
 	}
-	sweepRecords(parent)
+	records.SweepTemporary(parent)
 	left, err := os.ReadDir(parent)
 	require.NoError(t, err)
 	require.Empty(t, left)

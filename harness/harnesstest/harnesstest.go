@@ -16,7 +16,8 @@
 // variable GUESTHOUSE_REQUIRE, a list such as "x86_64,arm64", has it: then the
 // test fails. With go test's flag -artifacts the record of every machine is
 // kept in the test's artifact directory; otherwise only that of a failed test
-// is, in the system's temporary directory.
+// is, in the system's temporary directory, and that of a test that was killed until
+// it runs again.
 package harnesstest
 
 import (
@@ -27,6 +28,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -36,6 +38,7 @@ import (
 	"unicode"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/images"
 	"guesthouse.example/internal/target"
 )
@@ -193,7 +196,8 @@ func (m *Machine) within() (context.Context, context.CancelFunc) {
 	return m.Machine.Within(context.WithoutCancel(m.t.Context()), Within)
 }
 
-// recordDir returns a new directory for a record.
+// recordDir returns a new directory for a record. Those that an earlier run of the same test
+// left when it was killed are removed.
 func recordDir(t testing.TB) string {
 	t.Helper()
 	parent := ""
@@ -207,6 +211,9 @@ func recordDir(t testing.TB) string {
 		}
 		return '-'
 	}, t.Name())
+	if parent == "" {
+		records.SweepKilled(os.TempDir(), regexp.MustCompile("^"+regexp.QuoteMeta(name)+`-\d+$`))
+	}
 	dir, err := os.MkdirTemp(parent, name+"-")
 	if err != nil {
 		t.Fatal(err)

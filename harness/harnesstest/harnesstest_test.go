@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 const echoGuest = "guesthouse.example/guest/cmd/uinit"
@@ -57,6 +58,10 @@ var inner = map[string]func(*testing.T){
 	"build": func(t *testing.T) { Spec(t, "arm64", "./testdata/broken") },
 	"dial": func(t *testing.T) {
 		Boot(t, Spec(t, "arm64", echoGuest)).Dial("udp", 4242)
+	},
+	"killed": func(t *testing.T) {
+		Boot(t, Spec(t, "arm64", echoGuest))
+		unix.Kill(os.Getpid(), unix.SIGKILL)
 	},
 	"pass": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
@@ -139,11 +144,16 @@ func TestTheRecordOfATestThatFailedIsKept(t *testing.T) {
 	require.Len(t, records, 1)
 
 	tmp = t.TempDir()
+	_, ok = run(t, "killed", []string{"TMPDIR=" + tmp})
+	require.False(t, ok)
+	records, err = filepath.Glob(filepath.Join(tmp, "TestInner-*", "console.log"))
+	require.NoError(t, err)
+	require.Len(t, records, 1, "that of one that was killed is, for now")
 	out, ok := run(t, "pass", []string{"TMPDIR=" + tmp})
 	require.True(t, ok, out)
 	left, err := os.ReadDir(tmp)
 	require.NoError(t, err)
-	require.Empty(t, left, "that of one that passed is not")
+	require.Empty(t, left, "that of one that passed is not, and the other was there until the next run")
 }
 
 func TestWithArtifactsEveryRecordIsKept(t *testing.T) {
