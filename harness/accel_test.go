@@ -3,6 +3,7 @@ package harness
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -254,6 +255,31 @@ func TestKVMThatHasBootedNothingIsNotTriedAgainUnasked(t *testing.T) {
 	require.NoError(t, newLadder(cache).choose(t.Context(), third, binary))
 	require.Equal(t, KVM, third.Accel)
 	require.Equal(t, 3, runs())
+}
+
+// The machine starts on TCG, and its record says so and what was asked for.
+func TestAMachineWhoseKVMLiesStartsWithoutIt(t *testing.T) {
+	before := kvm
+	kvm = newLadder(t.TempDir())
+	kvm.within = 300 * time.Millisecond
+	defer func() { kvm = before }()
+	_, binary, _ := fakeQEMU(t, `case "$*" in *accel=kvm*) exec sleep 1000;; esac; echo this is "$*" >&2; exit 1`)
+	s := minimal(t)
+	s.QEMU, s.Dir = binary, t.TempDir()
+	_, err := Start(t.Context(), s)
+	var failed *BootError
+	require.ErrorAs(t, err, &failed)
+	require.Contains(t, failed.Stderr, "accel=tcg")
+	var result Result
+	text, err := os.ReadFile(filepath.Join(s.Dir, "result.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &result))
+	require.Equal(t, TCG, result.Accel)
+	require.Equal(t, "KVM is present but does not boot a guest", result.AccelWhy)
+	require.Contains(t, result.AccelEvidence, "the kernel printed nothing within 300ms")
+	asked, err := ReadSpec(filepath.Join(s.Dir, "spec.json"))
+	require.NoError(t, err)
+	require.Empty(t, asked.Accel)
 }
 
 func TestWhoGivesUpChoosesNothing(t *testing.T) {

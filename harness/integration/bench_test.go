@@ -33,6 +33,7 @@ func BenchmarkRestore(b *testing.B) {
 	for _, tg := range target.All() {
 		spec := harnesstest.Spec(b, tg.Name, echoGuest)
 		spec.Ports = []string{"udp/4242", "tcp/4242"}
+		spec.Accel = harness.TCG // of which templates are
 		original, err := harness.Boot(b.Context(), spec)
 		require.NoError(b, err)
 		spec.Template, err = original.Save(b.Context(), filepath.Join(b.TempDir(), "template"))

@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
+	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
 	"guesthouse.example/harness/internal/baremetal"
 )
@@ -167,30 +168,54 @@ func TestAGuestThatIsNoProgramOfOurs(t *testing.T) {
 
 // The command that -n prints is for a person at a terminal: it boots by itself.
 func TestThePrintedCommandBoots(t *testing.T) {
-	harnesstest.Require(t, "arm64")
-	status, stdout, stderr := call(t, "run", "-target", "arm64", "-n")
-	require.Equal(t, 0, status, stderr)
-	qemu := exec.CommandContext(t.Context(), "sh", "-c", "exec "+stdout)
-	console, err := qemu.StdoutPipe()
-	require.NoError(t, err)
-	keyboard, err := qemu.StdinPipe()
-	require.NoError(t, err)
-	require.NoError(t, qemu.Start())
-	defer qemu.Process.Kill()
-	var seen strings.Builder
-	buf := make([]byte, 4096)
-	for !strings.Contains(seen.String(), "uart:~$ ") {
-		n, err := console.Read(buf)
-		require.NoError(t, err, seen.String())
-		seen.Write(buf[:n])
-	}
-	_, err = io.WriteString(keyboard, "poweroff\r")
-	require.NoError(t, err)
-	io.Copy(io.Discard, console)
-	require.NoError(t, qemu.Wait())
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		status, stdout, stderr := call(t, "run", "-target", target, "-n")
+		require.Equal(t, 0, status, stderr)
+		qemu := exec.CommandContext(t.Context(), "sh", "-c", "exec "+stdout)
+		console, err := qemu.StdoutPipe()
+		require.NoError(t, err)
+		keyboard, err := qemu.StdinPipe()
+		require.NoError(t, err)
+		require.NoError(t, qemu.Start())
+		defer qemu.Process.Kill()
+		var seen strings.Builder
+		buf := make([]byte, 4096)
+		for !strings.Contains(seen.String(), "uart:~$ ") {
+			n, err := console.Read(buf)
+			require.NoError(t, err, seen.String())
+			seen.Write(buf[:n])
+		}
+		_, err = io.WriteString(keyboard, "poweroff\r")
+		require.NoError(t, err)
+		io.Copy(io.Discard, console)
+		require.NoError(t, qemu.Wait())
+	})
 }
 
-// A reader that has seen enough ends the run in order: nothing is left.
+// A kernel of one's own is booted with its own modules, without which it would have
+// no network card.
+func TestAKernelOfOnesOwnIsBootedWithItsModules(t *testing.T) {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		dir := t.TempDir()
+		cached := harnesstest.Spec(t, target, "guesthouse.example/guest/cmd/uinit").Kernel
+		kernel, modules, record := filepath.Join(dir, "mine"), filepath.Join(dir, "modules"), filepath.Join(dir, "record")
+		require.NoError(t, os.Symlink(cached, kernel))
+		require.NoError(t, os.Symlink(filepath.Join(filepath.Dir(cached), "modules"), modules))
+		status, stdout, stderr := call(t, "run", "-target", target, "-kernel", kernel, "-modules", modules, "-dir", record)
+		require.Equal(t, 0, status, stderr)
+		require.Contains(t, stdout, "Single-threaded TCP/UDP echo server waits for a connection on port 4242")
+		spec, err := harness.ReadSpec(filepath.Join(record, "spec.json"))
+		require.NoError(t, err)
+		require.Equal(t, kernel, spec.Kernel)
+		result, err := os.ReadFile(filepath.Join(record, "result.json"))
+		require.NoError(t, err)
+		require.Contains(t, string(result), `"state": "ended"`)
+	})
+}
+
+// A reader that has seen enough ends the run in order: nothing is left. As how the
+// command ends, which other tests here are about, it does not depend on the target:
+// they have the one that boots soonest.
 func TestARunWhoseReaderHasGoneLeavesNothing(t *testing.T) {
 	harnesstest.Require(t, "arm64")
 	tmp := t.TempDir()

@@ -141,6 +141,8 @@ func TestATerminalIsTheGuestsConsole(t *testing.T) {
 	}
 }
 
+// How the terminal is given back does not depend on the target: this and the tests
+// below have the one that boots soonest.
 func TestAGuestThatPowersOffGivesTheTerminalBack(t *testing.T) {
 	t.Parallel()
 	s := start(t, "arm64")
