@@ -181,7 +181,11 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 	case t != nil:
 		err = m.restore(ctx, t)
 	default:
-		if err = m.readPorts(ctx); err == nil {
+		var table string
+		if err = m.qmp.ExecuteAll(ctx, usernet(&table)); err == nil {
+			err = m.readPorts(table)
+		}
+		if err == nil {
 			err = m.qmp.Execute(ctx, "cont", nil, nil)
 		}
 	}
@@ -192,12 +196,8 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 	return err
 }
 
-// readPorts asks QEMU which host ports the kernel gave to the forwards.
-func (m *Machine) readPorts(ctx context.Context) error {
-	table, err := m.qmp.Human(ctx, "info usernet")
-	if err != nil {
-		return err
-	}
+// readPorts reads which host ports the kernel gave to the forwards.
+func (m *Machine) readPorts(table string) error {
 	host := make(map[Port]int)
 	for line := range strings.Lines(table) {
 		// TCP[HOST_FORWARD]  3  127.0.0.1 43467  192.0.2.1 4242  0 0

@@ -219,13 +219,17 @@ func (p *plan) machineArgs(ram ramKind) []string {
 		"-machine", machine,
 		"-cpu", cpu,
 		"-m", strconv.Itoa(p.Memory),
-		"-kernel", p.Kernel,
-		"-append", strings.Join(append(p.target.Cmdline[:len(p.target.Cmdline):len(p.target.Cmdline)], p.Cmdline...), " "),
 		"-netdev", netdev,
 		"-device", p.target.NetDevice + ",netdev=net0",
 	}
-	if p.Initramfs != "" {
-		args = append(args, "-initrd", p.Initramfs)
+	// What is restored has booted: reading kernel and initramfs again would be
+	// most of QEMU's start.
+	if ram != restoredRAM {
+		args = append(args, "-kernel", p.Kernel,
+			"-append", strings.Join(append(p.target.Cmdline[:len(p.target.Cmdline):len(p.target.Cmdline)], p.Cmdline...), " "))
+		if p.Initramfs != "" {
+			args = append(args, "-initrd", p.Initramfs)
+		}
 	}
 	if ram != ownRAM {
 		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=/proc/self/fd/%d,share=%s",

@@ -56,6 +56,7 @@ func startProcess(binary string, args []string, stderr, ram, state *os.File) (*p
 	defer agentFar.Close()
 
 	cmd := exec.Command(binary, args...)
+	cmd.Env = environ()
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	cmd.ExtraFiles = []*os.File{consoleFar, monitorFar, ram, state, agentFar} // from descriptor 3 on
 	ended, err := tied.Start(cmd)
@@ -71,6 +72,17 @@ func startProcess(binary string, args []string, stderr, ram, state *os.File) (*p
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// environ is QEMU's environment. Its C library is told to take huge pages for the
+// heap, where the kernel gives them to who asks (as Debian's does): they halve the
+// page faults of QEMU's start, which in a virtual machine cost most of it.
+func environ() []string {
+	const tunables = "GLIBC_TUNABLES"
+	if _, ours := os.LookupEnv(tunables); ours {
+		return nil // what is there is inherited
+	}
+	return append(os.Environ(), tunables+"=glibc.malloc.hugetlb=1")
 }
 
 // kill ends QEMU at once and waits until it is gone. Its connections end with

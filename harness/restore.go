@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness/internal/qmp"
 )
 
 // fits says why the plan's machine cannot be restored from the template; nil if
@@ -36,10 +38,9 @@ func (m *Machine) restore(ctx context.Context, t *Template) error {
 	if v := m.qmp.Version(); v != t.Version {
 		return fmt.Errorf("the template was saved by QEMU %s and this is %s", t.Version, v)
 	}
-	err := m.qmp.Execute(ctx, "migrate-set-capabilities", migration, nil)
-	if err == nil {
-		err = m.qmp.Execute(ctx, "migrate-incoming", map[string]string{"uri": fmt.Sprintf("fd:%d", stateFD)}, nil)
-	}
+	err := m.qmp.ExecuteAll(ctx,
+		qmp.Command{Name: "migrate-set-capabilities", Arguments: migration},
+		qmp.Command{Name: "migrate-incoming", Arguments: map[string]string{"uri": fmt.Sprintf("fd:%d", stateFD)}})
 	if err == nil {
 		err = m.migrated(ctx)
 	}
@@ -52,17 +53,31 @@ func (m *Machine) restore(ctx context.Context, t *Template) error {
 	if err != nil {
 		return err
 	}
-	for _, port := range m.plan.ports {
-		said, err := m.qmp.Human(ctx, fmt.Sprintf("hostfwd_add net0 %s:127.0.0.1:0-%s:%d", port.Network, m.plan.network.guest.Addr(), port.Guest))
-		if err != nil {
-			return err
-		}
-		if said = strings.TrimSpace(said); said != "" {
+	return m.forward(ctx)
+}
+
+// forward has QEMU forward the plan's ports.
+func (m *Machine) forward(ctx context.Context) error {
+	said := make([]string, len(m.plan.ports))
+	var commands []qmp.Command
+	for i, port := range m.plan.ports {
+		commands = append(commands, qmp.Human(
+			fmt.Sprintf("hostfwd_add net0 %s:127.0.0.1:0-%s:%d", port.Network, m.plan.network.guest.Addr(), port.Guest), &said[i]))
+	}
+	var table string
+	if err := m.qmp.ExecuteAll(ctx, append(commands, usernet(&table))...); err != nil {
+		return err
+	}
+	for i, port := range m.plan.ports {
+		if said := strings.TrimSpace(said[i]); said != "" {
 			return fmt.Errorf("port %s/%d: QEMU: %s", port.Network, port.Guest, said)
 		}
 	}
-	return m.readPorts(ctx)
+	return m.readPorts(table)
 }
+
+// usernet asks QEMU for the forwards and connections of its user networking.
+func usernet(table *string) qmp.Command { return qmp.Human("info usernet", table) }
 
 // hashes remembers the hashes of files that have not changed.
 var hashes fileHashes

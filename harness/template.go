@@ -236,8 +236,8 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 
 // noConnections refuses a machine to or from which a TCP connection is open.
 func (m *Machine) noConnections(ctx context.Context) error {
-	table, err := m.qmp.Human(ctx, "info usernet")
-	if err != nil {
+	var table string
+	if err := m.qmp.ExecuteAll(ctx, usernet(&table)); err != nil {
 		return err
 	}
 	for line := range strings.Lines(table) {

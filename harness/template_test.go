@@ -56,6 +56,15 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	require.Equal(t, "QEMU", original.differs(identify(base)))
 }
 
+func TestWhatIsRestoredReadsNoKernel(t *testing.T) {
+	s := minimal(t)
+	s.Initramfs = s.Kernel
+	p, err := s.check()
+	require.NoError(t, err)
+	require.Contains(t, p.args(savedRAM), p.Kernel)
+	require.NotContains(t, p.args(restoredRAM), p.Kernel)
+}
+
 func TestWhatHasNoTemplate(t *testing.T) {
 	for why, change := range map[string]func(*Spec){
 		"":                                 func(s *Spec) {},

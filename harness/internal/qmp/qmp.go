@@ -49,9 +49,9 @@ type Client struct {
 	log     io.Writer
 	logM    sync.Mutex
 
-	command sync.Mutex // held for one command and its answer
+	command sync.Mutex // held for commands and their answers
 	lastID  uint64     // tells an answer from one that came too late
-	answers chan answer
+	waiting sync.Map   // of ID to a channel with room for its answer
 	onEvent func(Event)
 	done    chan struct{}
 	err     error // why the reader ended; set before done is closed
@@ -71,7 +71,7 @@ type answer struct {
 // direction (">" is to QEMU); log may be nil. onEvent, which may be nil, is
 // called for every event, in order, and must not block.
 func New(ctx context.Context, conn net.Conn, log io.Writer, onEvent func(Event)) (*Client, error) {
-	c := &Client{conn: conn, log: log, onEvent: onEvent, answers: make(chan answer, 1), done: make(chan struct{})}
+	c := &Client{conn: conn, log: log, onEvent: onEvent, done: make(chan struct{})}
 	greeted := make(chan struct{})
 	go c.read(greeted)
 	select {
@@ -126,12 +126,10 @@ func (c *Client) read(greeted chan struct{}) {
 				c.onEvent(m.Event)
 			}
 		default:
-			// The one command that is under way has room for its
-			// answer. An answer that nobody waits for any more
-			// belongs to a command whose caller gave up.
-			select {
-			case c.answers <- m.answer:
-			default:
+			// One that nobody waits for any more belongs to a command
+			// whose caller gave up.
+			if wait, ok := c.waiting.LoadAndDelete(m.ID); ok {
+				wait.(chan answer) <- m.answer
 			}
 		}
 	}
@@ -144,82 +142,113 @@ func (c *Client) read(greeted chan struct{}) {
 // into an object) and decodes its result into result, which may be nil. A
 // refusal is an *Error; after the end of QEMU the error wraps ErrClosed.
 func (c *Client) Execute(ctx context.Context, command string, arguments, result any) error {
-	return c.execute(ctx, command, arguments, result, nil)
+	return c.ExecuteAll(ctx, Command{Name: command, Arguments: arguments, Result: result})
 }
 
 // Give hands QEMU an open file under a name, for a command that takes
 // "fd:NAME". The caller keeps its own.
 func (c *Client) Give(ctx context.Context, name string, f *os.File) error {
-	return c.execute(ctx, "getfd", map[string]string{"fdname": name}, nil, f)
+	return c.ExecuteAll(ctx, Command{Name: "getfd", Arguments: map[string]string{"fdname": name}, file: f})
 }
 
 // Version returns QEMU's version as its greeting has it: "7.2.22", and the
 // package's own if there is one.
 func (c *Client) Version() string { return c.version }
 
-// send writes a line, and with it an open file if there is one.
-func (c *Client) send(line []byte, f *os.File) error {
+// send writes lines, and with them an open file if there is one.
+func (c *Client) send(lines []byte, f *os.File) error {
 	if f == nil {
-		_, err := c.conn.Write(line)
+		_, err := c.conn.Write(lines)
 		return err
 	}
 	conn, ok := c.conn.(*net.UnixConn)
 	if !ok {
 		return errors.New("the connection carries no files")
 	}
-	_, _, err := conn.WriteMsgUnix(line, unix.UnixRights(int(f.Fd())), nil)
+	_, _, err := conn.WriteMsgUnix(lines, unix.UnixRights(int(f.Fd())), nil)
 	return err
 }
 
-func (c *Client) execute(ctx context.Context, command string, arguments, result any, f *os.File) error {
+// A Command is one of several that are sent at once.
+type Command struct {
+	Name      string
+	Arguments any // nil, or what encoding/json turns into an object
+	Result    any // where the result is decoded to; may be nil
+
+	file *os.File // goes with it
+}
+
+// ExecuteAll sends commands without waiting for each other's answers. QEMU carries
+// out all of them, one after another; the error is that of the first that it
+// refused.
+func (c *Client) ExecuteAll(ctx context.Context, commands ...Command) error {
 	c.command.Lock()
 	defer c.command.Unlock()
 
-	c.lastID++
-	id := c.lastID
-	line, err := json.Marshal(struct {
-		Execute   string `json:"execute"`
-		Arguments any    `json:"arguments,omitempty"`
-		ID        uint64 `json:"id"`
-	}{command, arguments, id})
-	if err != nil {
-		return fmt.Errorf("qmp %s: %w", command, err)
-	}
-	line = append(line, '\n')
-	c.record(">", line)
-	if err := c.send(line, f); err != nil {
-		return fmt.Errorf("qmp %s: %w", command, ErrClosed)
-	}
-	for {
-		select {
-		case a := <-c.answers:
-			if a.ID != id {
-				continue
-			}
-			if a.Error != nil {
-				return &Error{Command: command, Class: a.Error.Class, Desc: a.Error.Desc}
-			}
-			if result == nil {
-				return nil
-			}
-			if err := json.Unmarshal(a.Return, result); err != nil {
-				return fmt.Errorf("qmp %s: result: %w", command, err)
-			}
-			return nil
-		case <-c.done:
-			return fmt.Errorf("qmp %s: %w", command, c.err)
-		case <-ctx.Done():
-			return fmt.Errorf("qmp %s: no answer: %w", command, context.Cause(ctx))
+	waits := make([]chan answer, len(commands))
+	var lines []byte
+	var file *os.File
+	for i, m := range commands {
+		c.lastID++
+		line, err := json.Marshal(struct {
+			Execute   string `json:"execute"`
+			Arguments any    `json:"arguments,omitempty"`
+			ID        uint64 `json:"id"`
+		}{m.Name, m.Arguments, c.lastID})
+		if err != nil {
+			return fmt.Errorf("qmp %s: %w", m.Name, err)
 		}
+		line = append(line, '\n')
+		c.record(">", line)
+		lines = append(lines, line...)
+		waits[i] = make(chan answer, 1)
+		c.waiting.Store(c.lastID, waits[i])
+		defer c.waiting.Delete(c.lastID)
+		if m.file != nil {
+			file = m.file
+		}
+	}
+	if err := c.send(lines, file); err != nil {
+		return fmt.Errorf("qmp %s: %w", commands[0].Name, ErrClosed)
+	}
+	var refused error
+	for i, m := range commands {
+		err := c.answer(ctx, waits[i], m)
+		if refusal := (*Error)(nil); err != nil && !errors.As(err, &refusal) {
+			return err
+		}
+		if refused == nil {
+			refused = err
+		}
+	}
+	return refused
+}
+
+// answer waits for the answer to a command that was sent.
+func (c *Client) answer(ctx context.Context, wait <-chan answer, m Command) error {
+	select {
+	case a := <-wait:
+		if a.Error != nil {
+			return &Error{Command: m.Name, Class: a.Error.Class, Desc: a.Error.Desc}
+		}
+		if m.Result == nil {
+			return nil
+		}
+		if err := json.Unmarshal(a.Return, m.Result); err != nil {
+			return fmt.Errorf("qmp %s: result: %w", m.Name, err)
+		}
+		return nil
+	case <-c.done:
+		return fmt.Errorf("qmp %s: %w", m.Name, c.err)
+	case <-ctx.Done():
+		return fmt.Errorf("qmp %s: no answer: %w", m.Name, context.Cause(ctx))
 	}
 }
 
-// Human runs a command of QEMU's human monitor and returns what it prints. It is
+// Human is a command of QEMU's human monitor, whose result is what it prints. It is
 // for what QMP has no command for, such as "info usernet".
-func (c *Client) Human(ctx context.Context, line string) (string, error) {
-	var out string
-	err := c.Execute(ctx, "human-monitor-command", map[string]string{"command-line": line}, &out)
-	return out, err
+func Human(line string, result *string) Command {
+	return Command{Name: "human-monitor-command", Arguments: map[string]string{"command-line": line}, Result: result}
 }
 
 // Close ends the connection. QEMU goes on running.

@@ -58,6 +58,24 @@ func TestARefusedCommandIsAnError(t *testing.T) {
 	require.EqualError(t, err, "qmp nonsense: The command nonsense has not been found (CommandNotFound)")
 }
 
+func TestCommandsAreSentAtOnce(t *testing.T) {
+	c, fake := connect(t, new(bytes.Buffer), nil)
+	go func() {
+		var ids []uint64
+		for range 3 { // all are there before the first answer
+			id, _, _ := fake.Hear()
+			ids = append(ids, id)
+		}
+		fake.Say(`{"return": "one", "id": ` + itoa(ids[0]) + `}`)
+		fake.Say(`{"error": {"class": "GenericError", "desc": "No"}, "id": ` + itoa(ids[1]) + `}`)
+		fake.Say(`{"return": "three", "id": ` + itoa(ids[2]) + `}`)
+	}()
+	var one, two, three string
+	err := c.ExecuteAll(t.Context(), Command{Name: "a", Result: &one}, Command{Name: "b", Result: &two}, Command{Name: "c", Result: &three})
+	require.EqualError(t, err, "qmp b: No (GenericError)")
+	require.Equal(t, []string{"one", "", "three"}, []string{one, two, three})
+}
+
 func TestEventsArriveInOrderBetweenAnswers(t *testing.T) {
 	events := make(chan string, 3)
 	_, fake := connect(t, new(bytes.Buffer), func(e Event) { events <- e.Name + string(e.Data) })
