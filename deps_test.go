@@ -23,6 +23,7 @@ var rules = []struct {
 	std     bool   // nothing from outside the standard library either
 }{
 	{folder: "internal"},
+	{folder: "internal/apart", imports: "internal/tied"},
 	{folder: "guest", imports: "guest internal/wire"},
 	{folder: "host/traffic", std: true},
 	{folder: "images", imports: "images internal"},

@@ -17,6 +17,7 @@ import (
 	"github.com/u-root/mkuimage/cpio"
 	"github.com/u-root/u-root/pkg/kmodule"
 
+	"guesthouse.example/internal/apart"
 	"guesthouse.example/internal/procs"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/tied"
@@ -217,32 +218,6 @@ func testBuildFails(t *testing.T, o Options) {
 	_, err = Build(t.Context(), "arm64", "-o=/dev/null", o)
 	require.Error(t, err, "it is no flag")
 
-	t.Run("full disk", func(t *testing.T) {
-		limitFiles(t, 1<<20, func() {
-			_, err := Build(t.Context(), "arm64", "./testdata/hello", o)
-			require.ErrorContains(t, err, "build guest ./testdata/hello: ")
-			require.ErrorContains(t, err, "hint: free some space")
-		})
-		tgt, err := target.Lookup("arm64")
-		require.NoError(t, err)
-		parts, err := buildPrograms(t.Context(), tgt, hello, o)
-		require.NoError(t, err)
-		k, err := FetchKernel(t.Context(), "arm64", o)
-		require.NoError(t, err)
-		before, err := os.ReadDir(filepath.Join(o.Cache, "initramfs"))
-		require.NoError(t, err)
-		parts.guest = append(parts.guest, "another"...)
-		limitFiles(t, 1<<20, func() {
-			_, _, err = writeInitramfs(t.Context(), tgt, k, parts, o)
-		})
-		require.ErrorContains(t, err, "write initramfs ")
-		require.ErrorContains(t, err, "hint: free some space")
-		after, err := os.ReadDir(filepath.Join(o.Cache, "initramfs"))
-		require.NoError(t, err)
-		require.Equal(t, len(before), len(after))
-		requireEmpty(t, filepath.Join(o.Cache, "tmp"))
-	})
-
 	outside := o
 	outside.Dir = t.TempDir()
 	_, err = Build(t.Context(), "arm64", ".", outside)
@@ -276,6 +251,28 @@ func testBuildFails(t *testing.T, o Options) {
 		require.ErrorContains(t, err, "hint: install Go")
 	})
 	requireEmpty(t, filepath.Join(o.Cache, "tmp"))
+}
+
+func TestBuildFullDisk(t *testing.T) { apart.Run(t, testBuildFullDisk) }
+
+func testBuildFullDisk(t *testing.T) {
+	tgt, err := target.Lookup("arm64")
+	require.NoError(t, err)
+	c := testCache(t)
+	o := Options{Cache: string(c)}
+	parts := programs{busybox: noise(1 << 20), guest: noise(1 << 20)}
+	limitFiles(t, 1<<20, func() {
+		_, _, err := buildGuest(t.Context(), c, tgt, hello, o)
+		require.ErrorContains(t, err, "build guest ./testdata/hello: ")
+		require.ErrorContains(t, err, "hint: free some space")
+		_, _, err = writeInitramfs(t.Context(), tgt, Kernel{Target: tgt.Name}, parts, o)
+		require.ErrorContains(t, err, "write initramfs ")
+		require.ErrorContains(t, err, "hint: free some space")
+	})
+	requireEmpty(t, c.path("initramfs"))
+	requireEmpty(t, c.path("tmp"))
+	_, _, err = writeInitramfs(t.Context(), tgt, Kernel{Target: tgt.Name}, parts, o)
+	require.NoError(t, err, "with room again")
 }
 
 // logFunc calls itself with every line.

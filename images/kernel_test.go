@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/apart"
 )
 
 // within is the deadline of what takes milliseconds.
@@ -194,7 +196,9 @@ func TestFetchKernelFails(t *testing.T) {
 
 // The disk ends where what is downloaded is described, where it is downloaded, and
 // where it is unpacked.
-func TestFetchKernelFullDisk(t *testing.T) {
+func TestFetchKernelFullDisk(t *testing.T) { apart.Run(t, testFetchKernelFullDisk) }
+
+func testFetchKernelFullDisk(t *testing.T) {
 	for _, test := range []struct {
 		room uint64 // bytes a file
 		at   string
@@ -235,7 +239,8 @@ func noise(n int) []byte {
 }
 
 // limitFiles calls f while no file of this process and of those that it starts can be
-// larger than that, as a disk that is full.
+// larger than that, as a disk that is full. That is for a process apart: it holds for the
+// logs and profiles of package testing too.
 func limitFiles(t *testing.T, bytes uint64, f func()) {
 	t.Helper()
 	var before unix.Rlimit

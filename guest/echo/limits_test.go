@@ -1,13 +1,13 @@
 package echo_test
 
 import (
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/apart"
 )
 
 // calls returns how often a service's handler was called.
@@ -22,20 +22,12 @@ func (r *rig) calls(t testing.TB, service string) uint64 {
 	return 0
 }
 
-// The limit on descriptors belongs to a process and other tests need theirs, so
-// this test runs itself again as a child.
+// The limit on descriptors belongs to a process and other tests need theirs.
 func TestAcceptOutOfDescriptorsKeepsTheListener(t *testing.T) {
-	const child = "ECHO_TEST_CHILD"
-	if os.Getenv(child) == "" {
-		exe, err := os.Executable()
-		require.NoError(t, err)
-		cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run=^"+t.Name()+"$")
-		cmd.Env = append(os.Environ(), child+"=1")
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		return
-	}
+	apart.Run(t, testAcceptOutOfDescriptorsKeepsTheListener)
+}
 
+func testAcceptOutOfDescriptorsKeepsTheListener(t *testing.T) {
 	s, con := start(t, 4)
 	first := dial(t, "tcp", "::1", s)
 	roundtrip(t, first, "x")

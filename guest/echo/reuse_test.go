@@ -2,30 +2,22 @@ package echo_test
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/apart"
 )
 
 // With few descriptors each connection gets the number that one has just given
 // up. Each client has bytes of its own, half of them leave with a reset and an
-// echo on its way, and none may see what is not its own. The limit belongs to
-// the process, so the test runs itself again as a child.
+// echo on its way, and none may see what is not its own.
 func TestTenThousandConnectionsOnFewDescriptorsGetTheirOwnBytes_115800(t *testing.T) {
-	const child = "ECHO_TEST_CHILD"
-	if os.Getenv(child) == "" {
-		exe, err := os.Executable()
-		require.NoError(t, err)
-		cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run=^"+t.Name()+"$")
-		cmd.Env = append(os.Environ(), child+"=1")
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		return
-	}
+	apart.Run(t, testConnectionsOnFewDescriptors) // the limit belongs to the process
+}
 
+func testConnectionsOnFewDescriptors(t *testing.T) {
 	const cycles, together = 10_000, 4
 	s, con := start(t, 2*together)
 	// Go's own poller needs descriptors too, and has them from now on.
