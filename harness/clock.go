@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"guesthouse.example/internal/procs"
 )
 
 const (
@@ -56,15 +58,12 @@ func newClock(p *process, start time.Time) *clock {
 
 // lookAt reads what /proc tells of a process; false where it tells nothing.
 func lookAt(pid int) (sample, bool) {
-	dir := fmt.Sprintf("/proc/%d", pid)
-	stat, err := os.ReadFile(dir + "/stat")
-	if err != nil {
+	p, ok := procs.Look(pid)
+	if !ok {
 		return sample{}, false
 	}
-	// "PID (NAME) STATE …", and NAME may hold anything
-	_, state, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
-	s := sample{waited: make(map[int]time.Duration), stolen: readStolen("/proc/stat"), stopped: strings.HasPrefix(state, "T")}
-	files, _ := filepath.Glob(dir + "/task/*/schedstat")
+	s := sample{waited: make(map[int]time.Duration), stolen: readStolen("/proc/stat"), stopped: p.State == 'T'}
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {

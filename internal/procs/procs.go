@@ -3,6 +3,7 @@ package procs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -15,29 +16,39 @@ import (
 type Process struct {
 	PID    int
 	Name   string // at most 15 bytes
+	State  byte   // 'R' runs, 'S' sleeps, 'T' was stopped by a signal, … Source: proc_stat(5).
 	Parent int
 	Group  int
 }
 
 func (p Process) String() string { return fmt.Sprintf("%d (%s)", p.PID, p.Name) }
 
-// All returns all processes. It may miss one that starts meanwhile.
-func All() (found []Process) {
-	entries, _ := os.ReadDir("/proc")
+// All returns all processes, and an error where /proc does not tell. It may miss one that
+// starts meanwhile.
+func All() (found []Process, err error) {
+	entries, err := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
-		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
-		if err != nil {
-			continue // gone by now
-		}
-		if p, ok := parse(pid, stat); ok {
+		if p, ok := Look(pid); ok {
 			found = append(found, p)
 		}
 	}
-	return found
+	if err == nil && len(found) == 0 { // where we should be ourselves
+		err = errors.New("/proc has no processes")
+	}
+	return found, err
+}
+
+// Look returns the process of that number; false if there is none.
+func Look(pid int) (p Process, ok bool) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return p, false // gone by now
+	}
+	return parse(pid, stat)
 }
 
 // parse reads "PID (NAME) STATE PARENT GROUP …". NAME may hold anything.
@@ -52,18 +63,32 @@ func parse(pid int, stat []byte) (p Process, ok bool) {
 	}
 	parent, err1 := strconv.Atoi(fields[1])
 	group, err2 := strconv.Atoi(fields[2])
-	return Process{pid, string(stat[from+1 : to]), parent, group}, err1 == nil && err2 == nil
+	return Process{pid, string(stat[from+1 : to]), fields[0][0], parent, group}, err1 == nil && err2 == nil
+}
+
+// Args returns the command line of a process; none of one that has ended.
+func Args(pid int) []string { return list(pid, "cmdline") }
+
+// list reads a file of a process whose strings end with zeros.
+func list(pid int, file string) []string {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	if len(text) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
 }
 
 // Children returns the processes whose parent is pid.
 func Children(pid int) []Process {
-	return slices.DeleteFunc(All(), func(p Process) bool { return p.Parent != pid })
+	all, _ := All()
+	return slices.DeleteFunc(all, func(p Process) bool { return p.Parent != pid })
 }
 
 // Descendants returns the children of pid, theirs and so on.
 func Descendants(pid int) (found []Process) {
 	children := make(map[int][]Process)
-	for _, p := range All() {
+	all, _ := All()
+	for _, p := range all {
 		children[p.Parent] = append(children[p.Parent], p)
 	}
 	for below := children[pid]; len(below) > 0; {
@@ -78,8 +103,6 @@ func Descendants(pid int) (found []Process) {
 // "NAME=value". So it finds what somebody has started, whoever its parent is by now. Of one
 // that has ended there is no environment.
 func Marked(mark string) []Process {
-	return slices.DeleteFunc(All(), func(p Process) bool {
-		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID))
-		return !slices.Contains(strings.Split(string(env), "\x00"), mark)
-	})
+	all, _ := All()
+	return slices.DeleteFunc(all, func(p Process) bool { return !slices.Contains(list(p.PID, "environ"), mark) })
 }

@@ -35,25 +35,29 @@ func TestProcessesAreFoundByParentAndByMark(t *testing.T) {
 	below := Descendants(parent.Process.Pid)
 	require.NotEmpty(t, below)
 	for _, p := range below {
-		require.NotContains(t, children, p)
+		require.NotContains(t, pids(children), p.PID)
 		require.Contains(t, pids(Descendants(os.Getpid())), p.PID)
 		require.Contains(t, pids(Marked(mark)), p.PID)
 	}
 	require.Contains(t, pids(Marked(mark)), parent.Process.Pid)
 	require.NotContains(t, pids(Marked(mark)), os.Getpid())
 	require.Empty(t, Marked(mark+" not"))
+	require.Equal(t, parent.Args, Args(parent.Process.Pid))
 
 	in.Close()
 	_, err = io.Copy(io.Discard, lines)
 	require.NoError(t, err)
 	require.NoError(t, parent.Wait())
 	require.Empty(t, Marked(mark))
+	require.Empty(t, Args(parent.Process.Pid))
+	_, ok := Look(parent.Process.Pid)
+	require.False(t, ok)
 }
 
 func TestANameMayHoldAnything(t *testing.T) {
 	p, ok := parse(7, []byte("7 (a) S 1 (b) R 5 6 7 8"))
 	require.True(t, ok)
-	require.Equal(t, Process{7, "a) S 1 (b", 5, 6}, p)
+	require.Equal(t, Process{7, "a) S 1 (b", 'R', 5, 6}, p)
 	require.Equal(t, "7 (a) S 1 (b)", p.String())
 	for _, torn := range []string{"", "7", "7 (a", "7 (a) S 1", "7 (a) S x 2"} {
 		_, ok := parse(7, []byte(torn))
