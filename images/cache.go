@@ -32,11 +32,22 @@ import (
 // and then renamed. Readers need no lock.
 type cache string
 
-// CacheDir returns the directory in which everything is kept, and makes it if it
-// is missing. Its error is an *Error.
-func CacheDir(o Options) (string, error) {
+// CheckCache returns the directory in which everything is kept, makes it if it is missing,
+// and tries to write there. Its error is an *Error.
+func CheckCache(ctx context.Context, o Options) (dir string, err error) {
 	c, err := openCache(o)
-	return string(c), err
+	if err != nil {
+		return "", err
+	}
+	w, err := c.workshop(ctx, "check")
+	if err == nil {
+		err = os.WriteFile(w.path("file"), []byte("can be written"), 0o666)
+		w.close()
+	}
+	if err != nil {
+		return "", fail("check cache", string(c), err, "make it writable, or name another directory with -cache DIR or Options.Cache")
+	}
+	return string(c), nil
 }
 
 func openCache(o Options) (cache, error) {

@@ -66,6 +66,24 @@ func TestAWorkshopSweepsTheOthersThatNobodyWorksIn(t *testing.T) {
 	require.DirExists(t, w.tmp)
 }
 
+func TestACheckOfTheCacheThatIsKilledLeavesNothingForLong(t *testing.T) {
+	c := testCache(t)
+	killed, err := c.workshop(t.Context(), "check")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(killed.path("file"), nil, 0o666))
+	require.NoError(t, killed.lock.Unlock()) // as the kernel does for the dead
+	dir, err := CheckCache(t.Context(), Options{Cache: string(c)})
+	require.NoError(t, err)
+	require.Equal(t, string(c), dir)
+	requireEmpty(t, c.path("tmp"))
+
+	require.NoError(t, os.Remove(c.path("locks/check")))
+	require.NoError(t, os.Mkdir(c.path("locks/check"), 0o777)) // which is nobody's to write, not even root's
+	_, err = CheckCache(t.Context(), Options{Cache: string(c)})
+	require.ErrorContains(t, err, "check cache "+dir+": ")
+	require.ErrorContains(t, err, "hint: make it writable, or name another directory with -cache DIR")
+}
+
 func TestPublishReplaces(t *testing.T) {
 	c := testCache(t)
 	for i := range 2 {

@@ -70,7 +70,7 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 		})
 	}
 	checks.Wait()
-	all := append(slices.Concat(of...), checkCache(options), checkLeftovers(), checkTerminal(std))
+	all := append(slices.Concat(of...), checkCache(ctx, options), checkLeftovers(), checkTerminal(std))
 	if err := ctx.Err(); err != nil {
 		return err // what was broken off proves nothing
 	}
@@ -183,25 +183,16 @@ func checkKernel(t target.Target, k images.Kernel, err error) finding {
 
 const leastFree = 256 << 20 // bytes; a target's kernel, modules and image take less
 
-func checkCache(o images.Options) finding {
+func checkCache(ctx context.Context, o images.Options) finding {
 	f := finding{Check: "cache"}
 	fail := func(err error, hint string) finding { return finding{f.Check, true, err.Error(), hint} }
-	dir, err := images.CacheDir(o)
+	dir, err := images.CheckCache(ctx, o)
 	if err != nil {
 		var failed *images.Error
 		if errors.As(err, &failed) {
 			return fail(errors.New(failed.Cause()), failed.Hint)
 		}
 		return fail(err, "")
-	}
-	const hint = "make it writable, or name another with -cache DIR"
-	try, err := os.CreateTemp(filepath.Join(dir, "tmp"), "doctor-")
-	if err != nil {
-		return fail(err, hint)
-	}
-	try.Close()
-	if err := os.Remove(try.Name()); err != nil {
-		return fail(err, hint)
 	}
 	var size int64
 	filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
