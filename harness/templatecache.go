@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/disk"
 )
 
 // A TemplateCache boots machines from templates that it makes itself: the first
@@ -38,12 +39,11 @@ type TemplateCache struct {
 }
 
 // The cache holds no more than this, and no more than its part of what the disk
-// has; what was used least recently goes first. A template that goes while
+// has (disk.Room); what was used least recently goes first. A template that goes while
 // machines run from it stays until the last has ended.
 const (
 	keepTemplates     = 64
 	keepTemplateBytes = 8 << 30
-	keepDiskPart      = 4 // one of so many parts of what is free but for the cache
 )
 
 // The directory of a cache:
@@ -284,16 +284,11 @@ func (d cacheDir) remove(name string) error {
 }
 
 // room returns how many bytes the cache may hold.
-func (d cacheDir) room() int64 {
-	var st unix.Statfs_t
-	if err := unix.Statfs(string(d), &st); err != nil {
-		return keepTemplateBytes
-	}
-	free := int64(st.Bavail) * int64(st.Bsize)
+func (d cacheDir) room() (bytes int64) {
 	for _, t := range d.list() {
-		free += t.Bytes
+		bytes += t.Bytes
 	}
-	return min(keepTemplateBytes, free/keepDiskPart)
+	return disk.Room(string(d), bytes, keepTemplateBytes)
 }
 
 // prune removes what the cache has too much of, and what killed processes have
@@ -344,16 +339,10 @@ func (d cacheDir) list() (all []CachedTemplate) {
 		if err != nil || !info.IsDir() || e.Name() == "locks" || e.Name() == "tmp" {
 			continue
 		}
-		t := CachedTemplate{Key: e.Name(), Target: "?", Used: info.ModTime()}
+		t := CachedTemplate{Key: e.Name(), Target: "?", Bytes: disk.Usage(d.path(e.Name())), Used: info.ModTime()}
 		var file templateFile
 		if text, err := os.ReadFile(d.path(e.Name(), templateName)); err == nil && json.Unmarshal(text, &file) == nil {
 			t.Target = file.Of.Target
-		}
-		for _, name := range []string{ramName, stateName, templateName} {
-			var st unix.Stat_t
-			if unix.Stat(d.path(e.Name(), name), &st) == nil {
-				t.Bytes += st.Blocks * 512
-			}
 		}
 		all = append(all, t)
 	}

@@ -86,7 +86,7 @@ func busybox(ctx context.Context, c cache, t target.Target, o Options) ([]byte, 
 	if err != nil {
 		return nil, fail(step, t.Name, err, "")
 	}
-	w.prune(c.path("busybox"))
+	w.prune(c, "busybox")
 	return data, nil
 }
 

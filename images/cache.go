@@ -13,10 +13,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/disk"
 )
 
 // A cache is a directory:
@@ -250,35 +253,104 @@ func used(path string) {
 	_ = os.Chtimes(path, now, now)
 }
 
-// Each edit of a guest makes another initramfs of some ten megabytes. The last
-// few stay for ever, and those of the last day whatever their number: a record
-// that names them can be opened again.
+// Each edit of a guest makes another initramfs of some ten megabytes. Of each kind the cache
+// holds no more than this, and no more than its part of what the disk has (disk.Room); what
+// was used least recently goes first. What was used in the last hour stays all the same:
+// somebody may be about to boot it.
 const (
-	keepEntries = 16
-	keepFor     = 24 * time.Hour
+	keepEntries = 64
+	keepBytes   = 2 << 30
+	keepFor     = time.Hour
 )
 
-// prune removes the entries of one directory that nobody used lately.
-func (w *workshop) prune(dir string) {
-	type entry struct {
-		path string
-		when time.Time
+// A CacheEntry is one thing that the cache holds.
+type CacheEntry struct {
+	Kind  string // "kernel", "commands" (u-root's) or "initramfs"
+	Name  string // a package and its version, or a hash
+	Bytes int64  // on the disk
+	Used  time.Time
+
+	path string
+}
+
+// List returns what the cache holds, of each kind the last used first.
+func List(o Options) ([]CacheEntry, error) {
+	c, err := openCache(o)
+	if err != nil {
+		return nil, err
 	}
-	var all []entry
-	list, _ := os.ReadDir(dir)
-	for _, e := range list {
-		if info, err := e.Info(); err == nil && filepath.Ext(e.Name()) != ".json" {
-			all = append(all, entry{filepath.Join(dir, e.Name()), info.ModTime()})
+	kernels := c.list("kernels")
+	for i, k := range kernels {
+		if m, err := readManifest(k.path); err == nil && len(m.Debs) > 0 {
+			kernels[i].Name = m.Debs[0].String()
 		}
 	}
-	slices.SortFunc(all, func(a, b entry) int { return b.when.Compare(a.when) })
+	return slices.Concat(kernels, c.list("busybox"), c.list("initramfs")), nil
+}
+
+// Clear empties the cache of all that a build makes again without a network: all but the
+// kernels. A machine that is just being booted may lack its initramfs then.
+func Clear(ctx context.Context, o Options) error {
+	c, err := openCache(o)
+	if err != nil {
+		return err
+	}
+	w, err := c.workshop(ctx, "clear")
+	if err != nil {
+		return fail("clear cache", string(c), err, "")
+	}
+	defer w.close()
+	for _, e := range slices.Concat(c.list("busybox"), c.list("initramfs")) {
+		if err := w.remove(e); err != nil {
+			return fail("clear cache", string(c), err, "")
+		}
+	}
+	return nil
+}
+
+var kinds = map[string]string{"kernels": "kernel", "busybox": "commands", "initramfs": "initramfs"}
+
+// list returns the entries of one directory, the last used first.
+func (c cache) list(dir string) (all []CacheEntry) {
+	files, _ := os.ReadDir(c.path(dir))
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil || filepath.Ext(f.Name()) == ".json" {
+			continue
+		}
+		path := c.path(dir, f.Name())
+		name := strings.TrimSuffix(f.Name(), ".cpio")
+		all = append(all, CacheEntry{kinds[dir], name, disk.Usage(path), info.ModTime(), path})
+	}
+	slices.SortFunc(all, func(a, b CacheEntry) int { return b.Used.Compare(a.Used) })
+	return all
+}
+
+// remove removes an entry: whole or not at all, as everything here.
+func (w *workshop) remove(e CacheEntry) error {
+	gone := w.path("gone-" + filepath.Base(e.path))
+	if err := os.Rename(e.path, gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(gone)
+}
+
+// prune removes what one directory has too much of.
+func (w *workshop) prune(c cache, dir string) {
+	var held int64
+	all := c.list(dir)
+	for _, e := range all {
+		held += e.Bytes
+	}
+	w.pruneTo(all, keepEntries, disk.Room(string(c), held, keepBytes))
+}
+
+// pruneTo leaves so many of the entries, which are the last used first, of so many bytes.
+func (w *workshop) pruneTo(all []CacheEntry, number int, bytes int64) {
 	for i, e := range all {
-		if i >= keepEntries && time.Since(e.when) > keepFor {
-			// Whole or not at all, as everything here.
-			gone := w.path("pruned-" + filepath.Base(e.path))
-			if os.Rename(e.path, gone) == nil {
-				_ = os.RemoveAll(gone)
-			}
+		bytes -= e.Bytes
+		if (i >= number || bytes < 0) && time.Since(e.Used) > keepFor {
+			_ = w.remove(e) // what cannot be removed now is so by the next one
 		}
 	}
 }

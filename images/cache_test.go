@@ -100,26 +100,70 @@ func TestPublishReplaces(t *testing.T) {
 	requireEmpty(t, c.path("tmp"))
 }
 
-func TestPrune(t *testing.T) {
+// aged makes an entry of one MiB that was last used so long ago.
+func (c cache) aged(t *testing.T, name string, ago time.Duration) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(c.path("initramfs", name), noise(1<<20), 0o666))
+	when := time.Now().Add(-ago)
+	require.NoError(t, os.Chtimes(c.path("initramfs", name), when, when))
+}
+
+func TestWhatWasUsedLeastRecentlyGoesFirst(t *testing.T) {
 	c := testCache(t)
 	w, err := c.workshop(t.Context(), "thing")
 	require.NoError(t, err)
 	defer w.close()
-	name := func(i int) string { return c.path("initramfs", fmt.Sprintf("%02d.cpio", i)) }
-	for i := range keepEntries + 4 {
-		require.NoError(t, os.WriteFile(name(i), nil, 0o666))
-		when := time.Now().Add(-keepFor - time.Duration(i)*time.Hour)
-		require.NoError(t, os.Chtimes(name(i), when, when))
-	}
-	used(name(keepEntries + 3))
-	w.prune(c.path("initramfs"))
-	for i := range keepEntries + 4 {
-		if i < keepEntries-1 || i == keepEntries+3 {
-			require.FileExists(t, name(i))
-		} else {
-			require.NoFileExists(t, name(i))
+	names := func() (all string) {
+		for _, e := range c.list("initramfs") {
+			all += e.Name
 		}
+		return all
 	}
+	for i, name := range []string{"b.cpio", "c.cpio", "d.cpio", "e.cpio"} {
+		c.aged(t, name, keepFor+time.Duration(i+1)*time.Minute)
+	}
+	c.aged(t, "a.cpio", 0)
+	require.Equal(t, "abcde", names())
+	w.pruneTo(c.list("initramfs"), 5, 1<<30)
+	require.Equal(t, "abcde", names())
+	w.pruneTo(c.list("initramfs"), 4, 1<<30)
+	require.Equal(t, "abcd", names())
+	used(c.path("initramfs/d.cpio"))
+	w.pruneTo(c.list("initramfs"), 4, 7<<19) // room for three and a half
+	require.Equal(t, "dab", names())
+	w.pruneTo(c.list("initramfs"), 0, 0)
+	require.Equal(t, "da", names(), "somebody may be about to boot what was used now")
+	requireEmpty(t, w.tmp)
+}
+
+func TestTheCacheIsListedAndCleared(t *testing.T) {
+	c := testCache(t)
+	o := Options{Cache: string(c)}
+	c.aged(t, "abc.cpio", time.Minute)
+	for _, dir := range []string{"kernels/1", "kernels/2", "busybox/def"} {
+		require.NoError(t, os.Mkdir(c.path(dir), 0o777))
+	}
+	require.NoError(t, manifest{Debs: []deb{{Package: "linux-image-1-fake", Version: "1.2.3-1"}}}.write(c.path("kernels/1")))
+	require.NoError(t, os.WriteFile(c.path("kernels/arm64.json"), nil, 0o666))
+	old := time.Now().Add(-time.Hour)
+	require.NoError(t, os.Chtimes(c.path("kernels/2"), old, old))
+
+	all, err := List(o)
+	require.NoError(t, err)
+	var said []string
+	for _, e := range all {
+		said = append(said, e.Kind+" "+e.Name)
+	}
+	require.Equal(t, []string{"kernel linux-image-1-fake 1.2.3-1", "kernel 2", "commands def", "initramfs abc"}, said)
+	require.GreaterOrEqual(t, all[3].Bytes, int64(1<<20))
+	require.WithinDuration(t, time.Now().Add(-time.Minute), all[3].Used, 30*time.Second)
+
+	require.NoError(t, Clear(t.Context(), o))
+	all, err = List(o)
+	require.NoError(t, err)
+	require.Len(t, all, 2, "kernels take the network")
+	require.FileExists(t, c.path("kernels/arm64.json"))
+	requireEmpty(t, c.path("tmp"))
 }
 
 func TestOpenCacheFails(t *testing.T) {

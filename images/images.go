@@ -72,7 +72,7 @@ type Options struct {
 }
 
 // An Image is what a machine of one target boots from. The paths are absolute;
-// they stay valid for at least a day after the Build that returned them.
+// they stay valid for at least an hour after the Build that returned them.
 type Image struct {
 	Target string
 

@@ -122,7 +122,7 @@ func writeInitramfs(ctx context.Context, t target.Target, k Kernel, p programs, 
 	if err != nil {
 		return "", "", fail(step, file, err, "")
 	}
-	w.prune(c.path("initramfs"))
+	w.prune(c, "initramfs")
 	return file, sum, nil
 }
 

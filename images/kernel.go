@@ -170,7 +170,7 @@ func fetchKernel(ctx context.Context, t target.Target, tested kernelSet, o Optio
 		}
 		return Kernel{}, fail(step, t.Name, err, hint)
 	}
-	w.prune(c.path("kernels"))
+	w.prune(c, "kernels")
 	return k, nil
 }
 

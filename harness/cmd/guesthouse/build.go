@@ -23,8 +23,10 @@ func (f *imageFlags) register(flags *flag.FlagSet) {
 	flags.StringVar(&f.guest, "guest", "guesthouse.example/guest/cmd/uinit", "the guest program: the `package` of a main function that calls guest.Main, or none")
 	flags.StringVar(&f.kernel, "kernel", "", "a kernel `file` of your own instead of Debian's")
 	flags.StringVar(&f.modules, "modules", "", "the `directory` of your kernel's modules, as /lib/modules/RELEASE")
-	flags.StringVar(&f.cache, "cache", "", "the `directory` that keeps kernels and images (default guesthouse in the user's cache directory)")
+	flags.StringVar(&f.cache, "cache", "", cacheUsage)
 }
+
+const cacheUsage = "the `directory` that keeps kernels and images (default guesthouse in the user's cache directory)"
 
 func (f *imageFlags) build(ctx context.Context, log io.Writer) (images.Image, error) {
 	return images.Build(ctx, f.target, f.guest, images.Options{

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -18,18 +17,18 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
+	"guesthouse.example/internal/disk"
 	"guesthouse.example/internal/target"
 )
 
 const doctorUsage = `guesthouse doctor [flags]
 
 Checks what this host has for running guests: QEMU, acceleration and kernel for each
-target, the cache, QEMUs that were left behind, the terminal. The exit status is 1 if it
+target, the caches, QEMUs that were left behind, the terminal. The exit status is 1 if it
 finds a problem. That KVM does not work is none: machines use TCG where it does not.`
 
 // A finding is what doctor has to say of one thing.
@@ -43,7 +42,7 @@ type finding struct {
 func doctorCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)
 	only := flags.String("target", "", "the `machine` to check (default all)")
-	cache := flags.String("cache", "", "the `directory` that keeps kernels and images (default guesthouse in the user's cache directory)")
+	cache := flags.String("cache", "", cacheUsage)
 	asJSON := flags.Bool("json", false, "print JSON")
 	if err := parse(flags, args, std, doctorUsage); err != nil {
 		return err
@@ -70,7 +69,7 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 		})
 	}
 	checks.Wait()
-	all := append(slices.Concat(of...), checkCache(ctx, options), checkLeftovers(), checkTerminal(std))
+	all := append(slices.Concat(of...), checkCache(ctx, options), checkTemplates(), checkLeftovers(), checkTerminal(std))
 	if err := ctx.Err(); err != nil {
 		return err // what was broken off proves nothing
 	}
@@ -194,24 +193,31 @@ func checkCache(ctx context.Context, o images.Options) finding {
 		}
 		return fail(err, "")
 	}
-	var size int64
-	filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() {
-			if info, err := e.Info(); err == nil {
-				size += info.Size()
-			}
-		}
-		return nil // what has just gone is not counted
-	})
-	var disk unix.Statfs_t
-	if err := unix.Statfs(dir, &disk); err != nil {
-		return fail(os.NewSyscallError("statfs "+dir, err), "")
+	free, err := disk.Free(dir)
+	if err != nil {
+		return fail(err, "")
 	}
-	free := int64(disk.Bavail) * int64(disk.Bsize)
-	f.Says = fmt.Sprintf("%s: %d MiB; %d MiB of the disk are free", dir, size>>20, free>>20)
+	f.Says = fmt.Sprintf("%s: %d MiB; %d MiB of the disk are free", dir, disk.Usage(dir)>>20, free>>20)
 	if free < leastFree {
 		f.Problem, f.Hint = true, fmt.Sprintf("make %d MiB free, or name another directory with -cache DIR", leastFree>>20)
 	}
+	return f
+}
+
+// checkTemplates is no problem ever: without them machines boot.
+func checkTemplates() finding {
+	f := finding{Check: "templates"}
+	var cache harness.TemplateCache
+	all, err := cache.List()
+	if err != nil {
+		f.Says, f.Hint = "machines boot and are not restored: "+err.Error(), "make the user's cache directory writable, or name another in XDG_CACHE_HOME"
+		return f
+	}
+	var bytes int64
+	for _, t := range all {
+		bytes += t.Bytes
+	}
+	f.Says = fmt.Sprintf("%d saved machines, %d MiB", len(all), bytes>>20)
 	return f
 }
 

@@ -7,6 +7,7 @@
 //	guesthouse doctor                               check what this host has for running guests
 //	guesthouse targets                              list the targets
 //	guesthouse templates [-clear]                   list the saved machines, or remove them
+//	guesthouse images [-clear]                      list what is booted from, or remove it
 //	guesthouse leash COMMAND…                       run a command of which nothing stays behind
 //
 // Each command explains its flags with -h. The exit status is 0 for success, 1
@@ -45,6 +46,7 @@ usage:
 	guesthouse targets           list the targets
 	guesthouse templates [-clear]
 	                             list the saved machines that run restores, or remove them
+	guesthouse images [-clear]   list the kernels and initramfs in the cache, or remove them
 	guesthouse leash COMMAND…    run a command of which nothing stays behind, for Makefiles
 
 Each command explains its flags with -h.
@@ -65,6 +67,7 @@ var commands = map[string]command{
 	"doctor":    doctorCommand,
 	"targets":   targetsCommand,
 	"templates": templatesCommand,
+	"images":    imagesCommand,
 }
 
 // errUsage is wrapped by every error that a wrong command line causes.
@@ -90,7 +93,7 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	}
 	run, ok := commands[args[0]]
 	if !ok {
-		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, traffic, doctor, targets, templates and leash\n", args[0])
+		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, traffic, doctor, targets, templates, images and leash\n", args[0])
 		return 2
 	}
 
