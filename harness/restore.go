@@ -82,7 +82,7 @@ func usernet(table *string) qmp.Command { return qmp.Human("info usernet", table
 // hashes remembers the hashes of files that have not changed.
 var hashes fileHashes
 
-type fileHashes struct{ known sync.Map } // of fileState to its SHA-256
+type fileHashes struct{ known sync.Map } // of fileState to what returns its SHA-256
 
 type fileState struct {
 	path              string
@@ -102,14 +102,16 @@ func (h *fileHashes) of(path string) (string, error) {
 		return "", os.NewSyscallError("fstat", err)
 	}
 	state := fileState{path, st.Ino, st.Size, st.Mtim, st.Ctim}
-	if sum, ok := h.known.Load(state); ok {
-		return sum.(string), nil
-	}
-	hash := sha256.New()
-	if _, err := io.Copy(hash, f); err != nil {
+	// Whoever asks while the file is read waits for that.
+	read, _ := h.known.LoadOrStore(state, sync.OnceValues(func() (string, error) {
+		hash := sha256.New()
+		_, err := io.Copy(hash, f)
+		return hex.EncodeToString(hash.Sum(nil)), err
+	}))
+	sum, err := read.(func() (string, error))()
+	if err != nil {
+		h.known.Delete(state) // it may be readable later
 		return "", err
 	}
-	sum := hex.EncodeToString(hash.Sum(nil))
-	h.known.Store(state, sum)
 	return sum, nil
 }
