@@ -32,7 +32,8 @@ qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
 	@$(leash) $(guesthouse) run -target $(TARGET) $(ARGS)
 
-# -count=1: for its cache of results go has tests write a log, which those of a full disk forbid.
+# -count=1: of what the tests of machines depend on, QEMU, kernels and the host, go's cache of
+# results knows nothing. The units (make unit) it may keep.
 test: check qemu
 	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 20m ./...
 
@@ -65,11 +66,11 @@ qemu: $(guesthouse)
 
 # Every target's kernel and initramfs: what the cache does not hold is made.
 images: $(guesthouse)
-	@$(guesthouse) build -target all $(ARGS)
+	@$(leash) $(guesthouse) build -target all $(ARGS)
 
 # For maintainers: the newest kernels of apt's sources become the tested ones.
-lock:
-	$(GO) test -count=1 ./images -run 'TestLock$$' -update
+lock: $(guesthouse)
+	$(leash) $(GO) test -count=1 ./images -run 'TestLock$$' -update
 	@git --no-pager diff -U0 images/lock.json
 
 $(guesthouse):
