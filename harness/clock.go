@@ -16,12 +16,16 @@ import (
 const (
 	clockTick = 100 * time.Millisecond // between two looks at QEMU while somebody waits
 	clockMost = 10                     // times its length is what a deadline takes at most on the wall
+	clockHeld = 10 * clockTick         // between two looks says that we stood still ourselves
 )
 
 // A clock tells the machine's own time: the time on the wall, less that in which
 // QEMU wanted to run and could not, because its threads waited for a processor or
 // were stopped, or the host, a virtual machine itself, did not get its processors. A
 // deadline in that time fails no test on a loaded host.
+//
+// Time in which this process stood still, as by Ctrl-Z, is on neither clock: QEMU has
+// a process group of its own and may have run, but nobody drained its console.
 type clock struct {
 	wall func() time.Duration // since the machine's start
 	look func() (sample, bool)
@@ -30,6 +34,9 @@ type clock struct {
 	at   time.Duration // the wall time of the last look
 	lost time.Duration // up to then
 	last sample
+
+	waiting int           // deadlines that run: as long as there are some, every clockTick somebody looks
+	stood   time.Duration // how long this process stood still meanwhile
 }
 
 // A sample is what the kernel says of QEMU at one moment.
@@ -120,11 +127,17 @@ func (c *clock) now() moment {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, ok := c.look()
-	wall := c.wall()
+	wall := c.wall() - c.stood
+	stood := wall - c.at - clockTick
+	if c.waiting == 0 || stood < clockHeld {
+		stood = 0
+	}
+	wall -= stood
+	c.stood += stood
 	if ok {
 		// Threads wait side by side, and so do processors: that which
 		// waited longest held the machine up.
-		held := most(s.waited, c.last.waited) + most(s.stolen, c.last.stolen)
+		held := max(0, most(s.waited, c.last.waited)+most(s.stolen, c.last.stolen)-stood)
 		if s.stopped {
 			held = wall - c.at
 		}
@@ -133,6 +146,13 @@ func (c *clock) now() moment {
 	}
 	c.at = wall
 	return moment{wall - c.lost, wall}
+}
+
+// wait says that somebody begins (1) to look every clockTick, or ends (-1).
+func (c *clock) wait(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting += n
 }
 
 // A moment is one on the machine's clock and on the wall, both since its start;
@@ -146,6 +166,9 @@ func (c *clock) until(ctx context.Context, from moment, d time.Duration, late er
 	go func() {
 		tick := time.NewTicker(clockTick)
 		defer tick.Stop()
+		c.now()
+		c.wait(1)
+		defer c.wait(-1)
 		for {
 			now := c.now()
 			took := now.wall - from.wall
@@ -169,8 +192,9 @@ func (c *clock) until(ctx context.Context, from moment, d time.Duration, late er
 // Within returns a context for a wait of at most d of the machine's time: the
 // time in which QEMU could run. What it spends waiting for a processor of a loaded
 // host (or of its host), or stopped by a signal, does not count, but 10 times d on the wall
-// is the most. context.Cause tells of a wait that took too long, with an error that
-// wraps context.DeadlineExceeded. The cancel function must be called, as always.
+// is the most. Time in which this process itself was stopped never counts. context.Cause
+// tells of a wait that took too long, with an error that wraps context.DeadlineExceeded.
+// The cancel function must be called, as always.
 func (m *Machine) Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return m.clock.until(ctx, m.clock.now(), d, lateError(d))
 }

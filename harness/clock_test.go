@@ -117,3 +117,28 @@ func TestADeadlineInMachineTime(t *testing.T) {
 		})
 	}
 }
+
+func TestADeadlineLeavesOutTheTimeInWhichThisProcessStoodStill(t *testing.T) {
+	f := newFakeClock()
+	looks := 0
+	f.look = func() (sample, bool) {
+		if looks++; looks == 3 {
+			f.t += time.Hour // and QEMU ran on
+		} else {
+			f.t += clockHeld
+		}
+		return sample{}, true
+	}
+	const d = 5 * clockHeld
+	ctx, cancel := f.until(t.Context(), moment{}, d, lateError(d))
+	defer cancel()
+	<-ctx.Done()
+	require.EqualError(t, context.Cause(ctx), "not within 5s of the machine's time")
+	require.Equal(t, 6, looks, "one a second, and one after the stop that counts little")
+}
+
+func TestWhileNobodyWaitsTimeGoesOn(t *testing.T) {
+	f := newFakeClock()
+	f.step(time.Second, nil, false)
+	require.Equal(t, moment{time.Hour, time.Hour}, f.step(time.Hour-time.Second, nil, false))
+}
