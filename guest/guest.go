@@ -26,6 +26,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -53,7 +55,7 @@ func Main(setup func() error) {
 		fmt.Fprintln(os.Stderr, "guest:", err)
 		os.Exit(1)
 	}
-	if err := takeConsole(); err != nil {
+	if err := errors.Join(takeConsole(), setLogLevel("/proc/cmdline")); err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)
 	}
 	console := shell.New(os.Stdin, os.Stdout)
@@ -125,6 +127,41 @@ func takeConsole() error {
 		}
 	}
 	return nil
+}
+
+// setLogLevel lets the kernel print on the console what its command line says, from
+// where u-root's init has raised it by one: to warnings, such as of timers that a busy
+// host made late, which the kernel prints into the middle of a program's lines.
+func setLogLevel(cmdline string) error {
+	text, err := os.ReadFile(cmdline)
+	if err != nil {
+		return fmt.Errorf("the kernel's command line: %w", err)
+	}
+	if level, ok := logLevel(string(text)); ok {
+		_, _, errno := unix.Syscall(unix.SYS_SYSLOG, unix.SYSLOG_ACTION_CONSOLE_LEVEL, 0, uintptr(level))
+		if errno != 0 {
+			return fmt.Errorf("the kernel's log level: %w", os.NewSyscallError("syslog", errno))
+		}
+	}
+	return nil
+}
+
+// logLevel finds the level on the kernel's command line, where the last word counts.
+// Source: Linux, init/main.c.
+func logLevel(cmdline string) (level int, ok bool) {
+	for word := range strings.FieldsSeq(cmdline) {
+		value, isLevel := strings.CutPrefix(word, "loglevel=")
+		n, err := strconv.Atoi(value)
+		switch {
+		case isLevel && err == nil && n >= 0:
+			level, ok = n, true
+		case word == "quiet":
+			level, ok = 4, true
+		case word == "debug":
+			level, ok = 10, true
+		}
+	}
+	return min(max(level, 1), 8), ok // as syslog(2) takes it; 8 is all
 }
 
 // powerOff ends the machine when all that was printed has left the serial port.
