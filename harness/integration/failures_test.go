@@ -78,11 +78,19 @@ func TestAGuestWhoseSetupFails(t *testing.T) {
 func TestAGuestThatHangsBeforeReady(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/hangs")
-		spec.ReadyWithin = 15 * time.Second
-		err := boot(t, spec)
+		spec.ReadyWithin = 5 * time.Second // which may have passed when the guest has come so far
+		m, startErr := harness.Start(t.Context(), spec)
+		require.NoError(t, startErr)
+		defer m.Close()
+		ctx, cancel := m.Within(t.Context(), 3*harnesstest.Within)
+		defer cancel()
+		_, startErr = m.Console().Expect(ctx, "waiting for what never comes")
+		require.NoError(t, startErr)
+		var err *harness.BootError
+		require.ErrorAs(t, m.WaitReady(t.Context()), &err)
 		require.ErrorIs(t, err, harness.ErrGuest)
-		require.ErrorContains(t, err, `not ready within 15s: its console has not shown "guesthouse: ready$"`)
-		require.Contains(t, err.Console[len(err.Console)-1], "waiting for what never comes")
+		require.ErrorContains(t, err, `not ready within 5s: its console has not shown "guesthouse: ready$"`)
+		require.Contains(t, strings.Join(err.Console, "\n"), "waiting for what never comes")
 	})
 }
 

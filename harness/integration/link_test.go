@@ -32,7 +32,7 @@ func TestALinkIsCutAndMended(t *testing.T) {
 			require.NoError(t, ctx.Err(), "no answer since the link was mended")
 		}
 		require.NoError(t, traffic.Echo(ctx, dial(m), traffic.EchoConfig{Network: "tcp"}))
-		require.NoError(t, stream.SetDeadline(time.Now().Add(harnesstest.Within)))
+		require.NoError(t, stream.SetDeadline(time.Now().Add(4*harnesstest.Within)))
 		echoes(t, stream, "a connection from before goes on")
 
 		m.Shutdown()
