@@ -23,6 +23,7 @@ const (
 
 const (
 	interfaceWithin = 5 * time.Second // from its driver's start to its appearance
+	interfaceLooks  = 50              // meanwhile
 	leaseWithin     = 20 * time.Second
 )
 
@@ -105,8 +106,10 @@ func waitLink(name string) (netlink.Link, error) {
 	if err := netlink.LinkSubscribe(updates, done); err != nil {
 		return nil, fmt.Errorf("interface %s: %w", name, err)
 	}
-	late := time.After(interfaceWithin)
-	for {
+	// Where QEMU was stopped the clock jumps. However far it does, that is one look.
+	look := time.NewTicker(interfaceWithin / interfaceLooks)
+	defer look.Stop()
+	for looks := 0; ; {
 		link, err := netlink.LinkByName(name)
 		if err == nil {
 			return link, nil
@@ -119,9 +122,11 @@ func waitLink(name string) (netlink.Link, error) {
 			if !ok {
 				updates = nil // netlink gave up; the deadline remains
 			}
-		case <-late:
-			return nil, fmt.Errorf("interface %s is missing: no network card appeared within %v of loading its driver; the interfaces are %s",
-				name, interfaceWithin, interfaceNames())
+		case <-look.C:
+			if looks++; looks == interfaceLooks {
+				return nil, fmt.Errorf("interface %s is missing: no network card appeared within %v of loading its driver; the interfaces are %s",
+					name, interfaceWithin, interfaceNames())
+			}
 		}
 	}
 }

@@ -200,7 +200,7 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 		return err
 	}
 	defer func() { // whatever came of it, the machine goes on
-		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), monitorWithin, fmt.Errorf("not within %v", monitorWithin))
+		ctx, cancel := m.Within(context.WithoutCancel(ctx), monitorWithin)
 		defer cancel()
 		again := m.qmp.Execute(ctx, "cont", nil, nil)
 		if again == nil && agent != nil {
