@@ -53,7 +53,7 @@ soak: qemu
 # The socket service's model test and fuzz target, at length.
 nightly: $(guesthouse)
 	$(leash) $(GO) test -run TestModel -timeout 60m ./guest/socketservice -rapid.checks=100000
-	$(leash) $(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m ./guest/socketservice
+	$(leash) $(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m -fuzzminimizetime 1s ./guest/socketservice
 
 check: $(guesthouse)
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; } >&2

@@ -63,6 +63,7 @@ func TestAFailureIsInEveryFormOfTheReport(t *testing.T) {
 	md, err := os.ReadFile(filepath.Join(dir, "socket.md"))
 	require.NoError(t, err)
 	require.Contains(t, string(md), "| c-epoll | **failed** |")
+	require.Contains(t, string(md), "| udp/16/64 | 4.0 | **failed** |", "the ratios at a glance")
 	require.Contains(t, string(md), "load: <it> broke")
 
 	text, err := os.ReadFile(filepath.Join(dir, "socket.json"))

@@ -59,6 +59,7 @@ func (r *report) markdown(w io.Writer) {
 			"Then CPU time for an echo includes what other processes cost in caches and switches, and the other figures mean little.\n\n",
 			disturbed, all, 100*quiet)
 	}
+	r.summaryTable(w)
 	for _, c := range r.cases {
 		r.caseTable(w, c)
 	}
@@ -83,6 +84,37 @@ func (r *report) disturbed() (disturbed, all int) {
 		}
 	}
 	return disturbed, all
+}
+
+// summaryTable has all ratios at a glance.
+func (r *report) summaryTable(w io.Writer) {
+	fmt.Fprintf(w, "| protocol/clients/bytes | %s, CPU µs an echo |", ours)
+	for _, s := range r.servers {
+		if s.name != ours {
+			fmt.Fprintf(w, " / %s |", s.name)
+		}
+	}
+	fmt.Fprintf(w, "\n| --- |%s\n", strings.Repeat(" ---: |", len(r.servers)))
+	for _, c := range r.cases {
+		own := ""
+		if cpu := r.byKey[key{c.String(), ours, cpuPerEcho}]; cpu.Median != nil {
+			own = fmt.Sprintf("%.1f", *cpu.Median)
+		}
+		fmt.Fprintf(w, "| %s | %s |", c, own)
+		for _, s := range r.servers {
+			switch {
+			case s.name == ours:
+			case !s.speaks(c.protocol()):
+				fmt.Fprint(w, " |")
+			case r.byKey[key{c.String(), s.name, cpuPerEcho}].Median == nil:
+				fmt.Fprint(w, " **failed** |")
+			default:
+				fmt.Fprintf(w, " %s |", r.ratio(c.String(), s.name, cpuPerEcho))
+			}
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w)
 }
 
 func (r *report) caseTable(w io.Writer, c benchCase) {
