@@ -276,7 +276,7 @@ func (o *owner) tellsAll(dir, at string, states []string) {
 	if at == "under traffic" {
 		require.Contains(o.t, console, "guesthouse: ready\n")
 	}
-	require.Contains(o.t, read("qemu.args"), "-kernel\n")
+	require.Contains(o.t, read("qemu.args"), "-machine\n")
 	require.Contains(o.t, read("qmp.log"), `"cont"`)
 	_, err := harness.ReadSpec(filepath.Join(dir, "spec.json"))
 	require.NoError(o.t, err)
