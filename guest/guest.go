@@ -28,6 +28,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,8 +46,8 @@ const Ready = "ready"
 // Main runs the guest and does not return. It loads the modules that the
 // initramfs lists, configures eth0, starts the default loop of package
 // socketservice, calls setup, logs Ready and serves the console's shell until
-// somebody says poweroff. An error on the way is logged and the machine powers
-// off.
+// somebody says poweroff or the harness asks for it. An error on the way is logged and the
+// machine powers off.
 //
 // Main makes the default logger of package slog write Zephyr's log format to
 // the console, for setup and the services too; the attribute "module" names the
@@ -63,8 +65,9 @@ func Main(setup func() error) {
 	slog.SetDefault(log)
 	if err := run(log, console, setup); err != nil {
 		log.Error(err.Error())
+		powerOff(err.Error())
 	}
-	powerOff()
+	powerOff("the command poweroff on the console")
 }
 
 func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
@@ -75,9 +78,10 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 		return err
 	}
 	var err error
-	if harness, err = agent.Start(); err != nil {
+	if harness, err = agent.Open(); err != nil {
 		log.Warn(err.Error()) // the machine works without it
 	}
+	harness.Start(func() { powerOff("the harness asked for it") })
 	// Without a service there is no loop to run, and none is needed by a
 	// guest that serves in another way; a later Register says so itself.
 	for range socketservice.All() {
@@ -96,6 +100,13 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 
 // harness is the line to it, nil in a machine without one.
 var harness *agent.Agent
+
+// Event tells the harness something that a test waits for (Machine.Event there), apart
+// from the console with all that others print. Events arrive in the order in which they
+// were told, once in each machine, also in those that are restored from it. Of a
+// text longer than 64 KiB the rest is cut off. It is to be called in setup or later;
+// a machine without the harness's line says nothing.
+func Event(text string) { harness.Event(text) }
 
 // BootID tells the boots and the restorations of machines apart: a machine that
 // was saved, and each that is restored from it, has another one from then on. It is
@@ -164,9 +175,26 @@ func logLevel(cmdline string) (level int, ok bool) {
 	return min(max(level, 1), 8), ok // as syslog(2) takes it; 8 is all
 }
 
-// powerOff ends the machine when all that was printed has left the serial port.
-func powerOff() {
-	harness.PowerOff()
+// off is held by whoever powers the machine off, for good.
+var off sync.Mutex
+
+// stopWithin bounds the wait for a handler that does not return.
+const stopWithin = time.Second
+
+// powerOff ends the services, and the machine when all that was printed has left the
+// serial port. It does not return. The first reason counts.
+func powerOff(why string) {
+	off.Lock()
+	harness.PowerOff(why)
+	stopped := make(chan struct{})
+	go func() {
+		socketservice.Stop() // it says only that there was nothing to stop
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(stopWithin):
+	}
 	// At power-off Linux 6.1 marks the card's queues broken, and its driver's
 	// poll function spins for ever when an answer is under way.
 	if err := takeDown(networkCard); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,8 +41,12 @@ type agent struct {
 
 	greets sync.Once
 
-	mu    sync.Mutex // of log and waits
-	waits *question
+	mu     sync.Mutex // of all below and of log
+	waits  *question
+	events []string      // all that the guest has told
+	taken  int           // of them
+	told   chan struct{} // closed when there is another
+	off    string        // why the guest powers off
 }
 
 // A question waits for its answer.
@@ -54,12 +59,13 @@ type question struct {
 // savedAgent is what a template knows of the conversation with its guest, which
 // is quiet.
 type savedAgent struct {
-	Epoch uint32 `json:"epoch"`
+	Epoch  uint32   `json:"epoch"`
+	Events []string `json:"events,omitempty"`
 }
 
 func newAgent(conn net.Conn, log io.Writer) *agent {
 	return &agent{conn: conn, wire: wire.NewHarness(conn), log: log, turn: make(chan struct{}, 1),
-		hello: make(chan struct{}), ended: make(chan struct{})}
+		hello: make(chan struct{}), ended: make(chan struct{}), told: make(chan struct{})}
 }
 
 // listen reads until the line ends or the guest breaks the protocol. Then it
@@ -86,17 +92,23 @@ func (a *agent) listen() {
 	}
 }
 
-// take hands an answer to whoever waits for it. One that comes too late is for
-// nobody.
+// take keeps what the guest tells, and hands an answer to whoever waits for it. One that
+// comes too late is for nobody.
 func (a *agent) take(m wire.Message) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	switch m.Type {
 	case wire.Hello:
 		a.greet()
 	case wire.Failed:
 		return fmt.Errorf("it says: %s", m.Payload)
+	case wire.Event:
+		a.events = append(a.events, string(m.Payload))
+		close(a.told)
+		a.told = make(chan struct{})
+	case wire.PowerOff:
+		a.off = string(m.Payload)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if q := a.waits; q != nil && q.of == m.Type && q.sequence == m.Answers {
 		q.answer <- m
 		a.waits = nil
@@ -112,7 +124,7 @@ func (a *agent) note(who string, m wire.Message) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch m.Type {
-	case wire.Event, wire.Failed:
+	case wire.Event, wire.PowerOff, wire.Failed:
 		fmt.Fprintf(a.log, "%s: %s: %q\n", who, m.Type, m.Payload)
 	default:
 		fmt.Fprintf(a.log, "%s: %s, %d bytes, epoch %d\n", who, m.Type, len(m.Payload), a.wire.Epoch())
@@ -134,7 +146,7 @@ func (a *agent) unlock() { <-a.turn }
 // ask sends a request and waits for the answer. The caller has the turn.
 func (a *agent) ask(ctx context.Context, t wire.Type, payload []byte) ([]byte, error) {
 	q := &question{of: t, answer: make(chan wire.Message, 1)}
-	err := a.send(ctx, q, payload)
+	err := a.send(ctx, wire.Message{Type: t, Payload: payload}, q)
 	select {
 	case <-a.ended:
 		return nil, a.err
@@ -159,9 +171,9 @@ func (a *agent) ask(ctx context.Context, t wire.Type, payload []byte) ([]byte, e
 	}
 }
 
-// send sends a request. A guest that does not read holds it up until ctx ends.
-func (a *agent) send(ctx context.Context, q *question, payload []byte) error {
-	m := wire.Message{Type: q.of, Payload: payload}
+// send sends a request, whose answer goes to the question, if there is one. A guest that
+// does not read holds it up until ctx ends.
+func (a *agent) send(ctx context.Context, m wire.Message, q *question) error {
 	a.note("harness", m)
 	late := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -172,7 +184,9 @@ func (a *agent) send(ctx context.Context, q *question, payload []byte) error {
 	func() {
 		a.mu.Lock() // the answer may be here before Send has returned
 		defer a.mu.Unlock()
-		if q.sequence, err = a.wire.Send(m); err == nil {
+		m.Sequence, err = a.wire.Send(m)
+		if q != nil && err == nil {
+			q.sequence = m.Sequence
 			a.waits = q
 		}
 	}()
@@ -228,7 +242,9 @@ func (m *Machine) agentQuiesce(ctx context.Context) (*savedAgent, error) {
 		m.agent.unlock()
 		return nil, err
 	}
-	return &savedAgent{Epoch: m.agent.wire.Epoch()}, nil
+	m.agent.mu.Lock()
+	defer m.agent.mu.Unlock()
+	return &savedAgent{Epoch: m.agent.wire.Epoch(), Events: slices.Clone(m.agent.events)}, nil
 }
 
 // agentRestored begins a conversation with the agent of a guest that was saved,
@@ -237,12 +253,16 @@ func (m *Machine) agentQuiesce(ctx context.Context) (*savedAgent, error) {
 func (m *Machine) agentRestored(ctx context.Context, epoch uint32) error {
 	ctx, cancel := m.Within(ctx, agentWithin)
 	defer cancel()
-	return m.agent.restored(ctx, epoch)
+	late, err := m.agent.restored(ctx, epoch)
+	m.resultMu.Lock()
+	defer m.resultMu.Unlock()
+	m.result.ClockLate = late.Seconds() // written with what is next
+	return err
 }
 
-// restored is agentRestored. It gives back the turn that quiesce took; in a
-// machine that was restored nobody has it.
-func (a *agent) restored(ctx context.Context, epoch uint32) error {
+// restored is agentRestored, and returns how late the guest's clock may be. It gives back the
+// turn that quiesce took; in a machine that was restored nobody has it.
+func (a *agent) restored(ctx context.Context, epoch uint32) (late time.Duration, err error) {
 	select {
 	case a.turn <- struct{}{}:
 	default:
@@ -254,15 +274,11 @@ func (a *agent) restored(ctx context.Context, epoch uint32) error {
 	rand.Read(boot[:]) // it does not fail
 	// The guest's clock is late by the way there: once more, if that was long.
 	for range clockTries {
-		took, err := a.renew(ctx, boot)
-		if err != nil {
-			return err
-		}
-		if took <= clockWithin {
+		if late, err = a.renew(ctx, boot); err != nil || late <= clockWithin {
 			break
 		}
 	}
-	return nil
+	return late, err
 }
 
 // renew asks once and returns how long that took.

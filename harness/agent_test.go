@@ -126,7 +126,7 @@ func TestARestoredGuestMustHaveTheHostsClock(t *testing.T) {
 				guest.Send(wire.Message{Type: m.Type, Answers: m.Sequence, Payload: wire.EncodeClock(r.Now.Add(change))})
 			}
 		}()
-		err := a.restored(t.Context(), 3)
+		_, err := a.restored(t.Context(), 3)
 		if says == "" {
 			require.NoError(t, err)
 		} else {
@@ -137,4 +137,37 @@ func TestARestoredGuestMustHaveTheHostsClock(t *testing.T) {
 		require.NotZero(t, <-boots)
 		require.Empty(t, a.turn, "others may ask again")
 	}
+}
+
+func TestEventsAreTakenInTheirOrder(t *testing.T) {
+	a, far, guest := agentPair(t)
+	_, err := guest.Send(wire.Message{Type: wire.Hello, Payload: make([]byte, 16)})
+	require.NoError(t, err)
+	m := &Machine{plan: &plan{}, agent: a}
+	gone, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("gone"))
+	<-a.hello
+	_, err = m.Event(gone)
+	require.EqualError(t, err, "event of : none was told: gone")
+
+	first := make(chan string, 1)
+	go func() {
+		text, _ := m.Event(t.Context())
+		first <- text
+	}()
+	for _, text := range []string{"one", "two"} {
+		_, err = guest.Send(wire.Message{Type: wire.Event, Payload: []byte(text)})
+		require.NoError(t, err)
+	}
+	_, err = guest.Send(wire.Message{Type: wire.PowerOff, Payload: []byte("tired")})
+	require.NoError(t, err)
+	require.Equal(t, "one", <-first)
+	far.Close()
+	<-a.ended
+	text, err := m.Event(t.Context())
+	require.NoError(t, err, "it was told before the line ended")
+	require.Equal(t, "two", text)
+	_, err = m.Event(t.Context())
+	require.EqualError(t, err, "event of : the guest's agent: the line has ended")
+	require.Equal(t, "tired", a.poweredOff())
 }

@@ -133,6 +133,9 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 	}
 	if t != nil {
 		m.console.begin(t.Console)
+		if t.Agent != nil {
+			m.agent.events = t.Agent.Events
+		}
 	}
 	m.writeResult(func(*Result) {})
 	go m.hash()
@@ -291,7 +294,11 @@ func (m *Machine) whyNotReady(err error) error {
 	if m.closing.Load() {
 		return errClosed
 	}
-	return fmt.Errorf("%w: it powered off before its console showed %q", ErrGuest, m.plan.Ready)
+	err = fmt.Errorf("%w: it powered off before its console showed %q", ErrGuest, m.plan.Ready)
+	if why := m.agent.poweredOff(); why != "" {
+		err = fmt.Errorf("%w: %s", err, why)
+	}
+	return err
 }
 
 // collect waits for the rest of what a failing guest has to say, a trace for

@@ -84,6 +84,7 @@ func (m *Machine) fail(err error, failure bool) {
 	<-m.hashed
 	m.writeResult(func(r *Result) {
 		r.State, r.Seconds = "ended", seconds
+		r.PowerOff = m.agent.poweredOff()
 		if err != nil && failure && r.Error == "" {
 			r.Error = err.Error()
 		}
@@ -153,35 +154,6 @@ func (m *Machine) Result() Result {
 	defer m.resultMu.Unlock()
 	return m.result
 }
-
-// Shutdown asks the guest to power off, by the command "poweroff" on its
-// console, and waits until it has. When ctx ends first the machine is ended by
-// force and the error says so. A guest without such a shell is ended with Close.
-func (m *Machine) Shutdown(ctx context.Context) error {
-	defer m.Close()
-	// Ctrl-U drops a half-typed line. What was typed before is still
-	// carried out; only if that takes long does Ctrl-C end what runs in the
-	// foreground.
-	for _, line := range []string{"\x15poweroff", "\x03\x15poweroff"} {
-		if err := m.console.Send(ctx, line); err != nil {
-			break // the line ends shortly before the machine does
-		}
-		select {
-		case <-m.ended:
-			return m.err
-		case <-time.After(patience):
-		case <-ctx.Done():
-		}
-	}
-	select {
-	case <-m.ended:
-		return m.err
-	case <-ctx.Done():
-		return fmt.Errorf("shut down %s: the guest has not powered off and was ended by force: %w", m.plan.Target, context.Cause(ctx))
-	}
-}
-
-const patience = 5 * time.Second // with what still runs in the guest
 
 // keepsRecord says whether the record is there after Close: a temporary one is
 // kept only of a run that has failed.

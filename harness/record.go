@@ -36,8 +36,10 @@ type Result struct {
 	AccelEvidence string  `json:"accel_evidence,omitempty"` // of what KVM does or does not do here
 	Boot          string  `json:"boot"`                     // "cold", or "restored" from a template
 	Why           string  `json:"why,omitempty"`            // a cold boot was one
+	ClockLate     float64 `json:"clock_late,omitempty"`     // seconds: a restored guest's clock is late by that much at most
 	ReadySeconds  float64 `json:"ready_seconds,omitempty"`  // from QEMU's start to Ready
 	Seconds       float64 `json:"seconds,omitempty"`        // from QEMU's start to its end
+	PowerOff      string  `json:"power_off,omitempty"`      // why the guest powered off, as its agent said
 	Error         string  `json:"error,omitempty"`
 
 	// The hashes of the files that it booted from, in hexadecimal; empty while

@@ -16,24 +16,33 @@ import (
 // An Agent talks to the harness. The nil Agent is that of a machine without the
 // port: it says nothing.
 type Agent struct {
-	conn *wire.Conn
-	port *port
+	conn     *wire.Conn
+	port     *port
+	powerOff func() // what the harness may ask for
 
-	mu    sync.Mutex // held while a message that answers nothing is sent
-	quiet bool       // from quiesce to restored
+	mu    sync.Mutex     // held while a message is sent
+	quiet bool           // from quiesce to restored
+	kept  []wire.Message // what is to be told afterwards
 }
 
-// Start finds the port, says hello and answers the harness until the machine
-// ends. Without a port it returns nil and no error.
-func Start() (*Agent, error) {
+// Open finds the port. Without one it returns nil and no error.
+func Open() (*Agent, error) {
 	p, err := openPort()
 	if p == nil {
 		return nil, err
 	}
-	a := &Agent{conn: wire.NewGuest(p), port: p}
+	return &Agent{conn: wire.NewGuest(p), port: p}, nil
+}
+
+// Start says hello and answers the harness until the machine ends. When the harness
+// asks for it, powerOff is called, on a goroutine of its own.
+func (a *Agent) Start(powerOff func()) {
+	if a == nil {
+		return
+	}
+	a.powerOff = powerOff
 	a.mu.Lock() // until hello, which is first, is said
 	go a.serve()
-	return a, nil
 }
 
 // serve is the agent's goroutine. It says hello itself, because nobody may be at
@@ -52,20 +61,22 @@ func (a *Agent) serve() {
 			err = a.answer(m)
 		}
 		if err != nil {
-			a.say(wire.Failed, []byte(err.Error())) // there is nobody else to tell
+			a.say(wire.Message{Type: wire.Failed, Payload: []byte(err.Error())}) // there is nobody else to tell
 			return
 		}
 	}
 }
 
-// say sends what was not asked for; while the agent is quiet that is dropped.
-func (a *Agent) say(t wire.Type, payload []byte) error {
+// say sends what was not asked for. While the agent is quiet that waits: the machine that
+// goes on says it, and so does each one that is restored.
+func (a *Agent) say(m wire.Message) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.quiet {
+		a.kept = append(a.kept, m)
 		return nil
 	}
-	_, err := a.conn.Send(wire.Message{Type: t, Payload: payload})
+	_, err := a.conn.Send(m)
 	return err
 }
 
@@ -75,6 +86,9 @@ func (a *Agent) answer(m wire.Message) error {
 	case wire.Statistics:
 		payload = statistics().Encode()
 	case wire.Quiesce:
+	case wire.PowerOff:
+		go a.powerOff() // the answer is that the machine is about to
+		return nil
 	case wire.Restored:
 		r, err := wire.DecodeRestore(m.Payload)
 		if err != nil {
@@ -91,14 +105,25 @@ func (a *Agent) answer(m wire.Message) error {
 	defer a.mu.Unlock()
 	a.quiet = m.Type == wire.Quiesce
 	_, err := a.conn.Send(wire.Message{Type: m.Type, Answers: m.Sequence, Payload: payload})
+	for err == nil && !a.quiet && len(a.kept) > 0 {
+		_, err = a.conn.Send(a.kept[0])
+		a.kept = a.kept[1:]
+	}
 	return err
 }
 
 // Ready tells that the machine is.
 func (a *Agent) Ready() { a.tell(wire.Ready, func() []byte { return statistics().Encode() }) }
 
-// PowerOff tells that the machine is about to.
-func (a *Agent) PowerOff() { a.tell(wire.PowerOff, func() []byte { return nil }) }
+// Event tells what the guest has to say, at most wire.MaxText bytes of it.
+func (a *Agent) Event(text string) { a.tell(wire.Event, wireText(text)) }
+
+// PowerOff tells that the machine is about to, and why.
+func (a *Agent) PowerOff(why string) { a.tell(wire.PowerOff, wireText(why)) }
+
+func wireText(text string) func() []byte {
+	return func() []byte { return []byte(text[:min(len(text), wire.MaxText)]) }
+}
 
 // tellWithin bounds how long a guest waits for a harness that does not listen.
 const tellWithin = time.Second
@@ -109,7 +134,7 @@ func (a *Agent) tell(t wire.Type, payload func() []byte) {
 	}
 	told := make(chan struct{})
 	go func() {
-		a.say(t, payload()) // a broken line is serve's to notice
+		a.say(wire.Message{Type: t, Payload: payload()}) // a broken line is serve's to notice
 		close(told)
 	}()
 	select {

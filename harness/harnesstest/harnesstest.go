@@ -21,6 +21,7 @@
 package harnesstest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -173,7 +174,8 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 		case err != nil:
 			t.Errorf("the machine ended during the test: %v", err)
 		default:
-			t.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for")
+			t.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s",
+				cmp.Or(m.Result().PowerOff, "it did not say why"))
 		}
 		if t.Failed() {
 			t.Log(m.Report())
@@ -266,6 +268,18 @@ func (m *Machine) Send(line string) {
 	if err := m.Console().Send(ctx, line); err != nil {
 		m.t.Fatal(err)
 	}
+}
+
+// Event waits for the next of what the guest tells with guest.Event.
+func (m *Machine) Event() string {
+	m.t.Helper()
+	ctx, cancel := m.within()
+	defer cancel()
+	text, err := m.Machine.Event(ctx)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return text
 }
 
 // Shutdown powers the guest off and fails the test if it does not, or if it had

@@ -1,9 +1,11 @@
 package integration
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -30,7 +32,14 @@ func TestABareMetalGuestIsBooted(t *testing.T) {
 		require.Empty(t, m.Result().InitramfsSHA256)
 		_, err = m.Stats(t.Context())
 		require.ErrorContains(t, err, "statistics of "+target+": the guest has no agent")
-		require.NoError(t, m.Close())
+		_, err = m.Event(t.Context())
+		require.ErrorContains(t, err, "event of "+target+": the guest has no agent")
+		ctx, cancel := m.Within(t.Context(), time.Second)
+		defer cancel()
+		err = m.Shutdown(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "shut down "+target+": the guest, asked by the power button and its console, because its agent could not: "+
+			"the guest has no agent: it has not opened the port guesthouse.agent, has not powered off and was ended by force: ")
 		require.Equal(t, "ended", m.Result().State, "it is no failure that it never powers off")
 	})
 }

@@ -70,7 +70,7 @@ func TestAGuestWhoseSetupFails(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		err := boot(t, harnesstest.Spec(t, target, "./guests/fails"))
 		require.ErrorIs(t, err, harness.ErrGuest)
-		require.ErrorContains(t, err, `it powered off before its console showed "guesthouse: ready$"`)
+		require.ErrorContains(t, err, `it powered off before its console showed "guesthouse: ready$": setup: no such sensor`)
 		require.Contains(t, err.Error(), "<err> guesthouse: setup: no such sensor")
 	})
 }

@@ -165,6 +165,7 @@ func TestTheConsoleTellsOfTheMachine(t *testing.T) {
 
 		command("poweroff")
 		m.Wait()
+		require.Equal(t, "the command poweroff on the console", m.Result().PowerOff)
 	})
 }
 

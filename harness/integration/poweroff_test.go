@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/harness/harnesstest"
 )
@@ -35,6 +38,23 @@ func TestThePowerGoesOffUnderTraffic(t *testing.T) {
 				}
 			})
 		}
+		// The shell is busy, and the agent is asked all the same.
+		m.Expect(`uart:~\$ `)
+		m.Send("sh echo $((1 + 1)) begun; sleep 1000")
+		m.Expect(`2 begun`)
 		m.Shutdown()
+		require.Equal(t, "the harness asked for it", m.Result().PowerOff)
 	})
+}
+
+func TestAGuestWithoutAnAgentIsPoweredOffByItsConsole(t *testing.T) {
+	const target = "x86_64" // nothing here depends on it
+	spec := harnesstest.Spec(t, target, "./guests/mute")
+	spec.Dir = t.TempDir()
+	m := harnesstest.Boot(t, spec)
+	m.Shutdown()
+	require.Empty(t, m.Result().PowerOff)
+	log, err := os.ReadFile(filepath.Join(spec.Dir, "agent.log"))
+	require.NoError(t, err)
+	require.Contains(t, string(log), "harness: power-off by the power button and its console, because its agent could not: the guest has no agent")
 }

@@ -33,8 +33,11 @@ const Version = 1
 // PortName is the virtio-serial port's.
 const PortName = "guesthouse.agent"
 
-// MaxPayload is the longest payload in bytes.
-const MaxPayload = 1 << 20
+// MaxPayload is the longest payload in bytes, and MaxText the longest text of an event.
+const (
+	MaxPayload = 1 << 20
+	MaxText    = 64 << 10
+)
 
 const (
 	magic      = 0x47484147
@@ -49,7 +52,7 @@ const (
 	Hello      Type = 1 + iota // guest: the conversation begins; payload Identity
 	Ready                      // guest: setup has returned; payload Stats
 	Restored                   // request: payload Restore; answered with Clock
-	PowerOff                   // harness: power off; guest: the machine is about to
+	PowerOff                   // harness: power off; guest: the machine is about to, payload is text that says why
 	Event                      // guest: payload is text
 	Statistics                 // request without payload; answered with Stats
 	Quiesce                    // request: say nothing more until Restored; no payload

@@ -1,0 +1,20 @@
+// Mute is a guest without package guest, and so without its agent, that powers off when
+// somebody types so.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	fmt.Println("guesthouse: ready")
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		if lines.Text() == "poweroff" {
+			unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"guesthouse.example/internal/wire"
+)
+
+// patience is how long, in the machine's time, a guest that was asked to power off may
+// take until it is asked in another way.
+const patience = 5 * time.Second
+
+// Shutdown asks the guest to power off and waits until it has. The agent of package guest is
+// asked: it ends the socket services, takes the network down and powers off, whatever runs
+// in the guest's shell. Where there is no agent, or it does not obey within 5 s of the
+// machine's time, the power button is pressed (QEMU's system_powerdown) and the command
+// "poweroff" typed on the console, and the record's agent.log says so and why.
+//
+// When ctx ends first the machine is ended by force, and the error says so and in which way it
+// was asked. A guest that knows neither is ended with Close.
+func (m *Machine) Shutdown(ctx context.Context) error {
+	defer m.Close()
+	how := "its agent"
+	err := m.agentPowerOff(ctx)
+	if err == nil {
+		err = m.endsWithin(ctx, patience)
+	}
+	if m.runs() && ctx.Err() == nil {
+		how = fmt.Sprintf("the power button and its console, because its agent could not: %v", err)
+		m.agent.remark("power-off by " + how)
+		m.pressAndType(ctx)
+	}
+	select {
+	case <-m.ended:
+		return m.err
+	case <-ctx.Done():
+		return fmt.Errorf("shut down %s: the guest, asked by %s, has not powered off and was ended by force: %w",
+			m.plan.Target, how, context.Cause(ctx))
+	}
+}
+
+// agentPowerOff asks the guest's agent, which does not answer but obeys.
+func (m *Machine) agentPowerOff(ctx context.Context) error {
+	ctx, cancel := m.Within(ctx, patience)
+	defer cancel()
+	if err := m.agentHere(ctx); err != nil {
+		return err
+	}
+	if err := m.agent.lock(ctx); err != nil {
+		return err
+	}
+	defer m.agent.unlock()
+	return m.agent.send(ctx, wire.Message{Type: wire.PowerOff}, nil)
+}
+
+// pressAndType asks a guest without an agent. Each of the two may be nothing to it.
+func (m *Machine) pressAndType(ctx context.Context) {
+	m.qmp.Execute(ctx, "system_powerdown", nil, nil)
+	// Ctrl-U drops a half-typed line. What was typed before is still
+	// carried out; only if that takes long does Ctrl-C end what runs in the
+	// foreground.
+	for _, line := range []string{"\x15poweroff", "\x03\x15poweroff"} {
+		if err := m.console.Send(ctx, line); err != nil {
+			return // the line ends shortly before the machine does
+		}
+		if m.endsWithin(ctx, patience) == nil {
+			return
+		}
+	}
+}
+
+// endsWithin waits for the machine's end.
+func (m *Machine) endsWithin(ctx context.Context, d time.Duration) error {
+	ctx, cancel := m.Within(ctx, d)
+	defer cancel()
+	select {
+	case <-m.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("it was asked and has not powered off: %w", context.Cause(ctx))
+	}
+}
+
+// runs says whether the machine has not ended.
+func (m *Machine) runs() bool {
+	select {
+	case <-m.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// poweredOff returns why the guest has, or is about to; "" if it has not said so.
+func (a *agent) poweredOff() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.off
+}
+
+// remark writes a line of our own into the record.
+func (a *agent) remark(text string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fmt.Fprintf(a.log, "harness: %s\n", text)
+}
+
+// Event returns the next of what the guest tells unasked, with guest.Event, in the order
+// in which it told it. It waits for that until ctx ends or the machine does, and fails at
+// once where the guest has no agent. A machine that was restored begins with what the
+// saved one had told.
+func (m *Machine) Event(ctx context.Context) (string, error) {
+	for here := false; ; {
+		text, ok, told := m.agent.next()
+		if ok {
+			return text, nil
+		}
+		if !here {
+			if err := m.agentHere(ctx); err != nil {
+				return "", fmt.Errorf("event of %s: %w", m.plan.Target, err)
+			}
+			here = true
+			continue
+		}
+		select {
+		case <-told:
+		case <-m.agent.ended:
+			select {
+			case <-told: // the last before it ended
+			default:
+				return "", fmt.Errorf("event of %s: %w", m.plan.Target, m.agent.err)
+			}
+		case <-ctx.Done():
+			return "", fmt.Errorf("event of %s: none was told: %w", m.plan.Target, context.Cause(ctx))
+		}
+	}
+}
+
+// next takes the next event. Without one, told is closed when there is.
+func (a *agent) next() (text string, ok bool, told <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.taken == len(a.events) {
+		return "", false, a.told
+	}
+	a.taken++
+	return a.events[a.taken-1], true, nil
+}
