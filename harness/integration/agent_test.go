@@ -2,60 +2,155 @@ package integration
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
 )
 
-// what the guest "lost" says of itself
-type saying struct {
-	clock        time.Time
-	random, boot string
-}
-
-func asks(t *testing.T, m *harnesstest.Machine) (s saying) {
+// asked says a word to the guest "lost" and returns its answer.
+func asked(t *testing.T, m *harnesstest.Machine, what string) string {
 	t.Helper()
 	conn := m.Dial("udp", echoPort)
-	require.NoError(t, conn.SetDeadline(time.Now().Add(4*harnesstest.Within)))
-	_, err := conn.Write([]byte("?"))
+	_, err := conn.Write([]byte(what))
 	require.NoError(t, err)
-	answer := make([]byte, 200)
+	answer := make([]byte, 1500)
 	n, err := conn.Read(answer)
 	require.NoError(t, err)
+	return string(answer[:n])
+}
+
+// clockOff bounds how far a guest's clock is off the host's, and driftOff how much
+// faster than the host's its own time may run.
+const (
+	clockOff = 50 * time.Millisecond
+	driftOff = 100 // one part in so many
+)
+
+// what the guest "lost" says of itself, and when on the host's clock
+type saying struct {
+	before, after       time.Time // it was asked, it had answered
+	clock               time.Time
+	uptime              time.Duration
+	random, boot, where string
+}
+
+func says(t *testing.T, m *harnesstest.Machine) (s saying) {
+	t.Helper()
+	s.before = time.Now()
+	answer := asked(t, m, "self")
+	s.after = time.Now()
 	var clock int64
-	_, err = fmt.Sscan(string(answer[:n]), &clock, &s.random, &s.boot)
-	require.NoError(t, err, "%q", answer[:n])
+	_, err := fmt.Sscan(answer, &clock, &s.uptime, &s.random, &s.boot)
+	require.NoError(t, err, "%q", answer)
 	s.clock = time.Unix(0, clock)
+	s.where = answer[strings.Index(answer, s.boot)+len(s.boot):]
 	return s
 }
 
-// Two machines of one template, and the machine that was saved, have clocks,
-// random numbers and identities of their own.
+// Machines of one template, and the machine that was saved, have clocks, random numbers
+// and identities of their own, and a network that works.
 func TestARestoredMachineHasALifeOfItsOwn(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/lost")
-		spec.Ports = []string{"udp/4242"}
-		begin := time.Now()
-		original, template := save(t, spec)
-		spec.Template = template
-		random, boots := map[string]bool{}, map[string]bool{}
-		for _, m := range []*harnesstest.Machine{original, restored(t, spec), restored(t, spec)} {
-			s := asks(t, m)
-			now := time.Now()
-			require.False(t, s.clock.Before(begin), "its clock says %v, and it was set after %v", s.clock, begin)
-			require.False(t, s.clock.After(now.Add(time.Second)), "its clock says %v at %v", s.clock, now)
-			random[s.random], boots[s.boot] = true, true
+		spec.Ports = []string{"udp/4242", "tcp/4242"}
+		spec.Accel, spec.Cold = harness.TCG, true
+		original := harnesstest.Boot(t, spec)
+		require.Equal(t, "set up", original.Event())
+		first := says(t, original)
+		require.Equal(t, 2001, first.clock.UTC().Year(), "nobody has set it yet")
+		// Both run while the machine is saved, or have just ended.
+		require.Equal(t, "done", asked(t, original, "timer"))
+		const events = 300
+		require.Equal(t, "done", asked(t, original, fmt.Sprint("events ", events)))
+		template, err := original.Save(t.Context(), filepath.Join(t.TempDir(), "template"))
+		require.NoError(t, err)
+		saved := time.Now()
 
+		random, boots := map[string]bool{first.random: true}, map[string]bool{first.boot: true}
+		check := func(m *harnesstest.Machine, ran time.Duration) {
+			begin := time.Now()
+			s := says(t, m)
+			late := time.Duration(m.Result().ClockLate * float64(time.Second)) // more on a host that is very busy
+			require.Positive(t, late)
+			require.False(t, s.clock.Before(s.before.Add(-max(late, clockOff))), "its clock says %v, and it was asked at %v", s.clock, s.before)
+			require.False(t, s.clock.After(s.after.Add(clockOff)), "its clock says %v, and it had answered at %v", s.clock, s.after)
+			require.Greater(t, s.uptime, first.uptime)
+			ran += s.after.Sub(begin)
+			require.Less(t, s.uptime-first.uptime, ran+ran/driftOff, "its own time stands still while it lies saved")
+			require.Equal(t, first.where, s.where, "its addresses are those of the saved one")
+			random[s.random], boots[s.boot] = true, true
 			stats, err := m.Stats(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, s.boot, stats.BootID)
+
+			echoes(t, m.Dial("tcp", echoPort), "from the host")
+			called(t, m, s.boot)
+			tells(t, m, events)
+			require.Equal(t, "done", asked(t, m, "timer"))
+			again := m.Event()
+			require.Contains(t, again, "timer ", "what was told before the save comes once, and so does a timer")
 		}
-		require.Len(t, random, 3)
-		require.Len(t, boots, 3)
+		check(original, saved.Sub(first.before))
+		spec.Cold, spec.Template = false, template
+		for range 2 {
+			begin := time.Now()
+			m := restored(t, spec)
+			require.Equal(t, "set up", m.Event(), "it was told before the save")
+			check(m, saved.Sub(first.before)+time.Since(begin))
+		}
+		require.Len(t, random, 4)
+		require.Len(t, boots, 4)
 	})
+}
+
+// called has the guest connect to a port of the host, where it says its identity.
+func called(t *testing.T, m *harnesstest.Machine, boot string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(4*harnesstest.Within)))
+	said := make(chan string, 1)
+	go func() {
+		defer close(said)
+		if conn, err := l.Accept(); err == nil {
+			defer conn.Close()
+			text, _ := io.ReadAll(conn)
+			said <- string(text)
+		}
+	}()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	require.Equal(t, "done", asked(t, m, "dial 192.0.2.2:"+port)) // the host, as the guest's network has it
+	require.Equal(t, boot, <-said)
+}
+
+// tells takes what the guest told while it was saved: a timer and a number of events,
+// each once and the events in their order.
+func tells(t *testing.T, m *harnesstest.Machine, events int) {
+	t.Helper()
+	next, timers := 0, 0
+	for next < events || timers == 0 {
+		text := m.Event()
+		if ns, ok := strings.CutPrefix(text, "timer "); ok {
+			took, err := time.ParseDuration(ns + "ns")
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, took, 100*time.Millisecond)
+			timers++
+			continue
+		}
+		require.Equal(t, fmt.Sprint("event ", next), text)
+		next++
+	}
+	require.Equal(t, 1, timers)
 }
 
 func TestAMachineTellsWhatItDoes(t *testing.T) {

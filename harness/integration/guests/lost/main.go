@@ -1,12 +1,15 @@
-// Lost is a guest that thinks it is the year 2001 until somebody sets its clock.
-// To a datagram it answers with its clock in nanoseconds since 1970, random bytes
-// and its boot identity.
+// Lost is a guest that thinks it is the year 2001 until somebody sets its clock, and says
+// what time it has, what it is and where: what a machine must find out anew when it is
+// restored. What it gets on TCP port 4242 it sends back.
 package main
 
 import (
 	"crypto/rand"
 	"fmt"
+	"io"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,21 +23,84 @@ func main() {
 		if err := unix.ClockSettime(unix.CLOCK_REALTIME, &wrong); err != nil {
 			return err
 		}
-		conn, err := net.ListenPacket("udp", ":4242")
+		udp, err := net.ListenPacket("udp", ":4242")
 		if err != nil {
 			return err
 		}
-		go serve(conn)
+		tcp, err := net.Listen("tcp", ":4242")
+		if err != nil {
+			return err
+		}
+		guest.Event("set up")
+		go answer(udp)
+		go echo(tcp)
 		return nil
 	})
 }
 
-func serve(conn net.PacketConn) {
+// answer answers datagrams, of which the first word says what is to be done.
+func answer(conn net.PacketConn) {
+	buf := make([]byte, 1500)
 	for {
-		_, from, err := conn.ReadFrom(make([]byte, 1))
+		n, from, err := conn.ReadFrom(buf)
 		if err != nil {
 			return
 		}
-		conn.WriteTo(fmt.Appendf(nil, "%d %s %s", time.Now().UnixNano(), rand.Text(), guest.BootID()), from)
+		what, arg, _ := strings.Cut(string(buf[:n]), " ")
+		conn.WriteTo([]byte(do(what, arg)), from)
+	}
+}
+
+func do(what, arg string) string {
+	switch what {
+	case "self":
+		return self()
+	case "timer": // of 100 ms
+		begin := time.Now()
+		time.AfterFunc(100*time.Millisecond, func() { guest.Event(fmt.Sprint("timer ", time.Since(begin).Nanoseconds())) })
+	case "events": // so many
+		var n int
+		fmt.Sscan(arg, &n)
+		go func() {
+			for i := range n {
+				guest.Event(fmt.Sprint("event ", i))
+			}
+		}()
+	case "dial": // an address, and say there who we are
+		conn, err := net.DialTimeout("tcp", arg, time.Minute)
+		if err != nil {
+			return err.Error()
+		}
+		defer conn.Close()
+		io.WriteString(conn, guest.BootID())
+	}
+	return "done"
+}
+
+// self is the clock in nanoseconds since 1970, that since the kernel's start, random bytes,
+// the boot identity, the card's hardware address and its others.
+func self() string {
+	now := time.Now()
+	var up unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &up)
+	card, err := net.InterfaceByName("eth0")
+	if err != nil {
+		return err.Error()
+	}
+	addrs, _ := card.Addrs()
+	addrs = slices.DeleteFunc(addrs, func(a net.Addr) bool { return a.(*net.IPNet).IP.IsLinkLocalUnicast() }) // it comes late
+	return fmt.Sprint(now.UnixNano(), up.Nano(), " ", rand.Text(), " ", guest.BootID(), " ", card.HardwareAddr, " ", addrs)
+}
+
+func echo(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			io.Copy(conn, conn)
+			conn.Close()
+		}()
 	}
 }
