@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,14 +25,11 @@ const (
 	floodWithin = 20 * time.Minute // an emulated serial line may be as slow as 20 kB/s
 	killWithin  = 8 * time.Second  // of its start: while it boots or has traffic
 
-	// On the wall, as a socket has no other: only what hangs reaches it.
-	socketWithin = 5 * time.Minute
-
-	floodBytes = 10 << 20
+	floodLines = 10<<20/floodLine + 1 // 10 MiB
 )
 
-// kinds are the keys of checks, in the order of the usage.
-var kinds = []string{"plain", "kill", "flood", "link"}
+// usual are the faults of a soak. A flood takes as long as ten other boots.
+var usual = strings.Repeat("plain,kill,link,", 6) + "plain,flood"
 
 // checks do to a started machine what a fault is, and return an error for an
 // outcome other than the expected one.
@@ -64,26 +60,50 @@ func plain(ctx context.Context, m *harness.Machine, _ job) error {
 	return steps(ctx, m, ready, echoes, answers, off)
 }
 
-// flood also expects every byte of a flooded console in its log. Its bytes are
-// zeros, which nothing else prints.
-func flood(ctx context.Context, m *harness.Machine, _ job) error {
+// flood also expects every byte of a flooded console in its log, in order.
+func flood(ctx context.Context, m *harness.Machine, j job) error {
+	// The console shows what is typed too: there the sum is not yet one.
+	command := fmt.Sprintf(`sh b=%s; for n in 1 2 3 4; do b=$b$b$b$b; done; i=0; `+
+		`while [ $i -lt %d ]; do i=$((i+1)); echo $i $b; done; echo flood of $((40 + 2))`, floodWord, j.floodLines)
 	return steps(ctx, m, ready, answers, func(context.Context, *harness.Machine) error {
 		ctx, cancel := m.Within(ctx, floodWithin)
 		defer cancel()
-		// The sum is not in the echo of what is typed.
-		command := fmt.Sprintf("sh head -c %d /dev/zero; echo flood of $((40 + 2))", floodBytes)
 		if err := m.Console().Send(ctx, command); err != nil {
 			return err
 		}
 		_, err := m.Console().Expect(ctx, `flood of 42`)
 		return err
 	}, echoes, answers, off, func(_ context.Context, m *harness.Machine) error {
-		log, err := os.ReadFile(filepath.Join(m.Dir(), "console.log"))
-		if n := bytes.Count(log, []byte{0}); err == nil && n != floodBytes {
-			err = fmt.Errorf("console.log has %d of %d bytes of the flood", n, floodBytes)
-		}
-		return err
+		return flooded(filepath.Join(m.Dir(), "console.log"), j.floodLines)
 	})
+}
+
+const (
+	floodWord = "0123456789abcdef"
+	floodLine = 256 * len(floodWord) // bytes, and its number before them
+)
+
+// flooded looks for the lines of a flood, one after the other, in a console.log.
+func flooded(log string, lines int) error {
+	text, err := os.ReadFile(log)
+	if err != nil {
+		return err
+	}
+	filler := strings.Repeat(floodWord, floodLine/len(floodWord))
+	next := 1
+	for line := range strings.Lines(string(text)) {
+		// "[   12.345678] 1 0123456789abcdef…", and the first has more before it
+		// where the console has not ended the line that was typed
+		if next <= lines && strings.HasSuffix(line, fmt.Sprintf(" %d %s\n", next, filler)) {
+			next++
+		} else if strings.Contains(line, floodWord+floodWord) {
+			return fmt.Errorf("console.log has %d of %d lines of the flood, and then %d bytes: %.100s", next-1, lines, len(line), line)
+		}
+	}
+	if next <= lines {
+		return fmt.Errorf("console.log has %d of %d lines of the flood", next-1, lines)
+	}
+	return nil
 }
 
 // link also expects no answer while the cable is cut, and all of them once it is
@@ -122,7 +142,7 @@ func link(ctx context.Context, m *harness.Machine, _ job) error {
 // QEMU's and not the guest's.
 func kill(ctx context.Context, m *harness.Machine, j job) error {
 	killed := make(chan error, 1)
-	after := time.Duration(j.rng.Int64N(int64(killWithin)))
+	after := time.Duration(j.rng.Int64N(int64(j.killWithin)))
 	go func() { killed <- killQEMU(ctx, m, after) }()
 	seen := steps(ctx, m, ready)
 	for seen == nil {
@@ -196,7 +216,8 @@ func ready(ctx context.Context, m *harness.Machine) error { return m.WaitReady(c
 func echoes(ctx context.Context, m *harness.Machine) error {
 	dial := func(ctx context.Context, network string) (net.Conn, error) { return m.Dial(ctx, network, port) }
 	for _, network := range []string{"udp", "tcp"} {
-		cfg := traffic.EchoConfig{Network: network, Window: 1, Timeout: socketWithin}
+		// Its own deadline is on the wall; ctx has one in the machine's time.
+		cfg := traffic.EchoConfig{Network: network, Window: 1, Timeout: 24 * time.Hour}
 		if err := traffic.Echo(ctx, dial, cfg); err != nil {
 			return fmt.Errorf("%s echo: %w", network, err)
 		}

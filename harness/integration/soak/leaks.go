@@ -55,8 +55,8 @@ func measure(tmp string, busy busy) (l leaks) {
 
 // settled returns what there is more of than base, when that is nothing or stays:
 // a goroutine that has said its last word takes a moment to be gone.
-func settled(base leaks, tmp string, busy busy) leaks {
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+func settled(base leaks, tmp string, busy busy, patience time.Duration) leaks {
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		l := measure(tmp, busy)
 		l.Processes -= base.Processes
 		l.FDs -= base.FDs

@@ -15,13 +15,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
@@ -50,7 +53,7 @@ func soak() int {
 	load := flag.Int("load", 2*runtime.NumCPU(), "the `number` of busy processes beside them")
 	seed := flag.Uint64("seed", rand.Uint64(), "the `number` that the order and the moments of the faults follow from")
 	targets := flag.String("targets", strings.Join(target.Names(), ","), "the targets, a `list`")
-	faults := flag.String("faults", strings.Join(kinds, ","), "what to do to machines, a `list`")
+	faults := flag.String("faults", usual, "what to do to machines, a `list` in which what is to happen more often stands more often")
 	out := flag.String("out", "out", "the `directory` for soak.json and the records of flakes")
 	flag.Parse()
 	if *n < 1 || *machines < 1 || *load < 0 || flag.NArg() > 0 {
@@ -62,11 +65,12 @@ func soak() int {
 
 	cfg := config{
 		boots: *n, machines: *machines, load: *load, seed: *seed,
-		faults: strings.Split(*faults, ","), records: filepath.Join(*out, "soak"), log: os.Stdout,
+		faults: strings.Split(*faults, ","), sizes: sizes{floodLines, killWithin}, boot: boot, patience: 20 * time.Second,
+		records: filepath.Join(*out, "soak"), log: os.Stdout,
 	}
 	for _, fault := range cfg.faults {
 		if checks[fault] == nil {
-			fmt.Fprintf(os.Stderr, "soak: unknown fault %q: want some of %s\n", fault, strings.Join(kinds, ","))
+			fmt.Fprintf(os.Stderr, "soak: unknown fault %q: want some of %s\n", fault, strings.Join(slices.Sorted(maps.Keys(checks)), ","))
 			return 2
 		}
 	}

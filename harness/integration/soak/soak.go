@@ -19,9 +19,18 @@ type config struct {
 	machines int // at once
 	load     int // busy processes
 	seed     uint64
-	faults   []string // keys of checks
-	records  string   // the directory where those of flakes are kept
+	faults   []string // keys of checks, in the share that they are to have
+	sizes
+	boot     func(ctx context.Context, j job, dir string) error
+	patience time.Duration // with what is still there at the end
+	records  string        // the directory where those of flakes are kept
 	log      io.Writer
+}
+
+// sizes are those of the faults.
+type sizes struct {
+	floodLines int           // of floodLine bytes each, and their numbers
+	killWithin time.Duration // of the machine's start, in its time
 }
 
 // A result is the content of soak.json.
@@ -53,7 +62,8 @@ type job struct {
 	number int
 	spec   harness.Spec
 	fault  string
-	rng    *rand.Rand
+	sizes
+	rng *rand.Rand
 }
 
 // jobs returns the boots in their order: every round has each target with each
@@ -64,7 +74,7 @@ func jobs(cfg config) (all []job) {
 		var round []job
 		for _, spec := range cfg.specs {
 			for _, fault := range cfg.faults {
-				round = append(round, job{spec: spec, fault: fault})
+				round = append(round, job{spec: spec, fault: fault, sizes: cfg.sizes})
 			}
 		}
 		rng.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
@@ -112,7 +122,7 @@ func run(ctx context.Context, cfg config) (r result, err error) {
 		dir := filepath.Join(cfg.records, fmt.Sprintf("%d-%s-%s", j.number, j.spec.Target, j.fault))
 		os.RemoveAll(dir) // that of an earlier soak
 		began := time.Now()
-		err := boot(ctx, j, dir)
+		err := cfg.boot(ctx, j, dir)
 		mu.Lock()
 		defer mu.Unlock()
 		if ctx.Err() != nil {
@@ -158,7 +168,7 @@ feed:
 	close(queue)
 	workers.Wait()
 	r.Interrupted = ctx.Err() != nil
-	r.leaks = settled(base, tmp, busy)
+	r.leaks = settled(base, tmp, busy, cfg.patience)
 	os.Remove(cfg.records) // if it is empty
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil

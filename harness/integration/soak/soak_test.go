@@ -1,11 +1,19 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
 )
 
 // TestMain lets the test binary be the load, as the program is.
@@ -43,4 +51,94 @@ func TestWhatIsLeftBehindIsCounted(t *testing.T) {
 	require.True(t, leaks{FDs: 1}.any())
 	require.True(t, leaks{RSS: rssMost + 1}.any())
 	require.False(t, leaks{RSS: rssMost}.any())
+}
+
+// A short soak: every fault once. A flooded machine does what a plain one does.
+func TestAShortSoak(t *testing.T) {
+	const target = "x86_64" // make soak does so with all
+	harnesstest.Require(t, target)
+	cfg := config{
+		specs:  []harness.Spec{harnesstest.Spec(t, target, echoGuest)},
+		faults: []string{"kill", "link", "flood"}, boots: 3, machines: 2, load: 1, seed: 1,
+		sizes: sizes{floodLines: 16, killWithin: 3 * time.Second}, boot: boot, patience: 20 * time.Second,
+		records: filepath.Join(t.TempDir(), "soak"), log: t.Output(),
+	}
+	r, err := run(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Equal(t, map[string]int{"kill": 1, "link": 1, "flood": 1}, r.Faults)
+	require.False(t, r.bad(), "%+v", r)
+	require.NoDirExists(t, cfg.records)
+}
+
+func TestASoakCountsFlakesAndLeaks(t *testing.T) {
+	var left busy
+	var file *os.File
+	defer func() {
+		left.stop()
+		file.Close()
+	}()
+	cfg := config{specs: []harness.Spec{{Target: "none"}}, faults: []string{"plain"}, boots: 4, machines: 1, seed: 1,
+		records: t.TempDir(), log: t.Output()}
+	cfg.boot = func(_ context.Context, j job, dir string) (err error) {
+		switch j.number {
+		case 2:
+			left, err = startBusy(1)
+		case 3:
+			file, err = os.CreateTemp("", "left-")
+		case 4:
+			err = errors.New("it did not answer")
+		}
+		return err
+	}
+	r, err := run(t.Context(), cfg)
+	require.NoError(t, err)
+	require.True(t, r.bad())
+	require.Equal(t, 4, r.Boots)
+	require.Equal(t, 1, r.Flakes)
+	require.Equal(t, "it did not answer", r.Failures[0].Reason)
+	require.Equal(t, 1, r.Processes)
+	require.Positive(t, r.FDs)
+	require.Equal(t, 1, r.Files)
+}
+
+func TestAFloodWithoutALineIsNoFlood(t *testing.T) {
+	const lines = 5
+	log := filepath.Join(t.TempDir(), "console.log")
+	filler := strings.Repeat(floodWord, floodLine/len(floodWord))
+	write := func(change func(i int, line string) string) error {
+		text := "[   1.000000] sh b=" + floodWord + "; echo $i $b\n"
+		for i := range lines {
+			text += "[   1.000000] " + change(i, fmt.Sprintf("%d %s\n", i+1, filler))
+		}
+		require.NoError(t, os.WriteFile(log, []byte(text), 0o600))
+		return flooded(log, lines)
+	}
+	require.NoError(t, write(func(_ int, line string) string { return line }))
+	require.ErrorContains(t, write(func(i int, line string) string {
+		if i == 2 {
+			return line[:1000] + line[1001:]
+		}
+		return line
+	}), "console.log has 2 of 5 lines of the flood, and then 4112 bytes")
+	require.ErrorContains(t, write(func(i int, line string) string {
+		if i == 2 {
+			return line + line
+		}
+		return line
+	}), "console.log has 3 of 5 lines of the flood, and then")
+	require.ErrorContains(t, write(func(i int, line string) string {
+		if i == lines-1 {
+			return "\n"
+		}
+		return line
+	}), "console.log has 4 of 5 lines of the flood")
+}
+
+func TestTheUsualFaultsAreKnown(t *testing.T) {
+	seen := map[string]bool{}
+	for _, fault := range strings.Split(usual, ",") {
+		require.Contains(t, checks, fault)
+		seen[fault] = true
+	}
+	require.Len(t, seen, len(checks))
 }
