@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/host/traffic"
+	"guesthouse.example/internal/procs"
 )
 
 const (
@@ -40,18 +40,22 @@ var checks = map[string]func(ctx context.Context, m *harness.Machine, j job) err
 	"link":  link,
 }
 
-func boot(ctx context.Context, j job, dir string) error {
+// boot boots or restores a machine, as the job has it, and expects no other.
+func boot(ctx context.Context, templates *harness.TemplateCache, j job, dir string) error {
 	spec := j.spec
 	spec.Dir = dir
 	spec.Ports = []string{"udp/4242", "tcp/4242"}
-	if j.fault == "kill" {
-		spec.QEMUArgs = []string{"-pidfile", filepath.Join(dir, "pid")}
+	if spec.Cold = j.how == cold; !spec.Cold {
+		spec.Accel = harness.TCG // which is what templates are for
 	}
-	m, err := harness.Start(ctx, spec)
+	m, err := templates.Start(ctx, spec)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
+	if r := m.Result(); (r.Boot == "restored") != (j.how == restored) {
+		return fmt.Errorf("a machine that was to be %s is %s: %s", j.how, r.Boot, r.Why)
+	}
 	return checks[j.fault](ctx, m, j)
 }
 
@@ -143,7 +147,11 @@ func link(ctx context.Context, m *harness.Machine, _ job) error {
 func kill(ctx context.Context, m *harness.Machine, j job) error {
 	killed := make(chan error, 1)
 	after := time.Duration(j.rng.Int64N(int64(j.killWithin)))
-	go func() { killed <- killQEMU(ctx, m, after) }()
+	qemu, err := openQEMU(m)
+	if err != nil {
+		return err
+	}
+	go func() { killed <- killQEMU(ctx, m, qemu, after) }()
 	seen := steps(ctx, m, ready)
 	for seen == nil {
 		seen = steps(ctx, m, echoes)
@@ -151,7 +159,7 @@ func kill(ctx context.Context, m *harness.Machine, j job) error {
 	if err := <-killed; err != nil {
 		return fmt.Errorf("kill QEMU: %w; seen: %w", err, seen)
 	}
-	err := steps(ctx, m, func(ctx context.Context, m *harness.Machine) error { return m.Wait(ctx) })
+	err = steps(ctx, m, func(ctx context.Context, m *harness.Machine) error { return m.Wait(ctx) })
 	if err == nil || errors.Is(err, harness.ErrGuest) || errors.Is(seen, harness.ErrGuest) ||
 		!strings.Contains(err.Error(), "QEMU ended: signal: killed") {
 		return fmt.Errorf("QEMU was killed after %v and its end is said to be: %v; seen: %w", after, err, seen)
@@ -159,13 +167,8 @@ func kill(ctx context.Context, m *harness.Machine, j job) error {
 	return nil
 }
 
-// killQEMU kills it when that much of the machine's time has passed since it wrote
-// its number.
-func killQEMU(ctx context.Context, m *harness.Machine, after time.Duration) error {
-	qemu, err := openQEMU(ctx, m)
-	if err != nil {
-		return err
-	}
+// killQEMU kills it when that much of the machine's time has passed.
+func killQEMU(ctx context.Context, m *harness.Machine, qemu int, after time.Duration) error {
 	defer unix.Close(qemu)
 	moment, cancel := m.Within(ctx, after)
 	defer cancel()
@@ -173,25 +176,25 @@ func killQEMU(ctx context.Context, m *harness.Machine, after time.Duration) erro
 	return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(qemu, unix.SIGKILL, nil, 0))
 }
 
-// openQEMU returns a descriptor of the process: its number may be another's when
-// it has ended.
-func openQEMU(ctx context.Context, m *harness.Machine) (int, error) {
-	ctx, cancel := m.Within(ctx, stepWithin)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		text, err := os.ReadFile(filepath.Join(m.Dir(), "pid"))
-		if pid, isNumber := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && isNumber == nil {
-			fd, err := unix.PidfdOpen(pid, 0)
-			return fd, os.NewSyscallError("pidfd_open", err)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return -1, fmt.Errorf("it has not written its number: %w", context.Cause(ctx))
-		}
+// openQEMU returns a descriptor of the process, which is the child that writes to the
+// record. Its number may be another's when it has ended.
+func openQEMU(m *harness.Machine) (int, error) {
+	said, err := os.Stat(filepath.Join(m.Dir(), "qemu.stderr"))
+	if err != nil {
+		return -1, err
 	}
+	for _, child := range procs.Children(os.Getpid()) {
+		fd, err := unix.PidfdOpen(child.PID, 0)
+		if err != nil {
+			continue // it has ended
+		}
+		its, err := os.Stat(fmt.Sprintf("/proc/%d/fd/2", child.PID))
+		if err == nil && os.SameFile(said, its) {
+			return fd, nil
+		}
+		unix.Close(fd)
+	}
+	return -1, fmt.Errorf("no child writes to %s: QEMU has ended", filepath.Join(m.Dir(), "qemu.stderr"))
 }
 
 type step func(ctx context.Context, m *harness.Machine) error

@@ -23,7 +23,7 @@ const rssMost = 16 << 10 // KiB
 type leaks struct {
 	Processes  int `json:"leaked_processes"` // children
 	FDs        int `json:"leaked_fds"`
-	Files      int `json:"leaked_files"` // in the directory for temporary ones
+	Files      int `json:"leaked_files"` // in the directories for temporary ones
 	Goroutines int `json:"leaked_goroutines"`
 	RSS        int `json:"rss_growth_kib"` // after a garbage collection
 }
@@ -33,18 +33,20 @@ func (l leaks) any() bool {
 }
 
 // measure counts what this process has now, without the busy processes.
-func measure(tmp string, busy busy) (l leaks) {
+func measure(tmp []string, busy busy) (l leaks) {
 	debug.FreeOSMemory()
 	l.Processes = len(procs.Children(os.Getpid())) - len(busy)
 	fds, _ := os.ReadDir("/proc/self/fd")
 	l.FDs = len(fds)
 	l.Goroutines = runtime.NumGoroutine()
-	filepath.WalkDir(tmp, func(path string, _ fs.DirEntry, err error) error {
-		if path != tmp && err == nil {
-			l.Files++
-		}
-		return nil
-	})
+	for _, dir := range tmp {
+		filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if path != dir && err == nil {
+				l.Files++
+			}
+			return nil
+		})
+	}
 	// The pages of files, as the program itself, are the kernel's to keep.
 	status, _ := os.ReadFile("/proc/self/status")
 	if _, rest, found := strings.Cut(string(status), "RssAnon:"); found {
@@ -55,7 +57,7 @@ func measure(tmp string, busy busy) (l leaks) {
 
 // settled returns what there is more of than base, when that is nothing or stays:
 // a goroutine that has said its last word takes a moment to be gone.
-func settled(base leaks, tmp string, busy busy, patience time.Duration) leaks {
+func settled(base leaks, tmp []string, busy busy, patience time.Duration) leaks {
 	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		l := measure(tmp, busy)
 		l.Processes -= base.Processes

@@ -1,5 +1,5 @@
-// Soak boots and checks machines over and over, several at once, on a loaded host
-// and with faults injected, and counts what should never be: outcomes other than
+// Soak boots, restores and checks machines over and over, several at once, on a loaded
+// host and with faults injected, and counts what should never be: outcomes other than
 // the expected one (flakes) and what is left behind (leaks).
 //
 //	make soak N=200 ARGS='-machines 4 -targets arm,arm64 -seed 7'
@@ -63,9 +63,14 @@ func soak() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
+	// Those of a soak that was killed are swept too.
+	templates := &harness.TemplateCache{Dir: filepath.Join(*out, "soak-templates")}
+	os.RemoveAll(templates.Dir)
+	defer os.RemoveAll(templates.Dir)
 	cfg := config{
 		boots: *n, machines: *machines, load: *load, seed: *seed,
-		faults: strings.Split(*faults, ","), sizes: sizes{floodLines, killWithin}, boot: boot, patience: 20 * time.Second,
+		hows: []how{cold, restored}, faults: strings.Split(*faults, ","), sizes: sizes{floodLines, killWithin},
+		boot: boot, templates: templates, patience: 20 * time.Second,
 		records: filepath.Join(*out, "soak"), log: os.Stdout,
 	}
 	for _, fault := range cfg.faults {

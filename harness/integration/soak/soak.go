@@ -19,12 +19,14 @@ type config struct {
 	machines int // at once
 	load     int // busy processes
 	seed     uint64
-	faults   []string // keys of checks, in the share that they are to have
+	hows     []how    // in the share that they are to have
+	faults   []string // so too; keys of checks
 	sizes
-	boot     func(ctx context.Context, j job, dir string) error
-	patience time.Duration // with what is still there at the end
-	records  string        // the directory where those of flakes are kept
-	log      io.Writer
+	boot      func(ctx context.Context, templates *harness.TemplateCache, j job, dir string) error
+	templates *harness.TemplateCache // of this soak alone
+	patience  time.Duration          // with what is still there at the end
+	records   string                 // the directory where those of flakes are kept
+	log       io.Writer
 }
 
 // sizes are those of the faults.
@@ -35,7 +37,8 @@ type sizes struct {
 
 // A result is the content of soak.json.
 type result struct {
-	Boots int `json:"boots"` // that were carried out
+	Boots    int `json:"boots"`    // that were carried out
+	Restored int `json:"restored"` // of these, from templates
 	leaks
 	Flakes      int            `json:"flakes"`
 	Failures    []failure      `json:"failures,omitempty"` // one a flake
@@ -50,6 +53,7 @@ type result struct {
 type failure struct {
 	Boot   int    `json:"boot"`
 	Target string `json:"target"`
+	How    how    `json:"how"`
 	Fault  string `json:"fault"`
 	Reason string `json:"reason"`
 	Record string `json:"record"`
@@ -61,32 +65,46 @@ func (r result) bad() bool { return r.Flakes > 0 || r.leaks.any() }
 type job struct {
 	number int
 	spec   harness.Spec
+	how    how
 	fault  string
 	sizes
 	rng *rand.Rand
 }
 
-// jobs returns the boots in their order: every round has each target with each
-// fault, shuffled by the seed.
+// how a machine comes to be ready.
+type how string
+
+const (
+	saved    how = "saved" // it boots, and is the template of those that are restored
+	cold     how = "cold"
+	restored how = "restored"
+)
+
+// jobs returns the boots in their order: each target's template, and then rounds, each of
+// which has each target with each fault, cold and restored, shuffled by the seed.
 func jobs(cfg config) (all []job) {
+	for _, spec := range cfg.specs {
+		all = append(all, job{spec: spec, how: saved, fault: "plain"})
+	}
 	rng := rand.New(rand.NewPCG(cfg.seed, 0))
-	for {
+	for len(all) < cfg.boots {
 		var round []job
 		for _, spec := range cfg.specs {
-			for _, fault := range cfg.faults {
-				round = append(round, job{spec: spec, fault: fault, sizes: cfg.sizes})
+			for _, how := range cfg.hows {
+				for _, fault := range cfg.faults {
+					round = append(round, job{spec: spec, how: how, fault: fault})
+				}
 			}
 		}
 		rng.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
-		for _, j := range round {
-			if len(all) == cfg.boots {
-				return all
-			}
-			j.number = len(all) + 1
-			j.rng = rand.New(rand.NewPCG(cfg.seed, uint64(j.number)))
-			all = append(all, j)
-		}
+		all = append(all, round...)
 	}
+	all = all[:cfg.boots]
+	for i := range all {
+		all[i].number, all[i].sizes = i+1, cfg.sizes
+		all[i].rng = rand.New(rand.NewPCG(cfg.seed, uint64(i+1)))
+	}
+	return all
 }
 
 // run carries out all boots. Its error says that it could not; flakes and leaks
@@ -99,13 +117,14 @@ func run(ctx context.Context, cfg config) (r result, err error) {
 		cfg.boots, cfg.machines, cfg.load, cfg.seed)
 
 	// Everything temporary goes where nobody else's files are.
-	tmp, err := os.MkdirTemp("", "guesthouse-soak-")
+	dir, err := os.MkdirTemp("", "guesthouse-soak-")
 	if err != nil {
 		return r, err
 	}
-	defer os.RemoveAll(tmp)
+	defer os.RemoveAll(dir)
+	tmp := []string{dir, filepath.Join(cfg.templates.Dir, "tmp")} // where templates are made
 	before, had := os.LookupEnv("TMPDIR")
-	os.Setenv("TMPDIR", tmp)
+	os.Setenv("TMPDIR", dir)
 	defer func() {
 		if os.Unsetenv("TMPDIR"); had {
 			os.Setenv("TMPDIR", before)
@@ -119,10 +138,10 @@ func run(ctx context.Context, cfg config) (r result, err error) {
 
 	var mu sync.Mutex
 	do := func(j job) {
-		dir := filepath.Join(cfg.records, fmt.Sprintf("%d-%s-%s", j.number, j.spec.Target, j.fault))
+		dir := filepath.Join(cfg.records, fmt.Sprintf("%d-%s-%s-%s", j.number, j.spec.Target, j.how, j.fault))
 		os.RemoveAll(dir) // that of an earlier soak
 		began := time.Now()
-		err := cfg.boot(ctx, j, dir)
+		err := cfg.boot(ctx, cfg.templates, j, dir)
 		mu.Lock()
 		defer mu.Unlock()
 		if ctx.Err() != nil {
@@ -131,16 +150,19 @@ func run(ctx context.Context, cfg config) (r result, err error) {
 		}
 		r.Boots++
 		r.Faults[j.fault]++
+		if j.how == restored {
+			r.Restored++
+		}
 		said := "as expected"
 		if err != nil {
 			r.Flakes++
 			said = fmt.Sprintf("FLAKE: %v (record: %s)", err, dir)
-			r.Failures = append(r.Failures, failure{j.number, j.spec.Target, j.fault, err.Error(), dir})
+			r.Failures = append(r.Failures, failure{j.number, j.spec.Target, j.how, j.fault, err.Error(), dir})
 		} else if err := os.RemoveAll(dir); err != nil {
 			fmt.Fprintln(cfg.log, "soak: remove the record:", err)
 		}
-		fmt.Fprintf(cfg.log, "%d of %d: %d %s %s: %s in %.1f s\n",
-			r.Boots, cfg.boots, j.number, j.spec.Target, j.fault, said, time.Since(began).Seconds())
+		fmt.Fprintf(cfg.log, "%d of %d: %d %s %s %s: %s in %.1f s\n",
+			r.Boots, cfg.boots, j.number, j.spec.Target, j.how, j.fault, said, time.Since(began).Seconds())
 	}
 
 	// The first boot makes what a process needs only once, such as its

@@ -25,9 +25,10 @@ func TestMain(m *testing.M) {
 }
 
 func TestWhatIsLeftBehindIsCounted(t *testing.T) {
-	tmp := t.TempDir()
+	dir := t.TempDir()
+	tmp := []string{dir, filepath.Join(dir, "not there")}
 	base := measure(tmp, nil)
-	require.NoError(t, os.WriteFile(filepath.Join(tmp, "left"), nil, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "left"), nil, 0o600))
 	const many = 10 // more than what an earlier test let go of can hide
 	hold := make(chan struct{})
 	defer close(hold)
@@ -53,19 +54,21 @@ func TestWhatIsLeftBehindIsCounted(t *testing.T) {
 	require.False(t, leaks{RSS: rssMost}.any())
 }
 
-// A short soak: every fault once. A flooded machine does what a plain one does.
+// A short soak: every fault once, and one machine that boots. A flooded machine does what
+// a plain one does.
 func TestAShortSoak(t *testing.T) {
 	const target = "x86_64" // make soak does so with all
 	harnesstest.Require(t, target)
 	cfg := config{
-		specs:  []harness.Spec{harnesstest.Spec(t, target, echoGuest)},
-		faults: []string{"kill", "link", "flood"}, boots: 3, machines: 2, load: 1, seed: 1,
-		sizes: sizes{floodLines: 16, killWithin: 3 * time.Second}, boot: boot, patience: 20 * time.Second,
-		records: filepath.Join(t.TempDir(), "soak"), log: t.Output(),
+		specs: []harness.Spec{harnesstest.Spec(t, target, echoGuest)},
+		hows:  []how{restored}, faults: []string{"kill", "link", "flood"}, boots: 4, machines: 2, load: 1, seed: 1,
+		sizes: sizes{floodLines: 16, killWithin: time.Second}, boot: boot, patience: 20 * time.Second,
+		templates: &harness.TemplateCache{Dir: t.TempDir()}, records: filepath.Join(t.TempDir(), "soak"), log: t.Output(),
 	}
 	r, err := run(t.Context(), cfg)
 	require.NoError(t, err)
-	require.Equal(t, map[string]int{"kill": 1, "link": 1, "flood": 1}, r.Faults)
+	require.Equal(t, map[string]int{"plain": 1, "kill": 1, "link": 1, "flood": 1}, r.Faults)
+	require.Equal(t, 3, r.Restored)
 	require.False(t, r.bad(), "%+v", r)
 	require.NoDirExists(t, cfg.records)
 }
@@ -77,15 +80,17 @@ func TestASoakCountsFlakesAndLeaks(t *testing.T) {
 		left.stop()
 		file.Close()
 	}()
-	cfg := config{specs: []harness.Spec{{Target: "none"}}, faults: []string{"plain"}, boots: 4, machines: 1, seed: 1,
-		records: t.TempDir(), log: t.Output()}
-	cfg.boot = func(_ context.Context, j job, dir string) (err error) {
+	cfg := config{specs: []harness.Spec{{Target: "none"}}, faults: []string{"plain"}, hows: []how{cold, restored}, boots: 5, machines: 1, seed: 1,
+		templates: &harness.TemplateCache{Dir: t.TempDir()}, records: t.TempDir(), log: t.Output()}
+	cfg.boot = func(_ context.Context, templates *harness.TemplateCache, j job, _ string) (err error) {
 		switch j.number {
 		case 2:
 			left, err = startBusy(1)
 		case 3:
 			file, err = os.CreateTemp("", "left-")
 		case 4:
+			err = os.MkdirAll(filepath.Join(templates.Dir, "tmp", "half-made"), 0o700)
+		case 5:
 			err = errors.New("it did not answer")
 		}
 		return err
@@ -93,12 +98,13 @@ func TestASoakCountsFlakesAndLeaks(t *testing.T) {
 	r, err := run(t.Context(), cfg)
 	require.NoError(t, err)
 	require.True(t, r.bad())
-	require.Equal(t, 4, r.Boots)
+	require.Equal(t, 5, r.Boots)
+	require.Equal(t, 2, r.Restored)
 	require.Equal(t, 1, r.Flakes)
 	require.Equal(t, "it did not answer", r.Failures[0].Reason)
 	require.Equal(t, 1, r.Processes)
 	require.Positive(t, r.FDs)
-	require.Equal(t, 1, r.Files)
+	require.Equal(t, 2, r.Files)
 }
 
 func TestAFloodWithoutALineIsNoFlood(t *testing.T) {
@@ -141,4 +147,18 @@ func TestTheUsualFaultsAreKnown(t *testing.T) {
 		seen[fault] = true
 	}
 	require.Len(t, seen, len(checks))
+}
+
+func TestHalfOfTheMachinesAreRestored(t *testing.T) {
+	cfg := config{specs: make([]harness.Spec, 4), hows: []how{cold, restored}, faults: strings.Split(usual, ","), boots: 200, seed: 7}
+	all := jobs(cfg)
+	require.Equal(t, all, jobs(cfg), "the same seed")
+	count := map[how]int{}
+	for i, j := range all {
+		require.Equal(t, i+1, j.number)
+		require.Equal(t, i < len(cfg.specs), j.how == saved, "templates come first")
+		count[j.how]++
+	}
+	require.InDelta(t, count[cold], count[restored], 36) // of the last round it is by chance
+	require.Len(t, jobs(config{specs: cfg.specs, boots: 3}), 3)
 }
