@@ -71,7 +71,7 @@ images: $(guesthouse)
 # For maintainers: the newest kernels of apt's sources become the tested ones.
 lock: $(guesthouse)
 	$(leash) $(GO) test -count=1 ./images -run 'TestLock$$' -update
-	@git --no-pager diff -U0 images/lock.json
+	@if git diff --quiet images/lock.json; then echo "images/lock.json has the newest kernels"; else git --no-pager diff -U0 images/lock.json; fi
 
 $(guesthouse):
 	@$(GO) build -buildvcs=false -o $@ ./harness/cmd/guesthouse
