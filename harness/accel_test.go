@@ -290,7 +290,8 @@ func TestWhoGivesUpChoosesNothing(t *testing.T) {
 	require.ErrorIs(t, newLadder(t.TempDir()).choose(ctx, p, binary), why)
 }
 
-// The verdicts of this boot and of others that may go on elsewhere are kept.
+// The verdicts of this boot and of others that may go on elsewhere are kept. What a writer
+// left that was killed is nobody's verdict.
 func TestOldVerdictsAreRemoved(t *testing.T) {
 	cache := t.TempDir()
 	file := func(host string, age time.Duration) string {
@@ -300,6 +301,11 @@ func TestOldVerdictsAreRemoved(t *testing.T) {
 		return file
 	}
 	ours, young, old := file("ours", 2*keepVerdicts), file("young", keepVerdicts/2), file("old", 2*keepVerdicts)
+	killed := ours + ".new"
+	require.NoError(t, os.Rename(ours, killed))
+	newLadder(cache).load(cache, "ours")
+	require.NoFileExists(t, killed)
+	ours = file("ours", 2*keepVerdicts)
 	newLadder(cache).load(cache, "ours")
 	require.FileExists(t, ours)
 	require.FileExists(t, young)

@@ -125,14 +125,12 @@ const keepVerdicts = 30 * 24 * time.Hour
 
 // load remembers what the cache knows of this boot of the host.
 func (l *ladder) load(dir, host string) {
-	files, _ := filepath.Glob(filepath.Join(dir, "*.json"))
+	files, _ := filepath.Glob(filepath.Join(dir, "*.json*")) // also what a writer that was killed has left
 	for _, file := range files {
 		var saved verdictFile
 		text, err := os.ReadFile(file)
-		if err != nil || json.Unmarshal(text, &saved) != nil {
-			continue // written anew when it is needed
-		}
-		if saved.Of.Host == host {
+		whole := err == nil && json.Unmarshal(text, &saved) == nil && strings.HasSuffix(file, ".json")
+		if whole && saved.Of.Host == host {
 			saved.file = file
 			l.remember(saved.Of, saved.verdict)
 		} else if info, err := os.Stat(file); err == nil && time.Since(info.ModTime()) > keepVerdicts {

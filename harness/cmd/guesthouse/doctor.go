@@ -184,18 +184,14 @@ const leastFree = 256 << 20 // bytes; a target's kernel, modules and image take 
 
 func checkCache(ctx context.Context, o images.Options) finding {
 	f := finding{Check: "cache"}
-	fail := func(err error, hint string) finding { return finding{f.Check, true, err.Error(), hint} }
 	dir, err := images.CheckCache(ctx, o)
-	if err != nil {
-		var failed *images.Error
-		if errors.As(err, &failed) {
-			return fail(errors.New(failed.Cause()), failed.Hint)
-		}
-		return fail(err, "")
+	var failed *images.Error
+	if errors.As(err, &failed) {
+		return finding{f.Check, true, failed.Cause(), failed.Hint}
 	}
 	free, err := disk.Free(dir)
 	if err != nil {
-		return fail(err, "")
+		return finding{f.Check, true, err.Error(), "name another directory with -cache DIR"}
 	}
 	f.Says = fmt.Sprintf("%s: %d MiB; %d MiB of the disk are free", dir, disk.Usage(dir)>>20, free>>20)
 	if free < leastFree {
