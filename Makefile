@@ -76,19 +76,21 @@ lock: $(guesthouse)
 $(guesthouse):
 	@$(GO) build -buildvcs=false -o $@ ./harness/cmd/guesthouse
 
+# The benchmarks are a module of their own, so that what they compare with is in nobody's go.mod: the
+# targets above do not see it.
+check-bench = staticcheck=$$($(GO) tool -n staticcheck) && cd bench && $(GO) vet $(1) && $$staticcheck $(1) && $(GO) test $(1)
+
 # From the start of QEMU to the first echo: restored, booted, and booted by a peer, into out/bench.
-# A nested module, as the one below.
 bench-boot: qemu
-	@staticcheck=$$($(GO) tool -n staticcheck) && cd bench/boot && $(GO) vet ./... && $$staticcheck ./... && $(GO) test ./...
+	@$(call check-bench,./boot ./internal/...)
 	@mkdir -p out/bench
 	cd bench/boot && $(GO) build -buildvcs=false -o $(CURDIR)/out/bench/bench-boot . && \
 		$(leash) $(CURDIR)/out/bench/bench-boot -out $(CURDIR)/out/bench $(ARGS)
 
-# The socket service beside other event loops, into out/bench; QUICK=1 is for development. A nested
-# module, so that its peers are in nobody's go.mod: the targets above do not see it.
+# The socket service beside other event loops, into out/bench; QUICK=1 is for development.
 bench-socket: $(guesthouse)
 	@scripts/install-gcc.sh
-	@staticcheck=$$($(GO) tool -n staticcheck) && cd bench/socket && $(GO) vet ./... && $$staticcheck ./... && $(GO) test ./...
+	@$(call check-bench,./socket/... ./internal/...)
 	@mkdir -p out/bench
 	cd bench/socket && $(GO) build -buildvcs=false -o $(CURDIR)/out/bench/bench-socket . && \
 		$(leash) $(CURDIR)/out/bench/bench-socket $(if $(QUICK),-quick) -out $(CURDIR)/out/bench $(ARGS)

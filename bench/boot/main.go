@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"guesthouse.example/bench/internal/results"
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
 )
@@ -91,7 +92,7 @@ func run(ctx context.Context, source, out string, runs int, only string) error {
 	if ctx.Err() != nil {
 		return errors.New("interrupted: nothing is written")
 	}
-	r := &report{cases: cases, rows: b.results.rows(), runs: runs, begin: begin}
+	r := &report{cases: cases, rows: rows(b.results), runs: runs, begin: begin}
 	if err := r.write(out); err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ type bench struct {
 	specs     map[string]harness.Spec
 	templates map[string]*harness.Template
 	broken    map[string]error // targets without an image or a template
-	results   *results
+	results   *results.Results[key]
 }
 
 // prepare builds the image of each target that the cases need and saves a
@@ -161,9 +162,9 @@ func (b *bench) measure(ctx context.Context, c benchCase) {
 	for _, metric := range c.metrics {
 		k := key{c.name, c.harness, metric}
 		if err != nil {
-			b.results.fail(k, err)
+			b.results.Fail(k, err)
 		} else {
-			b.results.add(k, found[metric])
+			b.results.Add(k, found[metric])
 		}
 	}
 }

@@ -35,10 +35,10 @@ func TestAllCases(t *testing.T) {
 func TestRowsHaveTheAgreedForm(t *testing.T) {
 	r := newResults()
 	for _, v := range []float64{97, 80, 86} {
-		r.add(key{"restore-udp/x86_64", ours, ms}, v)
+		r.Add(key{"restore-udp/x86_64", ours, ms}, v)
 	}
-	r.fail(key{"cold-udp/x86_64", peer, ms}, errors.New("broken"))
-	text, err := json.Marshal(r.rows())
+	r.Fail(key{"cold-udp/x86_64", peer, ms}, errors.New("broken"))
+	text, err := json.Marshal(rows(r))
 	require.NoError(t, err)
 	require.Equal(t, `[{"case":"restore-udp/x86_64","harness":"guesthouse","metric":"ms","median":86,"min":80,"max":97,"runs":3},`+
 		`{"case":"cold-udp/x86_64","harness":"vmtest","metric":"ms","median":null,"min":null,"max":null,"runs":0,"failed":"broken"}]`, string(text))
@@ -47,10 +47,10 @@ func TestRowsHaveTheAgreedForm(t *testing.T) {
 func TestAFailureIsInEveryFormOfTheReport(t *testing.T) {
 	results := newResults()
 	cases := []benchCase{{name: "cold-udp/x86_64", harness: ours}, {name: "cold-udp/x86_64", harness: peer}}
-	results.add(key{cases[0].name, ours, ms}, 1000)
-	results.fail(key{cases[1].name, peer, ms}, errors.New("it <broke>"))
+	results.Add(key{cases[0].name, ours, ms}, 1000)
+	results.Fail(key{cases[1].name, peer, ms}, errors.New("it <broke>"))
 	dir := t.TempDir()
-	require.NoError(t, (&report{cases: cases, rows: results.rows(), runs: 1, begin: time.Now()}).write(dir))
+	require.NoError(t, (&report{cases: cases, rows: rows(results), runs: 1, begin: time.Now()}).write(dir))
 	for name, want := range map[string]string{"boot.json": `"failed": "it \u003cbroke\u003e"`, "boot.md": "it <broke>", "boot.svg": "failed"} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)

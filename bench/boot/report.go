@@ -7,12 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"guesthouse.example/bench/internal/results"
 )
 
 // A report is what is written about a run.
@@ -51,7 +50,7 @@ func (r *report) at(name, harness, metric string) (row, bool) {
 }
 
 func (r *report) markdown(w io.Writer) {
-	fmt.Fprintf(w, "# From the start of QEMU to the first echo\n\n%s, %s UTC.\n\n", machine(), r.begin.UTC().Format("2006-01-02 15:04"))
+	fmt.Fprintf(w, "# From the start of QEMU to the first echo\n\n%s, %s UTC.\n\n", results.Machine(), r.begin.UTC().Format("2006-01-02 15:04"))
 	fmt.Fprintf(w, "%d interleaved runs; medians, with the least and the greatest in brackets. "+
 		"All boot the same kernel and initramfs with the machine's emulation (TCG).\n\n", r.runs)
 	fmt.Fprintln(w, "| case | harness | ms | MiB a machine |\n| --- | --- | ---: | ---: |")
@@ -112,7 +111,7 @@ func (r *report) chart(w io.Writer) {
 	fmt.Fprintf(w, `<rect width="%d" height="%d" fill="white"/>`+"\n", chartWidth, height)
 	text(w, 20, 24, "start", 17, "#222", "Milliseconds from the start of QEMU to the first echo, less is better")
 	text(w, 20, 44, "start", 12, "#555", fmt.Sprintf("%s, %s; medians of %d runs, lines from least to greatest",
-		machine(), r.begin.UTC().Format("2006-01-02"), r.runs))
+		results.Machine(), r.begin.UTC().Format("2006-01-02"), r.runs))
 	y := headHeight
 	for _, c := range r.cases {
 		x, _ := r.at(c.name, c.harness, ms)
@@ -140,24 +139,4 @@ func (r *report) chart(w io.Writer) {
 func text(w io.Writer, x, y int, anchor string, size int, colour, s string) {
 	fmt.Fprintf(w, `<text x="%d" y="%d" text-anchor="%s" font-size="%d" fill="%s">%s</text>`+"\n",
 		x, y, anchor, size, colour, html.EscapeString(s))
-}
-
-// machine names what the numbers were measured on.
-func machine() string {
-	model := "unknown CPU"
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(text)) {
-			name, value, _ := strings.Cut(line, ":")
-			if strings.TrimSpace(name) == "model name" {
-				model = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
-	kernel := "unknown"
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		kernel = unix.ByteSliceToString(u.Release[:])
-	}
-	return fmt.Sprintf("%s, %d cores, Linux %s, %s", model, runtime.NumCPU(), kernel, runtime.Version())
 }

@@ -15,13 +15,15 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"guesthouse.example/bench/internal/results"
 )
 
 type bench struct {
 	plan
 	ctx     context.Context
 	dir     string // of the programs
-	results *results
+	results *results.Results[key]
 	notes   map[key][]float64 // what socket.md has and socket.json has not
 	broken  map[string]error  // servers that could not be built
 	servers []server

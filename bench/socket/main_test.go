@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/bench/internal/results"
 )
 
 func selfPID() int { return os.Getpid() }
@@ -49,8 +51,8 @@ func TestSelected(t *testing.T) {
 func reported() *report {
 	b := &bench{plan: plan{cases: []benchCase{{"udp", 16, 64}}, runs: 2}, results: newResults(), notes: map[key][]float64{}, servers: servers[:2]}
 	for _, m := range loadMetrics {
-		b.results.add(key{"udp/16/64", ours, m}, 4)
-		b.results.fail(key{"udp/16/64", "c-epoll", m}, errors.New("load: <it> broke"))
+		b.results.Add(key{"udp/16/64", ours, m}, 4)
+		b.results.Fail(key{"udp/16/64", "c-epoll", m}, errors.New("load: <it> broke"))
 	}
 	none := map[string][]float64{"udp": {1}, "tcp": {1}}
 	return newReport(b, stalled{without: none, with: none}, time.Now())
@@ -102,7 +104,7 @@ func TestRatioIsOursOverThePeers(t *testing.T) {
 		value  float64
 	}{{ours, 3}, {"go-net", 6}} {
 		k := key{"tcp/1/64", v.server, cpuPerEcho}
-		r.byKey[k] = row{Median: &v.value}
+		r.byKey[k] = row{Summary: results.Summary{Median: &v.value}}
 	}
 	require.Equal(t, "0.50", r.ratio("tcp/1/64", "go-net", cpuPerEcho))
 	require.Empty(t, r.ratio("tcp/1/64", ours, cpuPerEcho))
@@ -135,7 +137,7 @@ func TestTheVerdictHasTheRatioOfEachPeer(t *testing.T) {
 	four := 4.0
 	for i, peer := range []string{"go-net", "evio"} {
 		theirs := four * float64(i+2)
-		r.byKey[key{"udp/16/64", peer, cpuPerEcho}] = row{Median: &theirs}
+		r.byKey[key{"udp/16/64", peer, cpuPerEcho}] = row{Summary: results.Summary{Median: &theirs}}
 	}
 	r.servers = slices.DeleteFunc(slices.Clone(servers), func(s server) bool { return s.name == "gnet" || s.name[:2] == "c-" && s.name != "c-epoll" })
 	var out strings.Builder

@@ -60,10 +60,10 @@ func (b *bench) measure(c benchCase) {
 
 func (b *bench) record(k key, value float64, err error) {
 	if err != nil {
-		b.results.fail(k, err)
+		b.results.Fail(k, err)
 		return
 	}
-	b.results.add(k, value)
+	b.results.Add(k, value)
 }
 
 // undisturbed calls a run, which returns the generator's share of its core, and again

@@ -7,11 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"guesthouse.example/bench/internal/results"
 )
 
 // A report is what is written about a run.
@@ -24,7 +23,7 @@ type report struct {
 }
 
 func newReport(b *bench, s stalled, begin time.Time) *report {
-	r := &report{bench: b, stalled: s, begin: begin, byKey: map[key]row{}, rows: b.results.rows()}
+	r := &report{bench: b, stalled: s, begin: begin, byKey: map[key]row{}, rows: rows(b.results)}
 	for _, row := range r.rows {
 		r.byKey[key{row.Case, row.Server, row.Metric}] = row
 	}
@@ -135,12 +134,12 @@ func (r *report) caseTable(w io.Writer, c benchCase) {
 			fmt.Fprintf(w, "| %s | **failed** | | | | | | | | |\n", s.name)
 		default:
 			note := func(metric string) string {
-				return fmt.Sprintf("%.0f %%", 100*median(r.notes[key{c.String(), s.name, metric}]))
+				return fmt.Sprintf("%.0f %%", 100*results.Median(r.notes[key{c.String(), s.name, metric}]))
 			}
 			fmt.Fprintf(w, "| %s | %.2f (%.2f–%.2f) | %s | %.0f | %.0f | %.0f | %.0f | %s | %s | %.2g %% |\n", s.name,
 				*cpu.Median, *cpu.Min, *cpu.Max, r.ratio(c.String(), s.name, cpuPerEcho),
 				*at(echoesPerS).Median, *at(p50).Median, *at(p99).Median, *at(rss).Median,
-				note(serverBusy), note(generatorIdle), 100*median(r.notes[key{c.String(), s.name, lostShare}]))
+				note(serverBusy), note(generatorIdle), 100*results.Median(r.notes[key{c.String(), s.name, lostShare}]))
 		}
 	}
 	fmt.Fprintln(w)
@@ -200,7 +199,7 @@ func (r *report) memoryTables(w io.Writer) {
 			row, ok := r.byKey[key{table.c.String(), s.name, table.metric}]
 			count := ""
 			if n := r.notes[key{table.c.String(), s.name, threads}]; n != nil {
-				count = fmt.Sprintf("%.0f", median(n))
+				count = fmt.Sprintf("%.0f", results.Median(n))
 			}
 			switch {
 			case !ok:
@@ -212,7 +211,7 @@ func (r *report) memoryTables(w io.Writer) {
 		}
 		fmt.Fprintln(w)
 		if n := r.notes[key{table.c.String(), ours, perSlot}]; n != nil {
-			fmt.Fprintf(w, "Each socket of %s is a service of its own here. As the sockets of one service they take %.0f bytes each.\n\n", ours, median(n))
+			fmt.Fprintf(w, "Each socket of %s is a service of its own here. As the sockets of one service they take %.0f bytes each.\n\n", ours, results.Median(n))
 		}
 	}
 }
@@ -229,7 +228,7 @@ func (r *report) stalledTable(w io.Writer) {
 	}
 	fmt.Fprintf(w, "| clients | p99 µs without | p99 µs with | ratio |\n| --- | ---: | ---: | ---: |\n")
 	for _, network := range []string{"udp", "tcp"} {
-		without, with := median(r.stalled.without[network]), median(r.stalled.with[network])
+		without, with := results.Median(r.stalled.without[network]), results.Median(r.stalled.with[network])
 		fmt.Fprintf(w, "| %s | %.0f | %.0f | %.2f |\n", network, without, with, with/without)
 	}
 	fmt.Fprintln(w)
@@ -237,26 +236,9 @@ func (r *report) stalledTable(w io.Writer) {
 
 // machine names what the numbers were measured on.
 func machine() string {
-	model := "unknown CPU"
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(text)) {
-			name, value, _ := strings.Cut(line, ":")
-			if strings.TrimSpace(name) == "model name" {
-				model = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
-	var u unix.Utsname
-	kernel := "unknown"
-	if unix.Uname(&u) == nil {
-		kernel = unix.ByteSliceToString(u.Release[:])
-	}
 	gcc := "none"
 	if out, err := exec.Command("gcc", "-dumpfullversion").Output(); err == nil {
 		gcc = strings.TrimSpace(string(out))
 	}
-	return strings.Join([]string{
-		model, fmt.Sprintf("%d cores", runtime.NumCPU()), "Linux " + kernel, runtime.Version(), "gcc " + gcc,
-	}, ", ")
+	return results.Machine() + ", gcc " + gcc
 }

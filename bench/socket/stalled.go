@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"guesthouse.example/bench/internal/results"
 )
 
 // The clients beside the one that never reads.
@@ -46,7 +48,7 @@ func (b *bench) measureStalled() stalled {
 	}
 	for _, network := range []string{"udp", "tcp"} {
 		fmt.Printf("client that never reads: %s p99 %.0f µs without, %.0f µs with\n",
-			network, median(s.without[network]), median(s.with[network]))
+			network, results.Median(s.without[network]), results.Median(s.with[network]))
 	}
 	return s
 }

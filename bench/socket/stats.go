@@ -2,79 +2,29 @@ package main
 
 import (
 	"math"
-	"slices"
+
+	"guesthouse.example/bench/internal/results"
 )
 
-// A row is one line of socket.json. The numbers are null where every run failed.
+// A row is one line of socket.json.
 type row struct {
-	Case   string   `json:"case"`
-	Server string   `json:"server"`
-	Metric string   `json:"metric"`
-	Median *float64 `json:"median"`
-	Min    *float64 `json:"min"`
-	Max    *float64 `json:"max"`
-	Runs   int      `json:"runs"` // those that succeeded
-	Failed string   `json:"failed,omitempty"`
-}
-
-// results are the rows as they are collected, in the order of their first
-// value.
-type results struct {
-	keys   []key
-	values map[key][]float64
-	failed map[key]string // the first message
+	Case   string `json:"case"`
+	Server string `json:"server"`
+	Metric string `json:"metric"`
+	results.Summary
 }
 
 type key struct{ kase, server, metric string }
 
-func newResults() *results {
-	return &results{values: map[key][]float64{}, failed: map[key]string{}}
-}
+// newResults returns results with three decimals: less than any of the measurements resolves.
+func newResults() *results.Results[key] { return results.New[key](3) }
 
-func (r *results) add(k key, value float64) {
-	r.seen(k)
-	r.values[k] = append(r.values[k], value)
-}
-
-func (r *results) fail(k key, err error) {
-	r.seen(k)
-	if r.failed[k] == "" {
-		r.failed[k] = err.Error()
+func rows(r *results.Results[key]) []row {
+	all := []row{} // not null in JSON
+	for k, s := range r.All() {
+		all = append(all, row{k.kase, k.server, k.metric, s})
 	}
-}
-
-func (r *results) seen(k key) {
-	if !slices.Contains(r.keys, k) {
-		r.keys = append(r.keys, k)
-	}
-}
-
-func (r *results) rows() []row {
-	rows := []row{} // not null in JSON
-	for _, k := range r.keys {
-		rows = append(rows, r.row(k))
-	}
-	return rows
-}
-
-func (r *results) row(k key) row {
-	values := r.values[k]
-	out := row{Case: k.kase, Server: k.server, Metric: k.metric, Runs: len(values), Failed: r.failed[k]}
-	if len(values) > 0 {
-		middle, least, greatest := round(median(values)), round(slices.Min(values)), round(slices.Max(values))
-		out.Median, out.Min, out.Max = &middle, &least, &greatest
-	}
-	return out
-}
-
-// median of an even number of values is the mean of the two in the middle.
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	n := len(sorted)
-	if n == 0 {
-		return math.NaN()
-	}
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+	return all
 }
 
 // quantile returns the least of the sorted values that at least the share q of
@@ -86,7 +36,3 @@ func quantile(sorted []uint32, q float64) float64 {
 	rank := int(math.Ceil(q*float64(len(sorted)))) - 1
 	return float64(sorted[max(rank, 0)])
 }
-
-// round keeps three decimals: less than any of the measurements resolves. Adding
-// zero makes -0, which JSON would show, 0.
-func round(v float64) float64 { return math.Round(v*1000)/1000 + 0 }

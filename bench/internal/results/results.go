@@ -1,0 +1,111 @@
+// Package results collects what a benchmark measures, and names what it was measured on.
+package results
+
+import (
+	"fmt"
+	"iter"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Summary is what came of the runs of one key. The numbers are null in JSON where every
+// run failed.
+type Summary struct {
+	Median *float64 `json:"median"`
+	Min    *float64 `json:"min"`
+	Max    *float64 `json:"max"`
+	Runs   int      `json:"runs"`             // those that succeeded
+	Failed string   `json:"failed,omitempty"` // what the first that failed said
+}
+
+// Results are values by key, in the order in which the keys were first seen.
+type Results[K comparable] struct {
+	keys   []K
+	values map[K][]float64
+	failed map[K]string
+	scale  float64
+}
+
+// New returns results that keep so many decimals.
+func New[K comparable](decimals int) *Results[K] {
+	return &Results[K]{values: map[K][]float64{}, failed: map[K]string{}, scale: math.Pow10(decimals)}
+}
+
+// Add adds the value of a run that succeeded.
+func (r *Results[K]) Add(k K, value float64) {
+	r.seen(k)
+	r.values[k] = append(r.values[k], value)
+}
+
+// Fail adds a run that failed.
+func (r *Results[K]) Fail(k K, err error) {
+	r.seen(k)
+	if r.failed[k] == "" {
+		r.failed[k] = err.Error()
+	}
+}
+
+func (r *Results[K]) seen(k K) {
+	if !slices.Contains(r.keys, k) {
+		r.keys = append(r.keys, k)
+	}
+}
+
+// All returns every key and its summary.
+func (r *Results[K]) All() iter.Seq2[K, Summary] {
+	return func(yield func(K, Summary) bool) {
+		for _, k := range r.keys {
+			if !yield(k, r.summary(k)) {
+				return
+			}
+		}
+	}
+}
+
+func (r *Results[K]) summary(k K) Summary {
+	values := r.values[k]
+	s := Summary{Runs: len(values), Failed: r.failed[k]}
+	if len(values) > 0 {
+		middle, least, greatest := r.round(Median(values)), r.round(slices.Min(values)), r.round(slices.Max(values))
+		s.Median, s.Min, s.Max = &middle, &least, &greatest
+	}
+	return s
+}
+
+// round adds zero, which makes 0 of the -0 that JSON would show.
+func (r *Results[K]) round(v float64) float64 { return math.Round(v*r.scale)/r.scale + 0 }
+
+// Median of an even number of values is the mean of the two in the middle, and of none NaN.
+func Median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	if n == 0 {
+		return math.NaN()
+	}
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// Machine names this one: its processor, cores, kernel and Go.
+func Machine() string {
+	model := "unknown CPU"
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			name, value, _ := strings.Cut(line, ":")
+			if strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	kernel := "unknown"
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	return fmt.Sprintf("%s, %d cores, Linux %s, %s", model, runtime.NumCPU(), kernel, runtime.Version())
+}
