@@ -48,10 +48,13 @@ import (
 // machine's time; see [harness.Machine.Within].
 const Within = 30 * time.Second
 
-// EachTarget runs f for every target as a parallel subtest of the target's name.
+// EachTarget runs f for every target as a subtest of the target's name, side by side,
+// and returns when all have ended. As many run at once as the host's memory and
+// processors carry, which is measured; the wait for that is no part of the subtest.
+// Call t.Parallel before it to have the targets of several tests run side by side.
+//
 // The environment variable GUESTHOUSE_TARGETS, a list such as "arm,arm64", leaves
-// the others out. As with every parallel subtest, what follows EachTarget runs
-// before f does.
+// the others out.
 func EachTarget(t *testing.T, f func(t *testing.T, target string)) {
 	t.Helper()
 	names, err := listed("GUESTHOUSE_TARGETS")
@@ -61,14 +64,22 @@ func EachTarget(t *testing.T, f func(t *testing.T, target string)) {
 	if names == nil {
 		names = target.Names()
 	}
+	var all sync.WaitGroup
+	defer all.Wait()
 	for _, name := range names {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			Require(t, name)
-			f(t, name)
+		all.Go(func() {
+			host.enter()
+			defer host.leave()
+			t.Run(name, func(t *testing.T) {
+				Require(t, name)
+				f(t, name)
+			})
 		})
 	}
 }
+
+// host is the gate to it.
+var host = newGate()
 
 // Require skips the test where the target's QEMU is not installed, and fails
 // it there if GUESTHOUSE_REQUIRE has the target.

@@ -58,6 +58,7 @@ func says(t *testing.T, m *harnesstest.Machine) (s saying) {
 // Machines of one template, and the machine that was saved, have clocks, random numbers
 // and identities of their own, and a network that works.
 func TestARestoredMachineHasALifeOfItsOwn(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/lost")
 		spec.Ports = []string{"udp/4242", "tcp/4242"}
@@ -154,6 +155,7 @@ func tells(t *testing.T, m *harnesstest.Machine, events int) {
 }
 
 func TestAMachineTellsWhatItDoes(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		m := harnesstest.Boot(t, spec)

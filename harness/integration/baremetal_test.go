@@ -20,6 +20,7 @@ const bareMetalSays = "no kernel here"
 // A guest needs neither Linux nor an initramfs: whatever QEMU's -kernel takes is
 // booted, and Ready is a line of its own.
 func TestABareMetalGuestIsBooted(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		file := filepath.Join(t.TempDir(), "guest.elf")
 		guest, err := baremetal.ELF(target, bareMetalSays)

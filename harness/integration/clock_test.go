@@ -13,6 +13,7 @@ import (
 )
 
 func TestADeadlineDoesNotCountTheTimeInWhichQEMUIsFrozen(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		pidfile := filepath.Join(t.TempDir(), "pid")

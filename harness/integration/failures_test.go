@@ -58,6 +58,7 @@ func sha256File(t *testing.T, file string) string {
 }
 
 func TestAGuestThatPanics(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		err := boot(t, harnesstest.Spec(t, target, "./guests/panics"))
 		require.ErrorIs(t, err, harness.ErrGuest)
@@ -67,6 +68,7 @@ func TestAGuestThatPanics(t *testing.T) {
 }
 
 func TestAGuestWhoseSetupFails(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		err := boot(t, harnesstest.Spec(t, target, "./guests/fails"))
 		require.ErrorIs(t, err, harness.ErrGuest)
@@ -76,6 +78,7 @@ func TestAGuestWhoseSetupFails(t *testing.T) {
 }
 
 func TestAGuestThatHangsBeforeReady(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/hangs")
 		spec.ReadyWithin = 5 * time.Second // which may have passed when the guest has come so far
@@ -95,6 +98,7 @@ func TestAGuestThatHangsBeforeReady(t *testing.T) {
 }
 
 func TestAMachineThatNeverSaysAWord(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/hangs")
 		spec.Initramfs = ""
@@ -108,6 +112,7 @@ func TestAMachineThatNeverSaysAWord(t *testing.T) {
 }
 
 func TestAKernelPanic(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/hangs")
 		spec.Initramfs = "" // and so no root file system
@@ -118,6 +123,7 @@ func TestAKernelPanic(t *testing.T) {
 }
 
 func TestAKernelFileThatIsCutShort(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/hangs")
 		whole, err := os.ReadFile(spec.Kernel)
@@ -130,6 +136,7 @@ func TestAKernelFileThatIsCutShort(t *testing.T) {
 }
 
 func TestAKernelOfAnotherTarget(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, name string) {
 		kernel := harnesstest.Spec(t, name, "./guests/hangs").Kernel
 		for _, other := range target.Names() {
@@ -143,6 +150,7 @@ func TestAKernelOfAnotherTarget(t *testing.T) {
 }
 
 func TestAKernelFileThatIsNone(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/hangs")
 		spec.Kernel = filepath.Join(t.TempDir(), "vmlinuz")
@@ -154,6 +162,7 @@ func TestAKernelFileThatIsNone(t *testing.T) {
 }
 
 func TestAQEMUThatIsMissing(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/hangs")
 		spec.QEMU = "qemu-system-nowhere"
@@ -165,6 +174,7 @@ func TestAQEMUThatIsMissing(t *testing.T) {
 }
 
 func TestArgumentsThatQEMURefuses(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/hangs")
 		spec.QEMUArgs = []string{"-device", "warp-drive"}
@@ -175,6 +185,7 @@ func TestArgumentsThatQEMURefuses(t *testing.T) {
 }
 
 func TestAMissingModuleOrInterfaceIsNamedAndPowersTheGuestDown(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		spec.Cmdline = []string{"module_blacklist=virtio_net"}
@@ -199,6 +210,7 @@ var noPCI = map[string]string{
 }
 
 func TestABootThatIsCancelledLeavesNothing(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/hangs")
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -216,6 +228,7 @@ func TestABootThatIsCancelledLeavesNothing(t *testing.T) {
 }
 
 func TestQEMUThatIsKilledIsToldFromAGuestThatFails(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		spec.Dir = t.TempDir()
@@ -241,6 +254,7 @@ func TestTheNextBootSweepsWhatAKillLeft(t *testing.T) {
 		require.NoError(t, m.Close())
 		return
 	}
+	t.Parallel()
 	const target = "x86_64" // nothing here depends on it
 	harnesstest.Require(t, target)
 	dir, temporary := t.TempDir(), t.TempDir()

@@ -47,6 +47,7 @@ func dial(m *harnesstest.Machine) traffic.DialFunc {
 }
 
 func TestTheEchoServiceReturnsEveryByte(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		m.Expect(`<inf> net_echo_server_svc_sample: Single-threaded TCP/UDP echo server waits for a connection on port 4242`)
@@ -80,6 +81,7 @@ func TestTheEchoServiceReturnsEveryByte(t *testing.T) {
 }
 
 func TestAClientOverTheCapacityIsTurnedAway(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		const capacity = 17 // that of Zephyr's sample
@@ -119,6 +121,7 @@ func echoes(t *testing.T, conn net.Conn, text string) {
 }
 
 func TestTheConsoleTellsOfTheMachine(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		// Typed before the prompt, a command would stand above it.
@@ -170,6 +173,7 @@ func TestTheConsoleTellsOfTheMachine(t *testing.T) {
 }
 
 func TestALogLineLeavesThePromptWhole(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		spec.Cmdline = []string{"loglevel=1"} // the kernel would print between the line and the prompt
@@ -181,6 +185,7 @@ func TestALogLineLeavesThePromptWhole(t *testing.T) {
 }
 
 func TestTheGuestsAddressIsTheUsersChoice(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		for name, c := range map[string]struct{ cmdline, shows string }{
 			"static": {"guesthouse.ip=10.7.0.9/16 guesthouse.ip6=fd00:7::9/64", `10\.7\.0\.9/16\n\s+fd00:7::9/64`},
@@ -200,6 +205,7 @@ func TestTheGuestsAddressIsTheUsersChoice(t *testing.T) {
 }
 
 func TestAGuestMayServeWithPackageNet(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/plain")
 		spec.Ports = []string{"tcp/4242"}

@@ -14,6 +14,7 @@ import (
 )
 
 func TestALinkIsCutAndMended(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		ctx, cancel := context.WithTimeout(t.Context(), 4*harnesstest.Within)

@@ -16,6 +16,7 @@ import (
 
 // With the interface up at power-off Debian's 6.1.192 hung in about one of 40.
 func TestThePowerGoesOffUnderTraffic(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		ctx, cancel := context.WithCancel(t.Context())

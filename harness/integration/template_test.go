@@ -41,6 +41,7 @@ func restored(t *testing.T, spec harness.Spec) *harnesstest.Machine {
 var atOnce = map[string]int{"x86": 8, "x86_64": 32, "arm": 8, "arm64": 8}
 
 func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		original, template := save(t, spec)
@@ -89,6 +90,7 @@ func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
 
 // What the guest prints while it is saved comes once on each console.
 func TestTheConsoleGoesOnAcrossSaveAndRestore(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		spec.Accel, spec.Cold = harness.TCG, true
@@ -114,6 +116,7 @@ func TestTheConsoleGoesOnAcrossSaveAndRestore(t *testing.T) {
 }
 
 func TestWhatCannotBeSaved(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		spec.Accel, spec.Cold = harness.TCG, true
@@ -130,6 +133,7 @@ func TestWhatCannotBeSaved(t *testing.T) {
 
 // A template that is damaged or of another machine costs a cold boot and no more.
 func TestATemplateThatCannotBeRestored(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		_, template := save(t, spec)

@@ -30,6 +30,7 @@ func bootCached(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) s
 }
 
 func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		spec.Accel = harness.TCG
@@ -57,6 +58,7 @@ func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 
 // Whatever is wrong with the cache, the machine boots.
 func TestTroubleWithTheCacheCostsAColdBoot(t *testing.T) {
+	t.Parallel()
 	const target = "x86_64" // nothing here depends on it
 	harnesstest.Require(t, target)
 	spec := echoSpec(t, target)
@@ -86,6 +88,7 @@ func TestTroubleWithTheCacheCostsAColdBoot(t *testing.T) {
 }
 
 func TestAMachineOutlivesItsTemplate(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		cache := &harness.TemplateCache{Dir: t.TempDir()}
 		spec := echoSpec(t, target)
@@ -124,6 +127,7 @@ func TestProcessesShareACache(t *testing.T) {
 		fmt.Println("boot was", bootCached(t, cache, spec))
 		return
 	}
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
 		spec := echoSpec(t, target)

@@ -145,6 +145,7 @@ guesthouse: hint: install it with: apt-get install --no-install-recommends qemu-
 
 // A guest may be whatever QEMU starts; its record repeats it.
 func TestAGuestThatIsNoProgramOfOurs(t *testing.T) {
+	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		dir := t.TempDir()
 		guest, err := baremetal.ELF(target, "no kernel here")
