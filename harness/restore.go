@@ -39,25 +39,25 @@ func (m *Machine) restore(ctx context.Context, t *Template) error {
 		return fmt.Errorf("the template was saved by QEMU %s and this is %s", t.Version, v)
 	}
 	err := m.qmp.ExecuteAll(ctx,
-		qmp.Command{Name: "migrate-set-capabilities", Arguments: migration},
+		qmp.Command{Name: "migrate-set-capabilities", Arguments: ignoreShared},
 		qmp.Command{Name: "migrate-incoming", Arguments: map[string]string{"uri": fmt.Sprintf("fd:%d", stateFD)}})
 	if err == nil {
-		err = m.migrated(ctx)
-	}
-	if err == nil {
-		err = m.qmp.Execute(ctx, "cont", nil, nil)
-	}
-	if err == nil && t.Agent != nil {
-		err = m.agentRestored(ctx, t.Agent.Epoch+1)
+		err = m.qmp.ExecuteAfter(ctx, func() error { return m.migrated(ctx) }, qmp.Command{Name: "cont"})
 	}
 	if err != nil {
 		return err
 	}
-	return m.forward(ctx)
+	return m.forward(ctx, func() error {
+		if t.Agent == nil {
+			return nil
+		}
+		return m.agentRestored(ctx, t.Agent.Epoch+1)
+	})
 }
 
-// forward has QEMU forward the plan's ports.
-func (m *Machine) forward(ctx context.Context) error {
+// forward has QEMU forward the plan's ports as soon as after returns nil, or at once if
+// that is nil.
+func (m *Machine) forward(ctx context.Context, after func() error) error {
 	said := make([]string, len(m.plan.ports))
 	var commands []qmp.Command
 	for i, port := range m.plan.ports {
@@ -65,7 +65,7 @@ func (m *Machine) forward(ctx context.Context) error {
 			fmt.Sprintf("hostfwd_add net0 %s:127.0.0.1:0-%s:%d", port.Network, m.plan.network.guest.Addr(), port.Guest), &said[i]))
 	}
 	var table string
-	if err := m.qmp.ExecuteAll(ctx, append(commands, usernet(&table))...); err != nil {
+	if err := m.qmp.ExecuteAfter(ctx, after, append(commands, usernet(&table))...); err != nil {
 		return err
 	}
 	for i, port := range m.plan.ports {

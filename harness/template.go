@@ -249,12 +249,14 @@ func (m *Machine) noConnections(ctx context.Context) error {
 	return nil
 }
 
-// migration is what QEMU must do the same at both ends: leave the memory that
-// is a file where it is, and tell how it comes along.
-var migration = map[string]any{"capabilities": []map[string]any{
+// ignoreShared is what QEMU must do the same at both ends: leave the memory that is a
+// file where it is.
+var ignoreShared = map[string]any{"capabilities": []map[string]any{
 	{"capability": "x-ignore-shared", "state": true},
-	{"capability": "events", "state": true},
 }}
+
+// migrationEvents is the value of -global that makes QEMU tell how a migration comes along.
+const migrationEvents = "migration.x-events=on"
 
 func (m *Machine) saveState(ctx context.Context, file string) (savedFile, error) {
 	f, err := os.Create(file)
@@ -262,7 +264,7 @@ func (m *Machine) saveState(ctx context.Context, file string) (savedFile, error)
 		return savedFile{}, err
 	}
 	defer f.Close()
-	err = m.qmp.Execute(ctx, "migrate-set-capabilities", migration, nil)
+	err = m.qmp.Execute(ctx, "migrate-set-capabilities", ignoreShared, nil)
 	if err == nil {
 		err = m.qmp.Give(ctx, "state", f)
 	}

@@ -8,6 +8,7 @@ package qmp
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -182,6 +183,14 @@ type Command struct {
 // out all of them, one after another; the error is that of the first that it
 // refused.
 func (c *Client) ExecuteAll(ctx context.Context, commands ...Command) error {
+	return c.ExecuteAfter(ctx, nil, commands...)
+}
+
+// ExecuteAfter is ExecuteAll as soon as something has happened: when after returns
+// nil. QEMU reads what it is sent byte by byte, with seven system calls for each, and it has
+// read the first command but for its last byte by then. An error of after is returned;
+// it leaves half a command behind, so the connection is closed.
+func (c *Client) ExecuteAfter(ctx context.Context, after func() error, commands ...Command) error {
 	c.command.Lock()
 	defer c.command.Unlock()
 
@@ -208,8 +217,20 @@ func (c *Client) ExecuteAll(ctx context.Context, commands ...Command) error {
 			file = m.file
 		}
 	}
+	closed := func() error { return fmt.Errorf("qmp %s: %w", commands[0].Name, ErrClosed) }
+	if after != nil {
+		most := bytes.IndexByte(lines, '\n') - len("}")
+		if err := c.send(lines[:most], nil); err != nil {
+			return closed()
+		}
+		if err := after(); err != nil {
+			c.conn.Close()
+			return err
+		}
+		lines = lines[most:]
+	}
 	if err := c.send(lines, file); err != nil {
-		return fmt.Errorf("qmp %s: %w", commands[0].Name, ErrClosed)
+		return closed()
 	}
 	var refused error
 	for i, m := range commands {

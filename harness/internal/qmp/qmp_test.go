@@ -3,7 +3,10 @@ package qmp
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +77,39 @@ func TestCommandsAreSentAtOnce(t *testing.T) {
 	err := c.ExecuteAll(t.Context(), Command{Name: "a", Result: &one}, Command{Name: "b", Result: &two}, Command{Name: "c", Result: &three})
 	require.EqualError(t, err, "qmp b: No (GenericError)")
 	require.Equal(t, []string{"one", "", "three"}, []string{one, two, three})
+}
+
+func TestACommandIsReadBeforeItIsToBeCarriedOut(t *testing.T) {
+	c, fake := connect(t, new(bytes.Buffer), nil)
+	const most = `{"execute":"a","id":2`
+	begun := make(chan string)
+	go func() {
+		text := make([]byte, len(most))
+		io.ReadFull(fake.lines, text)
+		begun <- string(text)
+		end, _ := fake.lines.ReadString('\n')
+		fake.Say(`{"return": "after ` + strings.TrimSpace(end) + `", "id": 2}`)
+	}()
+	var result string
+	err := c.ExecuteAfter(t.Context(), func() error {
+		require.Equal(t, most, <-begun)
+		return nil
+	}, Command{Name: "a", Result: &result})
+	require.NoError(t, err)
+	require.Equal(t, "after }", result)
+}
+
+func TestACommandThatIsNotToBeCarriedOut(t *testing.T) {
+	c, fake := connect(t, new(bytes.Buffer), nil)
+	rest := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(fake.lines)
+		rest <- string(text)
+	}()
+	never := errors.New("never")
+	require.Equal(t, never, c.ExecuteAfter(t.Context(), func() error { return never }, Command{Name: "a"}))
+	require.Equal(t, `{"execute":"a","id":2`, <-rest)
+	require.ErrorIs(t, c.Execute(t.Context(), "b", nil, nil), ErrClosed)
 }
 
 func TestEventsArriveInOrderBetweenAnswers(t *testing.T) {
