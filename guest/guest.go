@@ -77,11 +77,20 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	if err := configureNetwork(networkCard); err != nil {
 		return err
 	}
-	var err error
+	peers, err := newAnnouncer(networkCard)
+	if err != nil {
+		return err
+	}
+	announce := func() {
+		if err := peers.announce(); err != nil {
+			log.Warn(err.Error()) // the network asks when it has to
+		}
+	}
+	announce()
 	if harness, err = agent.Open(); err != nil {
 		log.Warn(err.Error()) // the machine works without it
 	}
-	harness.Start(func() { powerOff("the harness asked for it") })
+	harness.Start(func() { powerOff("the harness asked for it") }, announce)
 	// Without a service there is no loop to run, and none is needed by a
 	// guest that serves in another way; a later Register says so itself.
 	for range socketservice.All() {

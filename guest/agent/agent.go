@@ -19,6 +19,7 @@ type Agent struct {
 	conn     *wire.Conn
 	port     *port
 	powerOff func() // what the harness may ask for
+	restored func() // what a restored machine does before it says that it is
 
 	mu    sync.Mutex     // held while a message is sent
 	quiet bool           // from quiesce to restored
@@ -35,12 +36,13 @@ func Open() (*Agent, error) {
 }
 
 // Start says hello and answers the harness until the machine ends. When the harness
-// asks for it, powerOff is called, on a goroutine of its own.
-func (a *Agent) Start(powerOff func()) {
+// asks for it, powerOff is called, on a goroutine of its own. In a machine that was restored
+// and has its new clock, entropy and identity, restored is called before the harness learns it.
+func (a *Agent) Start(powerOff, restored func()) {
 	if a == nil {
 		return
 	}
-	a.powerOff = powerOff
+	a.powerOff, a.restored = powerOff, restored
 	a.mu.Lock() // until hello, which is first, is said
 	go a.serve()
 }
@@ -97,6 +99,7 @@ func (a *Agent) answer(m wire.Message) error {
 		if err := restore(r); err != nil {
 			return err
 		}
+		a.restored()
 		payload = wire.EncodeClock(time.Now())
 	default:
 		return fmt.Errorf("%s is nothing that an agent is asked", m.Type)
