@@ -9,52 +9,52 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An announcer tells the network at which hardware address an interface has its IPv4
-// addresses (RFC 5227, ARP announcement). QEMU's user network asks for what it was not told
-// before it delivers its first packet, and drops that packet where the answer takes more than
-// 1 s, as it may on a busy host. The network of a machine that was restored was told nothing.
-type announcer struct {
-	socket    int
-	everybody unix.SockaddrLinklayer
-	packets   [][]byte // all made before: a restored machine has no time to ask for its addresses
+// announcer returns what tells the network at which hardware address an interface has the
+// IPv4 addresses of now (RFC 5227, ARP announcement). QEMU's user network asks for what it was
+// not told before it delivers its first packet, and drops that packet where the answer takes
+// more than 1 s, as it may on a busy host. The network of a machine that was restored was told
+// nothing; all is made before, as that machine has no time to ask for its addresses. With an
+// error, as of a kernel without packet sockets, what is returned does nothing.
+func announcer(name string) (announce func() error, err error) {
+	announce = func() error { return nil }
+	packets, everybody, err := announcements(name)
+	if err != nil {
+		return announce, fmt.Errorf("interface %s: announce: %w", name, err)
+	}
+	// A datagram socket: the kernel writes the Ethernet header. It receives nothing.
+	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return announce, fmt.Errorf("interface %s: announce: %w", name, os.NewSyscallError("socket", err))
+	}
+	return func() error {
+		for _, packet := range packets {
+			if err := unix.Sendto(socket, packet, 0, everybody); err != nil {
+				return fmt.Errorf("interface %s: announce: %w", name, os.NewSyscallError("sendto", err))
+			}
+		}
+		return nil
+	}, nil
 }
 
-func newAnnouncer(name string) (*announcer, error) {
-	failed := func(err error) (*announcer, error) {
-		return nil, fmt.Errorf("interface %s: announce: %w", name, err)
-	}
+// announcements returns the packets of an interface's IPv4 addresses, and whom they go to.
+func announcements(name string) (packets [][]byte, everybody *unix.SockaddrLinklayer, err error) {
 	card, err := net.InterfaceByName(name)
 	if err != nil {
-		return failed(err)
+		return nil, nil, err
 	}
 	addrs, err := card.Addrs()
 	if err != nil {
-		return failed(err)
+		return nil, nil, err
 	}
-	a := &announcer{everybody: unix.SockaddrLinklayer{
-		Protocol: networkOrder(unix.ETH_P_ARP), Ifindex: card.Index, Halen: 6,
-		Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
-	}}
 	for _, addr := range addrs {
 		if ip, ok := addr.(*net.IPNet); ok && ip.IP.To4() != nil {
-			a.packets = append(a.packets, announcement(card.HardwareAddr, ip.IP.To4()))
+			packets = append(packets, announcement(card.HardwareAddr, ip.IP.To4()))
 		}
 	}
-	// A datagram socket: the kernel writes the Ethernet header. It receives nothing.
-	a.socket, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return failed(os.NewSyscallError("socket", err))
-	}
-	return a, nil
-}
-
-func (a *announcer) announce() error {
-	for _, packet := range a.packets {
-		if err := unix.Sendto(a.socket, packet, 0, &a.everybody); err != nil {
-			return fmt.Errorf("announce: %w", os.NewSyscallError("sendto", err))
-		}
-	}
-	return nil
+	return packets, &unix.SockaddrLinklayer{
+		Protocol: networkOrder(unix.ETH_P_ARP), Ifindex: card.Index, Halen: 6,
+		Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+	}, nil
 }
 
 // announcement is a request for the sender's own address: RFC 826's packet, for Ethernet and

@@ -77,20 +77,21 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	if err := configureNetwork(networkCard); err != nil {
 		return err
 	}
-	peers, err := newAnnouncer(networkCard)
+	announce, err := announcer(networkCard)
+	if err == nil {
+		err = announce()
+	}
 	if err != nil {
-		return err
+		log.Warn(err.Error()) // the network asks when it has to
 	}
-	announce := func() {
-		if err := peers.announce(); err != nil {
-			log.Warn(err.Error()) // the network asks when it has to
-		}
-	}
-	announce()
 	if harness, err = agent.Open(); err != nil {
 		log.Warn(err.Error()) // the machine works without it
 	}
-	harness.Start(func() { powerOff("the harness asked for it") }, announce)
+	harness.Start(func() { powerOff("the harness asked for it") }, func() {
+		if err := announce(); err != nil {
+			log.Warn(err.Error())
+		}
+	})
 	// Without a service there is no loop to run, and none is needed by a
 	// guest that serves in another way; a later Register says so itself.
 	for range socketservice.All() {

@@ -45,9 +45,10 @@ type Target struct {
 	KVMMachine, KVMCPU string
 
 	// NetDevice is the value of QEMU's -device for the network card, up to
-	// and without its netdev= property. A restored guest has nobody to
-	// announce itself to: it would be busy with that for a second. (Migrating
-	// with announce-rounds=0 instead makes QEMU 7.2 crash at power-off.)
+	// and without its netdev= property. A restored guest
+	// announces itself, once; asked to by QEMU it would be busy with that for a
+	// second. (Migrating with announce-rounds=0 instead makes QEMU 7.2 crash at
+	// power-off.)
 	NetDevice string
 
 	// Modules are the kernel modules that drive the machine's devices.
