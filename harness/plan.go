@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"guesthouse.example/harness/internal/tsc"
 	"guesthouse.example/internal/target"
 )
 
@@ -192,6 +193,15 @@ func (p *plan) model() (machine, cpu string) {
 	return p.target.Machine, p.target.CPU
 }
 
+// clockRate is what tells the guest's kernel how fast its clock counts, so that it need not
+// find out by comparing clocks, in which a busy host deceives it.
+func (p *plan) clockRate() []string {
+	if p.target.ClockRate == "" || p.Accel != TCG || tsc.MHz() == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s%d000", p.target.ClockRate, tsc.MHz())}
+}
+
 // machineArgs are those that make the machine.
 func (p *plan) machineArgs(ram ramKind) []string {
 	host, dns := others(p.network.guest)
@@ -226,7 +236,7 @@ func (p *plan) machineArgs(ram ramKind) []string {
 	// most of QEMU's start.
 	if ram != restoredRAM {
 		args = append(args, "-kernel", p.Kernel,
-			"-append", strings.Join(append(p.target.Cmdline[:len(p.target.Cmdline):len(p.target.Cmdline)], p.Cmdline...), " "))
+			"-append", strings.Join(slices.Concat(p.target.Cmdline, p.clockRate(), p.Cmdline), " "))
 		if p.Initramfs != "" {
 			args = append(args, "-initrd", p.Initramfs)
 		}

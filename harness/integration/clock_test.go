@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -10,7 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/internal/target"
 )
+
+// A kernel that found out by itself how fast its clock counts would get it wrong now and then
+// on a busy host, and its clocks would run up to forty times too fast.
+func TestAGuestIsToldHowFastItsClockCounts(t *testing.T) {
+	t.Parallel()
+	if runtime.GOARCH != "amd64" {
+		return // an emulated TSC is nobody's there
+	}
+	harnesstest.EachTarget(t, func(t *testing.T, name string) {
+		tg, err := target.Lookup(name)
+		require.NoError(t, err)
+		if tg.ClockRate == "" {
+			return // its machine says it
+		}
+		m := harnesstest.Boot(t, echoSpec(t, name))
+		m.Send("sh dmesg | grep tsc: && echo that is 'all'")
+		log := m.Expect(`(?s)tsc: Detected (\d+\.\d+) MHz.*that is all$`)
+		require.Regexp(t, `^\d+\.000$`, log[1], "no kernel would measure whole MHz")
+		m.Shutdown()
+	})
+}
 
 func TestADeadlineDoesNotCountTheTimeInWhichQEMUIsFrozen(t *testing.T) {
 	t.Parallel()

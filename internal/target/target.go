@@ -63,6 +63,11 @@ type Target struct {
 	// skips what costs boot time in an emulated machine.
 	Cmdline []string
 
+	// ClockRate is the kernel argument, up to its value in kHz, that tells the
+	// kernel how fast the counter counts that is its clock; empty where the kernel can
+	// read that from the machine. Under emulation the counter is the host's TSC.
+	ClockRate string
+
 	// EarlyConsole is added to Cmdline to make a kernel print from its first
 	// moments on.
 	EarlyConsole []string
@@ -95,6 +100,7 @@ var table = []Target{
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
 		Cmdline:         append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
+		ClockRate:       "tsc_early_khz=",
 		EarlyConsole:    []string{"ignore_loglevel", "earlyprintk=ttyS0,115200"},
 	},
 	{
@@ -117,8 +123,9 @@ var table = []Target{
 		NetDevice:       "virtio-net-pci,romfile=,guest_announce=off", // no boot ROM
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
-		// The clock needs no calibration: the emulated TSC is exact.
+		// Nothing watches the clock: the emulated TSC never drifts.
 		Cmdline:      append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
+		ClockRate:    "tsc_early_khz=",
 		EarlyConsole: []string{"ignore_loglevel", "earlyprintk=ttyS0,115200"},
 	},
 	{

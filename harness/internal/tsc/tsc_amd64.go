@@ -1,0 +1,6 @@
+package tsc
+
+const available = true
+
+// count reads the counter.
+func count() uint64
