@@ -15,7 +15,7 @@
 //		return upper.Register([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, nil)
 //	}
 //
-// Such a program is no ordinary one: u-root's init starts it as uinit in a
+// Such a program is no ordinary one: init starts it as uinit in a
 // machine that is its own, and when it ends, however it does, the machine
 // powers off.
 // Outside such a machine Main refuses to run.
@@ -26,14 +26,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"guesthouse.example/guest/agent"
+	"guesthouse.example/guest/poweroff"
 	"guesthouse.example/guest/shell"
 	"guesthouse.example/guest/socketservice"
 	"guesthouse.example/guest/zephyrlog"
@@ -56,9 +53,6 @@ func Main(setup func() error) {
 	if err := insideMachine(); err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)
 		os.Exit(1)
-	}
-	if err := errors.Join(takeConsole(), setLogLevel("/proc/cmdline")); err != nil {
-		fmt.Fprintln(os.Stderr, "guest:", err)
 	}
 	console := shell.New(os.Stdin, os.Stdout)
 	log := slog.New(zephyrlog.New(console, nil)).With(zephyrlog.ModuleKey, "guesthouse")
@@ -139,52 +133,6 @@ func insideMachine() error {
 	return errors.New(`this program runs as the one program of an emulated machine; boot it with "guesthouse run -guest PACKAGE"`)
 }
 
-// takeConsole makes standard output and error the terminal that standard input
-// is. u-root's init gives pipes instead, and a shell needs a terminal.
-func takeConsole() error {
-	for fd := 1; fd <= 2; fd++ {
-		if err := unix.Dup3(0, fd, 0); err != nil {
-			return fmt.Errorf("console: %w", os.NewSyscallError("dup3", err))
-		}
-	}
-	return nil
-}
-
-// setLogLevel lets the kernel print on the console what its command line says, from
-// where u-root's init has raised it by one: to warnings, such as of timers that a busy
-// host made late, which the kernel prints into the middle of a program's lines.
-func setLogLevel(cmdline string) error {
-	text, err := os.ReadFile(cmdline)
-	if err != nil {
-		return fmt.Errorf("the kernel's command line: %w", err)
-	}
-	if level, ok := logLevel(string(text)); ok {
-		_, _, errno := unix.Syscall(unix.SYS_SYSLOG, unix.SYSLOG_ACTION_CONSOLE_LEVEL, 0, uintptr(level))
-		if errno != 0 {
-			return fmt.Errorf("the kernel's log level: %w", os.NewSyscallError("syslog", errno))
-		}
-	}
-	return nil
-}
-
-// logLevel finds the level on the kernel's command line, where the last word counts.
-// Source: Linux, init/main.c.
-func logLevel(cmdline string) (level int, ok bool) {
-	for word := range strings.FieldsSeq(cmdline) {
-		value, isLevel := strings.CutPrefix(word, "loglevel=")
-		n, err := strconv.Atoi(value)
-		switch {
-		case isLevel && err == nil && n >= 0:
-			level, ok = n, true
-		case word == "quiet":
-			level, ok = 4, true
-		case word == "debug":
-			level, ok = 10, true
-		}
-	}
-	return min(max(level, 1), 8), ok // as syslog(2) takes it; 8 is all
-}
-
 // off is held by whoever powers the machine off, for good.
 var off sync.Mutex
 
@@ -205,14 +153,6 @@ func powerOff(why string) {
 	case <-stopped:
 	case <-time.After(stopWithin):
 	}
-	// At power-off Linux 6.1 marks the card's queues broken, and its driver's
-	// poll function spins for ever when an answer is under way.
-	if err := takeDown(networkCard); err != nil {
-		fmt.Fprintln(os.Stderr, "guest: power off:", err)
-	}
-	unix.IoctlSetInt(1, unix.TCSBRK, 1) // tcdrain(3)
-	unix.Sync()
-	err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
-	fmt.Fprintln(os.Stderr, "guest: power off:", err)
+	fmt.Fprintln(os.Stderr, "guest: power off:", poweroff.Now(os.Stdout))
 	os.Exit(1)
 }

@@ -23,21 +23,3 @@ func TestMainRefusesToRunOutsideAMachine(t *testing.T) {
 	require.Equal(t, 1, exit.ExitCode())
 	require.Equal(t, "guest: this program runs as the one program of an emulated machine; boot it with \"guesthouse run -guest PACKAGE\"\n", string(out))
 }
-
-func TestTheLogLevelIsThatOfTheCommandLine(t *testing.T) {
-	for cmdline, want := range map[string]int{
-		"":                             -1,
-		"console=ttyS0 quiet":          4,
-		"quiet loglevel=7":             7,
-		"loglevel=7 quiet":             4,
-		"quiet loglevel=0\n":           1,
-		"quiet debug":                  8,
-		"quiet loglevel= notloglevel=": 4,
-	} {
-		level, ok := logLevel(cmdline)
-		require.Equal(t, want >= 0, ok, cmdline)
-		if ok {
-			require.Equal(t, want, level, cmdline)
-		}
-	}
-}

@@ -61,21 +61,6 @@ func configureNetwork(name string) error {
 	return addAddress(link, "guesthouse.ip", ip, 0)
 }
 
-// takeDown takes the interface down, if there is one.
-func takeDown(name string) error {
-	link, err := netlink.LinkByName(name)
-	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		return nil
-	}
-	if err == nil {
-		err = netlink.LinkSetDown(link)
-	}
-	if err != nil {
-		return fmt.Errorf("interface %s: down: %w", name, err)
-	}
-	return nil
-}
-
 func flag(name, unset string) string {
 	if v, ok := cmdline.Flag(name); ok {
 		return v

@@ -11,10 +11,10 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// commands are u-root's programs in every guest: its init and shell, and what
-// one types to see what is wrong. tools.go has to import them all.
+// commands are u-root's programs in every guest: its shell, and what one types to see what
+// is wrong. tools.go has to import them all.
 var commands = []string{
-	"cat", "cp", "dmesg", "echo", "free", "find", "gosh", "grep", "head", "hexdump", "id", "init", "ip", "kill",
+	"cat", "cp", "dmesg", "echo", "free", "find", "gosh", "grep", "head", "hexdump", "id", "ip", "kill",
 	"ls", "mkdir", "mount", "netstat", "ping", "poweroff", "ps", "rm", "shutdown", "sleep", "tail", "uname",
 }
 
@@ -25,13 +25,14 @@ const plainShell = "goshsmall"
 
 const (
 	commandPath = "github.com/u-root/u-root/cmds/core/"
+	initPath    = "guesthouse.example/guest/cmd/init"
 	makebb      = "github.com/u-root/gobusybox/src/cmd/makebb"
 )
 
 const ownModuleHint = "the guest's module must require guesthouse.example and have the sums of what that needs: go mod tidy adds them"
 
-// busybox returns u-root's commands compiled into one program, which looks at
-// the name it is called by.
+// busybox returns the guest's init and u-root's commands compiled into one program, which
+// looks at the name it is called by.
 //
 // u-root's builder runs as a program of its own and only generates the sources:
 // loading the packages takes memory that a test process would not
@@ -44,9 +45,9 @@ func busybox(ctx context.Context, c cache, t target.Target, o Options) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	packages := make([]string, len(commands))
-	for i, name := range commands {
-		packages[i] = commandPath + name
+	packages := []string{initPath}
+	for _, name := range commands {
+		packages = append(packages, commandPath+name)
 	}
 	// What generates the sources counts as a source.
 	sources, err := g.sources(ctx, t, append([]string{"-tags", plainShell, makebb}, packages...))

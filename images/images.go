@@ -3,7 +3,7 @@
 //
 // The kernel is a stock Debian package, fetched with the client's own apt
 // sources and apt's own signature checks, for any architecture, without root
-// and without touching the system. The initramfs holds u-root's init, its shell
+// and without touching the system. The initramfs holds an init, u-root's shell
 // and commands, the kernel modules that drive the target's devices, and the
 // guest program as /bin/uinit, which init starts.
 //

@@ -183,12 +183,10 @@ func (p programs) records() []cpio.Record {
 		cpio.StaticFile("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n", 0o644),
 		cpio.Symlink("init", "bbin/init"),
 		cpio.Symlink("bin/sh", "../bbin/gosh"),
-		// What init runs when uinit has ended, however it did.
-		cpio.Symlink("bin/defaultsh", "../bbin/poweroff"),
 		program("bbin/bb", p.busybox),
 		program("bin/uinit", p.guest),
 	}
-	for _, name := range commands {
+	for _, name := range append([]string{path.Base(initPath)}, commands...) {
 		records = append(records, cpio.Symlink("bbin/"+name, "bb"))
 	}
 	return records

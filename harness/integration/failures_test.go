@@ -77,6 +77,28 @@ func TestAGuestWhoseSetupFails(t *testing.T) {
 	})
 }
 
+func TestAGuestWhoseProgramIsKilled(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		err := boot(t, harnesstest.Spec(t, target, "./guests/killed"))
+		require.ErrorIs(t, err, harness.ErrGuest)
+		require.Contains(t, err.Error(), "init: /bin/uinit has ended: signal 9 (killed); the machine powers off")
+	})
+}
+
+func TestAGuestThatPanicsBeforeMain(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		err := boot(t, harnesstest.Spec(t, target, "./guests/stillborn"))
+		require.ErrorIs(t, err, harness.ErrGuest)
+		require.ErrorContains(t, err, "the guest failed: panic: no sensor xxx")
+		log, readErr := os.ReadFile(filepath.Join(err.Dir, "console.log"))
+		require.NoError(t, readErr)
+		require.Contains(t, string(log), "init: /bin/uinit has ended: signal 6 (aborted)")
+		require.Equal(t, 50, strings.Count(string(log), "main.init.0.func1()"), "the trace is whole")
+	})
+}
+
 func TestAGuestThatHangsBeforeReady(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {

@@ -154,7 +154,7 @@ func TestAGuestThatPowersOffGivesTheTerminalBack(t *testing.T) {
 func TestCtrlAXEndsAMachineThatStillBoots(t *testing.T) {
 	t.Parallel()
 	s := start(t, "arm64", "-cold")
-	s.sees(`Welcome to u-root`)
+	s.sees(`init: starting /bin/uinit`)
 	s.types(ctrlA + "x")
 	s.ends(0)
 }
@@ -165,7 +165,7 @@ func TestASignalGivesTheTerminalBack(t *testing.T) {
 			t.Parallel()
 			record := filepath.Join(t.TempDir(), "record")
 			s := start(t, "arm64", "-cold", "-dir", record)
-			s.sees(`Welcome to u-root`)
+			s.sees(`init: starting /bin/uinit`)
 			require.NoError(t, s.cmd.Process.Signal(signal))
 			s.ends(128 + int(signal))
 			require.FileExists(t, filepath.Join(record, "console.log"))
