@@ -103,11 +103,11 @@ func (w failOnWrite) Write(p []byte) (int, error) {
 // environment and into another cache.
 func requireReproducible(t *testing.T, tgt target.Target, img Image) {
 	t.Helper()
-	// A module of the same name somewhere else, with nothing but the guest.
+	// A module of the same name somewhere else, with nothing but the guest and its init.
 	dir := t.TempDir()
 	root, err := filepath.Abs("..")
 	require.NoError(t, err)
-	for _, name := range []string{"go.mod", "go.sum", "images/testdata/hello/main.go"} {
+	for _, name := range []string{"go.mod", "go.sum", "images/testdata/hello/main.go", "guest/cmd/init/main.go", "guest/poweroff/poweroff.go"} {
 		data, err := os.ReadFile(filepath.Join(root, name))
 		require.NoError(t, err)
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o777))
@@ -359,7 +359,7 @@ func TestToolsNamesCommands(t *testing.T) {
 	for _, name := range commands {
 		want = append(want, commandPath+name)
 	}
-	want = append(want, makebb)
+	want = append(want, initPath, makebb)
 	var got []string
 	for _, line := range strings.Split(string(tools), "\n") {
 		if _, quoted, ok := strings.Cut(line, `_ "`); ok {

@@ -32,4 +32,6 @@ import (
 	_ "github.com/u-root/u-root/cmds/core/sleep"
 	_ "github.com/u-root/u-root/cmds/core/tail"
 	_ "github.com/u-root/u-root/cmds/core/uname"
+
+	_ "guesthouse.example/guest/cmd/init"
 )
