@@ -13,11 +13,12 @@ const (
 	p50           = "p50_us"
 	p99           = "p99_us"
 	rss           = "rss_kib"
+	serverBusy    = "server_busy_percent" // the share of its core
 	perService    = "bytes_per_service"
 	perConnection = "bytes_per_connection"
 )
 
-var loadMetrics = []string{cpuPerEcho, echoesPerS, p50, p99, rss}
+var loadMetrics = []string{cpuPerEcho, echoesPerS, p50, p99, rss, serverBusy}
 
 // many is the number of idle services and connections whose memory is measured.
 const many = 10000
@@ -49,6 +50,10 @@ func (c benchCase) window() int {
 	return 1
 }
 
+// saturates says that a server can be kept busy all the time. With one request in all it
+// can not: it has nothing to do until the answer has led to the next.
+func (c benchCase) saturates() bool { return c.clients*c.window() > 1 }
+
 // memoryCase names the rows of idle services: each has answered one datagram of 64
 // bytes, as nothing is idle before it was used.
 var memoryCase = benchCase{"udp", many, 64}
@@ -63,7 +68,7 @@ type plan struct {
 	runs   int
 	warmUp time.Duration
 	run    time.Duration
-	spare  time.Duration // for the repetition of runs that were disturbed
+	spare  time.Duration // for the repetition of runs
 }
 
 func newPlan(quick bool) plan {

@@ -20,6 +20,7 @@ type load struct {
 	server    time.Duration // CPU time of the server in the elapsed time
 	idle      time.Duration // of the generator: it found nothing to do
 	own       time.Duration // CPU time of the generator
+	ring      bool          // its TCP clients had an io_uring
 }
 
 // A mix says which clients the generator has.
@@ -72,7 +73,7 @@ func parseLoad(line string) (*load, error) {
 		}
 		n[name] = number
 	}
-	for _, name := range []string{"udp", "tcp", "lost", "ns", "server_ns", "idle_ns", "own_ns"} {
+	for _, name := range []string{"udp", "tcp", "lost", "ns", "server_ns", "idle_ns", "own_ns", "ring"} {
 		if _, ok := n[name]; !ok {
 			return nil, fmt.Errorf("load: result %q: no %s", line, name)
 		}
@@ -85,6 +86,7 @@ func parseLoad(line string) (*load, error) {
 		server:    time.Duration(n["server_ns"]),
 		idle:      time.Duration(n["idle_ns"]),
 		own:       time.Duration(n["own_ns"]),
+		ring:      n["ring"] == 1,
 	}
 	if n["udp"]+n["tcp"] > 0 && n["ns"] > 0 {
 		return l, nil
@@ -115,6 +117,9 @@ func (l *load) readLatencies(r io.Reader) error {
 // something else ran there.
 func (l *load) ran() float64 { return l.own.Seconds() / l.elapsed.Seconds() }
 
+// busy is the share of its core that the server took.
+func (l *load) busy() float64 { return l.server.Seconds() / l.elapsed.Seconds() }
+
 // metrics are those of a load on one protocol.
 func (l *load) metrics(network string) map[string]float64 {
 	echoes := float64(l.echoes[network])
@@ -123,5 +128,6 @@ func (l *load) metrics(network string) map[string]float64 {
 		echoesPerS: echoes / l.elapsed.Seconds(),
 		p50:        quantile(l.latencies[network], 0.50) / 1000,
 		p99:        quantile(l.latencies[network], 0.99) / 1000,
+		serverBusy: 100 * l.busy(),
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const goodLine = "udp=2 tcp=3 lost=1 late=0 ns=1000000000 server_ns=20000 own_ns=7 idle_ns=8\n"
+const goodLine = "udp=2 tcp=3 lost=1 late=0 ns=1000000000 server_ns=20000 own_ns=7 idle_ns=8 ring=1\n"
 
 func TestParseLoad(t *testing.T) {
 	l, err := parseLoad(goodLine)
@@ -20,6 +20,7 @@ func TestParseLoad(t *testing.T) {
 	require.Equal(t, time.Second, l.elapsed)
 	require.Equal(t, 20*time.Microsecond, l.server)
 	require.Equal(t, 1, l.lost)
+	require.True(t, l.ring)
 }
 
 func TestParseLoadRefuses(t *testing.T) {
@@ -27,7 +28,7 @@ func TestParseLoadRefuses(t *testing.T) {
 		"nothing":         "",
 		"a missing value": "udp=1 tcp=0 lost=0 ns=1",
 		"no number":       "udp=x",
-		"no echo":         "udp=0 tcp=0 lost=0 late=0 ns=1000000000 server_ns=20000 own_ns=999000000 idle_ns=8",
+		"no echo":         "udp=0 tcp=0 lost=0 late=0 ns=1000000000 server_ns=20000 own_ns=999000000 idle_ns=8 ring=1",
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parseLoad(line)
@@ -38,29 +39,29 @@ func TestParseLoadRefuses(t *testing.T) {
 }
 
 func TestNoEchoIsNotTheServersFaultWhereTheGeneratorWasDisturbed(t *testing.T) {
-	_, err := parseLoad("udp=0 tcp=0 lost=16 late=0 ns=1000000000 server_ns=0 own_ns=300000000 idle_ns=0")
+	_, err := parseLoad("udp=0 tcp=0 lost=16 late=0 ns=1000000000 server_ns=0 own_ns=300000000 idle_ns=0 ring=0")
 	require.ErrorIs(t, err, errDisturbed)
 }
 
-func TestARunIsRepeatedForTheGeneratorsSakeAlone(t *testing.T) {
+func TestARunThatWasNotFitIsRepeatedAFaultIsNot(t *testing.T) {
 	for name, c := range map[string]struct {
-		ran   float64
+		fit   bool
 		err   error
 		spare time.Duration
 		calls int
 	}{
-		"quiet":             {0.99, nil, time.Hour, 1},
-		"disturbed":         {0.5, nil, time.Hour, 3},
-		"disturbed, silent": {0, fmt.Errorf("server: %w", errDisturbed), time.Hour, 3},
-		"failed":            {0, errors.New("refused"), time.Hour, 1},
-		"no time to spare":  {0.5, nil, 0, 1},
+		"fit":               {true, nil, time.Hour, 1},
+		"not fit":           {false, nil, time.Hour, 3},
+		"disturbed, silent": {false, fmt.Errorf("server: %w", errDisturbed), time.Hour, 3},
+		"failed":            {false, errors.New("refused"), time.Hour, 1},
+		"no time to spare":  {false, nil, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &bench{plan: plan{spare: c.spare}}
 			calls := 0
-			b.undisturbed(func() (float64, error) {
+			b.repeat(func() (bool, error) {
 				calls++
-				return c.ran, c.err
+				return c.fit, c.err
 			})
 			require.Equal(t, c.calls, calls)
 		})
@@ -81,6 +82,7 @@ func TestLatenciesAreReadByProtocolAndSorted(t *testing.T) {
 	require.Equal(t, 2.0, m[echoesPerS])
 	require.Equal(t, 1.0, m[p50])
 	require.Equal(t, 9.0, m[p99])
+	require.Equal(t, 0.002, m[serverBusy])
 
 	require.ErrorContains(t, l.readLatencies(bytes.NewReader([]byte{1, 2})), "read latencies")
 }

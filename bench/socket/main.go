@@ -27,12 +27,19 @@ type bench struct {
 	notes   map[key][]float64 // what socket.md has and socket.json has not
 	broken  map[string]error  // servers that could not be built
 	servers []server
+	noRing  bool // the generator had no io_uring
 
 	loadCore, serverCore int
 }
 
-// quiet is the share of its core below which the generator was disturbed.
-const quiet = 0.97
+const (
+	// quiet is the share of its core below which the generator was disturbed.
+	quiet = 0.97
+
+	// saturated is the share of its core above which a server did not sleep. One that does
+	// pays for being woken, which on a virtual machine can be as dear as the echo.
+	saturated = 0.97
+)
 
 func main() {
 	// See start.

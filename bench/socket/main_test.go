@@ -50,8 +50,9 @@ func TestSelected(t *testing.T) {
 // reported is a report with one server that works and one that does not.
 func reported() *report {
 	b := &bench{plan: plan{cases: []benchCase{{"udp", 16, 64}}, runs: 2}, results: newResults(), notes: map[key][]float64{}, servers: servers[:2]}
+	values := map[string]float64{cpuPerEcho: 4, serverBusy: 99}
 	for _, m := range loadMetrics {
-		b.results.Add(key{"udp/16/64", ours, m}, 4)
+		b.results.Add(key{"udp/16/64", ours, m}, values[m])
 		b.results.Fail(key{"udp/16/64", "c-epoll", m}, errors.New("load: <it> broke"))
 	}
 	none := map[string][]float64{"udp": {1}, "tcp": {1}}
@@ -143,4 +144,21 @@ func TestTheVerdictHasTheRatioOfEachPeer(t *testing.T) {
 	var out strings.Builder
 	r.verdict(&out)
 	require.Contains(t, out.String(), "udp/16/64               c-epoll failed  go-net 0.50  evio 0.33\n", "netpoll has no UDP")
+}
+
+func TestARatioWithAServerThatSleptIsMarked(t *testing.T) {
+	r := reported()
+	four := 4.0
+	for server, busy := range map[string]float64{ours: 99, "c-epoll": 96.9} {
+		r.byKey[key{"udp/16/64", server, cpuPerEcho}] = row{Summary: results.Summary{Median: &four}}
+		r.byKey[key{"udp/16/64", server, serverBusy}] = row{Summary: results.Summary{Median: &busy}}
+	}
+	c := r.cases[0]
+	require.Equal(t, "*", r.mark(c, "*", ours, "c-epoll"))
+	require.Empty(t, r.mark(c, "*", ours))
+	require.Empty(t, r.mark(benchCase{"udp", 1, 64}, "*", ours, "c-epoll"), "with one client all sleep")
+	var out strings.Builder
+	r.verdict(&out)
+	require.Contains(t, out.String(), "c-epoll 1.00*")
+	require.Contains(t, out.String(), sleptNote)
 }

@@ -9,7 +9,6 @@ import (
 
 // Shown beside the metrics, so that a reader sees which side was the limit.
 const (
-	serverBusy    = "server_busy"
 	generatorIdle = "generator_idle"
 	lostShare     = "lost"
 	generatorRan  = "generator_ran" // the share of its core
@@ -22,6 +21,7 @@ const (
 func (b *bench) measure(c benchCase) {
 	const enough = 2 // a server that fails takes long
 	failures := map[string]int{}
+	sleepers := map[string]bool{} // servers that could not be saturated
 	for n := range b.runs {
 		for _, s := range b.servers {
 			if !s.speaks(c.protocol()) || b.ctx.Err() != nil || failures[s.name] == enough {
@@ -29,17 +29,20 @@ func (b *bench) measure(c benchCase) {
 			}
 			var values map[string]float64
 			var err error
-			b.undisturbed(func() (float64, error) {
+			slept := false
+			b.repeat(func() (bool, error) {
 				values, err = b.once(s, c)
-				return values[generatorRan], err
+				slept = c.saturates() && values[serverBusy] < 100*saturated
+				return values[generatorRan] >= quiet && (!slept || sleepers[s.name]), err
 			})
+			sleepers[s.name] = err == nil && slept
 			if err != nil {
 				failures[s.name]++
 				fmt.Printf("%-14s %-11s run %d: FAILED: %v\n", c, s.name, n+1, err)
 			} else {
 				fmt.Printf("%-14s %-11s run %d: %8.3f µs CPU  %8.0f echoes/s  p99 %.0f µs  server %.0f %%  generator idle %.0f %%\n",
 					c, s.name, n+1, values[cpuPerEcho], values[echoesPerS], values[p99],
-					100*values[serverBusy], 100*values[generatorIdle])
+					values[serverBusy], 100*values[generatorIdle])
 			}
 			metrics := loadMetrics
 			if c == connectionCase {
@@ -48,7 +51,7 @@ func (b *bench) measure(c benchCase) {
 			for _, m := range metrics {
 				b.record(key{c.String(), s.name, m}, values[m], err)
 			}
-			for _, m := range []string{serverBusy, generatorIdle, generatorRan, lostShare} {
+			for _, m := range []string{generatorIdle, generatorRan, lostShare} {
 				if err == nil {
 					k := key{c.String(), s.name, m}
 					b.notes[k] = append(b.notes[k], values[m])
@@ -66,15 +69,16 @@ func (b *bench) record(k key, value float64, err error) {
 	b.results.Add(k, value)
 }
 
-// undisturbed calls a run, which returns the generator's share of its core, and again
-// if something else ran there, as long as there is time to spare. What decides is
-// that share alone, never the result.
-func (b *bench) undisturbed(run func() (ran float64, err error)) {
+// repeat calls a run, and again if it was not fit, as long as there is time to spare. A run
+// is fit if nothing else was on the generator's core and the server did not sleep, or had
+// slept in the run before in spite of that. What decides is these shares of the cores
+// alone, never the result.
+func (b *bench) repeat(run func() (fit bool, err error)) {
 	const tries = 3
 	for range tries {
 		begin := time.Now()
-		ran, err := run()
-		if err == nil && ran >= quiet || err != nil && !errors.Is(err, errDisturbed) || b.spare <= 0 {
+		fit, err := run()
+		if fit && err == nil || err != nil && !errors.Is(err, errDisturbed) || b.spare <= 0 {
 			return
 		}
 		b.spare -= time.Since(begin)
@@ -113,13 +117,13 @@ func (b *bench) once(s server, c benchCase) (map[string]float64, error) {
 		return nil, p.complain(err)
 	}
 	defer generator.stop()
+	b.noRing = b.noRing || m.tcp > 0 && !l.ring
 	now, err := readMemory(p.pid())
 	if err != nil {
 		return nil, p.complain(err)
 	}
 	values := l.metrics(c.protocol())
 	values[rss] = float64(now.resident) / 1024
-	values[serverBusy] = l.server.Seconds() / l.elapsed.Seconds()
 	values[generatorIdle] = l.idle.Seconds() / l.elapsed.Seconds()
 	values[generatorRan] = l.ran()
 	values[lostShare] = float64(l.lost) / float64(l.lost+l.echoes[c.protocol()])

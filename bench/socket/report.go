@@ -58,6 +58,10 @@ func (r *report) markdown(w io.Writer) {
 			"Then CPU time for an echo includes what other processes cost in caches and switches, and the other figures mean little.\n\n",
 			disturbed, all, 100*quiet)
 	}
+	if r.noRing {
+		fmt.Fprint(w, "**The generator had no io_uring** for its TCP clients: Linux is older than 6.1 or does not allow it. "+
+			"With epoll it hardly keeps a TCP server busy.\n\n")
+	}
 	r.summaryTable(w)
 	for _, c := range r.cases {
 		r.caseTable(w, c)
@@ -108,12 +112,12 @@ func (r *report) summaryTable(w io.Writer) {
 			case r.byKey[key{c.String(), s.name, cpuPerEcho}].Median == nil:
 				fmt.Fprint(w, " **failed** |")
 			default:
-				fmt.Fprintf(w, " %s |", r.ratio(c.String(), s.name, cpuPerEcho))
+				fmt.Fprintf(w, " %s%s |", r.ratio(c.String(), s.name, cpuPerEcho), r.mark(c, `\*`, ours, s.name))
 			}
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "\n\\* %s\n\n", sleptNote)
 }
 
 func (r *report) caseTable(w io.Writer, c benchCase) {
@@ -139,7 +143,7 @@ func (r *report) caseTable(w io.Writer, c benchCase) {
 			fmt.Fprintf(w, "| %s | %.2f (%.2f–%.2f) | %s | %.0f | %.0f | %.0f | %.0f | %s | %s | %.2g %% |\n", s.name,
 				*cpu.Median, *cpu.Min, *cpu.Max, r.ratio(c.String(), s.name, cpuPerEcho),
 				*at(echoesPerS).Median, *at(p50).Median, *at(p99).Median, *at(rss).Median,
-				note(serverBusy), note(generatorIdle), 100*results.Median(r.notes[key{c.String(), s.name, lostShare}]))
+				fmt.Sprintf("%.0f%s %%", *at(serverBusy).Median, r.mark(c, `\*`, s.name)), note(generatorIdle), 100*results.Median(r.notes[key{c.String(), s.name, lostShare}]))
 		}
 	}
 	fmt.Fprintln(w)
@@ -160,19 +164,39 @@ func (r *report) ratio(c, peer, metric string) string {
 	return fmt.Sprintf("%.2f", *our / *their)
 }
 
+// sleptNote explains the mark.
+var sleptNote = fmt.Sprintf("a server was busy for less than %.0f %% of the time, by the median: it slept, "+
+	"and its CPU time includes what being woken costs.", 100*saturated)
+
+// mark is for what a server that slept has a part in, in a case where none need sleep.
+func (r *report) mark(c benchCase, mark string, servers ...string) string {
+	for _, name := range servers {
+		if busy := r.byKey[key{c.String(), name, serverBusy}].Median; c.saturates() && busy != nil && *busy < 100*saturated {
+			return mark
+		}
+	}
+	return ""
+}
+
 // verdict prints the ratios of CPU time for an echo, a line for each case.
 func (r *report) verdict(w io.Writer) {
+	marked := false
 	fmt.Fprintf(w, "CPU time for an echo, %s / peer, of medians:\n", ours)
 	for _, c := range r.cases {
 		fmt.Fprintf(w, "%-22s", c)
 		for _, s := range r.servers {
 			if ratio := r.ratio(c.String(), s.name, cpuPerEcho); ratio != "" {
-				fmt.Fprintf(w, "  %s %s", s.name, ratio)
+				mark := r.mark(c, "*", ours, s.name)
+				marked = marked || mark != ""
+				fmt.Fprintf(w, "  %s %s%s", s.name, ratio, mark)
 			} else if s.name != ours && s.speaks(c.protocol()) {
 				fmt.Fprintf(w, "  %s failed", s.name)
 			}
 		}
 		fmt.Fprintln(w)
+	}
+	if marked {
+		fmt.Fprintf(w, "* %s\n", sleptNote)
 	}
 	for _, k := range []key{{memoryCase.String(), ours, perService}, {connectionCase.String(), ours, perConnection}} {
 		if row := r.byKey[k]; row.Median != nil {

@@ -30,11 +30,9 @@ func (b *bench) measureStalled() stalled {
 			}
 			var l *load
 			var err error
-			b.undisturbed(func() (float64, error) {
-				if l, err = b.stall(n); err != nil {
-					return 0, err
-				}
-				return l.ran(), nil
+			b.repeat(func() (bool, error) {
+				l, err = b.stall(n)
+				return err == nil && l.ran() >= quiet, err
 			})
 			if err != nil {
 				s.failed = err

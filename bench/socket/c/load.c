@@ -61,10 +61,11 @@ static void print(void) {
 	struct samples *all[] = {&udp_samples, &tcp_samples};
 	char byte;
 
-	printf("udp=%llu tcp=%llu lost=%llu late=%llu ns=%llu server_ns=%llu own_ns=%llu idle_ns=%llu\n",
+	printf("udp=%llu tcp=%llu lost=%llu late=%llu ns=%llu server_ns=%llu own_ns=%llu idle_ns=%llu ring=%d\n",
 		(unsigned long long)udp_samples.echoes, (unsigned long long)tcp_samples.echoes,
 		(unsigned long long)lost, (unsigned long long)late, (unsigned long long)spent.elapsed,
-		(unsigned long long)spent.server, (unsigned long long)spent.own, (unsigned long long)spent.idle);
+		(unsigned long long)spent.server, (unsigned long long)spent.own, (unsigned long long)spent.idle,
+		tcps && ring.fd >= 0);
 	for (int i = 0; i < 2; i++)
 		fwrite(all[i]->ns, sizeof *all[i]->ns, all[i]->used, stdout);
 	if (fflush(stdout))
