@@ -275,8 +275,11 @@ func (m *Machine) waitReady(ctx context.Context) error {
 	if _, _, err := m.console.wait(firstCtx, anyByte, 0); err != nil {
 		return m.whyNotReady(err)
 	}
-	late := fmt.Errorf("%w: not ready within %v: its console has not shown %q", ErrGuest, m.plan.ReadyWithin, m.plan.Ready)
+	shown := fmt.Errorf("its console has not shown %q", m.plan.Ready)
+	late := fmt.Errorf("%w: not ready within %v: %w", ErrGuest, m.plan.ReadyWithin, shown)
 	readyCtx, cancel := m.clock.until(ctx, moment{}, m.plan.ReadyWithin, late)
+	defer cancel()
+	readyCtx, cancel = m.clock.unlessHanging(readyCtx, m.plan.ReadyWithin/hangsAfter, m.console.length, shown)
 	defer cancel()
 	_, _, err := m.console.wait(readyCtx, m.plan.ready, 0)
 	return m.whyNotReady(err)

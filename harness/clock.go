@@ -33,6 +33,7 @@ type clock struct {
 	mu   sync.Mutex
 	at   time.Duration // the wall time of the last look
 	lost time.Duration // up to then
+	ran  time.Duration // likewise: the processor time of QEMU's threads
 	last sample
 
 	waiting int           // deadlines that run: as long as there are some, every clockTick somebody looks
@@ -42,6 +43,7 @@ type clock struct {
 // A sample is what the kernel says of QEMU at one moment.
 type sample struct {
 	waited  map[int]time.Duration // each thread's time in the queue for a processor, since it began
+	ran     map[int]time.Duration // each thread's time on a processor, likewise
 	stolen  map[int]time.Duration // each processor's time that went to other virtual machines
 	stopped bool                  // by a signal
 }
@@ -69,7 +71,7 @@ func lookAt(pid int) (sample, bool) {
 	if !ok {
 		return sample{}, false
 	}
-	s := sample{waited: make(map[int]time.Duration), stolen: readStolen("/proc/stat"), stopped: p.State == 'T'}
+	s := sample{waited: make(map[int]time.Duration), ran: make(map[int]time.Duration), stolen: readStolen("/proc/stat"), stopped: p.State == 'T'}
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -80,7 +82,7 @@ func lookAt(pid int) (sample, bool) {
 		var ran, waited time.Duration // in nanoseconds
 		fmt.Sscan(filepath.Base(filepath.Dir(file)), &thread)
 		if _, err := fmt.Sscan(string(text), &ran, &waited); err == nil {
-			s.waited[thread] = waited
+			s.waited[thread], s.ran[thread] = waited, ran
 		}
 	}
 	return s, true
@@ -142,10 +144,13 @@ func (c *clock) now() moment {
 			held = wall - c.at
 		}
 		c.lost = min(c.lost+held, wall)
+		for thread, ran := range s.ran {
+			c.ran += max(0, ran-c.last.ran[thread])
+		}
 		c.last = s
 	}
 	c.at = wall
-	return moment{wall - c.lost, wall}
+	return moment{machine: wall - c.lost, wall: wall, ran: c.ran}
 }
 
 // wait says that somebody begins (1) to look every clockTick, or ends (-1).
@@ -155,9 +160,10 @@ func (c *clock) wait(n int) {
 	c.waiting += n
 }
 
-// A moment is one on the machine's clock and on the wall, both since its start;
-// the zero value is the start.
-type moment struct{ machine, wall time.Duration }
+// A moment is one on the machine's clock and on the wall, with the processor time of QEMU
+// up to then, all since its start; the zero value is the start. A kernel that does not tell
+// the processor time leaves it at 0.
+type moment struct{ machine, wall, ran time.Duration }
 
 // until returns a context that ends, with the cause late, when d of the machine's
 // time has passed since from.

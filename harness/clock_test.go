@@ -36,7 +36,7 @@ type waits = map[int]time.Duration
 
 func TestMachineTimeLeavesOutWaitingForAProcessor(t *testing.T) {
 	f := newFakeClock()
-	require.Equal(t, moment{2 * time.Second, 3 * time.Second}, f.step(3*time.Second, waits{1: time.Second}, false),
+	require.Equal(t, moment{machine: 2 * time.Second, wall: 3 * time.Second}, f.step(3*time.Second, waits{1: time.Second}, false),
 		"what was lost before the first look counts")
 	require.Equal(t, 5*time.Second, f.step(3*time.Second, waits{1: time.Second}, false).machine, "an idle machine lives on")
 	require.Equal(t, 6*time.Second, f.step(3*time.Second, waits{1: 3 * time.Second, 2: time.Second}, false).machine,
@@ -78,7 +78,7 @@ func TestMachineTimeIsNeverNegative(t *testing.T) {
 func TestMachineTimeIsTheWallsWhereTheKernelSaysNothing(t *testing.T) {
 	f := newFakeClock()
 	f.gone = true
-	require.Equal(t, moment{time.Second, time.Second}, f.step(time.Second, waits{1: time.Second}, true))
+	require.Equal(t, moment{machine: time.Second, wall: time.Second}, f.step(time.Second, waits{1: time.Second}, true))
 	_, ok := lookAt(-1)
 	require.False(t, ok)
 	s, ok := lookAt(os.Getpid())
@@ -140,5 +140,5 @@ func TestADeadlineLeavesOutTheTimeInWhichThisProcessStoodStill(t *testing.T) {
 func TestWhileNobodyWaitsTimeGoesOn(t *testing.T) {
 	f := newFakeClock()
 	f.step(time.Second, nil, false)
-	require.Equal(t, moment{time.Hour, time.Hour}, f.step(time.Hour-time.Second, nil, false))
+	require.Equal(t, moment{machine: time.Hour, wall: time.Hour}, f.step(time.Hour-time.Second, nil, false))
 }
