@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"guesthouse.example/harness"
 )
 
@@ -170,28 +172,28 @@ func run(ctx context.Context, cfg config) (r result, err error) {
 	all := jobs(cfg)
 	do(all[0])
 	base := measure(tmp, busy)
-	queue := make(chan job)
-	var workers sync.WaitGroup
-	for range cfg.machines {
-		workers.Go(func() {
-			for j := range queue {
-				do(j)
-			}
-		})
-	}
-feed:
-	for _, j := range all[1:] {
-		select {
-		case queue <- j:
-		case <-ctx.Done():
-			break feed
-		}
-	}
-	close(queue)
-	workers.Wait()
+	templates := min(len(cfg.specs), len(all))
+	inParallel(ctx, cfg.machines, all[1:templates], do)
+	inParallel(ctx, cfg.machines, all[templates:], do) // now that there is what they are restored from
 	r.Interrupted = ctx.Err() != nil
 	r.leaks = settled(base, tmp, busy, cfg.patience)
 	os.Remove(cfg.records) // if it is empty
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
+}
+
+// inParallel does all jobs, n at once, or those that have begun when ctx ends.
+func inParallel(ctx context.Context, n int, jobs []job, do func(job)) {
+	var workers errgroup.Group
+	workers.SetLimit(n)
+	for _, j := range jobs {
+		if ctx.Err() != nil {
+			break
+		}
+		workers.Go(func() error {
+			do(j)
+			return nil
+		})
+	}
+	workers.Wait()
 }

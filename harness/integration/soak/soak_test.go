@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,6 +106,35 @@ func TestASoakCountsFlakesAndLeaks(t *testing.T) {
 	require.Equal(t, 1, r.Processes)
 	require.Positive(t, r.FDs)
 	require.Equal(t, 2, r.Files)
+}
+
+func TestNoMachineIsRestoredBeforeAllTemplatesAreMade(t *testing.T) {
+	const targets, boots = 4, 12
+	var begun, made atomic.Int32
+	arrived := make(chan struct{})
+	cfg := config{specs: make([]harness.Spec, targets), faults: []string{"plain"}, hows: []how{restored}, boots: boots, machines: targets,
+		templates: &harness.TemplateCache{Dir: t.TempDir()}, records: t.TempDir(), log: t.Output()}
+	cfg.boot = func(_ context.Context, _ *harness.TemplateCache, j job, _ string) error {
+		if j.how == restored {
+			if n := made.Load(); n != targets {
+				return fmt.Errorf("after %d of %d templates", n, targets)
+			}
+			return nil
+		}
+		// All but the first, which comes alone, are under way at once.
+		if begun.Add(1) == targets {
+			close(arrived)
+		}
+		if j.number > 1 {
+			<-arrived
+		}
+		made.Add(1)
+		return nil
+	}
+	r, err := run(t.Context(), cfg)
+	require.NoError(t, err)
+	require.Equal(t, boots, r.Boots)
+	require.Empty(t, r.Failures)
 }
 
 func TestAFloodWithoutALineIsNoFlood(t *testing.T) {
