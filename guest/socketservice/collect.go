@@ -53,7 +53,7 @@ func (l *Loop) collect(events []unix.EpollEvent, mark uint32) {
 				continue // it came during the wait: perhaps after the event
 			}
 			if revents := int16(fired) & (sl.events&pollable | unasked); revents != 0 {
-				l.call(id, revents)
+				l.ready = append(l.ready, call{id, sl.gen, revents})
 			}
 		}
 	}

@@ -34,25 +34,11 @@ const (
 )
 
 // A call is what a round has to do: one handler call for one slot, unless the
-// slot's generation shows that it has changed since. It has all that the call
-// needs: what a handler's system calls have thrown out of the processor's caches
-// (with page-table isolation, every page) need not be looked up again.
+// slot's generation shows that it has changed since.
 type call struct {
 	slot    uint32
 	gen     uint32
-	fd      int32
-	events  int16
 	revents int16
-	service *Service
-	handler Handler
-	data    any
-}
-
-// call has a slot's handler called in this round.
-func (l *Loop) call(id uint32, revents int16) {
-	sl := l.slots.at(id)
-	s := l.services.at(sl.service)
-	l.ready = append(l.ready, call{id, sl.gen, sl.fd, sl.events, revents, s, s.handler, l.userData(id)})
 }
 
 // run is the loop's goroutine. The channel gets the result of its setup; it is
@@ -65,10 +51,8 @@ func (l *Loop) run(ready chan<- error) {
 			// reason to leave the other sockets without a loop.
 			l.inHandler = false
 			l.mu.Lock()
-			ready := l.ready
 			l.ready = l.ready[:0]
 			l.finish(false, 0)
-			clear(ready)
 			l.mu.Unlock()
 			go l.run(nil)
 		}
@@ -124,14 +108,13 @@ func (l *Loop) turn() bool {
 	l.mu.Lock()
 	l.closeRetired()
 	l.round++
-	seq := l.seq
 	l.collect(l.events[:n], mark)
 	var buildErr error
 	if (l.dirty || waitErr != nil) && l.state != stopped {
 		buildErr = l.rebuild()
 	}
 	l.gatherInvalid()
-	l.dispatch(seq)
+	l.dispatch()
 	l.mu.Unlock()
 
 	if waitErr != nil {
@@ -159,7 +142,7 @@ func (l *Loop) gatherInvalid() {
 	l.invalidFrom = len(l.ready)
 	for _, id := range l.invalid {
 		if sl := l.slots.at(id); sl.state == invalid {
-			l.call(id, unix.POLLNVAL)
+			l.ready = append(l.ready, call{id, sl.gen, unix.POLLNVAL})
 		}
 	}
 	l.invalid = l.invalid[:0]
@@ -167,8 +150,8 @@ func (l *Loop) gatherInvalid() {
 
 // dispatch makes the round's calls. It is called with the lock held and gives
 // it up during each call; a slot whose generation has changed by then is
-// passed over. As long as seq is the newest generation, none has.
-func (l *Loop) dispatch(seq uint32) {
+// passed over.
+func (l *Loop) dispatch() {
 	if len(l.ready) == 0 {
 		return
 	}
@@ -176,15 +159,15 @@ func (l *Loop) dispatch(seq uint32) {
 	if begin-l.ended > rested {
 		l.yielded = begin
 	}
-	for i := range l.ready {
-		c := &l.ready[i]
-		s := c.service
-		if l.seq != seq && l.slots.at(c.slot).gen != c.gen || l.state != running || len(l.quiescing) > 0 && l.quiescing[s] > 0 {
+	for _, c := range l.ready {
+		sl := l.slots.at(c.slot)
+		s := l.services.at(sl.service)
+		if sl.gen != c.gen || l.state != running || len(l.quiescing) > 0 && l.quiescing[s] > 0 {
 			continue
 		}
 		l.event = Event{
-			PollFd:   unix.PollFd{Fd: c.fd, Events: c.events, Revents: c.revents},
-			UserData: c.data,
+			PollFd:   unix.PollFd{Fd: sl.fd, Events: sl.events, Revents: c.revents},
+			UserData: l.userData(c.slot),
 			Service:  s,
 		}
 		if c.revents&unix.POLLNVAL != 0 {
@@ -200,7 +183,6 @@ func (l *Loop) dispatch(seq uint32) {
 		l.finish(ok, end-begin)
 		begin = end
 	}
-	clear(l.ready) // do not keep the user data alive
 	l.ready = l.ready[:0]
 	l.ended = begin
 }
@@ -222,7 +204,7 @@ func (l *Loop) handle() (ok bool) {
 			"fd", fd, "cause", cause, "stack", string(debug.Stack()))
 	}()
 	l.inHandler = true
-	l.current.handler(&l.event)
+	service.handler(&l.event)
 	l.inHandler = false
 	return true
 }
@@ -230,17 +212,17 @@ func (l *Loop) handle() (ok bool) {
 // finish ends the call that runs.
 func (l *Loop) finish(ok bool, took time.Duration) {
 	s, c := l.running, l.current
-	l.running, l.current = nil, nil
+	l.running, l.current = nil, call{}
 	l.event.UserData = nil // do not keep it alive
-	if l.counted != s {
-		l.count()
-		l.counted = s
-	}
-	l.tally.add(counters{1, took, took})
+	sl := l.slots.at(c.slot)
+	n := l.account(sl.service)
+	n.calls++
+	n.time += took
+	n.max = max(n.max, took)
 	if !ok || c.revents&(unix.POLLERR|unix.POLLNVAL) != 0 {
-		l.errors[l.slots.at(s.base).service]++
+		l.errors[sl.service]++
 	}
-	if !ok && l.slots.at(c.slot).gen == c.gen {
+	if !ok && sl.gen == c.gen {
 		l.dropFd(s, c.slot)
 	}
 	l.execute()

@@ -71,8 +71,6 @@ type Loop struct {
 	services table[Service]
 	defined  uint32 // how many services there are
 	counters []*[chunk]counters
-	counted  *Service // called last, and what is to be added to its counters
-	tally    counters
 	errors   map[uint32]uint64 // by service, see Stats
 	total    int               // slots of all services that PollMax admits
 	poller   poller
@@ -105,7 +103,7 @@ type Loop struct {
 	full        bool // the newest had as many as one round takes
 	ready       []call
 	invalidFrom int // those of ready that report POLLNVAL
-	current     *call
+	current     call
 	running     *Service         // whose handler runs
 	quiescing   map[*Service]int // callers of Unregister that wait for a handler
 

@@ -173,7 +173,6 @@ func (s *Service) Stats() Stats {
 	defer l.mu.Unlock()
 	index := l.slots.at(s.base).service
 	stats := Stats{Errors: l.errors[index]}
-	l.count()
 	if c := l.counters[index/chunk]; c != nil {
 		c := c[index%chunk]
 		stats.Calls, stats.Time, stats.MaxTime = c.calls, c.time, c.max
@@ -188,25 +187,13 @@ type counters struct {
 	time, max time.Duration
 }
 
-func (c *counters) add(more counters) {
-	c.calls += more.calls
-	c.time += more.time
-	c.max = max(c.max, more.max)
-}
-
-// count adds to a service's counters what was counted since another one was called.
-// They are made for a chunk of services when the first of them is called: the
-// idle ones need none.
-func (l *Loop) count() {
-	if l.tally.calls == 0 {
-		return
-	}
-	index := l.slots.at(l.counted.base).service
+// account returns a service's counters. They are made for a chunk of services
+// when the first of them is called: the idle ones need none.
+func (l *Loop) account(index uint32) *counters {
 	c := l.counters[index/chunk]
 	if c == nil {
 		c = new([chunk]counters)
 		l.counters[index/chunk] = c
 	}
-	c[index%chunk].add(l.tally)
-	l.tally = counters{}
+	return &c[index%chunk]
 }
