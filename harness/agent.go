@@ -254,10 +254,27 @@ func (m *Machine) agentRestored(ctx context.Context, epoch uint32) error {
 	ctx, cancel := m.Within(ctx, agentWithin)
 	defer cancel()
 	late, err := m.agent.restored(ctx, epoch)
+	m.clockIsLate(late)
+	return err
+}
+
+// agentAnew gives a guest that was restored all that once more.
+func (m *Machine) agentAnew(ctx context.Context) error {
+	ctx, cancel := m.Within(ctx, agentWithin)
+	defer cancel()
+	if err := m.agent.lock(ctx); err != nil {
+		return err
+	}
+	late, err := m.agent.anew(ctx)
+	m.agent.unlock()
+	m.clockIsLate(late)
+	return err
+}
+
+func (m *Machine) clockIsLate(by time.Duration) {
 	m.resultMu.Lock()
 	defer m.resultMu.Unlock()
-	m.result.ClockLate = late.Seconds() // written with what is next
-	return err
+	m.result.ClockLate = by.Seconds() // written with what is next
 }
 
 // restored is agentRestored, and returns how late the guest's clock may be. It gives back the
@@ -270,6 +287,30 @@ func (a *agent) restored(ctx context.Context, epoch uint32) (late time.Duration,
 	defer a.unlock()
 	a.greet()
 	a.wire.Open(epoch)
+	return a.anew(ctx)
+}
+
+// agentRehearse has the guest's agent echo datagrams until it is given a new life, and
+// returns the UDP port.
+func (m *Machine) agentRehearse(ctx context.Context) (int, error) {
+	if err := m.agent.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer m.agent.unlock()
+	answer, err := m.agent.ask(ctx, wire.Rehearse, nil)
+	if err != nil {
+		return 0, err
+	}
+	port, err := wire.DecodePort(answer)
+	if err != nil {
+		return 0, fmt.Errorf("%w: its agent: %w", ErrGuest, err)
+	}
+	return port, nil
+}
+
+// anew gives the guest new entropy, the host's clock and a new boot identity, and returns
+// how late that may be. The caller has the turn.
+func (a *agent) anew(ctx context.Context) (late time.Duration, err error) {
 	var boot wire.BootID
 	rand.Read(boot[:]) // it does not fail
 	// The guest's clock is late by the way there: once more, if that was long.

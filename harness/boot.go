@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -107,48 +108,24 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 		}
 	}()
 	args := p.args(kind)
-	asked := p.Spec
-	asked.Accel = p.asked // who repeats the run elsewhere has another choice
-	rec, err := newRecord(p.Dir, asked, append([]string{binary}, args...))
+	rec, err := newRecord(p.Dir, p.recorded(), append([]string{binary}, args...))
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
 	}
-	proc, err := startProcess(binary, args, rec.stderr, ram, state)
+	m, err := p.spawn(binary, args, rec, rec.stderr.file, t, ram, state)
 	if err != nil {
 		rec.close(false)
 		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
 	}
-	m := &Machine{
-		plan: p, proc: proc, record: rec, binary: binary,
-		console:   newConsole(proc.console, &stampedLines{file: rec.console, start: rec.start}),
-		agent:     newAgent(proc.agent, &stampedLines{file: rec.agent, start: rec.start}),
-		clock:     newClock(proc, rec.start),
-		migration: make(chan string, 16),
-		hashed:    make(chan struct{}),
-		ended:     make(chan struct{}),
-		result:    Result{State: "booting", Target: p.Target, Boot: how, Why: why, Accel: p.Accel, AccelWhy: p.accelWhy, AccelEvidence: p.accelEvidence},
-	}
+	m.result = p.result(how, why)
 	if kind == savedRAM {
 		m.ram, owned = ram, true // until Close
 	}
-	if t != nil {
-		m.console.begin(t.Console)
-		if t.Agent != nil {
-			m.agent.events = t.Agent.Events
-		}
-	}
 	m.writeResult(func(*Result) {})
 	go m.hash()
-	go m.agent.listen()
-	drained := make(chan struct{})
-	go func() {
-		m.console.drain(proc.console)
-		proc.console.Close()
-		close(drained)
-	}()
 	if err := m.connect(ctx, t); err != nil {
-		proc.kill()
-		<-drained
+		m.proc.kill()
+		<-m.drained
 		<-m.agent.ended
 		m.fail(err, !errors.Is(ctx.Err(), context.Canceled))
 		close(m.ended)
@@ -156,7 +133,50 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 		m.Close()
 		return nil, boot
 	}
-	go m.watch(drained)
+	go m.watch()
+	return m, nil
+}
+
+// recorded is the Spec for the record.
+func (p *plan) recorded() Spec {
+	s := p.Spec
+	s.Accel = p.asked // who repeats the run elsewhere has another choice
+	return s
+}
+
+// result is that of a machine that has just been asked for.
+func (p *plan) result(how, why string) Result {
+	return Result{State: "booting", Target: p.Target, Boot: how, Why: why, Accel: p.Accel, AccelWhy: p.accelWhy, AccelEvidence: p.accelEvidence}
+}
+
+// spawn starts QEMU, whose machine stands still, and reads what comes from it.
+func (p *plan) spawn(binary string, args []string, rec *record, stderr io.Writer, t *Template, ram, state *os.File) (*Machine, error) {
+	proc, err := startProcess(binary, args, stderr, ram, state)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{
+		plan: p, proc: proc, record: rec, asked: rec.start, binary: binary,
+		console:   newConsole(proc.console, &stampedLines{file: &rec.console, start: rec.start}),
+		agent:     newAgent(proc.agent, &stampedLines{file: &rec.agent, start: rec.start}),
+		clock:     newClock(proc, rec.start),
+		migration: make(chan string, 16),
+		drained:   make(chan struct{}),
+		hashed:    make(chan struct{}),
+		ended:     make(chan struct{}),
+	}
+	if t != nil {
+		m.console.begin(t.Console)
+		if t.Agent != nil {
+			m.agent.events = t.Agent.Events
+		}
+	}
+	go m.agent.listen()
+	go func() {
+		m.console.drain(proc.console)
+		proc.console.Close()
+		close(m.drained)
+	}()
 	return m, nil
 }
 
@@ -166,7 +186,7 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 	ctx, cancel := m.clock.until(ctx, moment{}, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
 	defer cancel()
 	var err error
-	m.qmp, err = qmp.New(ctx, m.proc.monitor, m.record.qmp, func(e qmp.Event) {
+	m.qmp, err = qmp.New(ctx, m.proc.monitor, &m.record.qmp, func(e qmp.Event) {
 		switch e.Name {
 		case "SHUTDOWN":
 			m.shutdown.Store(string(e.Data))
@@ -244,7 +264,7 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 		}
 		return m.bootError(err)
 	}
-	seconds := time.Since(m.record.start).Seconds()
+	seconds := time.Since(m.asked).Seconds()
 	<-m.hashed
 	m.writeResult(func(r *Result) { r.State, r.ReadySeconds = "ready", seconds })
 	return nil
@@ -270,14 +290,14 @@ var anyByte = func() *pattern {
 
 func (m *Machine) waitReady(ctx context.Context) error {
 	first := fmt.Errorf("no byte on its console within %v", m.plan.FirstByteWithin)
-	firstCtx, cancel := m.clock.until(ctx, moment{}, m.plan.FirstByteWithin, first)
+	firstCtx, cancel := m.clock.until(ctx, m.begin, m.plan.FirstByteWithin, first)
 	defer cancel()
 	if _, _, err := m.console.wait(firstCtx, anyByte, 0); err != nil {
 		return m.whyNotReady(err)
 	}
 	shown := fmt.Errorf("its console has not shown %q", m.plan.Ready)
 	late := fmt.Errorf("%w: not ready within %v: %w", ErrGuest, m.plan.ReadyWithin, shown)
-	readyCtx, cancel := m.clock.until(ctx, moment{}, m.plan.ReadyWithin, late)
+	readyCtx, cancel := m.clock.until(ctx, m.begin, m.plan.ReadyWithin, late)
 	defer cancel()
 	readyCtx, cancel = m.clock.unlessHanging(readyCtx, m.plan.ReadyWithin/hangsAfter, m.console.length, shown)
 	defer cancel()

@@ -25,6 +25,8 @@ type Machine struct {
 	agent   *agent
 	record  *record
 	clock   *clock
+	asked   time.Time // when somebody asked for it
+	begin   moment    // then; its deadlines count from there
 	ports   []Port
 	binary  string   // QEMU's
 	ram     *os.File // the guest's memory, if Save can read it
@@ -35,6 +37,7 @@ type Machine struct {
 
 	shutdown atomic.Value  // string: QEMU's reason for its end
 	closing  atomic.Bool   // Close has been called
+	drained  chan struct{} // closed when the last byte of its console is in the log
 	hashed   chan struct{} // closed when the record has the hashes of what was booted
 	ended    chan struct{} // closed when QEMU is gone and everything it said is recorded
 	err      error         // how the machine ended; set before ended is closed
@@ -48,9 +51,9 @@ type Machine struct {
 var errClosed = errors.New("the machine was closed")
 
 // watch waits for the end of QEMU and says how it ended.
-func (m *Machine) watch(drained <-chan struct{}) {
+func (m *Machine) watch() {
 	<-m.proc.done
-	<-drained
+	<-m.drained
 	<-m.qmp.Done()
 	<-m.agent.ended
 	m.fail(m.end(), true)
@@ -80,7 +83,7 @@ func (m *Machine) end() error {
 // error but no failure.
 func (m *Machine) fail(err error, failure bool) {
 	m.err = err
-	seconds := time.Since(m.record.start).Seconds()
+	seconds := time.Since(m.asked).Seconds()
 	<-m.hashed
 	m.writeResult(func(r *Result) {
 		r.State, r.Seconds = "ended", seconds

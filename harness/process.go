@@ -2,6 +2,7 @@ package harness
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -36,7 +37,7 @@ const (
 )
 
 // startProcess starts QEMU, which dies with us, however we die. It inherits ram and state, which may be nil.
-func startProcess(binary string, args []string, stderr, ram, state *os.File) (*process, error) {
+func startProcess(binary string, args []string, stderr io.Writer, ram, state *os.File) (*process, error) {
 	console, consoleFar, err := connPair("console")
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -21,10 +22,45 @@ type record struct {
 	made    bool     // by us, in the system's temporary directory
 	held    *os.File // the directory, locked as long as the machine runs
 	start   time.Time
-	console *os.File
-	qmp     *os.File
-	agent   *os.File
-	stderr  *os.File
+	console recordFile
+	qmp     recordFile
+	agent   recordFile
+	stderr  recordFile
+}
+
+// A recordFile keeps what is written to it in memory until it is opened.
+type recordFile struct {
+	mu   sync.Mutex
+	kept []byte
+	file *os.File
+}
+
+func (f *recordFile) Write(text []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file != nil {
+		return f.file.Write(text)
+	}
+	f.kept = append(f.kept, text...)
+	return len(text), nil
+}
+
+func (f *recordFile) open(name string) (err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file, err = os.Create(name); err == nil && len(f.kept) > 0 {
+		_, err = f.file.Write(f.kept)
+	}
+	f.kept = nil
+	return err
+}
+
+func (f *recordFile) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file != nil {
+		f.file.Close()
+	}
 }
 
 // Result is the content of a record's result.json.
@@ -34,11 +70,11 @@ type Result struct {
 	Accel         Accel   `json:"accel"`
 	AccelWhy      string  `json:"accel_why"`                // it was chosen, in few words; "asked for" if it was
 	AccelEvidence string  `json:"accel_evidence,omitempty"` // of what KVM does or does not do here
-	Boot          string  `json:"boot"`                     // "cold", or "restored" from a template
+	Boot          string  `json:"boot"`                     // "cold", "restored" from a template, or "prefetched": restored before it was asked for
 	Why           string  `json:"why,omitempty"`            // a cold boot was one
 	ClockLate     float64 `json:"clock_late,omitempty"`     // seconds: a restored guest's clock is late by that much at most
-	ReadySeconds  float64 `json:"ready_seconds,omitempty"`  // from QEMU's start to Ready
-	Seconds       float64 `json:"seconds,omitempty"`        // from QEMU's start to its end
+	ReadySeconds  float64 `json:"ready_seconds,omitempty"`  // to Ready, from QEMU's start, or of a prefetched machine from when it was asked for
+	Seconds       float64 `json:"seconds,omitempty"`        // from then to its end
 	PowerOff      string  `json:"power_off,omitempty"`      // why the guest powered off, as its agent said
 	Error         string  `json:"error,omitempty"`
 
@@ -51,56 +87,64 @@ type Result struct {
 
 var sweepOnce sync.Once
 
-// newRecord makes the directory and its files. Without a name it makes a
-// temporary one, and the first one of a process sweeps those of killed owners.
-func newRecord(dir string, spec Spec, args []string) (r *record, err error) {
-	r = &record{start: time.Now()}
+// newRecord makes a record with its directory.
+func newRecord(dir string, spec Spec, args []string) (*record, error) {
+	r := &record{start: time.Now()}
+	if err := r.open(dir, spec, args); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// open makes the directory and its files. Without a name it makes a temporary one, and
+// the first one of a process sweeps those of killed owners.
+func (r *record) open(dir string, spec Spec, args []string) (err error) {
 	defer func() {
 		if err != nil {
 			r.close(false)
-			r, err = nil, fmt.Errorf("record: %w", err)
+			err = fmt.Errorf("record: %w", err)
 		}
 	}()
 	if dir == "" {
 		sweepOnce.Do(func() { records.SweepTemporary(os.TempDir()) })
 		if r.held, err = records.Temporary(os.TempDir()); err != nil {
-			return r, err
+			return err
 		}
 		r.dir, r.made = r.held.Name(), true
 	} else {
 		if r.dir, err = filepath.Abs(dir); err != nil { // whoever reads of it may be elsewhere
-			return r, err
+			return err
 		}
 		if err := os.MkdirAll(r.dir, 0o755); err != nil {
-			return r, err
+			return err
 		}
 		if r.held, err = os.Open(r.dir); err != nil {
-			return r, err
+			return err
 		}
 		if err := unix.Flock(int(r.held.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			return r, fmt.Errorf("%s: a running machine writes its record there; give each a directory of its own", r.dir)
+			return fmt.Errorf("%s: a running machine writes its record there; give each a directory of its own", r.dir)
 		}
 	}
 	asked, err := json.MarshalIndent(spec, "", "\t")
 	if err != nil {
-		return r, err
+		return err
 	}
 	if err := os.WriteFile(r.path(records.SpecFile), append(asked, '\n'), 0o644); err != nil {
-		return r, err
+		return err
 	}
 	var list bytes.Buffer
 	for _, a := range args {
 		fmt.Fprintln(&list, a)
 	}
 	if err := os.WriteFile(r.path("qemu.args"), list.Bytes(), 0o644); err != nil {
-		return r, err
+		return err
 	}
-	for name, f := range map[string]**os.File{"console.log": &r.console, "qmp.log": &r.qmp, "agent.log": &r.agent, "qemu.stderr": &r.stderr} {
-		if *f, err = os.Create(r.path(name)); err != nil {
-			return r, err
+	for name, f := range map[string]*recordFile{"console.log": &r.console, "qmp.log": &r.qmp, "agent.log": &r.agent, "qemu.stderr": &r.stderr} {
+		if err := f.open(r.path(name)); err != nil {
+			return err
 		}
 	}
-	return r, nil
+	return nil
 }
 
 func (r *record) path(name string) string { return filepath.Join(r.dir, name) }
@@ -130,17 +174,18 @@ func (r *record) close(keep bool) {
 	if r.made && !keep {
 		os.RemoveAll(r.dir)
 	}
-	for _, f := range []*os.File{r.console, r.qmp, r.agent, r.stderr, r.held} {
-		if f != nil {
-			f.Close()
-		}
+	for _, f := range []*recordFile{&r.console, &r.qmp, &r.agent, &r.stderr} {
+		f.close()
+	}
+	if r.held != nil {
+		r.held.Close()
 	}
 }
 
 // stampedLines writes text to a file with the seconds since start before each
 // line.
 type stampedLines struct {
-	file    *os.File
+	file    io.Writer
 	start   time.Time
 	midLine bool
 	buf     []byte

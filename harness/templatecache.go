@@ -36,7 +36,25 @@ type TemplateCache struct {
 	// numbers when they are restored and whose clock is late; see [Machine.Save].
 	// Without it they boot.
 	AnyGuest bool
+
+	// Prefetch restores, when a machine is handed out, the next one of its kind, as
+	// soon as a processor is idle and where memory carries it. It stands still until
+	// somebody in this process asks for it, and gets its record, its ports, new
+	// entropy, the clock and an identity then. Close ends those that wait, and so
+	// does the end of the process, whatever that is. Guests without an agent are
+	// not prefetched.
+	Prefetch bool
+
+	prefetched prefetched
 }
+
+// Close ends the machines that wait. Those that were handed out go on, and so may
+// the cache be used.
+func (c *TemplateCache) Close() { c.prefetched.close() }
+
+// Waiting has the machines restored at once that Prefetch would restore when a processor
+// is idle, and returns how many wait then.
+func (c *TemplateCache) Waiting(ctx context.Context) (int, error) { return c.prefetched.count(ctx) }
 
 // The cache holds no more than this, and no more than its part of what the disk
 // has (disk.Room); what was used least recently goes first. A template that goes while
@@ -96,6 +114,7 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 	if s.Template != nil {
 		return Start(ctx, s)
 	}
+	asked := time.Now()
 	p, binary, err := s.prepare(ctx)
 	if err != nil {
 		return nil, err
@@ -117,8 +136,26 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 		return cold("no template: " + oneLine(err))
 	}
 
+	next := func() {
+		if c.Prefetch {
+			c.prefetched.want(key, p.Memory, func(ctx context.Context) (*Machine, error) {
+				return dir.prefetch(ctx, p, binary, key)
+			})
+		}
+	}
+	if m := c.prefetched.take(ctx, key); m != nil {
+		err := m.handOut(ctx, p, asked)
+		if err == nil {
+			next()
+			return m, nil
+		}
+		if !errors.Is(err, errUseless) {
+			return nil, err
+		}
+	}
 	m, why, err := dir.restore(ctx, p, binary, key)
 	if m != nil || err != nil {
+		next()
 		return m, err
 	}
 	if why != "" {
@@ -135,6 +172,7 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 		defer w.close()
 		m, why, err := dir.restore(ctx, p, binary, key)
 		if m != nil || err != nil {
+			next()
 			return m, err
 		}
 		if why == "" {
@@ -149,7 +187,7 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 		w.close()
 		return nil, err
 	}
-	m.template.Store(&making{templateWorkshop: w, dir: dir, key: key, anyGuest: c.AnyGuest})
+	m.template.Store(&making{templateWorkshop: w, dir: dir, key: key, anyGuest: c.AnyGuest, saved: next})
 	return m, nil
 }
 
@@ -188,8 +226,7 @@ func (d cacheDir) restore(ctx context.Context, p *plan, binary, key string) (m *
 		}
 	}
 	if err == nil {
-		now := time.Now()
-		_ = os.Chtimes(t.dir, now, now) // only decides what goes first
+		t.used()
 		if m, err = p.restored(ctx, binary, t); err == nil {
 			return m, "", nil
 		}
@@ -199,6 +236,22 @@ func (d cacheDir) restore(ctx context.Context, p *plan, binary, key string) (m *
 	}
 	d.remove(key)
 	return nil, oneLine(err), nil
+}
+
+// prefetch restores a machine from a template of the cache before it is asked for.
+func (d cacheDir) prefetch(ctx context.Context, p *plan, binary, key string) (*Machine, error) {
+	t, err := openTemplate(d.path(key))
+	if err != nil {
+		return nil, err
+	}
+	t.used()
+	return p.prefetch(ctx, binary, t)
+}
+
+// used keeps the template in the cache for longer.
+func (t *Template) used() {
+	now := time.Now()
+	_ = os.Chtimes(t.dir, now, now) // only decides what goes first
 }
 
 // A templateWorkshop is the exclusive right to make a template, and a directory to make
@@ -248,6 +301,7 @@ type making struct {
 	dir      cacheDir
 	key      string
 	anyGuest bool
+	saved    func() // called then
 }
 
 // finish saves the machine and says how that went. An error is the machine's.
@@ -259,6 +313,7 @@ func (t *making) finish(ctx context.Context, m *Machine) (why string, err error)
 	switch {
 	case err == nil:
 		t.dir.prune(keepTemplates, t.dir.room())
+		t.saved()
 		return "the first boot of its kind, saved for the next", nil
 	case errors.Is(err, errStands), ctx.Err() != nil:
 		return "", err
@@ -359,9 +414,10 @@ func (c *TemplateCache) List() ([]CachedTemplate, error) {
 	return d.list(), nil
 }
 
-// Clear empties the cache. Machines that run from its templates go on, and what
-// is being made is not touched.
+// Clear empties the cache. Machines that run from its templates go on, those that wait
+// in this process end, and what is being made is not touched.
 func (c *TemplateCache) Clear() error {
+	c.prefetched.close()
 	d, err := c.open()
 	if err != nil {
 		return fmt.Errorf("clear templates: %w", err)

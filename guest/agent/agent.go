@@ -5,6 +5,7 @@ package agent
 import (
 	"crypto/rand"
 	"fmt"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,8 @@ type Agent struct {
 	mu    sync.Mutex     // held while a message is sent
 	quiet bool           // from quiesce to restored
 	kept  []wire.Message // what is to be told afterwards
+
+	rehearsal *net.UDPConn // open from rehearse to restored; serve's own
 }
 
 // Open finds the port. Without one it returns nil and no error.
@@ -91,7 +94,17 @@ func (a *Agent) answer(m wire.Message) error {
 	case wire.PowerOff:
 		go a.powerOff() // the answer is that the machine is about to
 		return nil
+	case wire.Rehearse:
+		port, err := a.rehearse()
+		if err != nil {
+			return err
+		}
+		payload = wire.EncodePort(port)
 	case wire.Restored:
+		if a.rehearsal != nil {
+			a.rehearsal.Close() // its echo ends
+			a.rehearsal = nil
+		}
 		r, err := wire.DecodeRestore(m.Payload)
 		if err != nil {
 			return err

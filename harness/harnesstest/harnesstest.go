@@ -151,14 +151,27 @@ type Machine struct {
 	mayBeOff atomic.Bool // the test has seen the machine's end
 }
 
-// templates is the user's cache.
-var templates harness.TemplateCache
+// templates returns the user's cache.
+var templates = sync.OnceValue(func() *harness.TemplateCache {
+	return &harness.TemplateCache{Prefetch: os.Getenv("GUESTHOUSE_PREFETCH") != "0"}
+})
+
+// EndPrefetched ends the machines that wait for a test to boot them. They end with
+// the test binary, in whatever way it ends; a TestMain that looks for processes or
+// goroutines left behind calls it first.
+func EndPrefetched() { templates().Close() }
 
 // Boot boots the machine of a Spec, and ends it when the test does. The first of
 // its kind is saved when it is ready, and the next ones are restored from it: see
 // [harness.TemplateCache], of which the user's is used. Spec.Cold refuses
-// that, and GUESTHOUSE_COLD=1 does where the Spec names no template. A guest that crashes, or a machine that ends,
-// without the test's having asked for it by Shutdown or Wait fails the test.
+// that, and GUESTHOUSE_COLD=1 does where the Spec names no template.
+//
+// While a test runs, the next machine of the same kind is restored and waits, so that
+// a test that boots it has it in some tens of milliseconds, where the host's memory
+// carries that; GUESTHOUSE_PREFETCH=0 switches it off.
+//
+// A guest that crashes, or a machine that ends, without the test's having asked for
+// it by Shutdown or Wait fails the test.
 func Boot(t testing.TB, spec harness.Spec) *Machine {
 	t.Helper()
 	if spec.QEMU == "" {
@@ -170,7 +183,7 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 	if os.Getenv("GUESTHOUSE_COLD") == "1" && spec.Template == nil {
 		spec.Cold = true
 	}
-	booted, err := templates.Boot(t.Context(), spec)
+	booted, err := templates().Boot(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness"
 )
 
 const echoGuest = "guesthouse.example/guest/cmd/uinit"
@@ -62,6 +64,22 @@ var inner = map[string]func(*testing.T){
 	"killed": func(t *testing.T) {
 		Boot(t, Spec(t, "arm64", echoGuest))
 		unix.Kill(os.Getpid(), unix.SIGKILL)
+	},
+	"prefetch": func(t *testing.T) {
+		for i := range 100 { // until there is memory for a machine that waits
+			n, err := templates().Waiting(t.Context())
+			require.NoError(t, err)
+			t.Run("boot", func(t *testing.T) {
+				spec := Spec(t, "arm64", echoGuest)
+				spec.Accel = harness.TCG // of which templates are
+				m := Boot(t, spec)
+				t.Logf("boot %d was %s", i, m.Result().Boot)
+			})
+			if n > 0 || i > 1 && os.Getenv("GUESTHOUSE_PREFETCH") == "0" {
+				break
+			}
+		}
+		EndPrefetched()
 	},
 	"pass": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
@@ -132,6 +150,17 @@ func TestFailuresExplainThemselves(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTheNextMachineOfAKindIsPrefetched(t *testing.T) {
+	Require(t, "arm64")
+	out, ok := run(t, "prefetch", []string{"GUESTHOUSE_COLD=", "GUESTHOUSE_PREFETCH="})
+	require.True(t, ok, out)
+	require.Contains(t, out, "was prefetched")
+	out, ok = run(t, "prefetch", []string{"GUESTHOUSE_COLD=", "GUESTHOUSE_PREFETCH=0"})
+	require.True(t, ok, out)
+	require.Contains(t, out, "boot 2 was restored")
+	require.NotContains(t, out, "was prefetched")
 }
 
 func TestTheRecordOfATestThatFailedIsKept(t *testing.T) {

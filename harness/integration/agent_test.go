@@ -15,10 +15,13 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
+// A dialer connects to a port of the guest, as harnesstest.Machine.Dial does.
+type dialer func(network string, port int) net.Conn
+
 // asked says a word to the guest "lost" and returns its answer.
-func asked(t *testing.T, m *harnesstest.Machine, what string) string {
+func asked(t *testing.T, dial dialer, what string) string {
 	t.Helper()
-	conn := m.Dial("udp", echoPort)
+	conn := dial("udp", echoPort)
 	_, err := conn.Write([]byte(what))
 	require.NoError(t, err)
 	answer := make([]byte, 1500)
@@ -42,10 +45,10 @@ type saying struct {
 	random, boot, where string
 }
 
-func says(t *testing.T, m *harnesstest.Machine) (s saying) {
+func says(t *testing.T, dial dialer) (s saying) {
 	t.Helper()
 	s.before = time.Now()
-	answer := asked(t, m, "self")
+	answer := asked(t, dial, "self")
 	s.after = time.Now()
 	var clock int64
 	_, err := fmt.Sscan(answer, &clock, &s.uptime, &s.random, &s.boot)
@@ -65,12 +68,12 @@ func TestARestoredMachineHasALifeOfItsOwn(t *testing.T) {
 		spec.Accel, spec.Cold = harness.TCG, true
 		original := harnesstest.Boot(t, spec)
 		require.Equal(t, "set up", original.Event())
-		first := says(t, original)
+		first := says(t, original.Dial)
 		require.Equal(t, 2001, first.clock.UTC().Year(), "nobody has set it yet")
 		// Both run while the machine is saved, or have just ended.
-		require.Equal(t, "done", asked(t, original, "timer"))
+		require.Equal(t, "done", asked(t, original.Dial, "timer"))
 		const events = 300
-		require.Equal(t, "done", asked(t, original, fmt.Sprint("events ", events)))
+		require.Equal(t, "done", asked(t, original.Dial, fmt.Sprint("events ", events)))
 		template, err := original.Save(t.Context(), filepath.Join(t.TempDir(), "template"))
 		require.NoError(t, err)
 		saved := time.Now()
@@ -78,7 +81,7 @@ func TestARestoredMachineHasALifeOfItsOwn(t *testing.T) {
 		random, boots := map[string]bool{first.random: true}, map[string]bool{first.boot: true}
 		check := func(m *harnesstest.Machine, ran time.Duration) {
 			begin := time.Now()
-			s := says(t, m)
+			s := says(t, m.Dial)
 			late := time.Duration(m.Result().ClockLate * float64(time.Second)) // more on a host that is very busy
 			require.Positive(t, late)
 			require.False(t, s.clock.Before(s.before.Add(-max(late, clockOff))), "its clock says %v, and it was asked at %v", s.clock, s.before)
@@ -93,9 +96,9 @@ func TestARestoredMachineHasALifeOfItsOwn(t *testing.T) {
 			require.Equal(t, s.boot, stats.BootID)
 
 			echoes(t, m.Dial("tcp", echoPort), "from the host")
-			called(t, m, s.boot)
+			called(t, m.Dial, s.boot)
 			tells(t, m, events)
-			require.Equal(t, "done", asked(t, m, "timer"))
+			require.Equal(t, "done", asked(t, m.Dial, "timer"))
 			again := m.Event()
 			require.Contains(t, again, "timer ", "what was told before the save comes once, and so does a timer")
 		}
@@ -113,7 +116,7 @@ func TestARestoredMachineHasALifeOfItsOwn(t *testing.T) {
 }
 
 // called has the guest connect to a port of the host, where it says its identity.
-func called(t *testing.T, m *harnesstest.Machine, boot string) {
+func called(t *testing.T, dial dialer, boot string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -130,7 +133,7 @@ func called(t *testing.T, m *harnesstest.Machine, boot string) {
 	}()
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)
-	require.Equal(t, "done", asked(t, m, "dial 192.0.2.2:"+port)) // the host, as the guest's network has it
+	require.Equal(t, "done", asked(t, dial, "dial 192.0.2.2:"+port)) // the host, as the guest's network has it
 	require.Equal(t, boot, <-said)
 }
 

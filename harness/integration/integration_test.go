@@ -20,6 +20,7 @@ import (
 // TestMain fails the run when a machine outlives the test that booted it.
 func TestMain(m *testing.M) {
 	code := m.Run()
+	harnesstest.EndPrefetched()
 	if left := procs.Children(os.Getpid()); len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "processes left behind: %v\n", left)
 		code = 1

@@ -71,6 +71,17 @@ func DecodeClock(b []byte) (time.Time, error) {
 	return time.Unix(0, int64(binary.BigEndian.Uint64(b))), nil
 }
 
+// EncodePort returns the payload of the answer to Rehearse: a UDP port.
+func EncodePort(port int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(port)) }
+
+// DecodePort reads it.
+func DecodePort(b []byte) (int, error) {
+	if len(b) != 2 {
+		return 0, fmt.Errorf("port: %d bytes, not 2", len(b))
+	}
+	return int(binary.BigEndian.Uint16(b)), nil
+}
+
 // Stats is what a guest tells of itself.
 type Stats struct {
 	Boot                     BootID

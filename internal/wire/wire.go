@@ -57,10 +57,11 @@ const (
 	Statistics                 // request without payload; answered with Stats
 	Quiesce                    // request: say nothing more until Restored; no payload
 	Failed                     // guest: the agent has ended; payload is text
-	lastType   = Failed
+	Rehearse                   // request without payload: echo datagrams until Restored; answered with Port
+	lastType   = Rehearse
 )
 
-var typeNames = [...]string{"", "hello", "ready", "restored", "power-off", "event", "statistics", "quiesce", "failed"}
+var typeNames = [...]string{"", "hello", "ready", "restored", "power-off", "event", "statistics", "quiesce", "failed", "rehearse"}
 
 func (t Type) String() string {
 	if t >= Hello && t <= lastType {

@@ -124,9 +124,7 @@ func TestNothingIsLeft(t *testing.T) {
 
 					o := of.start(t, env, file, record)
 					ended := o.waitUntil(at)
-					require.True(t, slices.ContainsFunc(procs.Marked(o.mark), func(p procs.Process) bool {
-						return strings.HasPrefix(p.Name, "qemu")
-					}), "QEMU has the mark too")
+					require.True(t, o.hasQEMU())
 					w.kill(o)
 					o.waitEnd()
 					o.leavesNoProcess()
@@ -144,6 +142,34 @@ func TestNothingIsLeft(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// Nothing at all is left of a machine that was prefetched.
+func TestNothingIsLeftOfAMachineThatWaits(t *testing.T) {
+	harnesstest.Require(t, target)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "spec.json")
+	spec := harnesstest.Spec(t, target, "guesthouse.example/guest/cmd/uinit")
+	spec.Accel = harness.TCG
+	text, err := json.Marshal(spec)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, text, 0o644))
+	for _, w := range []way{
+		told("return"), told("error"), told("panic"), told("timeout"),
+		ctrlC(), signalTo("SIGTERM", unix.SIGTERM), signalTo("SIGKILL", unix.SIGKILL),
+	} {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			o := start(t, []string{ownVariable + "=" + file, cacheVariable + "=" + dir}, os.Args[0])
+			o.waitFor(&o.err, `waits`)
+			require.True(t, o.hasQEMU())
+			require.Empty(t, o.files())
+			w.kill(o)
+			o.waitEnd()
+			o.leavesNoProcess()
+			require.Empty(t, o.files())
+		})
 	}
 }
 
@@ -213,6 +239,11 @@ func (o *owner) waitUntil(at string) (ended func()) {
 		stop.Store(true) // UDP has no end of its own
 		traffic.Wait()
 	}
+}
+
+// hasQEMU reports whether a QEMU runs, which has the owner's mark too.
+func (o *owner) hasQEMU() bool {
+	return slices.ContainsFunc(procs.Marked(o.mark), func(p procs.Process) bool { return strings.HasPrefix(p.Name, "qemu") })
 }
 
 // leavesNoProcess waits until the last process is gone and all it said is read.

@@ -31,6 +31,7 @@ const patience = 5 * time.Minute
 const (
 	ownVariable      = "GUESTHOUSE_TEST_OWN"      // the spec.json of a machine that the test binary boots
 	templateVariable = "GUESTHOUSE_TEST_TEMPLATE" // what it restores instead
+	cacheVariable    = "GUESTHOUSE_TEST_CACHE"    // a cache, of which a machine waits and none runs
 	markVariable     = "GUESTHOUSE_TEST_MARK"     // finds all that an owner has started, whoever its parent is by then
 )
 
@@ -53,6 +54,12 @@ func own(m *testing.M, spec string) {
 		s.Template, err = harness.OpenTemplate(dir)
 		fatal(err)
 	}
+	if dir := os.Getenv(cacheVariable); dir != "" {
+		fatal(waits(dir, s))
+		fmt.Fprintln(os.Stderr, "waits")
+		end(m, nil)
+		return
+	}
 	machine, err := harness.Start(context.Background(), s)
 	fatal(err)
 	go machine.Console().Follow(context.Background(), os.Stdout)
@@ -72,6 +79,30 @@ func own(m *testing.M, spec string) {
 		}
 		fmt.Fprintln(os.Stderr, line)
 	}()
+	end(m, func() {
+		close(closing)
+		fatal(machine.Close())
+	})
+}
+
+// waits has a machine wait.
+func waits(cache string, s harness.Spec) error {
+	c := &harness.TemplateCache{Dir: cache, Prefetch: true}
+	for range 100 { // where others have the host's memory, that takes a while
+		if n, err := c.Waiting(context.Background()); n > 0 || err != nil {
+			return err
+		}
+		machine, err := c.Boot(context.Background(), s)
+		if err != nil {
+			return err
+		}
+		machine.Close()
+	}
+	return errors.New("the host has no memory for a machine that waits: a quarter of it must be free")
+}
+
+// end ends the owner in the way that a line on standard input says.
+func end(m *testing.M, closes func()) {
 	way, _ := bufio.NewReader(os.Stdin).ReadString('\n')
 	switch strings.TrimSpace(way) {
 	case "return":
@@ -85,8 +116,7 @@ func own(m *testing.M, spec string) {
 		flag.Set("test.run", "^TestNothingIsLeft$")
 		os.Exit(m.Run())
 	case "close":
-		close(closing)
-		fatal(machine.Close())
+		closes()
 	default:
 		fatal(fmt.Errorf("unknown way to die: %q", way))
 	}

@@ -27,7 +27,7 @@ const (
 var Files = []string{
 	SpecFile,            // what was asked for; "guesthouse run -spec" boots it again
 	"qemu.args",         // QEMU's command line, one argument a line
-	"console.log",       // the console, each line with the seconds since the start
+	"console.log",       // the console, each line with the seconds since QEMU's start
 	"qemu.stderr",       // what QEMU itself said
 	"agent.log",         // what the harness and the guest's agent said to each other
 	"qmp.log",           // every QMP line, with its time

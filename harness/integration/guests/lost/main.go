@@ -1,6 +1,7 @@
 // Lost is a guest that thinks it is the year 2001 until somebody sets its clock, and says
 // what time it has, what it is and where: what a machine must find out anew when it is
-// restored. What it gets on TCP port 4242 it sends back.
+// restored. What it gets on TCP port 4242 it sends back. On its console it counts, n0 and
+// so on, a line each, so that one that is missing shows.
 package main
 
 import (
@@ -34,6 +35,7 @@ func main() {
 		guest.Event("set up")
 		go answer(udp)
 		go echo(tcp)
+		go count()
 		return nil
 	})
 }
@@ -102,5 +104,12 @@ func echo(l net.Listener) {
 			io.Copy(conn, conn)
 			conn.Close()
 		}()
+	}
+}
+
+func count() {
+	for i := 0; ; i++ {
+		fmt.Printf("n%d\n", i)
+		time.Sleep(50 * time.Millisecond)
 	}
 }

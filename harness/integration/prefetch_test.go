@@ -1,0 +1,160 @@
+package integration
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/internal/procs"
+)
+
+// waits returns when a machine of the Spec waits. Where other tests have the host's memory,
+// that takes a while.
+func waits(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) {
+	t.Helper()
+	spec.Dir = ""
+	for range 100 {
+		n, err := cache.Waiting(t.Context())
+		require.NoError(t, err)
+		if n > 0 {
+			return
+		}
+		m, err := cache.Boot(t.Context(), spec)
+		require.NoError(t, err)
+		require.NoError(t, m.Close())
+	}
+	t.Fatal("the host has no memory for a machine that waits: a quarter of it must be free")
+}
+
+func TestAPrefetchedMachineIsAsFreshAsAny(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/lost")
+		spec.Accel = harness.TCG
+		cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+		defer cache.Close()
+		random, boots, places := map[string]bool{}, map[string]bool{}, map[string]bool{}
+		for i := range 2 {
+			waits(t, cache, spec)
+			spec.Ports = []string{"udp/4242", "tcp/4242", "tcp/" + strconv.Itoa(80+i)}
+			spec.Dir = filepath.Join(t.TempDir(), "record")
+			asked := time.Now()
+			m, err := cache.Boot(t.Context(), spec)
+			require.NoError(t, err)
+			defer m.Close()
+			handedOut := time.Now()
+			require.Equal(t, "prefetched", m.Result().Boot, m.Result().Why)
+			require.Equal(t, "ready", m.Result().State)
+			require.LessOrEqual(t, m.Result().ReadySeconds, handedOut.Sub(asked).Seconds())
+			require.Len(t, m.Ports(), len(spec.Ports))
+
+			dial := func(network string, port int) net.Conn {
+				conn, err := m.Dial(t.Context(), network, port)
+				require.NoError(t, err)
+				t.Cleanup(func() { conn.Close() })
+				require.NoError(t, conn.SetDeadline(time.Now().Add(4*harnesstest.Within)))
+				return conn
+			}
+			s := says(t, dial)
+			late := time.Duration(m.Result().ClockLate * float64(time.Second))
+			require.Positive(t, late)
+			require.Less(t, late, handedOut.Sub(asked), "it was set while the machine was handed out")
+			require.WithinRange(t, s.clock, s.before.Add(-max(late, clockOff)), s.after.Add(clockOff))
+			random[s.random], boots[s.boot], places[s.where] = true, true, true
+			stats, err := m.Stats(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, s.boot, stats.BootID)
+			ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+			defer cancel()
+			told, err := m.Event(ctx)
+			require.NoError(t, err)
+			require.Equal(t, "set up", told, "the saved machine had")
+			echoes(t, dial("tcp", echoPort), strings.Repeat("there and back ", 1000))
+			called(t, dial, s.boot)
+			countsOn(ctx, t, m.Console())
+			require.NoError(t, m.Shutdown(ctx))
+			tellsOfTheWholeRun(t, m, spec)
+		}
+		require.Len(t, random, 2)
+		require.Len(t, boots, 2)
+		require.Len(t, places, 1, "its addresses are those of the saved one")
+	})
+}
+
+// countsOn checks that every number is on the console once, from before the machine was
+// handed out until afterwards.
+func countsOn(ctx context.Context, t *testing.T, c *harness.Console) {
+	t.Helper()
+	numbers := func() [][]string {
+		return regexp.MustCompile(`(?m)^(?:uart:~\$ )?n(\d+)$`).FindAllStringSubmatch(c.Text(), -1)
+	}
+	now := len(numbers())
+	_, err := c.Expect(ctx, "n"+strconv.Itoa(now+10)+"\n")
+	require.NoError(t, err)
+	all := numbers()
+	require.Greater(t, len(all), now+10)
+	for i, n := range all {
+		require.Equal(t, strconv.Itoa(i), n[1])
+	}
+}
+
+// tellsOfTheWholeRun checks that the record has what came before the machine was handed
+// out, and all that came afterwards.
+func tellsOfTheWholeRun(t *testing.T, m *harness.Machine, spec harness.Spec) {
+	t.Helper()
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(spec.Dir, name))
+		require.NoError(t, err)
+		return string(text)
+	}
+	require.Equal(t, spec.Dir, m.Dir())
+	require.Equal(t, m.Console().Text(), regexp.MustCompile(`(?m)^\[ *\d+\.\d{6}\] `).ReplaceAllString(read("console.log"), ""))
+	require.Contains(t, read("qmp.log"), "migrate-incoming")
+	require.GreaterOrEqual(t, strings.Count(read("agent.log"), "guest: restored"), 2, "when it was restored, and when it was handed out")
+	require.Contains(t, read("qemu.args"), "-incoming\n")
+	saved, err := harness.ReadSpec(filepath.Join(spec.Dir, "spec.json"))
+	require.NoError(t, err)
+	require.Equal(t, spec.Ports, saved.Ports)
+}
+
+func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
+	const target = "x86_64" // nothing here depends on it
+	harnesstest.Require(t, target)
+	const mark = "GUESTHOUSE_TEST_MARK"
+	t.Setenv(mark, t.Name()) // QEMU inherits it
+	spec := echoSpec(t, target)
+	spec.Accel = harness.TCG
+	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+	defer cache.Close()
+
+	waits(t, cache, spec)
+	all := procs.Marked(mark + "=" + t.Name())
+	require.Len(t, all, 1)
+	require.NoError(t, unix.Kill(all[0].PID, unix.SIGKILL))
+	require.Equal(t, "restored", bootCached(t, cache, spec), "that it is gone harms nobody")
+
+	waits(t, cache, spec)
+	other := spec
+	other.Cmdline = []string{"another=kind"}
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, other))
+	spec.Ports, spec.ReadyWithin = []string{"tcp/4242"}, time.Minute
+	require.Equal(t, "prefetched", bootCached(t, cache, spec), "these belong to no kind")
+
+	waits(t, cache, spec)
+	cache.Close()
+	require.Empty(t, procs.Marked(mark+"="+t.Name()))
+	cache.Prefetch = false
+	require.Equal(t, "restored", bootCached(t, cache, spec))
+	require.Empty(t, procs.Marked(mark+"="+t.Name()))
+}
