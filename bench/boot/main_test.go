@@ -28,6 +28,9 @@ func TestAllCases(t *testing.T) {
 		}
 		require.Contains(t, vmtestTargets, tg)
 	}
+	for _, tg := range targets {
+		want = append(want, "prefetched-udp/"+tg+" guesthouse")
+	}
 	want = append(want, "many/1 guesthouse", "many/4 guesthouse", "many/16 guesthouse", "many/32 guesthouse")
 	require.ElementsMatch(t, want, names)
 }
