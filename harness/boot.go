@@ -43,7 +43,7 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 	}
 	why := ""
 	if s.Template != nil {
-		m, err := p.restored(ctx, binary, s.Template)
+		m, err := p.restored(ctx, binary, s.Template, "")
 		if err == nil || ctx.Err() != nil {
 			return m, err
 		}
@@ -68,12 +68,13 @@ func (s Spec) prepare(ctx context.Context) (*plan, string, error) {
 	return p, binary, nil
 }
 
-// restored restores the machine from a template.
-func (p *plan) restored(ctx context.Context, binary string, t *Template) (*Machine, error) {
+// restored restores the machine from a template. The reason is why it was not prefetched
+// when it could have been.
+func (p *plan) restored(ctx context.Context, binary string, t *Template, why string) (*Machine, error) {
 	if err := t.fits(p, binary); err != nil {
 		return nil, err
 	}
-	m, err := p.launch(ctx, binary, t, "")
+	m, err := p.launch(ctx, binary, t, why)
 	if failed := (*BootError)(nil); errors.As(err, &failed) && ctx.Err() == nil {
 		said, _, _ := strings.Cut(failed.Stderr, "\n")
 		return nil, fmt.Errorf("restoring it failed: %w %s", failed.Err, said)
@@ -84,7 +85,7 @@ func (p *plan) restored(ctx context.Context, binary string, t *Template) (*Machi
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // launch starts QEMU, to boot or to restore a template, and lets the machine run.
-// The reason is why it boots when it could have been restored.
+// The reason is why it boots or is restored when there could have been a faster way.
 func (p *plan) launch(ctx context.Context, binary string, t *Template, why string) (*Machine, error) {
 	how, kind := "cold", ownRAM
 	var ram, state *os.File
@@ -124,17 +125,22 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 	m.writeResult(func(*Result) {})
 	go m.hash()
 	if err := m.connect(ctx, t); err != nil {
-		m.proc.kill()
-		<-m.drained
-		<-m.agent.ended
-		m.fail(err, !errors.Is(ctx.Err(), context.Canceled))
-		close(m.ended)
-		boot := m.bootError(err)
-		m.Close()
-		return nil, boot
+		return nil, m.giveUp(ctx, err)
 	}
 	go m.watch()
 	return m, nil
+}
+
+// giveUp ends a machine that nobody watches yet, and returns the error that says why.
+func (m *Machine) giveUp(ctx context.Context, err error) error {
+	m.proc.kill()
+	<-m.drained
+	<-m.agent.ended
+	m.fail(err, !errors.Is(ctx.Err(), context.Canceled))
+	close(m.ended)
+	boot := m.bootError(err)
+	m.Close()
+	return boot
 }
 
 // recorded is the Spec for the record.

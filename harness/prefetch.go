@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"guesthouse.example/harness/internal/qmp"
@@ -40,7 +41,8 @@ func (p *plan) prefetch(ctx context.Context, binary string, t *Template) (*Machi
 	}
 	if err != nil {
 		m.discard()
-		return nil, err
+		said, _, _ := strings.Cut(rec.stderrText(), "\n")
+		return nil, fmt.Errorf("%w %s", err, said)
 	}
 	return m, nil
 }
@@ -61,7 +63,7 @@ func (m *Machine) rehearse(ctx context.Context) error {
 		return err
 	}
 	m.plan.ports = []Port{{Network: "udp", Guest: port}}
-	if err := m.forward(ctx); err != nil {
+	if err := m.forward(ctx, nil); err != nil {
 		return err
 	}
 	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(m.ports[0].Host))
@@ -92,28 +94,23 @@ func (m *Machine) rehearse(ctx context.Context) error {
 	return err
 }
 
-// errUseless says that a prefetched machine was none that can be handed out.
-var errUseless = errors.New("the prefetched machine is of no use")
+// uselessError says why a prefetched machine was none that can be handed out.
+type uselessError struct{ err error }
+
+func (e uselessError) Error() string { return "the machine that waited was of no use: " + oneLine(e.err) }
 
 // handOut makes a prefetched machine that of a plan with the same template, which
 // somebody has just asked for: it gets a record, goes on, and before the first port is
-// forwarded its entropy, clock and identity are new again. After an error it has ended.
-func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) (err error) {
-	defer func() {
-		if err != nil {
-			m.discard()
-		}
-	}()
-	select {
-	case <-m.proc.done: // somebody has killed it
-		return errUseless
-	default:
-	}
-	if m.console.Crash() != "" {
-		return errUseless
+// forwarded its entropy, clock and identity are new again. After an error it has ended;
+// after a uselessError another one serves as well.
+func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
+	if err := m.gone(); err != nil {
+		m.discard()
+		return uselessError{err}
 	}
 	args := append([]string{m.binary}, m.plan.args(restoredRAM)...)
 	if err := m.record.open(p.Dir, p.recorded(), args); err != nil {
+		m.discard()
 		return fmt.Errorf("boot %s: %w", p.Target, err)
 	}
 	m.plan, m.asked, m.result = p, asked, p.result("prefetched", "")
@@ -121,12 +118,29 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) (err er
 	m.writeResult(func(*Result) {})
 	if err := m.goOn(ctx); err != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("boot %s: %w", p.Target, context.Cause(ctx))
+			go m.hash()
+			return m.giveUp(ctx, err)
 		}
-		return fmt.Errorf("%w: %w", errUseless, err)
+		m.discard()
+		return uselessError{fmt.Errorf("it did not go on: %w", err)}
 	}
 	go m.hash()
 	go m.watch()
+	return nil
+}
+
+// gone says why a prefetched machine does not wait any more; nil if it does.
+func (m *Machine) gone() error {
+	select {
+	case <-m.proc.done: // somebody has killed it
+		return m.proc.describe()
+	case <-m.agent.ended:
+		return m.agent.err
+	default:
+	}
+	if crash := m.console.Crash(); crash != "" {
+		return errors.New(crash)
+	}
 	return nil
 }
 
@@ -134,17 +148,14 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) (err er
 func (m *Machine) goOn(ctx context.Context) error {
 	ctx, cancel := m.clock.until(ctx, m.begin, monitorWithin, fmt.Errorf("not within %v", monitorWithin))
 	defer cancel()
-	err := m.qmp.Execute(ctx, "cont", nil, nil)
-	if err == nil {
-		err = m.agentAnew(ctx)
+	if err := m.qmp.Execute(ctx, "cont", nil, nil); err != nil {
+		return err
 	}
-	if err == nil {
-		err = m.forward(ctx)
-	}
-	return err
+	return m.forward(ctx, func() error { return m.agentAnew(ctx) })
 }
 
-// discard ends a machine that was never handed out.
+// discard ends a machine that was never handed out, and leaves nothing of it but a record
+// that somebody has asked for.
 func (m *Machine) discard() {
 	m.proc.kill()
 	<-m.drained

@@ -17,9 +17,9 @@ type prefetched struct {
 	idle func(context.Context) // waits for an idle processor; nil is awaitIdle
 
 	mu     sync.Mutex
-	all    []*prefetch     // the longest wanted first
-	turn   chan struct{}   // holds a token while one is restored
-	failed map[string]bool // keys of which none can be had
+	all    []*prefetch       // the longest wanted first
+	turn   chan struct{}     // holds a token while one is restored
+	failed map[string]string // why none can be had, for keys of which none can
 }
 
 // A prefetch is one of them.
@@ -62,7 +62,7 @@ func (a *prefetched) want(key string, memory int, restore func(context.Context) 
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.calm, f.hurry = context.WithCancel(f.ctx)
 	a.mu.Lock()
-	if a.failed[key] || slices.ContainsFunc(a.all, func(f *prefetch) bool { return f.key == key }) {
+	if _, failed := a.failed[key]; failed || slices.ContainsFunc(a.all, func(f *prefetch) bool { return f.key == key }) {
 		a.mu.Unlock()
 		f.cancel()
 		return
@@ -113,11 +113,10 @@ func (a *prefetched) make(f *prefetch) {
 	defer a.mu.Unlock()
 	a.all = slices.DeleteFunc(a.all, func(other *prefetch) bool { return other == f })
 	if err != nil && f.ctx.Err() == nil {
-		// Whoever asks restores one, and learns what is wrong.
 		if a.failed == nil {
-			a.failed = make(map[string]bool)
+			a.failed = make(map[string]string)
 		}
-		a.failed[f.key] = true
+		a.failed[f.key] = "it cannot be prefetched: " + oneLine(err)
 	}
 }
 
@@ -141,13 +140,14 @@ func awaitIdle(ctx context.Context) {
 }
 
 // take takes the machine that waits for a key, if there is one. That which is just being
-// restored is waited for: it is there sooner than another.
-func (a *prefetched) take(ctx context.Context, key string) *Machine {
+// restored is waited for: it is there sooner than another. Of a key of which none can be had
+// it says why.
+func (a *prefetched) take(ctx context.Context, key string) (m *Machine, why string) {
 	a.mu.Lock()
 	i := slices.IndexFunc(a.all, func(f *prefetch) bool { return f.key == key })
 	if i < 0 {
-		a.mu.Unlock()
-		return nil
+		defer a.mu.Unlock()
+		return nil, a.failed[key]
 	}
 	f := a.all[i]
 	a.all = slices.Delete(a.all, i, i+1)
@@ -156,15 +156,17 @@ func (a *prefetched) take(ctx context.Context, key string) *Machine {
 	case <-f.begun:
 	default:
 		f.end()
-		return nil
+		return nil, ""
 	}
 	select {
 	case <-f.done:
 		f.cancel()
-		return f.m
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return f.m, a.failed[key]
 	case <-ctx.Done():
 		f.end()
-		return nil
+		return nil, ""
 	}
 }
 

@@ -49,18 +49,26 @@ func waiting(t *testing.T, a *prefetched) int {
 	return n
 }
 
+// takes takes a machine where nothing was wrong with any.
+func takes(t *testing.T, a *prefetched, key string) *Machine {
+	t.Helper()
+	m, why := a.take(t.Context(), key)
+	require.Empty(t, why)
+	return m
+}
+
 func TestOneMachineOfAKindWaits(t *testing.T) {
 	a := &prefetched{room: func(int) bool { return true }}
 	defer a.close()
 	first := wants(t, a, "a")
 	require.Len(t, first, 1)
 	require.Empty(t, wants(t, a, "a"), "there is one")
-	require.Nil(t, a.take(t.Context(), "b"))
-	m := a.take(t.Context(), "a")
+	require.Nil(t, takes(t, a, "b"))
+	m := takes(t, a, "a")
 	require.Same(t, first[0], m)
 	require.False(t, hasEnded(m))
 	defer m.discard()
-	require.Nil(t, a.take(t.Context(), "a"))
+	require.Nil(t, takes(t, a, "a"))
 
 	second := wants(t, a, "a", "b")
 	require.Equal(t, 2, waiting(t, a))
@@ -80,7 +88,7 @@ func TestNoMoreMachinesWaitThanTheProcessorsCarry(t *testing.T) {
 	}
 	require.Equal(t, mostWaiting(), waiting(t, a))
 	require.True(t, hasEnded(all[0]), "the oldest makes room")
-	require.Nil(t, a.take(t.Context(), "0"))
+	require.Nil(t, takes(t, a, "0"))
 	require.False(t, hasEnded(all[1]))
 }
 
@@ -113,6 +121,9 @@ func TestWhatCannotBePrefetchedIsNotTriedAgain(t *testing.T) {
 		require.Zero(t, waiting(t, a))
 	}
 	require.Equal(t, 1, tries)
+	m, why := a.take(t.Context(), "a")
+	require.Nil(t, m)
+	require.Equal(t, "it cannot be prefetched: broken", why)
 	require.Len(t, wants(t, a, "b"), 1, "another may work")
 }
 
@@ -131,10 +142,13 @@ func TestAMachineIsTakenWhileItIsMade(t *testing.T) {
 	<-begun
 	a.want("b", 1, func(context.Context) (*Machine, error) { return nil, errors.New("it was not to be made") })
 	a.all[1].hurry()
-	require.Nil(t, a.take(t.Context(), "b"))
+	require.Nil(t, takes(t, a, "b"))
 	gone, cancel := context.WithCancel(t.Context())
 	taken := make(chan *Machine)
-	go func() { taken <- a.take(gone, "a") }()
+	go func() {
+		m, _ := a.take(gone, "a")
+		taken <- m
+	}()
 	close(finish)
 	m := <-taken
 	require.NotNil(t, m)
@@ -153,7 +167,9 @@ func TestAMachineIsTakenWhileItIsMade(t *testing.T) {
 	a.all[0].hurry()
 	<-begun
 	cancel()
-	require.Nil(t, a.take(gone, "c"))
+	m, why := a.take(gone, "c")
+	require.Nil(t, m)
+	require.Empty(t, why)
 	require.True(t, hasEnded(late))
 	require.Empty(t, a.failed)
 }
@@ -176,7 +192,7 @@ func TestAMachineIsRestoredWhenAProcessorIsIdle(t *testing.T) {
 		return a.all[0]
 	}
 	want("a")
-	require.Nil(t, a.take(t.Context(), "a"), "no processor was idle")
+	require.Nil(t, takes(t, a, "a"), "no processor was idle")
 	f := want("b")
 	close(idle)
 	<-f.done

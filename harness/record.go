@@ -55,6 +55,16 @@ func (f *recordFile) open(name string) (err error) {
 	return err
 }
 
+// inMemory returns what was written to it before it is opened; nil afterwards.
+func (f *recordFile) inMemory() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file != nil {
+		return nil
+	}
+	return append([]byte{}, f.kept...)
+}
+
 func (f *recordFile) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -71,7 +81,7 @@ type Result struct {
 	AccelWhy      string  `json:"accel_why"`                // it was chosen, in few words; "asked for" if it was
 	AccelEvidence string  `json:"accel_evidence,omitempty"` // of what KVM does or does not do here
 	Boot          string  `json:"boot"`                     // "cold", "restored" from a template, or "prefetched": restored before it was asked for
-	Why           string  `json:"why,omitempty"`            // a cold boot was one
+	Why           string  `json:"why,omitempty"`            // a cold boot was one, or a restored machine had not been prefetched
 	ClockLate     float64 `json:"clock_late,omitempty"`     // seconds: a restored guest's clock is late by that much at most
 	ReadySeconds  float64 `json:"ready_seconds,omitempty"`  // to Ready, from QEMU's start, or of a prefetched machine from when it was asked for
 	Seconds       float64 `json:"seconds,omitempty"`        // from then to its end
@@ -165,7 +175,10 @@ func (r *record) result(res Result) error {
 
 // stderrText returns what QEMU said on its standard error so far.
 func (r *record) stderrText() string {
-	text, _ := os.ReadFile(r.path("qemu.stderr"))
+	text := r.stderr.inMemory()
+	if text == nil {
+		text, _ = os.ReadFile(r.path("qemu.stderr"))
+	}
 	return string(bytes.TrimSpace(text))
 }
 

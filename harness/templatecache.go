@@ -143,17 +143,20 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 			})
 		}
 	}
-	if m := c.prefetched.take(ctx, key); m != nil {
+	m, slower := c.prefetched.take(ctx, key)
+	if m != nil {
 		err := m.handOut(ctx, p, asked)
 		if err == nil {
 			next()
 			return m, nil
 		}
-		if !errors.Is(err, errUseless) {
+		useless, ok := errors.AsType[uselessError](err)
+		if !ok {
 			return nil, err
 		}
+		slower = useless.Error()
 	}
-	m, why, err := dir.restore(ctx, p, binary, key)
+	m, why, err := dir.restore(ctx, p, binary, key, slower)
 	if m != nil || err != nil {
 		next()
 		return m, err
@@ -170,7 +173,7 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 	}
 	if waited {
 		defer w.close()
-		m, why, err := dir.restore(ctx, p, binary, key)
+		m, why, err := dir.restore(ctx, p, binary, key, slower)
 		if m != nil || err != nil {
 			next()
 			return m, err
@@ -214,8 +217,8 @@ func (d cacheDir) path(elem ...string) string {
 }
 
 // restore restores a template of the cache. Without one it returns nothing, or
-// why there is none.
-func (d cacheDir) restore(ctx context.Context, p *plan, binary, key string) (m *Machine, why string, err error) {
+// why there is none. The machine's record says why it is slower than a prefetched one.
+func (d cacheDir) restore(ctx context.Context, p *plan, binary, key, slower string) (m *Machine, why string, err error) {
 	if reason, err := os.ReadFile(d.path(key + ".cold")); err == nil {
 		return nil, string(reason), nil
 	}
@@ -227,7 +230,7 @@ func (d cacheDir) restore(ctx context.Context, p *plan, binary, key string) (m *
 	}
 	if err == nil {
 		t.used()
-		if m, err = p.restored(ctx, binary, t); err == nil {
+		if m, err = p.restored(ctx, binary, t, slower); err == nil {
 			return m, "", nil
 		}
 	}
@@ -238,9 +241,13 @@ func (d cacheDir) restore(ctx context.Context, p *plan, binary, key string) (m *
 	return nil, oneLine(err), nil
 }
 
-// prefetch restores a machine from a template of the cache before it is asked for.
+// prefetch restores a machine from a template of the cache before it is asked for. It
+// returns nothing where somebody has removed the template: who asks makes another one.
 func (d cacheDir) prefetch(ctx context.Context, p *plan, binary, key string) (*Machine, error) {
 	t, err := openTemplate(d.path(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -37,14 +37,26 @@ func newGate() *gate {
 	idle := new(capacity.Idle)
 	return &gate{
 		processors: runtime.GOMAXPROCS(0),
-		memory: func() (int64, bool) {
-			free, _, ok := capacity.Memory()
-			return free, ok
-		},
+		memory: func() (int64, bool) { return spare(freeMemory, EndPrefetched) },
 		idle: idle.Look,
 		next: make(chan struct{}, 1),
 		left: make(chan struct{}, 1),
 	}
+}
+
+func freeMemory() (int64, bool) {
+	free, _, ok := capacity.Memory()
+	return free, ok
+}
+
+// spare looks how much memory is free, and again without what can be spared where that
+// is too little.
+func spare(look func() (int64, bool), end func()) (free int64, ok bool) {
+	if free, ok = look(); ok && free < memoryEach {
+		end()
+		free, ok = look()
+	}
+	return free, ok
 }
 
 // enter waits until the host carries another test.

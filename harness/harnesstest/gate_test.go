@@ -68,3 +68,21 @@ func TestTheGate(t *testing.T) {
 	await(fourth, "a processor idles")
 	require.Equal(t, 3, g.inside)
 }
+
+func TestMachinesThatWaitGiveWayToTests(t *testing.T) {
+	free, ended := int64(memoryEach), 0
+	look := func() (int64, bool) { return free, true }
+	end := func() {
+		ended++
+		free += 100
+	}
+	got, ok := spare(look, end)
+	require.True(t, ok)
+	require.EqualValues(t, memoryEach, got)
+	require.Zero(t, ended, "there is memory for both")
+	free--
+	got, ok = spare(look, end)
+	require.True(t, ok)
+	require.EqualValues(t, memoryEach+99, got)
+	require.Equal(t, 1, ended)
+}
