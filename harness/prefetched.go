@@ -73,11 +73,8 @@ func (a *prefetched) want(key string, memory int, restore func(context.Context) 
 	a.all = append(a.all, f)
 	over := slices.Clone(a.all[:max(0, len(a.all)-mostWaiting())])
 	a.all = a.all[len(over):]
-	go a.make(f)
 	a.mu.Unlock()
-	for _, f := range over {
-		f.end()
-	}
+	go a.make(f, over)
 }
 
 func (a *prefetched) hasRoom(mib int) bool {
@@ -87,9 +84,13 @@ func (a *prefetched) hasRoom(mib int) bool {
 	return roomToWait(mib)
 }
 
-// make restores one after the other, so that what runs has the other processors.
-func (a *prefetched) make(f *prefetch) {
+// make makes room and restores a machine, one after the other, so that what runs has the
+// other processors.
+func (a *prefetched) make(f *prefetch, over []*prefetch) {
 	defer close(f.done)
+	for _, f := range over {
+		f.end()
+	}
 	select {
 	case a.turn <- struct{}{}:
 		defer func() { <-a.turn }()

@@ -154,6 +154,14 @@ func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
 	waits(t, cache, spec)
 	cache.Close()
 	require.Empty(t, procs.Marked(mark+"="+t.Name()))
+
+	waits(t, cache, spec)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := cache.Boot(gone, spec)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, procs.Marked(mark+"="+t.Name()))
+
 	cache.Prefetch = false
 	require.Equal(t, "restored", bootCached(t, cache, spec))
 	require.Empty(t, procs.Marked(mark+"="+t.Name()))
