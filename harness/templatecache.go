@@ -157,8 +157,10 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 		slower = useless.Error()
 	}
 	m, why, err := dir.restore(ctx, p, binary, key, slower)
-	if m != nil || err != nil {
+	if m != nil {
 		next()
+	}
+	if m != nil || err != nil {
 		return m, err
 	}
 	if why != "" {
@@ -174,8 +176,10 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 	if waited {
 		defer w.close()
 		m, why, err := dir.restore(ctx, p, binary, key, slower)
-		if m != nil || err != nil {
+		if m != nil {
 			next()
+		}
+		if m != nil || err != nil {
 			return m, err
 		}
 		if why == "" {

@@ -131,15 +131,17 @@ func tellsOfTheWholeRun(t *testing.T, m *harness.Machine, spec harness.Spec) {
 func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
 	const target = "x86_64" // nothing here depends on it
 	harnesstest.Require(t, target)
-	const mark = "GUESTHOUSE_TEST_MARK"
-	t.Setenv(mark, t.Name()) // QEMU inherits it
+	const variable = "GUESTHOUSE_TEST_MARK"
+	own := t.TempDir()
+	t.Setenv(variable, own) // QEMU inherits it
+	mark := variable + "=" + own
 	spec := echoSpec(t, target)
 	spec.Accel = harness.TCG
 	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
 	defer cache.Close()
 
 	waits(t, cache, spec)
-	all := procs.Marked(mark + "=" + t.Name())
+	all := procs.Marked(mark)
 	require.Len(t, all, 1)
 	require.NoError(t, unix.Kill(all[0].PID, unix.SIGKILL))
 	require.Regexp(t, "^restored: the machine that waited was of no use: .", bootCached(t, cache, spec))
@@ -153,16 +155,16 @@ func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
 
 	waits(t, cache, spec)
 	cache.Close()
-	require.Empty(t, procs.Marked(mark+"="+t.Name()))
+	require.Empty(t, procs.Marked(mark))
 
 	waits(t, cache, spec)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := cache.Boot(gone, spec)
 	require.ErrorIs(t, err, context.Canceled)
-	require.Empty(t, procs.Marked(mark+"="+t.Name()))
+	require.Empty(t, procs.Marked(mark))
 
 	cache.Prefetch = false
 	require.Equal(t, "restored", bootCached(t, cache, spec))
-	require.Empty(t, procs.Marked(mark+"="+t.Name()))
+	require.Empty(t, procs.Marked(mark))
 }
