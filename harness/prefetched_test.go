@@ -203,3 +203,19 @@ func TestAMachineIsRestoredWhenAProcessorIsIdle(t *testing.T) {
 	cancel()
 	awaitIdle(ended) // returns, however busy this host is
 }
+
+func TestAMachineThatIsGoneIsNotHandedOut(t *testing.T) {
+	handOut := func(m *Machine) string {
+		err := m.handOut(t.Context(), m.plan, time.Now())
+		require.True(t, hasEnded(m))
+		require.ErrorAs(t, err, new(uselessError))
+		return err.Error()
+	}
+	killed := stands(t)
+	require.NoError(t, killed.gone())
+	killed.proc.kill()
+	require.Contains(t, handOut(killed), "the machine that waited was of no use: ")
+	crashed := stands(t)
+	crashed.console.append([]byte("Kernel panic - not syncing: gone\n"))
+	require.Equal(t, "the machine that waited was of no use: Kernel panic - not syncing: gone", handOut(crashed))
+}
