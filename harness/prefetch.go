@@ -97,7 +97,9 @@ func (m *Machine) rehearse(ctx context.Context) error {
 // uselessError says why a prefetched machine was none that can be handed out.
 type uselessError struct{ err error }
 
-func (e uselessError) Error() string { return "the machine that waited was of no use: " + oneLine(e.err) }
+func (e uselessError) Error() string {
+	return "the machine that waited was of no use: " + oneLine(e.err)
+}
 
 // handOut makes a prefetched machine that of a plan with the same template, which
 // somebody has just asked for: it gets a record, goes on, and before the first port is

@@ -37,10 +37,10 @@ func newGate() *gate {
 	idle := new(capacity.Idle)
 	return &gate{
 		processors: runtime.GOMAXPROCS(0),
-		memory: func() (int64, bool) { return spare(freeMemory, EndPrefetched) },
-		idle: idle.Look,
-		next: make(chan struct{}, 1),
-		left: make(chan struct{}, 1),
+		memory:     func() (int64, bool) { return spare(freeMemory, EndPrefetched) },
+		idle:       idle.Look,
+		next:       make(chan struct{}, 1),
+		left:       make(chan struct{}, 1),
 	}
 }
 
