@@ -117,6 +117,7 @@ func TestAGuestThatIsNotReadyInTime(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/hangs")
 		spec.ReadyWithin = 5 * time.Second // which may have passed when the guest has come so far
+		spec.Dir = t.TempDir()
 		m, startErr := harness.Start(t.Context(), spec)
 		require.NoError(t, startErr)
 		defer m.Close()
