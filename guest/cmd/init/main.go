@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 
 	"github.com/u-root/u-root/pkg/cmdline"
@@ -33,16 +34,38 @@ func main() {
 	if err := libinit.InstallAllModules(); err != nil {
 		log.Print(err)
 	}
+	if err := takeConsole(); err != nil {
+		log.Print(err)
+	}
 	log.Printf("starting %s", program)
-	end, err := run(libinit.Command(program, libinit.WithArguments(cmdline.GetUinitArgs()...)))
+	end, err := run(libinit.Command(program, libinit.WithArguments(cmdline.GetUinitArgs()...), inForeground))
 	if err != nil {
 		end = err.Error()
 	}
+	signal.Ignore(unix.SIGTTOU) // the console is still that of the program's process group
 	for _, line := range aboutTheEnd(kernelLog()) {
 		log.Print(line)
 	}
 	log.Printf("%s has ended: %s; the machine powers off", program, end)
 	log.Print("power off: ", poweroff.Now(os.Stdin))
+}
+
+// takeConsole makes init the leader of the console's session. Linux hangs up a terminal when the
+// leader of its session ends, and drops what has not been sent by then: the guest program's
+// last words, if it were the leader.
+func takeConsole() error {
+	if _, err := unix.Setsid(); err != nil {
+		return fmt.Errorf("console: %w", os.NewSyscallError("setsid", err))
+	}
+	if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
+		return fmt.Errorf("console: %w", os.NewSyscallError("TIOCSCTTY", err))
+	}
+	return nil
+}
+
+// inForeground has a program run in the console's foreground: Ctrl-C is for it.
+func inForeground(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &unix.SysProcAttr{Foreground: true, Ctty: 0}
 }
 
 // run waits for the end of a program and says what it was, as "exit status 2". Orphans, which

@@ -1,20 +1,19 @@
-// Stillborn is a guest whose program panics before main, with so long a trace that its way
-// through the serial port takes a while. The runtime then kills it by SIGABRT.
+// Stillborn is a guest whose program ends before main, after so many words that their way
+// through the serial port takes a while.
 package main
 
 import (
-	"runtime/debug"
-	"strings"
+	"fmt"
+	"os"
 
 	"guesthouse.example/guest"
 )
 
 func init() {
-	debug.SetTraceback("crash")
-	for range 50 {
-		go func() { select {} }()
+	for i := range 1000 {
+		fmt.Fprintln(os.Stderr, "word", i)
 	}
-	panic("no sensor " + strings.Repeat("x", 100))
+	os.Exit(3)
 }
 
 func main() { guest.Main(func() error { return nil }) }
