@@ -2,6 +2,7 @@
 package poweroff
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -23,16 +24,17 @@ func Now(console *os.File) error {
 	return os.NewSyscallError("reboot", unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF))
 }
 
-// takeDown takes the network interfaces down.
+// takeDown takes all network interfaces down, also those after one that refuses.
 func takeDown() error {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return fmt.Errorf("interfaces: %w", err)
 	}
+	var errs []error
 	for _, link := range links {
 		if err := netlink.LinkSetDown(link); err != nil {
-			return fmt.Errorf("interface %s: down: %w", link.Attrs().Name, err)
+			errs = append(errs, fmt.Errorf("interface %s: down: %w", link.Attrs().Name, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
