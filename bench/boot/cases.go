@@ -82,12 +82,7 @@ func (b *bench) machines(ctx context.Context, c benchCase) (map[string]float64, 
 			if r := m.Result(); c.restores && r.Boot != "restored" {
 				return fmt.Errorf("it was not restored but booted: %s", r.Why)
 			}
-			conn, err := m.Dial(gctx, c.network, echoPort)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			return echo(gctx, conn)
+			return firstEcho(gctx, m, c.network)
 		})
 	}
 	err := g.Wait()
@@ -128,15 +123,20 @@ func (b *bench) prefetched(ctx context.Context, c benchCase) (map[string]float64
 	if r := m.Result(); r.Boot != "prefetched" {
 		return nil, fmt.Errorf("it was not prefetched but %s: %s", r.Boot, r.Why)
 	}
-	conn, err := m.Dial(ctx, c.network, echoPort)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	if err := echo(ctx, conn); err != nil {
+	if err := firstEcho(ctx, m, c.network); err != nil {
 		return nil, err
 	}
 	return map[string]float64{ms: float64(time.Since(begin).Microseconds()) / 1000}, nil
+}
+
+// firstEcho waits until a machine has answered.
+func firstEcho(ctx context.Context, m *harness.Machine, network string) error {
+	conn, err := m.Dial(ctx, network, echoPort)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return echo(ctx, conn)
 }
 
 // again is how long an echo over UDP is waited for before it is asked for again:
