@@ -11,7 +11,8 @@ import (
 const hangsAfter = 4
 
 // idleBelow is the share of its time below which a guest does no work. Of one that waits for
-// ever QEMU's threads ran for 0.5 to 1.1 % on all targets; one that boots works all the time.
+// ever QEMU's threads ran for 0.5 to 1.1 %, and once, on x86 just after boot, for 5.5 %; one that
+// boots works all the time.
 const idleBelow = 0.1
 
 // unlessHanging returns a context that ends when the guest hangs: when for so long it has
