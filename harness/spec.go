@@ -41,7 +41,7 @@ type Spec struct {
 	// FirstByteWithin and ReadyWithin bound the time from QEMU's start to
 	// the first byte on the console and to Ready, in nanoseconds in
 	// JSON; 0 is 30 s and 90 s. It is the machine's time, see
-	// [Machine.Within]. A guest that prints nothing and has nothing to do
+	// [Machine.Within]. A guest that prints nothing and has little to do
 	// for a quarter of ReadyWithin hangs, and fails then.
 	FirstByteWithin time.Duration `json:"first_byte_within,omitempty"`
 	ReadyWithin     time.Duration `json:"ready_within,omitempty"`
