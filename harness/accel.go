@@ -44,9 +44,10 @@ func (e *KVMError) Hint() string {
 // ProbeKVM says whether the machine of a Spec runs under KVM: it returns the
 // evidence that it does, or an error, which is a *KVMError where KVM is to blame.
 // Of the Spec, Target, Kernel and QEMU count. What is cheap is checked
-// always. Then the kernel is booted under KVM to its first byte on the console,
-// for at most 10 s of QEMU's time, because there are hosts whose KVM passes
-// every other check and boots nothing; that verdict is kept until
+// always. Then the kernel is booted to its first byte on the console, emulated and
+// under KVM, where that may take 2 s longer, and 10 s at most, of QEMU's time: there are hosts
+// whose KVM passes every other check and boots nothing, and others where it boots
+// many times slower than emulation does. That verdict is kept until
 // the host boots again. Without a Kernel only the cheap checks are made.
 //
 // Start does this where a Spec asks for KVM or leaves the acceleration open.
@@ -128,6 +129,7 @@ type ladder struct {
 	host   string                 // the host's GOARCH
 	create func(*os.File) error   // makes a virtual machine with the device
 	within time.Duration          // of QEMU's time, for the first byte
+	later  time.Duration          // than emulated that byte may come
 	cache  func() (string, error) // the directory of verdicts, if there can be one
 
 	mu       sync.Mutex
@@ -135,7 +137,7 @@ type ladder struct {
 }
 
 var kvm = &ladder{
-	device: "/dev/kvm", host: runtime.GOARCH, create: createVM, within: 10 * time.Second,
+	device: "/dev/kvm", host: runtime.GOARCH, create: createVM, within: 10 * time.Second, later: 2 * time.Second,
 	cache: func() (string, error) {
 		base, err := os.UserCacheDir()
 		return filepath.Join(base, "guesthouse", "accel"), err
@@ -192,7 +194,7 @@ func (l *ladder) cheap(p *plan) error {
 
 // check goes up the whole ladder. Where KVM has booted no kernel at all and has
 // failed with another one, it is not tried again if doubt will do: a host whose KVM
-// lies costs its 10 s once, and not for each kernel that somebody builds.
+// lies costs its deadline once, and not for each kernel that somebody builds.
 func (l *ladder) check(ctx context.Context, p *plan, binary string, doubt bool) (evidence string, err error) {
 	if err := l.cheap(p); err != nil {
 		return "", err
@@ -215,22 +217,52 @@ func (l *ladder) check(ctx context.Context, p *plan, binary string, doubt bool) 
 	return "", &KVMError{Target: p.Target, What: "KVM is present but does not boot a guest", Evidence: v.Evidence, Cure: cure}
 }
 
-// boot boots the kernel alone, told to print as early as it can, to its first
-// byte. QEMU's arguments of the user's own are left out: they may name
-// what two machines must not share.
+// boot boots the kernel emulated, to see how long that takes, and under KVM. Of a kernel that
+// says nothing emulated nobody knows how long it takes.
 func (l *ladder) boot(ctx context.Context, p *plan, binary string) (verdict, error) {
+	within, compared := l.within, ""
+	emulated, err := tryBoot(ctx, p, binary, TCG, within)
+	if err != nil {
+		return verdict{}, err
+	}
+	if emulated.silent == nil {
+		within = min(within, emulated.took+l.later)
+		compared = fmt.Sprintf(" (emulated: %.2f s)", emulated.took.Seconds())
+	}
+	accelerated, err := tryBoot(ctx, p, binary, KVM, within)
+	if err != nil {
+		return verdict{}, err
+	}
+	if accelerated.silent != nil {
+		return verdict{Evidence: accelerated.silent.Error() + compared + accelerated.said}, nil
+	}
+	return verdict{Boots: true, Evidence: fmt.Sprintf("the kernel's first byte came after %.2f s%s", accelerated.took.Seconds(), compared)}, nil
+}
+
+// tried is how much of QEMU's time passed up to the kernel's first byte on the console,
+// or why there was none, with QEMU's words after a colon, if it said any.
+type tried struct {
+	took   time.Duration
+	silent error
+	said   string
+}
+
+// tryBoot boots the kernel alone, told to print as early as it can, to its first byte.
+// QEMU's arguments of the user's own are left out: they may name what two machines
+// must not share. The error is the end of ctx, or what kept QEMU from being started.
+func tryBoot(ctx context.Context, p *plan, binary string, accel Accel, within time.Duration) (t tried, err error) {
 	q := *p
-	q.Accel, q.Initramfs, q.ports, q.Cmdline = KVM, "", nil, p.target.EarlyConsole
+	q.Accel, q.Initramfs, q.ports, q.Cmdline = accel, "", nil, p.target.EarlyConsole
 	q.Memory = max(p.Memory, defaultMemory) // its size is not in question
 	stderr, err := newRAM(0)                // a file without a name: nothing is left of it
 	if err != nil {
-		return verdict{}, err
+		return t, err
 	}
 	defer stderr.Close()
 	start := time.Now()
 	proc, err := startProcess(binary, append(q.machineArgs(ownRAM), connectionArgs()...), stderr, nil, nil)
 	if err != nil {
-		return verdict{}, err
+		return t, err
 	}
 	defer proc.monitor.Close()
 	defer proc.agent.Close()
@@ -241,26 +273,23 @@ func (l *ladder) boot(ctx context.Context, p *plan, binary string) (verdict, err
 		proc.console.Close()
 		close(drained)
 	}()
-	late := fmt.Errorf("the kernel printed nothing within %v", l.within)
-	firstCtx, cancel := newClock(proc, start).until(ctx, moment{}, l.within, late)
+	clock := newClock(proc, start)
+	late := fmt.Errorf("the kernel printed nothing within %.2f s", within.Seconds())
+	firstCtx, cancel := clock.until(ctx, moment{}, within, late)
 	defer cancel()
-	_, _, err = console.wait(firstCtx, anyByte, 0)
-	took := time.Since(start)
+	_, _, t.silent = console.wait(firstCtx, anyByte, 0)
+	t.took = clock.now().machine
 	proc.kill()
 	<-drained
 	if ctx.Err() != nil {
-		return verdict{}, context.Cause(ctx) // which says nothing of KVM
+		return t, context.Cause(ctx) // which says nothing of KVM
 	}
-	if err == nil {
-		return verdict{Boots: true, Evidence: fmt.Sprintf("the kernel's first byte came after %.1f s", took.Seconds())}, nil
+	if errors.Is(t.silent, errConsoleEnded) {
+		t.silent = fmt.Errorf("without a byte on its console, %w", proc.describe())
 	}
-	if errors.Is(err, errConsoleEnded) {
-		err = fmt.Errorf("without a byte on its console, %w", proc.describe())
-	}
-	evidence := err.Error()
 	said, _ := io.ReadAll(io.NewSectionReader(stderr, 0, 4096))
 	if text := strings.Join(strings.Fields(string(said)), " "); text != "" {
-		evidence += ": " + text
+		t.said = ": " + text
 	}
-	return verdict{Evidence: evidence}, nil
+	return t, nil
 }

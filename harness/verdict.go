@@ -21,8 +21,12 @@ type verdict struct {
 	file string // that holds it, if one does
 }
 
+// verdictFormat changes with what a verdict means.
+const verdictFormat = 2
+
 // A verdictKey is all on which a verdict depends.
 type verdictKey struct {
+	Format  int    `json:"format"`
 	Host    string `json:"host"` // the boot of it
 	Target  string `json:"target"`
 	QEMU    string `json:"qemu"` // path, size and time of the binary
@@ -40,7 +44,7 @@ type verdictFile struct {
 func (p *plan) verdictKey(binary string) (key verdictKey, err error) {
 	q := *p
 	q.Accel = KVM
-	key.Target = p.Target
+	key.Format, key.Target = verdictFormat, p.Target
 	key.Machine, key.CPU = q.model()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -59,7 +59,7 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 		targets = []target.Target{t}
 	}
 	options := images.Options{Cache: *cache}
-	// Where KVM lies, each target takes 10 s to find out.
+	// Where KVM lies, each target takes seconds to find out.
 	of := make([][]finding, len(targets))
 	var checks sync.WaitGroup
 	for i, t := range targets {
