@@ -330,20 +330,34 @@ func (m *Machine) whyNotReady(err error) error {
 	return err
 }
 
-// collect waits for the rest of what a failing guest has to say, a trace for
-// example: until it is silent, at most 2 s.
+// collectWithin bounds how long the rest of a failing guest's words is waited for.
+const collectWithin = 2 * time.Second
+
+// collect waits for the rest of what a failing guest has to say, a trace for example:
+// until it is silent, at most collectWithin, of the machine's time, as a busy host may let
+// it stand still in the middle of a trace.
 func (m *Machine) collect() {
 	if m.console.Crash() == "" {
 		return
 	}
-	for range 10 {
-		before := m.console.length()
+	ctx, cancel := m.Within(context.Background(), collectWithin)
+	defer cancel()
+	tick := time.NewTicker(clockTick)
+	defer tick.Stop()
+	length, since := m.console.length(), m.clock.now().machine
+	for {
 		select {
 		case <-m.ended:
 			return
-		case <-time.After(settle):
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
-		if m.console.length() == before {
+		now := m.clock.now().machine
+		switch l := m.console.length(); {
+		case l != length:
+			length, since = l, now
+		case now-since >= settle:
 			return
 		}
 	}
