@@ -22,7 +22,7 @@ const (
 )
 
 const (
-	interfaceWithin = 5 * time.Second // from its driver's start to its appearance
+	interfaceWithin = 5 * time.Second // from its driver's start to its appearance, and from there to its carrier
 	interfaceLooks  = 50              // meanwhile
 	leaseWithin     = 20 * time.Second
 )
@@ -35,10 +35,18 @@ func configureNetwork(name string) error {
 	if err != nil {
 		return err
 	}
-	// The address is as fixed as in Zephyr's samples: routers do not add
-	// another.
-	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_ra", []byte("0"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("interface %s: %w", name, err)
+	for _, option := range [][2]string{
+		// The address is as fixed as in Zephyr's samples: routers do not add another.
+		{"accept_ra", "0"},
+		// The network is the machine's own: nobody else has its addresses (else a search takes a
+		// second), and nobody waits to hear of multicast groups, which would be told for seconds.
+		{"accept_dad", "0"},
+		{"mldv1_unsolicited_report_interval", "1"},
+		{"mldv2_unsolicited_report_interval", "1"},
+	} {
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/"+option[0], []byte(option[1]), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("interface %s: %s: %w", name, option[0], err)
+		}
 	}
 	// QEMU's libslirp 4.7 empties its buffer of a connection whose SYN-ACK
 	// comes twice, as from a guest that stood still meanwhile, and bytes are
@@ -49,8 +57,14 @@ func configureNetwork(name string) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("interface %s: up: %w", name, err)
 	}
+	// Until the kernel has seen that the card has a carrier it drops all packets. Where the cable is
+	// cut it never does, and that is no error.
+	running := func(l netlink.Link) bool { return l.Attrs().RawFlags&unix.IFF_RUNNING != 0 }
+	if _, err := watchLink(name, running); err != nil && !errors.Is(err, errNoSuchLink) {
+		return fmt.Errorf("interface %s: carrier: %w", name, err)
+	}
 	if ip6 := flag("guesthouse.ip6", defaultIP6); ip6 != "none" {
-		if err := addAddress(link, "guesthouse.ip6", ip6, unix.IFA_F_NODAD); err != nil {
+		if err := addAddress(link, "guesthouse.ip6", ip6); err != nil {
 			return err
 		}
 	}
@@ -58,7 +72,7 @@ func configureNetwork(name string) error {
 	if ip == "dhcp" {
 		return lease(link)
 	}
-	return addAddress(link, "guesthouse.ip", ip, 0)
+	return addAddress(link, "guesthouse.ip", ip)
 }
 
 func flag(name, unset string) string {
@@ -68,14 +82,11 @@ func flag(name, unset string) string {
 	return unset
 }
 
-// addAddress gives the interface an address. Duplicates are not looked for
-// (IFA_F_NODAD): the network is the machine's own and the search takes a second.
-func addAddress(link netlink.Link, from, text string, flags int) error {
+func addAddress(link netlink.Link, from, text string) error {
 	addr, err := netlink.ParseAddr(text)
 	if err != nil {
 		return fmt.Errorf("%s=%s: %w", from, text, err)
 	}
-	addr.Flags = flags
 	if err := netlink.AddrReplace(link, addr); err != nil {
 		return fmt.Errorf("interface %s: address %s: %w", link.Attrs().Name, text, err)
 	}
@@ -85,22 +96,37 @@ func addAddress(link netlink.Link, from, text string, flags int) error {
 // waitLink returns the interface of that name, waiting for it to appear: some
 // drivers find their device only after they are loaded.
 func waitLink(name string) (netlink.Link, error) {
+	link, err := watchLink(name, func(netlink.Link) bool { return true })
+	switch {
+	case errors.Is(err, errNoSuchLink):
+		return nil, fmt.Errorf("interface %s is missing: no network card appeared within %v of loading its driver; the interfaces are %s",
+			name, interfaceWithin, interfaceNames())
+	case err != nil:
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	return link, nil
+}
+
+var errNoSuchLink = fmt.Errorf("not within %v", interfaceWithin)
+
+// watchLink waits until the interface is there and as wanted, or returns errNoSuchLink.
+func watchLink(name string, wanted func(netlink.Link) bool) (netlink.Link, error) {
 	updates := make(chan netlink.LinkUpdate, 64) // its sender must not wait when we have gone
 	done := make(chan struct{})
 	defer close(done)
 	if err := netlink.LinkSubscribe(updates, done); err != nil {
-		return nil, fmt.Errorf("interface %s: %w", name, err)
+		return nil, err
 	}
 	// Where QEMU was stopped the clock jumps. However far it does, that is one look.
 	look := time.NewTicker(interfaceWithin / interfaceLooks)
 	defer look.Stop()
 	for looks := 0; ; {
 		link, err := netlink.LinkByName(name)
-		if err == nil {
+		switch {
+		case err == nil && wanted(link):
 			return link, nil
-		}
-		if !errors.As(err, new(netlink.LinkNotFoundError)) {
-			return nil, fmt.Errorf("interface %s: %w", name, err)
+		case err != nil && !errors.As(err, new(netlink.LinkNotFoundError)):
+			return nil, err
 		}
 		select {
 		case _, ok := <-updates:
@@ -109,8 +135,7 @@ func waitLink(name string) (netlink.Link, error) {
 			}
 		case <-look.C:
 			if looks++; looks == interfaceLooks {
-				return nil, fmt.Errorf("interface %s is missing: no network card appeared within %v of loading its driver; the interfaces are %s",
-					name, interfaceWithin, interfaceNames())
+				return nil, errNoSuchLink
 			}
 		}
 	}
