@@ -212,7 +212,7 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 	default:
 		var table string
 		if err = m.qmp.ExecuteAll(ctx, usernet(&table)); err == nil {
-			err = m.readPorts(table)
+			m.ports, err = readPorts(table, m.plan.ports)
 		}
 		if err == nil {
 			err = m.qmp.Execute(ctx, "cont", nil, nil)
@@ -225,8 +225,8 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 	return err
 }
 
-// readPorts reads which host ports the kernel gave to the forwards.
-func (m *Machine) readPorts(table string) error {
+// readPorts reads which host ports the kernel gave to the forwards of these guest's ports.
+func readPorts(table string, ports []Port) (forwarded []Port, err error) {
 	host := make(map[Port]int)
 	for line := range strings.Lines(table) {
 		// TCP[HOST_FORWARD]  3  127.0.0.1 43467  192.0.2.1 4242  0 0
@@ -241,14 +241,14 @@ func (m *Machine) readPorts(table string) error {
 			host[Port{Network: network, Guest: to}] = from
 		}
 	}
-	for _, port := range m.plan.ports {
+	for _, port := range ports {
 		found, ok := host[port]
 		if !ok {
-			return fmt.Errorf("port %s/%d: QEMU does not list its forward: %q", port.Network, port.Guest, table)
+			return nil, fmt.Errorf("port %s/%d: QEMU does not list its forward: %q", port.Network, port.Guest, table)
 		}
-		m.ports = append(m.ports, Port{Network: port.Network, Guest: port.Guest, Host: found})
+		forwarded = append(forwarded, Port{Network: port.Network, Guest: port.Guest, Host: found})
 	}
-	return nil
+	return forwarded, nil
 }
 
 // WaitReady waits until the console has shown Ready. It fails when the first

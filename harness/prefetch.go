@@ -37,6 +37,9 @@ func (p *plan) prefetch(ctx context.Context, binary string, t *Template) (*Machi
 		err = m.rehearse(ctx)
 	}
 	if err == nil {
+		err = m.agentAnew(ctx) // the rehearsal's port closes
+	}
+	if err == nil {
 		err = m.qmp.Execute(ctx, "stop", nil, nil)
 	}
 	if err != nil {
@@ -62,12 +65,20 @@ func (m *Machine) rehearse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.plan.ports = []Port{{Network: "udp", Guest: port}}
-	if err := m.forward(ctx, nil); err != nil {
+	forwarded, err := m.forward(ctx, []Port{{Network: "udp", Guest: port}}, nil)
+	if err != nil {
 		return err
 	}
-	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(m.ports[0].Host))
-	m.plan.ports, m.ports = nil, nil
+	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(forwarded[0].Host))
+	err = rehearsal(ctx, host)
+	ctx, cancel = m.Within(context.WithoutCancel(ctx), monitorWithin)
+	defer cancel()
+	var said string
+	return errors.Join(err, m.qmp.ExecuteAll(ctx, qmp.Human("hostfwd_remove net0 udp:"+host, &said)))
+}
+
+// rehearsal has the guest's agent echo datagrams.
+func rehearsal(ctx context.Context, host string) error {
 	conn, err := net.Dial("udp", host)
 	if err != nil {
 		return err
@@ -86,12 +97,7 @@ func (m *Machine) rehearse(ctx context.Context) error {
 			return fmt.Errorf("rehearsal: %w", err)
 		}
 	}
-	var said string
-	err = m.qmp.ExecuteAll(ctx, qmp.Human("hostfwd_remove net0 udp:"+host, &said))
-	if err == nil {
-		err = m.agentAnew(ctx) // its port closes
-	}
-	return err
+	return nil
 }
 
 // uselessError says why a prefetched machine was none that can be handed out.
@@ -153,7 +159,9 @@ func (m *Machine) goOn(ctx context.Context) error {
 	if err := m.qmp.Execute(ctx, "cont", nil, nil); err != nil {
 		return err
 	}
-	return m.forward(ctx, func() error { return m.agentAnew(ctx) })
+	var err error
+	m.ports, err = m.forward(ctx, m.plan.ports, func() error { return m.agentAnew(ctx) })
+	return err
 }
 
 // discard ends a machine that was never handed out, and leaves nothing of it but a record

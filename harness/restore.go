@@ -47,33 +47,34 @@ func (m *Machine) restore(ctx context.Context, t *Template) error {
 	if err != nil {
 		return err
 	}
-	return m.forward(ctx, func() error {
+	m.ports, err = m.forward(ctx, m.plan.ports, func() error {
 		if t.Agent == nil {
 			return nil
 		}
 		return m.agentRestored(ctx, t.Agent.Epoch+1)
 	})
+	return err
 }
 
-// forward has QEMU forward the plan's ports as soon as after returns nil, or at once if
-// that is nil.
-func (m *Machine) forward(ctx context.Context, after func() error) error {
-	said := make([]string, len(m.plan.ports))
+// forward has QEMU forward the guest's ports as soon as after returns nil, or at once if
+// that is nil, and returns them with the host's.
+func (m *Machine) forward(ctx context.Context, ports []Port, after func() error) ([]Port, error) {
+	said := make([]string, len(ports))
 	var commands []qmp.Command
-	for i, port := range m.plan.ports {
+	for i, port := range ports {
 		commands = append(commands, qmp.Human(
 			fmt.Sprintf("hostfwd_add net0 %s:127.0.0.1:0-%s:%d", port.Network, m.plan.network.guest.Addr(), port.Guest), &said[i]))
 	}
 	var table string
 	if err := m.qmp.ExecuteAfter(ctx, after, append(commands, usernet(&table))...); err != nil {
-		return err
+		return nil, err
 	}
-	for i, port := range m.plan.ports {
+	for i, port := range ports {
 		if said := strings.TrimSpace(said[i]); said != "" {
-			return fmt.Errorf("port %s/%d: QEMU: %s", port.Network, port.Guest, said)
+			return nil, fmt.Errorf("port %s/%d: QEMU: %s", port.Network, port.Guest, said)
 		}
 	}
-	return m.readPorts(table)
+	return readPorts(table, ports)
 }
 
 // usernet asks QEMU for the forwards and connections of its user networking.

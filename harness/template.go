@@ -195,6 +195,7 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	m.warmUp(ctx)
 	agent, err := m.agentQuiesce(ctx)
 	if err != nil && (!anyGuest || !errors.Is(err, errNoAgent)) {
 		return err
@@ -210,6 +211,9 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 			err = fmt.Errorf("%w: %w", errStands, again)
 		}
 	}()
+	if err := m.awaitIdle(ctx); err != nil {
+		return err
+	}
 	if err := m.qmp.Execute(ctx, "stop", nil, nil); err != nil {
 		return err
 	}
@@ -232,6 +236,44 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, templateName), append(text, '\n'), 0o644)
+}
+
+const (
+	warmUpWithin = 2 * time.Second
+	idleFor      = 50 * time.Millisecond // with little to do is idle
+	idleWithin   = time.Second           // is waited for; both are the machine's time
+)
+
+// warmUp has the guest do what each machine restored from it would do first: with the first
+// datagram it asks for the network's address, and takes memory. What has no agent or cannot be
+// reached, as by a cut link, is saved all the same.
+func (m *Machine) warmUp(ctx context.Context) {
+	ctx, cancel := m.Within(ctx, warmUpWithin)
+	defer cancel()
+	if m.agentHere(ctx) == nil {
+		m.rehearse(ctx)
+	}
+}
+
+// awaitIdle waits until the guest has little to do, or until idleWithin: what it is about when
+// it is saved, each restored machine has to finish first.
+func (m *Machine) awaitIdle(ctx context.Context) error {
+	tick := time.NewTicker(idleFor)
+	defer tick.Stop()
+	begin := m.clock.now()
+	for from := begin; from.machine-begin.machine < idleWithin; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		now := m.clock.now()
+		if took := now.machine - from.machine; took >= idleFor/2 && float64(now.ran-from.ran) < idleBelow*float64(took) {
+			return nil
+		}
+		from = now
+	}
+	return nil
 }
 
 // noConnections refuses a machine to or from which a TCP connection is open.

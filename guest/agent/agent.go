@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"guesthouse.example/internal/wire"
 )
 
@@ -19,6 +21,7 @@ import (
 type Agent struct {
 	conn     *wire.Conn
 	port     *port
+	random   int    // descriptor of /dev/urandom
 	powerOff func() // what the harness may ask for
 	restored func() // what a restored machine does before it says that it is
 
@@ -26,7 +29,8 @@ type Agent struct {
 	quiet bool           // from quiesce to restored
 	kept  []wire.Message // what is to be told afterwards
 
-	rehearsal *net.UDPConn // open from rehearse to restored; serve's own
+	rehearsal *net.UDPConn // open from rehearse to quiesce or restored; serve's own
+	prepared  bool         // by prepare, also before the machine was saved; likewise
 }
 
 // Open finds the port. Without one it returns nil and no error.
@@ -35,7 +39,12 @@ func Open() (*Agent, error) {
 	if p == nil {
 		return nil, err
 	}
-	return &Agent{conn: wire.NewGuest(p), port: p}, nil
+	random, err := unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		p.Close()
+		return nil, &os.PathError{Op: "open", Path: "/dev/urandom", Err: err}
+	}
+	return &Agent{conn: wire.NewGuest(p), port: p, random: random}, nil
 }
 
 // Start says hello and answers the harness until the machine ends. When the harness
@@ -91,6 +100,7 @@ func (a *Agent) answer(m wire.Message) error {
 	case wire.Statistics:
 		payload = statistics().Encode()
 	case wire.Quiesce:
+		a.endRehearsal()
 	case wire.PowerOff:
 		go a.powerOff() // the answer is that the machine is about to
 		return nil
@@ -101,15 +111,12 @@ func (a *Agent) answer(m wire.Message) error {
 		}
 		payload = wire.EncodePort(port)
 	case wire.Restored:
-		if a.rehearsal != nil {
-			a.rehearsal.Close() // its echo ends
-			a.rehearsal = nil
-		}
+		a.endRehearsal()
 		r, err := wire.DecodeRestore(m.Payload)
 		if err != nil {
 			return err
 		}
-		if err := restore(r); err != nil {
+		if err := a.restore(r); err != nil {
 			return err
 		}
 		a.restored()

@@ -12,8 +12,8 @@ import (
 )
 
 // restore makes this machine another one than that it was saved from.
-func restore(r wire.Restore) error {
-	if err := addEntropy(r.Entropy); err != nil {
+func (a *Agent) restore(r wire.Restore) error {
+	if err := addEntropy(a.random, r.Entropy); err != nil {
 		return err
 	}
 	now := unix.NsecToTimespec(r.Now.UnixNano())
@@ -24,13 +24,8 @@ func restore(r wire.Restore) error {
 	return nil
 }
 
-// addEntropy gives the kernel random bytes and makes it use them at once.
-func addEntropy(random []byte) error {
-	fd, err := unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: "/dev/urandom", Err: err}
-	}
-	defer unix.Close(fd)
+// addEntropy gives the kernel random bytes, through its device, and makes it use them at once.
+func addEntropy(fd int, random []byte) error {
 	// struct rand_pool_info: bits, bytes, and these
 	info := binary.NativeEndian.AppendUint32(nil, uint32(8*len(random)))
 	info = binary.NativeEndian.AppendUint32(info, uint32(len(random)))
@@ -45,7 +40,7 @@ func addEntropy(random []byte) error {
 
 // ioctl passes a structure; x/sys has no function for those of random(4).
 func ioctl(fd int, request uint, arg []byte) error {
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(unsafe.Pointer(unsafe.SliceData(arg))))
+	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(unsafe.Pointer(unsafe.SliceData(arg))))
 	if errno != 0 {
 		return errno
 	}
