@@ -87,10 +87,16 @@ func oneLine(err error) string { return strings.Join(strings.Fields(err.Error())
 // launch starts QEMU, to boot or to restore a template, and lets the machine run.
 // The reason is why it boots or is restored when there could have been a faster way.
 func (p *plan) launch(ctx context.Context, binary string, t *Template, why string) (*Machine, error) {
-	how, kind := "cold", ownRAM
+	how, kind, asked := "cold", ownRAM, time.Now()
 	var ram, state *os.File
 	var err error
 	if t != nil {
+		select {
+		case restoring <- struct{}{}:
+			defer func() { <-restoring }()
+		case <-ctx.Done():
+			return nil, fmt.Errorf("boot %s: %w", p.Target, context.Cause(ctx))
+		}
 		how, kind = "restored", restoredRAM
 		if ram, state, err = t.open(); err != nil {
 			return nil, err
@@ -118,7 +124,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 		rec.close(false)
 		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
 	}
-	m.result = p.result(how, why)
+	m.asked, m.result = asked, p.result(how, why)
 	if kind == savedRAM {
 		m.ram, owned = ram, true // until Close
 	}
@@ -162,7 +168,7 @@ func (p *plan) spawn(binary string, args []string, rec *record, stderr io.Writer
 		return nil, err
 	}
 	m := &Machine{
-		plan: p, proc: proc, record: rec, asked: rec.start, binary: binary,
+		plan: p, proc: proc, record: rec, binary: binary,
 		console:   newConsole(proc.console, &stampedLines{file: &rec.console, start: rec.start}),
 		agent:     newAgent(proc.agent, &stampedLines{file: &rec.agent, start: rec.start}),
 		clock:     newClock(proc, rec.start),

@@ -1,6 +1,8 @@
 package harness
 
 import (
+	"context"
+	"errors"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -28,4 +30,19 @@ func TestATraceIsCollectedWholeOnABusyHost(t *testing.T) {
 		require.Equal(t, "main.main()", m.console.Tail(1)[0])
 		require.InDelta(t, busy+settle*3/2, time.Since(start), float64(clockTick), "then it is silent for a while")
 	})
+}
+
+func TestWhoWaitsForItsTurnToBeRestoredCanGiveUp(t *testing.T) {
+	for range cap(restoring) {
+		restoring <- struct{}{}
+		defer func() { <-restoring }()
+	}
+	p, err := minimal(t).check()
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("changed their mind")
+	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
+	_, err = p.launch(ctx, "qemu", &Template{}, "")
+	require.ErrorIs(t, err, why)
+	require.ErrorContains(t, err, "boot x86_64: ")
 }
