@@ -211,7 +211,8 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 			err = fmt.Errorf("%w: %w", errStands, again)
 		}
 	}()
-	if err := m.awaitIdle(ctx); err != nil {
+	// What the guest is about when it is saved, each restored machine has to finish first.
+	if err := m.clock.untilIdle(ctx); err != nil {
 		return err
 	}
 	if err := m.qmp.Execute(ctx, "stop", nil, nil); err != nil {
@@ -238,11 +239,8 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 	return os.WriteFile(filepath.Join(dir, templateName), append(text, '\n'), 0o644)
 }
 
-const (
-	warmUpWithin = 2 * time.Second
-	idleFor      = 50 * time.Millisecond // with little to do is idle
-	idleWithin   = time.Second           // is waited for; both are the machine's time
-)
+// warmUpWithin bounds warmUp, in the machine's time.
+const warmUpWithin = 2 * time.Second
 
 // warmUp has the guest do what each machine restored from it would do first: with the first
 // datagram it asks for the network's address, and takes memory. What has no agent or cannot be
@@ -253,27 +251,6 @@ func (m *Machine) warmUp(ctx context.Context) {
 	if m.agentHere(ctx) == nil {
 		m.rehearse(ctx)
 	}
-}
-
-// awaitIdle waits until the guest has little to do, or until idleWithin: what it is about when
-// it is saved, each restored machine has to finish first.
-func (m *Machine) awaitIdle(ctx context.Context) error {
-	tick := time.NewTicker(idleFor)
-	defer tick.Stop()
-	begin := m.clock.now()
-	for from := begin; from.machine-begin.machine < idleWithin; {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		now := m.clock.now()
-		if took := now.machine - from.machine; took >= idleFor/2 && float64(now.ran-from.ran) < idleBelow*float64(took) {
-			return nil
-		}
-		from = now
-	}
-	return nil
 }
 
 // noConnections refuses a machine to or from which a TCP connection is open.

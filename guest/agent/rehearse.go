@@ -32,15 +32,17 @@ func (a *Agent) rehearse() (port int, err error) {
 	return a.rehearsal.LocalAddr().(*net.UDPAddr).Port, nil
 }
 
+// spareThreads: one was seen to start before the agent's answer, and services may want others.
+const spareThreads = 3
+
 // prepare has this program do now what each machine that is restored from this one would do first,
 // while all that its processor runs is slow: create the threads that Go's scheduler wants when
-// system calls take long, and make room on the heap. That was half of it.
+// system calls take long, and make room on the heap.
 func prepare() {
 	runtime.GC()
-	const spare = 3
 	var here, done sync.WaitGroup
 	leave := make(chan struct{})
-	for range spare {
+	for range spareThreads {
 		here.Add(1)
 		done.Go(func() {
 			runtime.LockOSThread() // so that each has its own

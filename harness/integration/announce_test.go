@@ -18,7 +18,8 @@ import (
 var guestIP = netip.MustParseAddr("192.0.2.1")
 
 // QEMU's user network drops a datagram if it has to ask for the guest's hardware address and
-// has no answer in time. So it is told: by a machine that boots and by one that is restored.
+// has no answer in time. So it is told: by a machine that boots and by one that is restored. Nor
+// has a restored machine to ask for the host's address: it did before it was saved.
 func TestTheNetworkNeverAsksWhereTheGuestIs(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, name string) {
@@ -35,6 +36,9 @@ func TestTheNetworkNeverAsksWhereTheGuestIs(t *testing.T) {
 		echoes(t, booted.Dial("udp", echoPort), "found") // before it was saved and goes on
 		template, err := booted.Save(t.Context(), filepath.Join(dir, "template"))
 		require.NoError(t, err)
+		before, err := filepath.Glob(filepath.Join(dir, "*.pcap"))
+		require.NoError(t, err)
+		require.Len(t, before, 1)
 		spec.Cold, spec.Template = false, template
 		echoes(t, restored(t, spec).Dial("udp", echoPort), "found")
 		dumps, err := filepath.Glob(filepath.Join(dir, "*.pcap"))
@@ -45,9 +49,12 @@ func TestTheNetworkNeverAsksWhereTheGuestIs(t *testing.T) {
 			require.NoError(t, err)
 			told := false
 			for _, request := range arpRequests(t, text) {
-				if request.of == guestIP {
+				switch {
+				case request.of == guestIP:
 					require.Equal(t, guestIP, request.by, "only the guest itself asks for its address")
 					told = true
+				case dump != before[0]:
+					t.Errorf("a restored machine asks for %v", request.of)
 				}
 			}
 			require.True(t, told, dump)
