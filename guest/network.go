@@ -60,7 +60,7 @@ func configureNetwork(name string) error {
 	// Until the kernel has seen that the card has a carrier it drops all packets. Where the cable is
 	// cut it never does, and that is no error.
 	running := func(l netlink.Link) bool { return l.Attrs().RawFlags&unix.IFF_RUNNING != 0 }
-	if _, err := watchLink(name, running); err != nil && !errors.Is(err, errNoSuchLink) {
+	if _, err := watchLink(name, running); err != nil && !errors.Is(err, errLinkLate) {
 		return fmt.Errorf("interface %s: carrier: %w", name, err)
 	}
 	if ip6 := flag("guesthouse.ip6", defaultIP6); ip6 != "none" {
@@ -98,7 +98,7 @@ func addAddress(link netlink.Link, from, text string) error {
 func waitLink(name string) (netlink.Link, error) {
 	link, err := watchLink(name, func(netlink.Link) bool { return true })
 	switch {
-	case errors.Is(err, errNoSuchLink):
+	case errors.Is(err, errLinkLate):
 		return nil, fmt.Errorf("interface %s is missing: no network card appeared within %v of loading its driver; the interfaces are %s",
 			name, interfaceWithin, interfaceNames())
 	case err != nil:
@@ -107,9 +107,9 @@ func waitLink(name string) (netlink.Link, error) {
 	return link, nil
 }
 
-var errNoSuchLink = fmt.Errorf("not within %v", interfaceWithin)
+var errLinkLate = fmt.Errorf("not within %v", interfaceWithin)
 
-// watchLink waits until the interface is there and as wanted, or returns errNoSuchLink.
+// watchLink waits until the interface is there and as wanted, or returns errLinkLate.
 func watchLink(name string, wanted func(netlink.Link) bool) (netlink.Link, error) {
 	updates := make(chan netlink.LinkUpdate, 64) // its sender must not wait when we have gone
 	done := make(chan struct{})
@@ -135,7 +135,7 @@ func watchLink(name string, wanted func(netlink.Link) bool) (netlink.Link, error
 			}
 		case <-look.C:
 			if looks++; looks == interfaceLooks {
-				return nil, errNoSuchLink
+				return nil, errLinkLate
 			}
 		}
 	}

@@ -174,6 +174,9 @@ func (a *agent) ask(ctx context.Context, t wire.Type, payload []byte) ([]byte, e
 // send sends a request, whose answer goes to the question, if there is one. A guest that
 // does not read holds it up until ctx ends.
 func (a *agent) send(ctx context.Context, m wire.Message, q *question) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // and the line is whole
+	}
 	a.note("harness", m)
 	late := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -290,8 +293,8 @@ func (a *agent) restored(ctx context.Context, epoch uint32) (late time.Duration,
 	return a.anew(ctx)
 }
 
-// agentRehearse has the guest's agent echo datagrams until it is given a new life, and
-// returns the UDP port.
+// agentRehearse has the guest's agent echo datagrams until it is made quiet or given a new life,
+// and returns the UDP port.
 func (m *Machine) agentRehearse(ctx context.Context) (int, error) {
 	if err := m.agent.lock(ctx); err != nil {
 		return 0, err
@@ -302,6 +305,9 @@ func (m *Machine) agentRehearse(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	port, err := wire.DecodePort(answer)
+	if err == nil && port == 0 {
+		err = errors.New("it has no UDP port to rehearse on")
+	}
 	if err != nil {
 		return 0, fmt.Errorf("%w: its agent: %w", ErrGuest, err)
 	}

@@ -269,7 +269,7 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 		t.close()
 	}
 	if err != nil {
-		m.collect()
+		m.collect(ctx)
 		// That somebody changed their mind is no failure.
 		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, errClosed) {
 			m.writeResult(func(r *Result) { r.State, r.Error = "failed", err.Error() })
@@ -340,17 +340,17 @@ func (m *Machine) whyNotReady(err error) error {
 const collectWithin = 2 * time.Second
 
 // collect waits for the rest of what a failing guest has to say, a trace for example:
-// until it is silent, at most collectWithin, of the machine's time, as a busy host may let
-// it stand still in the middle of a trace.
-func (m *Machine) collect() {
+// until it is silent and does nothing, at most collectWithin, of the machine's time, as a busy
+// host may let it stand still in the middle of a trace.
+func (m *Machine) collect(ctx context.Context) {
 	if m.console.Crash() == "" {
 		return
 	}
-	ctx, cancel := m.Within(context.Background(), collectWithin)
+	ctx, cancel := m.Within(ctx, collectWithin)
 	defer cancel()
 	tick := time.NewTicker(clockTick)
 	defer tick.Stop()
-	length, since := m.console.length(), m.clock.now().machine
+	length, since := m.console.length(), m.clock.now()
 	for {
 		select {
 		case <-m.ended:
@@ -359,11 +359,11 @@ func (m *Machine) collect() {
 			return
 		case <-tick.C:
 		}
-		now := m.clock.now().machine
+		now := m.clock.now()
 		switch l := m.console.length(); {
-		case l != length:
+		case l != length || now.runs:
 			length, since = l, now
-		case now-since >= settle:
+		case now.machine-since.machine >= settle:
 			return
 		}
 	}

@@ -46,6 +46,7 @@ type sample struct {
 	ran     map[int]time.Duration // each thread's time on a processor, likewise
 	stolen  map[int]time.Duration // each processor's time that went to other virtual machines
 	stopped bool                  // by a signal
+	runs    bool                  // or would, if it had a processor: some thread of it
 }
 
 // newClock returns the clock of a process that was started at start. Where the
@@ -81,6 +82,10 @@ func lookAt(pid int) (sample, bool) {
 		var thread int
 		var ran, waited time.Duration // in nanoseconds
 		fmt.Sscan(filepath.Base(filepath.Dir(file)), &thread)
+		stat, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "stat"))
+		if t, ok := procs.Parse(thread, stat); ok && t.State == 'R' {
+			s.runs = true
+		}
 		if _, err := fmt.Sscan(string(text), &ran, &waited); err == nil {
 			s.waited[thread], s.ran[thread] = waited, ran
 		}
@@ -150,7 +155,7 @@ func (c *clock) now() moment {
 		c.last = s
 	}
 	c.at = wall
-	return moment{machine: wall - c.lost, wall: wall, ran: c.ran}
+	return moment{machine: wall - c.lost, wall: wall, ran: c.ran, runs: s.runs}
 }
 
 // wait says that somebody begins (1) to look every clockTick, or ends (-1).
@@ -162,8 +167,12 @@ func (c *clock) wait(n int) {
 
 // A moment is one on the machine's clock and on the wall, with the processor time of QEMU
 // up to then, all since its start; the zero value is the start. A kernel that does not tell
-// the processor time leaves it at 0.
-type moment struct{ machine, wall, ran time.Duration }
+// the processor time leaves it at 0. A thread of QEMU runs then or waits for a processor:
+// how long it has waited the kernel tells when it gets one.
+type moment struct {
+	machine, wall, ran time.Duration
+	runs               bool
+}
 
 // until returns a context that ends, with the cause late, when d of the machine's
 // time has passed since from.

@@ -71,7 +71,7 @@ func (m *Machine) rehearse(ctx context.Context) error {
 	}
 	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(forwarded[0].Host))
 	err = rehearsal(ctx, host)
-	ctx, cancel = m.Within(context.WithoutCancel(ctx), monitorWithin)
+	ctx, cancel = m.Within(context.WithoutCancel(ctx), warmUpWithin)
 	defer cancel()
 	var said string
 	return errors.Join(err, m.qmp.ExecuteAll(ctx, qmp.Human("hostfwd_remove net0 udp:"+host, &said)))

@@ -135,9 +135,10 @@ func (p *plan) noTemplate() string {
 func (p *plan) savable() bool { return len(p.QEMUArgs) == 0 && p.Accel == TCG }
 
 // Save saves the ready machine into a new directory, from which any number of
-// machines can be restored (Spec.Template). The machine stands still meanwhile,
-// for some tenths of a second, and then goes on. No TCP connection to it may be
-// open. The agent of package guest gives this machine and each restored one the
+// machines can be restored (Spec.Template). Before that its agent echoes some datagrams on a port
+// of its own and Save waits until the guest has little to do, at most 3 s. The machine stands
+// still meanwhile, for some tenths of a second, and then goes on. No TCP connection to it may
+// be open. The agent of package guest gives this machine and each restored one the
 // host's clock, new entropy for its kernel and a new boot identity. Of a guest
 // without it restored machines draw the same random numbers until their kernels
 // have other entropy, and their clocks are late by the template's age. A machine
@@ -216,6 +217,9 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 		return err
 	}
 	if err := m.qmp.Execute(ctx, "stop", nil, nil); err != nil {
+		return err
+	}
+	if err := m.noConnections(ctx); err != nil { // that somebody opened meanwhile
 		return err
 	}
 	t := templateFile{Version: m.qmp.Version(), Saved: time.Now(), Agent: agent}

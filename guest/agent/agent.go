@@ -105,11 +105,7 @@ func (a *Agent) answer(m wire.Message) error {
 		go a.powerOff() // the answer is that the machine is about to
 		return nil
 	case wire.Rehearse:
-		port, err := a.rehearse()
-		if err != nil {
-			return err
-		}
-		payload = wire.EncodePort(port)
+		payload = wire.EncodePort(a.rehearse())
 	case wire.Restored:
 		a.endRehearsal()
 		r, err := wire.DecodeRestore(m.Payload)

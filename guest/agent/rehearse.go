@@ -1,25 +1,28 @@
 package agent
 
 import (
-	"fmt"
 	"net"
 	"runtime"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // rehearse opens a port that no service has and sends back what comes there, so that
 // an emulated processor has translated the way of a datagram, through the kernel and
-// the program, before one comes that counts.
-func (a *Agent) rehearse() (port int, err error) {
+// the program, before one comes that counts. Where there is no port to be had it returns 0.
+func (a *Agent) rehearse() (port int) {
 	a.endRehearsal()
 	if !a.prepared {
 		prepare()
 		a.prepared = true
 	}
-	if a.rehearsal, err = net.ListenUDP("udp4", nil); err != nil {
-		return 0, fmt.Errorf("rehearse: %w", err)
+	conn, err := net.ListenUDP("udp4", nil)
+	if err != nil {
+		return 0
 	}
-	go func(conn *net.UDPConn) {
+	a.rehearsal = conn
+	go func() {
 		buf := make([]byte, 1)
 		for {
 			n, from, err := conn.ReadFromUDPAddrPort(buf)
@@ -28,8 +31,8 @@ func (a *Agent) rehearse() (port int, err error) {
 			}
 			conn.WriteToUDPAddrPort(buf[:n], from) // one that is lost is asked for again
 		}
-	}(a.rehearsal)
-	return a.rehearsal.LocalAddr().(*net.UDPAddr).Port, nil
+	}()
+	return conn.LocalAddr().(*net.UDPAddr).Port
 }
 
 // spareThreads: one was seen to start before the agent's answer, and services may want others.
@@ -40,20 +43,29 @@ const spareThreads = 3
 // system calls take long, and make room on the heap.
 func prepare() {
 	runtime.GC()
-	var here, done sync.WaitGroup
+	makeThreads(spareThreads)
+}
+
+// makeThreads has so many goroutines run at once, each in a thread of its own, and returns the
+// threads' numbers. Go keeps them.
+func makeThreads(n int) (numbers []int) {
+	started := make(chan int)
 	leave := make(chan struct{})
-	for range spareThreads {
-		here.Add(1)
+	var done sync.WaitGroup
+	for range n {
 		done.Go(func() {
-			runtime.LockOSThread() // so that each has its own
+			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
-			here.Done()
+			started <- unix.Gettid()
 			<-leave
 		})
 	}
-	here.Wait()
+	for range n {
+		numbers = append(numbers, <-started)
+	}
 	close(leave)
 	done.Wait()
+	return numbers
 }
 
 // endRehearsal closes the port, and its echo ends.

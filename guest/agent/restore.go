@@ -38,7 +38,8 @@ func addEntropy(fd int, random []byte) error {
 	return nil
 }
 
-// ioctl passes a structure; x/sys has no function for those of random(4).
+// ioctl passes a structure; x/sys has no function for those of random(4). None of them waits, so the
+// scheduler need not hear of it and start a thread.
 func ioctl(fd int, request uint, arg []byte) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(unsafe.Pointer(unsafe.SliceData(arg))))
 	if errno != 0 {

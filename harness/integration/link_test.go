@@ -4,11 +4,13 @@ import (
 	"context"
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
 	"guesthouse.example/host/traffic"
 )
@@ -38,6 +40,36 @@ func TestALinkIsCutAndMended(t *testing.T) {
 
 		m.Shutdown()
 		require.ErrorContains(t, m.SetLink(ctx, true), "set the link of "+target+": ")
+	})
+}
+
+// The guest waits for a carrier, and Save for an echo, but neither for ever.
+func TestAMachineWhoseCableIsCutBootsAndIsSaved(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := echoSpec(t, target)
+		spec.Accel, spec.Cold, spec.Dir = harness.TCG, true, t.TempDir()
+		m, err := harness.Start(t.Context(), spec)
+		require.NoError(t, err)
+		defer m.Close()
+		ctx, cancel := m.Within(t.Context(), 10*harnesstest.Within)
+		defer cancel()
+		require.NoError(t, m.SetLink(ctx, false))
+		require.NoError(t, m.WaitReady(ctx))
+		template, err := m.Save(ctx, filepath.Join(t.TempDir(), "template"))
+		require.NoError(t, err)
+		spec.Cold, spec.Template, spec.Dir = false, template, ""
+		again := restored(t, spec)
+		for _, m := range []*harness.Machine{m, again.Machine} {
+			conn, err := m.Dial(ctx, "udp", echoPort)
+			require.NoError(t, err)
+			defer conn.Close()
+			require.False(t, answers(t, conn, "cut"))
+			require.NoError(t, m.SetLink(ctx, true))
+			for !answers(t, conn, "mended") {
+				require.NoError(t, ctx.Err(), "no answer since the link was mended")
+			}
+		}
 	})
 }
 

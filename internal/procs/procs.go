@@ -48,11 +48,12 @@ func Look(pid int) (p Process, ok bool) {
 	if err != nil {
 		return p, false // gone by now
 	}
-	return parse(pid, stat)
+	return Parse(pid, stat)
 }
 
-// parse reads "PID (NAME) STATE PARENT GROUP …". NAME may hold anything.
-func parse(pid int, stat []byte) (p Process, ok bool) {
+// Parse reads the file stat of a process, or of one of its threads: "PID (NAME) STATE PARENT GROUP …".
+// NAME may hold anything.
+func Parse(pid int, stat []byte) (p Process, ok bool) {
 	from, to := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if from < 0 || to < from {
 		return p, false

@@ -57,7 +57,7 @@ const (
 	Statistics                 // request without payload; answered with Stats
 	Quiesce                    // request: say nothing more until Restored; no payload
 	Failed                     // guest: the agent has ended; payload is text
-	Rehearse                   // request without payload: echo datagrams until Restored; answered with Port
+	Rehearse                   // request without payload: echo datagrams until Quiesce or Restored; answered with Port, 0 if there is none
 	lastType   = Rehearse
 )
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -152,9 +153,13 @@ func kill(ctx context.Context, m *harness.Machine, j job) error {
 		return err
 	}
 	go func() { killed <- killQEMU(ctx, m, qemu, after) }()
+	// A datagram that QEMU has taken before it is killed has no answer, and no error either.
+	alive, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go func() { end(cmp.Or(m.Wait(alive), errors.New("the machine has ended"))) }()
 	seen := steps(ctx, m, ready)
 	for seen == nil {
-		seen = steps(ctx, m, echoes)
+		seen = steps(alive, m, echoes)
 	}
 	if err := <-killed; err != nil {
 		return fmt.Errorf("kill QEMU: %w; seen: %w", err, seen)
