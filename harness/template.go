@@ -243,20 +243,6 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 	return os.WriteFile(filepath.Join(dir, templateName), append(text, '\n'), 0o644)
 }
 
-// warmUpWithin bounds warmUp, in the machine's time.
-const warmUpWithin = 2 * time.Second
-
-// warmUp has the guest do what each machine restored from it would do first: with the first
-// datagram it asks for the network's address, and takes memory. What has no agent or cannot be
-// reached, as by a cut link, is saved all the same.
-func (m *Machine) warmUp(ctx context.Context) {
-	ctx, cancel := m.Within(ctx, warmUpWithin)
-	defer cancel()
-	if m.agentHere(ctx) == nil {
-		m.rehearse(ctx)
-	}
-}
-
 // noConnections refuses a machine to or from which a TCP connection is open.
 func (m *Machine) noConnections(ctx context.Context) error {
 	var table string
