@@ -13,7 +13,7 @@ import (
 )
 
 // warmUpWithin bounds warmUp, in the machine's time.
-const warmUpWithin = 2 * time.Second
+const warmUpWithin = 5 * time.Second
 
 // warmUp has the guest do what each machine restored from it would do first: with the first
 // datagram it asks for the network's address, and takes memory. What has no agent or cannot be

@@ -136,7 +136,7 @@ func (p *plan) savable() bool { return len(p.QEMUArgs) == 0 && p.Accel == TCG }
 
 // Save saves the ready machine into a new directory, from which any number of
 // machines can be restored (Spec.Template). Before that its agent echoes some datagrams on a port
-// of its own and Save waits until the guest has little to do, at most 3 s. The machine stands
+// of its own and Save waits until the guest has little to do, at most 6 s of its time. The machine stands
 // still meanwhile, for some tenths of a second, and then goes on. No TCP connection to it may
 // be open. The agent of package guest gives this machine and each restored one the
 // host's clock, new entropy for its kernel and a new boot identity. Of a guest
