@@ -167,11 +167,10 @@ func (c *clock) wait(n int) {
 
 // A moment is one on the machine's clock and on the wall, with the processor time of QEMU
 // up to then, all since its start; the zero value is the start. A kernel that does not tell
-// the processor time leaves it at 0. A thread of QEMU runs then or waits for a processor:
-// how long it has waited the kernel tells when it gets one.
+// the processor time leaves it at 0.
 type moment struct {
 	machine, wall, ran time.Duration
-	runs               bool
+	runs               bool // a thread of QEMU, or waits for a processor, which machine does not yet leave out
 }
 
 // until returns a context that ends, with the cause late, when d of the machine's

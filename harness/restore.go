@@ -32,9 +32,9 @@ func (t *Template) fits(p *plan, binary string) error {
 	return nil
 }
 
-// restoring holds a token for each machine that is just being restored for somebody. That is work for a
-// processor, and more at once make each of them later and all of them slower: on two processors
-// 32 answered after 2.4 s with 2 to 4 tokens and after 2.8 without.
+// restoring holds a token for each machine that is just being restored for somebody. That is work
+// for a processor: on two of them 32 machines had answered after 2.4 s with 2 to 4 tokens and
+// after 2.8 without.
 var restoring = make(chan struct{}, runtime.GOMAXPROCS(0)+1)
 
 // restore brings the stopped machine to where its template was saved, and lets

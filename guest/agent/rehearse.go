@@ -35,7 +35,8 @@ func (a *Agent) rehearse() (port int) {
 	return conn.LocalAddr().(*net.UDPAddr).Port
 }
 
-// spareThreads: one was seen to start before the agent's answer, and services may want others.
+// spareThreads are those that a restored machine need not start: one was seen to start before the
+// agent's answer, and services may want others.
 const spareThreads = 3
 
 // prepare has this program do now what each machine that is restored from this one would do first,
