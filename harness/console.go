@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness/internal/until"
 )
 
 // A Console is the log of everything a guest prints on its serial line, and the
@@ -201,27 +203,44 @@ func (c *Console) Send(ctx context.Context, line string) error {
 // terminal holds some thousand bytes for a program that is busy, and a line of
 // at most 4095, so whoever types much waits for the answers.
 //
-// After the end of the console it fails.
+// After the end of the console it fails, and so it does when ctx ends, also
+// while the guest takes nothing from its serial port. The error says how many
+// bytes were sent. Those bytes stay before whatever is typed next; a terminal
+// drops an unfinished line at Ctrl-U ("\x15").
 func (c *Console) Type(ctx context.Context, p []byte) error {
-	const atOnce = 32
 	select {
 	case c.typing <- struct{}{}:
 		defer func() { <-c.typing }()
 	case <-ctx.Done():
 		return fmt.Errorf("type into the console: %w", context.Cause(ctx))
 	}
-	for len(p) > 0 {
-		n := min(len(p), atOnce)
-		before := c.length()
-		if _, err := c.line.Write(p[:n]); err != nil {
-			return fmt.Errorf("type into the console: %w", err)
-		}
-		if err := c.waitEcho(ctx, before, n); err != nil {
-			return fmt.Errorf("type into the console: %w", err)
-		}
-		p = p[n:]
+	if n, err := c.typeAll(ctx, p); err != nil {
+		return fmt.Errorf("type into the console: %d of %d bytes were sent: %w", n, len(p), err)
 	}
 	return nil
+}
+
+// typeAll returns how many bytes it sent. The caller has the token.
+func (c *Console) typeAll(ctx context.Context, p []byte) (sent int, err error) {
+	const atOnce = 32
+	for sent < len(p) {
+		if ctx.Err() != nil {
+			return sent, context.Cause(ctx)
+		}
+		before := c.length()
+		n, err := until.Write(ctx, c.line, p[sent:min(len(p), sent+atOnce)])
+		sent += n
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return sent, fmt.Errorf("the guest's serial port takes no more: %w", err)
+		case err != nil:
+			return sent, err
+		}
+		if err := c.waitEcho(ctx, before, n); err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
 }
 
 // waitEcho waits until n bytes have come after an offset, at most 10 ms.
@@ -248,18 +267,20 @@ func (c *Console) waitEcho(ctx context.Context, from int64, n int) error {
 // Follow writes the whole log from its first byte on to w, and what comes as it
 // comes, until the console ends (nil), ctx ends, or w fails. A slow w does not
 // hold up the guest; what it misses by being 16 MiB behind is replaced by a
-// line that says so.
+// line that says so. When ctx ends, a Write of w that is under way has a second
+// more; Follow then returns, and leaves a Write behind that still blocks.
 func (c *Console) Follow(ctx context.Context, w io.Writer) error {
 	var at int64
 	for {
 		now := c.snapshot(at)
 		if now.lost > 0 {
-			if _, err := fmt.Fprintf(w, "\n[%d bytes of console left out: they came faster than they were read]\n", now.lost); err != nil {
+			text := fmt.Sprintf("\n[%d bytes of console left out: they came faster than they were read]\n", now.lost)
+			if err := writeOrLeave(ctx, w, []byte(text)); err != nil {
 				return err
 			}
 		}
 		if len(now.text) > 0 {
-			if _, err := w.Write(now.text); err != nil {
+			if err := writeOrLeave(ctx, w, now.text); err != nil {
 				return err
 			}
 			at += now.lost + int64(len(now.text))
@@ -273,6 +294,34 @@ func (c *Console) Follow(ctx context.Context, w io.Writer) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// leaveAfter is how long a write that is under way at the end of its context
+// may still take.
+const leaveAfter = time.Second
+
+// writeOrLeave writes text, which is never changed, and leaves a write behind
+// that does not end soon after ctx.
+func writeOrLeave(ctx context.Context, w io.Writer, text []byte) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := w.Write(text)
+		wrote <- err
+	}()
+	select {
+	case err := <-wrote:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-wrote:
+		return err
+	case <-time.After(leaveAfter):
+		return context.Cause(ctx)
 	}
 }
 

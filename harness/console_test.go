@@ -271,6 +271,67 @@ func TestTypingIntoAConsoleThatEndedIsAnError(t *testing.T) {
 	require.Error(t, g.console.Send(within(t, 10*time.Second), "hello"))
 }
 
+// The far end of a net.Pipe takes as much as it reads, as a UART does that
+// hands on a byte when the guest has read the one before.
+func TestTypingEndsWithItsContextWhereTheGuestReadsNothing(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	c := newConsole(near, io.Discard)
+	enough := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		io.ReadFull(far, make([]byte, 7))
+		cancel(enough)
+	}()
+	err := c.Type(ctx, []byte("first line\r"))
+	require.ErrorIs(t, err, enough)
+	require.EqualError(t, err, "type into the console: 7 of 11 bytes were sent: the guest's serial port takes no more: enough")
+
+	got := make(chan string)
+	go func() {
+		buf := make([]byte, 64)
+		n, _ := far.Read(buf)
+		got <- string(buf[:n])
+	}()
+	require.NoError(t, c.Send(within(t, 10*time.Second), "second"))
+	require.Equal(t, "second\r", <-got, "what was not sent of the first line never is")
+}
+
+func TestWhoeverWaitsToTypeEndsWithItsContext(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	c := newConsole(near, io.Discard)
+	first, end := context.WithCancel(t.Context())
+	begun, ended := make(chan struct{}), make(chan error)
+	go func() {
+		far.Read(make([]byte, 1))
+		close(begun)
+	}()
+	go func() { ended <- c.Type(first, []byte("first")) }()
+	<-begun
+	enough := errors.New("enough")
+	second, cancel := context.WithCancelCause(t.Context())
+	cancel(enough)
+	require.ErrorIs(t, c.Type(second, []byte("second")), enough)
+	end()
+	require.ErrorIs(t, <-ended, context.Canceled)
+}
+
+func TestFollowEndsWithItsContextWhereNobodyReads(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("hello\n")
+	reader, writer := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- g.console.Follow(ctx, writer) }()
+	reader.Read(make([]byte, 1)) // and no more: the rest of the write blocks
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
+	reader.Close() // ends the write that was left behind
+}
+
 func TestTailIsTheLastLines(t *testing.T) {
 	c := newConsole(io.Discard, io.Discard)
 	require.Empty(t, c.Tail(2))
