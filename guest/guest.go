@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,14 +37,14 @@ import (
 	"guesthouse.example/guest/zephyrlog"
 )
 
-// Ready is the text that Main logs when setup has returned without error. The
-// harness waits for it.
+// Ready is the text that Main logs when setup has returned without error, the services run
+// and the console takes commands. The harness waits for it and for the prompt below it.
 const Ready = "ready"
 
 // Main runs the guest and does not return. It loads the modules that the
 // initramfs lists, configures eth0, starts the default loop of package
-// socketservice, calls setup, logs Ready and serves the console's shell until
-// somebody says poweroff or the harness asks for it. An error on the way is logged and the
+// socketservice, calls setup, logs Ready above the first prompt of the console's shell and
+// serves that until somebody says poweroff or the harness asks for it. An error on the way is logged and the
 // machine powers off.
 //
 // Main makes the default logger of package slog write Zephyr's log format to
@@ -55,7 +56,7 @@ func Main(setup func() error) {
 		os.Exit(1)
 	}
 	console := shell.New(os.Stdin, os.Stdout)
-	log := slog.New(zephyrlog.New(console, nil)).With(zephyrlog.ModuleKey, "guesthouse")
+	log := slog.New(zephyrlog.New(console, nil)).With(zephyrlog.ModuleKey, module)
 	slog.SetDefault(log)
 	if err := run(log, console, setup); err != nil {
 		log.Error(err.Error())
@@ -97,10 +98,19 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	if err := setup(); err != nil {
 		return fmt.Errorf("setup: %w", err)
 	}
-	harness.Ready()
-	log.Info(Ready) // also when setup has changed the default logger
-	return console.Run()
+	return console.Run(readyLine(), harness.Ready)
 }
+
+// readyLine is what the log says of a machine that is ready, also when setup has changed the
+// default logger.
+func readyLine() string {
+	var line strings.Builder
+	slog.New(zephyrlog.New(&line, nil)).With(zephyrlog.ModuleKey, module).Info(Ready)
+	return line.String()
+}
+
+// module is that of Main in the log.
+const module = "guesthouse"
 
 // harness is the line to it, nil in a machine without one.
 var harness *agent.Agent

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -292,13 +293,15 @@ func (m *Machine) become(ctx context.Context, t *making) error {
 	return err
 }
 
-var anyByte = func() *pattern {
-	p, err := compile(`(?s).`)
+var anyByte = mustCompile(`(?s).`)
+
+func mustCompile(expr string) *pattern {
+	p, err := compile(expr)
 	if err != nil {
 		panic(err)
 	}
 	return p
-}()
+}
 
 func (m *Machine) waitReady(ctx context.Context) error {
 	first := fmt.Errorf("no byte on its console within %v", m.plan.FirstByteWithin)
@@ -313,8 +316,31 @@ func (m *Machine) waitReady(ctx context.Context) error {
 	defer cancel()
 	readyCtx, cancel = m.clock.unlessHanging(readyCtx, m.plan.ReadyWithin/hangsAfter, m.console.length, shown)
 	defer cancel()
-	_, _, err := m.console.wait(readyCtx, m.plan.ready, 0)
+	_, at, err := m.console.wait(readyCtx, m.plan.ready, 0)
+	if err == nil && m.plan.Ready == DefaultReady {
+		err = m.waitPrompt(readyCtx, at)
+	}
 	return m.whyNotReady(err)
+}
+
+// promptWithin bounds the wait for the prompt that stands below guest.Main's word, in the
+// machine's time. Main writes both at once.
+const promptWithin = 2 * time.Second
+
+var firstPrompt = mustCompile(regexp.QuoteMeta(guestPrompt))
+
+// waitPrompt waits for the prompt below DefaultReady, which begins at an offset. The echo of a
+// line that is typed before would stand above the prompt, and the first line of its answer beside
+// it. A kernel message may split the prompt, and a guest that prints the words itself may have
+// none: such a machine is ready after promptWithin.
+func (m *Machine) waitPrompt(ctx context.Context, from int64) error {
+	promptCtx, cancel := m.Within(ctx, promptWithin)
+	defer cancel()
+	_, _, err := m.console.wait(promptCtx, firstPrompt, from)
+	if err != nil && promptCtx.Err() != nil && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 // whyNotReady says of a console that ended how the machine did.

@@ -35,7 +35,8 @@ type Spec struct {
 	Ports []string `json:"ports,omitempty"`
 
 	// Ready is a regular expression; Boot ends when the console shows it.
-	// Empty is DefaultReady.
+	// Empty is DefaultReady, and then Boot waits for the prompt below it
+	// too: from there on the guest answers what is typed.
 	Ready string `json:"ready,omitempty"`
 
 	// FirstByteWithin and ReadyWithin bound the time from QEMU's start to
@@ -72,8 +73,12 @@ type Spec struct {
 	QEMUArgs []string `json:"qemu_args,omitempty"`
 }
 
-// DefaultReady matches what guest.Main prints when all services are up.
+// DefaultReady matches what guest.Main prints, above its first prompt, when all services are
+// up.
 const DefaultReady = `guesthouse: ready$`
+
+// guestPrompt is the prompt of guest.Main.
+const guestPrompt = "uart:~$ "
 
 // Accel is how QEMU runs the guest's processor.
 type Accel string

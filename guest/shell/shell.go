@@ -48,10 +48,11 @@ func (s *Shell) Write(p []byte) (int, error) {
 	return s.out.Write(p)
 }
 
-func (s *Shell) prompt() {
+// prompt writes the prompt below whole lines, with one write: nobody can write between them.
+func (s *Shell) prompt(above string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	io.WriteString(s.out, Prompt)
+	io.WriteString(s.out, above+Prompt)
 	s.prompted = true
 }
 
@@ -64,8 +65,10 @@ func (s *Shell) unprompt() {
 // errPowerOff is what the command poweroff returns.
 var errPowerOff = errors.New("power off")
 
-// Run serves commands until poweroff (nil) or until the terminal is gone.
-func (s *Shell) Run() error {
+// Run writes a greeting, which should end a line, with the first prompt below it, calls
+// prompted, and serves commands until poweroff (nil) or until the terminal is gone. Whoever
+// types a line after the prompt finds its answer below it.
+func (s *Shell) Run(greeting string, prompted func()) error {
 	// Ctrl-C is for the program in the foreground. At the prompt the
 	// terminal itself drops the line; a new prompt shows it.
 	interrupts := make(chan os.Signal, 1)
@@ -84,8 +87,9 @@ func (s *Shell) Run() error {
 		}
 	}()
 	lines := bufio.NewReader(s.in)
-	for {
-		s.prompt()
+	s.prompt(greeting)
+	prompted()
+	for ; ; s.prompt("") {
 		line, err := lines.ReadString('\n')
 		s.unprompt()
 		switch {

@@ -1,6 +1,7 @@
 package shell
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,7 +28,7 @@ func newTerminal(t *testing.T) *terminal {
 	console, err := expect.NewConsole(expect.WithDefaultTimeout(10 * time.Second))
 	require.NoError(t, err)
 	s := &terminal{console, t, New(console.Tty(), console.Tty()), make(chan error, 1)}
-	go func() { s.ended <- s.shell.Run() }()
+	go func() { s.ended <- s.shell.Run("", func() {}) }()
 	t.Cleanup(func() { console.Close() })
 	s.sees(`^uart:~\$ $`)
 	return s
@@ -114,6 +115,27 @@ func TestALogLineStandsAboveThePrompt(t *testing.T) {
 	s.sees(`\r\n\[00:00:01\.000,000\] <inf> app: hello\r\nuart:~\$ $`)
 }
 
+// Somebody who has seen the greeting may type at once: the answer must not begin beside a prompt
+// that comes later.
+func TestTheGreetingComesWithThePromptBelowIt(t *testing.T) {
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	var out writes
+	s := New(read, &out)
+	require.NoError(t, write.Close())
+	prompted := errors.New("prompted")
+	require.PanicsWithValue(t, prompted, func() { s.Run("guesthouse: ready\n", func() { panic(prompted) }) })
+	require.Equal(t, writes{"guesthouse: ready\n" + Prompt}, out)
+}
+
+// writes are what was written, a call each.
+type writes []string
+
+func (w *writes) Write(p []byte) (int, error) {
+	*w = append(*w, string(p))
+	return len(p), nil
+}
+
 func TestPoweroffEndsTheShell(t *testing.T) {
 	s := newTerminal(t)
 	s.types("poweroff\r")
@@ -127,6 +149,6 @@ func TestATerminalThatIsGoneEndsTheShell(t *testing.T) {
 	s := New(read, io.Discard)
 	ended := make(chan error)
 	require.NoError(t, read.Close())
-	go func() { ended <- s.Run() }()
+	go func() { ended <- s.Run("", func() {}) }()
 	require.ErrorContains(t, <-ended, "console: ")
 }

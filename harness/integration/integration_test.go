@@ -173,6 +173,22 @@ func TestTheConsoleTellsOfTheMachine(t *testing.T) {
 	})
 }
 
+// A prompt that came after the echo of what is typed would stand before the answer.
+func TestAMachineThatIsReadyAnswersBelowItsPrompt(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		for _, boot := range []string{"cold", "from a template, if there is one"} {
+			t.Run(boot, func(t *testing.T) {
+				spec := echoSpec(t, target)
+				spec.Cold = boot == "cold"
+				m := harnesstest.Boot(t, spec)
+				m.Send("uptime")
+				m.Expect(`^Uptime: \d+ ms$`)
+			})
+		}
+	})
+}
+
 func TestALogLineLeavesThePromptWhole(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {

@@ -51,6 +51,7 @@ func TestThePowerGoesOffUnderTraffic(t *testing.T) {
 func TestAGuestWithoutAnAgentIsPoweredOffByItsConsole(t *testing.T) {
 	const target = "x86_64" // nothing here depends on it
 	spec := harnesstest.Spec(t, target, "./guests/mute")
+	spec.Ready = `mute is ready$`
 	spec.Dir = t.TempDir()
 	m := harnesstest.Boot(t, spec)
 	m.Shutdown()

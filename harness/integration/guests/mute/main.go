@@ -11,7 +11,7 @@ import (
 )
 
 func main() {
-	fmt.Println("guesthouse: ready")
+	fmt.Println("mute is ready")
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		if lines.Text() == "poweroff" {
 			unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)

@@ -1,0 +1,65 @@
+package harness
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// booting is a machine that does what a test appends to its console, on a clock that
+// stands still where synctest's does.
+func booting(ready string) *Machine {
+	start := time.Now()
+	return &Machine{
+		plan: &plan{
+			Spec:  Spec{Ready: ready, FirstByteWithin: time.Minute, ReadyWithin: time.Minute},
+			ready: mustCompile(ready),
+		},
+		console: newConsole(io.Discard, io.Discard),
+		agent:   newAgent(nil, io.Discard),
+		ended:   make(chan struct{}),
+		clock: &clock{
+			wall: func() time.Duration { return time.Since(start) },
+			look: func() (sample, bool) { return sample{runs: true}, true },
+		},
+	}
+}
+
+func TestAMachineIsReadyWhenThePromptStandsBelowTheWord(t *testing.T) {
+	const word = "[00:00:01.250,000] <inf> guesthouse: ready\n"
+	for name, c := range map[string]struct {
+		ready string
+		lines []string // one each 100 ms
+		after time.Duration
+		fails string
+	}{
+		"the prompt comes later":            {DefaultReady, []string{word, "", "", "uart:~$ "}, 300 * time.Millisecond, ""},
+		"a kernel message stands between":   {DefaultReady, []string{word, "[    1.3] random: crng init done\n", "uart:~$ "}, 200 * time.Millisecond, ""},
+		"an earlier prompt does not count":  {DefaultReady, []string{"uart:~$ \n", word, "uart:~$ "}, 200 * time.Millisecond, ""},
+		"a kernel message splits it":        {DefaultReady, []string{word, "uart:[    1.3] oh\n~$ "}, promptWithin, ""},
+		"a guest of another kind":           {"zephyr is up$", []string{"zephyr is up\n"}, 0, ""},
+		"a crash in between is not ready":   {DefaultReady, []string{word, "Kernel panic - not syncing: no\n"}, 100 * time.Millisecond, "Kernel panic"},
+		"a line that is cut is not the end": {DefaultReady, []string{"guesthouse: ready", "\n", "uart:~$ "}, 200 * time.Millisecond, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := booting(c.ready)
+				start := time.Now()
+				for i, line := range c.lines {
+					time.AfterFunc(time.Duration(i)*100*time.Millisecond, func() { m.console.append([]byte(line)) })
+				}
+				err := m.waitReady(t.Context())
+				if c.fails != "" {
+					require.ErrorIs(t, err, ErrGuest)
+					require.ErrorContains(t, err, c.fails)
+				} else {
+					require.NoError(t, err)
+				}
+				require.InDelta(t, c.after, time.Since(start), float64(clockTick))
+			})
+		})
+	}
+}
