@@ -18,6 +18,9 @@ import (
 // kernel has no driver for the port.
 var errNoAgent = errors.New("the guest has no agent: it has not opened the port " + wire.PortName)
 
+// errLineEnded says that QEMU has closed its end of the line, as it does when it ends.
+var errLineEnded = errors.New("the line has ended")
+
 // agentWithin bounds an answer of the guest's agent, in the machine's time.
 const agentWithin = 10 * time.Second
 
@@ -81,7 +84,7 @@ func (a *agent) listen() {
 		}
 		if err != nil {
 			if err == io.EOF {
-				err = errors.New("the line has ended")
+				err = errLineEnded
 			}
 			a.err = fmt.Errorf("the guest's agent: %w", err)
 			a.mu.Lock()

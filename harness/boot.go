@@ -225,7 +225,7 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 			err = m.qmp.Execute(ctx, "cont", nil, nil)
 		}
 	}
-	if errors.Is(err, qmp.ErrClosed) {
+	if errors.Is(err, qmp.ErrClosed) && !isTemplateFault(err) {
 		<-m.proc.done
 		return fmt.Errorf("QEMU did not start: %w", m.proc.describe())
 	}

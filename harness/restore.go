@@ -27,7 +27,7 @@ func (t *Template) fits(p *plan, binary string) error {
 		return err
 	}
 	if part := t.Of.differs(id); part != "" {
-		return fmt.Errorf("the template is of another %s", part)
+		return templateFault{fmt.Errorf("the template is of another %s", part)}
 	}
 	return nil
 }
@@ -42,7 +42,7 @@ var restoring = make(chan struct{}, runtime.GOMAXPROCS(0)+1)
 // again: QEMU listens on no port until then.
 func (m *Machine) restore(ctx context.Context, t *Template) error {
 	if v := m.qmp.Version(); v != t.Version {
-		return fmt.Errorf("the template was saved by QEMU %s and this is %s", t.Version, v)
+		return templateFault{fmt.Errorf("the template was saved by QEMU %s and this is %s", t.Version, v)}
 	}
 	err := m.qmp.ExecuteAll(ctx,
 		qmp.Command{Name: "migrate-set-capabilities", Arguments: ignoreShared},
@@ -51,13 +51,16 @@ func (m *Machine) restore(ctx context.Context, t *Template) error {
 		err = m.qmp.ExecuteAfter(ctx, func() error { return m.migrated(ctx) }, qmp.Command{Name: "cont"})
 	}
 	if err != nil {
-		return err
+		return m.loadFailed(err)
 	}
 	m.ports, err = m.forward(ctx, m.plan.ports, func() error {
 		if t.Agent == nil {
 			return nil
 		}
-		return m.agentRestored(ctx, t.Agent.Epoch+1)
+		if err := m.agentRestored(ctx, t.Agent.Epoch+1); err != nil {
+			return m.wakeFailed(err)
+		}
+		return nil
 	})
 	return err
 }

@@ -294,6 +294,11 @@ func (m *Machine) saveState(ctx context.Context, file string) (savedFile, error)
 	return describeFile(f)
 }
 
+var (
+	errMigrationFailed  = errors.New("QEMU: the migration failed")
+	errEndedInMigration = errors.New("QEMU ended during the migration")
+)
+
 // migrated waits for the end of a migration.
 func (m *Machine) migrated(ctx context.Context) error {
 	for {
@@ -303,10 +308,10 @@ func (m *Machine) migrated(ctx context.Context) error {
 			case "completed":
 				return nil
 			case "failed", "cancelled":
-				return fmt.Errorf("QEMU: migration %s", status)
+				return fmt.Errorf("%w: its status is %s", errMigrationFailed, status)
 			}
 		case <-m.qmp.Done():
-			return fmt.Errorf("QEMU ended during the migration: %w", m.proc.describe())
+			return fmt.Errorf("%w: %w", errEndedInMigration, m.proc.describe())
 		case <-ctx.Done():
 			return fmt.Errorf("migration: %w", context.Cause(ctx))
 		}
@@ -339,10 +344,10 @@ func openTemplate(dir string) (*Template, error) {
 	t := &Template{dir: dir}
 	text, err := os.ReadFile(filepath.Join(dir, templateName))
 	if err != nil {
-		return nil, fmt.Errorf("template: %w", err)
+		return nil, fmt.Errorf("template: %w", missing(err))
 	}
 	if err := json.Unmarshal(text, &t.templateFile); err != nil {
-		return nil, fmt.Errorf("template %s: %s: %w", dir, templateName, err)
+		return nil, fmt.Errorf("template %s: %s: %w", dir, templateName, templateFault{err})
 	}
 	ram, state, err := t.open()
 	if err != nil {
@@ -372,25 +377,25 @@ func (t *Template) open() (ram, state *os.File, err error) {
 	}()
 	// QEMU wants to write to its copy of what it maps.
 	if ram, err = os.OpenFile(filepath.Join(t.dir, ramName), os.O_RDWR, 0); err != nil {
-		return ram, state, err
+		return ram, state, missing(err)
 	}
 	info, err := ram.Stat()
 	if err != nil {
 		return ram, state, err
 	}
 	if info.Size() != t.RAM.Size || !info.ModTime().Equal(t.RAM.Time) {
-		return ram, state, fmt.Errorf("%s is damaged: %d bytes changed at %s, not %d at %s", ramName,
-			info.Size(), info.ModTime().UTC(), t.RAM.Size, t.RAM.Time.UTC())
+		return ram, state, templateFault{fmt.Errorf("%s is damaged: %d bytes changed at %s, not %d at %s", ramName,
+			info.Size(), info.ModTime().UTC(), t.RAM.Size, t.RAM.Time.UTC())}
 	}
 	if state, err = os.Open(filepath.Join(t.dir, stateName)); err != nil {
-		return ram, state, err
+		return ram, state, missing(err)
 	}
 	is, err := describeFile(state)
 	if err != nil {
 		return ram, state, err
 	}
 	if is.Size != t.State.Size || is.SHA256 != t.State.SHA256 {
-		return ram, state, fmt.Errorf("%s is damaged: it has %d bytes of %d, or others than were saved", stateName, is.Size, t.State.Size)
+		return ram, state, templateFault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or others than were saved", stateName, is.Size, t.State.Size)}
 	}
 	_, err = state.Seek(0, io.SeekStart)
 	return ram, state, err

@@ -221,7 +221,7 @@ func (d cacheDir) path(elem ...string) string {
 }
 
 // restore restores a template of the cache. Without one it returns nothing, or
-// why there is none. The machine's record says why it is slower than a prefetched one.
+// why there is none. A template that is at fault itself is removed. The machine's record says why it is slower than a prefetched one.
 func (d cacheDir) restore(ctx context.Context, p *plan, binary, key, slower string) (m *Machine, why string, err error) {
 	if reason, err := os.ReadFile(d.path(key + ".cold")); err == nil {
 		return nil, string(reason), nil
@@ -241,7 +241,9 @@ func (d cacheDir) restore(ctx context.Context, p *plan, binary, key, slower stri
 	if ctx.Err() != nil {
 		return nil, "", err
 	}
-	d.remove(key)
+	if isTemplateFault(err) {
+		_ = d.remove(key) // one that cannot be removed fails again, and the machine boots again
+	}
 	return nil, oneLine(err), nil
 }
 

@@ -1,0 +1,105 @@
+package integration
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+)
+
+// wrappedQEMU returns a QEMU that first does what the shell commands in a file say.
+func wrappedQEMU(t *testing.T, binary string) (qemu, commands string) {
+	t.Helper()
+	real, err := exec.LookPath(binary)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	qemu, commands = filepath.Join(dir, "qemu"), filepath.Join(dir, "commands")
+	script := fmt.Sprintf("#!/bin/sh\n. %s\nexec %s \"$@\"\n", commands, real)
+	require.NoError(t, os.WriteFile(commands, nil, 0o644))
+	require.NoError(t, os.WriteFile(qemu, []byte(script), 0o755))
+	return qemu, commands
+}
+
+// A restore that fails for another reason than its template leaves the template where it is: the
+// next machine is restored again.
+func TestOnlyAFaultyTemplateIsRemoved(t *testing.T) {
+	t.Parallel()
+	const target = "x86_64" // nothing here depends on it
+	harnesstest.Require(t, target)
+	spec := echoSpec(t, target)
+	spec.Accel = harness.TCG
+	qemu, commands := wrappedQEMU(t, "qemu-system-x86_64")
+	spec.QEMU = qemu
+	cache := &harness.TemplateCache{Dir: t.TempDir()}
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
+	only := func() string {
+		all, err := cache.List()
+		require.NoError(t, err)
+		require.Len(t, all, 1, "the template is still there")
+		return filepath.Join(cache.Dir, all[0].Key)
+	}
+
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	for fault, of := range map[string]struct {
+		shell string // what QEMU's wrapper does first
+		dir   string // of the record
+		says  string
+	}{
+		"a record in /proc":               {dir: "/proc/x", says: "record: mkdir /proc/x"},
+		"a record below a file":           {dir: filepath.Join(file, "record"), says: "record: mkdir"},
+		"a QEMU that somebody kills":      {shell: "kill -9 $$", says: "signal: killed"},
+		"a QEMU that ends before it asks": {shell: "echo no memory >&2; exit 1", says: "no memory"},
+		"a QEMU that cannot be started":   {shell: "exec /nonexistent/qemu", says: "QEMU did not start"},
+	} {
+		require.NoError(t, os.WriteFile(commands, []byte(of.shell+"\n"), 0o644))
+		asked := spec
+		asked.Dir = of.dir
+		m, err := cache.Boot(t.Context(), asked)
+		if err == nil {
+			m.Close()
+		}
+		require.ErrorContains(t, err, of.says, fault)
+		only()
+		require.NoError(t, os.WriteFile(commands, nil, 0o644))
+		require.Equal(t, "restored", bootCached(t, cache, spec), "after %s", fault)
+	}
+
+	// A state that has the right hash and is none: only QEMU can tell.
+	template := only()
+	forgeState(t, template)
+	require.Contains(t, bootCached(t, cache, spec), "cold: restoring it failed: QEMU")
+	all, err := cache.List()
+	require.NoError(t, err)
+	require.Empty(t, all, "the next boot makes another")
+}
+
+// forgeState replaces the middle of a template's state and makes the template's hash that of the
+// new content.
+func forgeState(t *testing.T, template string) {
+	t.Helper()
+	file := filepath.Join(template, "state")
+	state, err := os.ReadFile(file)
+	require.NoError(t, err)
+	for i := range state[8:1024] {
+		state[8+i] = 0xff
+	}
+	require.NoError(t, os.WriteFile(file, state, 0o600))
+	description := filepath.Join(template, "template.json")
+	text, err := os.ReadFile(description)
+	require.NoError(t, err)
+	var content map[string]any
+	require.NoError(t, json.Unmarshal(text, &content))
+	content["state"].(map[string]any)["sha256"] = fmt.Sprintf("%x", sha256.Sum256(state))
+	text, err = json.Marshal(content)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(description, text, 0o600))
+}

@@ -1,0 +1,68 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+
+	"guesthouse.example/harness/internal/qmp"
+)
+
+// A templateFault is an error whose cause is the template itself: its files are damaged or
+// missing, it belongs to another machine, QEMU cannot load it, or the guest in it does not come
+// to life. A cache removes such a template. Every other error of a restore, as of a record that
+// cannot be written or a QEMU that somebody kills, says nothing about the template and leaves it
+// in place.
+type templateFault struct{ err error }
+
+func (e templateFault) Error() string { return e.err.Error() }
+func (e templateFault) Unwrap() error { return e.err }
+
+// isTemplateFault reports whether an error of a restore is the template's.
+func isTemplateFault(err error) bool {
+	_, ok := errors.AsType[templateFault](err)
+	return ok
+}
+
+// missing returns the error of opening a template's file, as a fault if the file is not there.
+func missing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return templateFault{err}
+	}
+	return err
+}
+
+// loadFailed returns the error of loading the template's state, as a fault if QEMU refused the
+// state: it reports a failed migration, or exits with a status. A QEMU that a signal ended was
+// ended by somebody else.
+func (m *Machine) loadFailed(err error) error {
+	switch {
+	case errors.Is(err, errMigrationFailed):
+		return templateFault{err}
+	case errors.Is(err, qmp.ErrClosed), errors.Is(err, errEndedInMigration):
+		<-m.proc.done
+		if m.proc.exited() {
+			return templateFault{fmt.Errorf("QEMU did not take the saved state: %w", m.proc.describe())}
+		}
+	}
+	return err
+}
+
+// wakeFailed returns the error of the restored guest's agent, as a fault if the guest is to
+// blame: QEMU runs and the agent is silent or talks nonsense, or the guest has crashed.
+func (m *Machine) wakeFailed(err error) error {
+	if errors.Is(err, errLineEnded) {
+		<-m.proc.done // only QEMU's end ends the line
+		if !m.proc.exited() {
+			return err
+		}
+	}
+	return templateFault{err}
+}
+
+// exited reports whether QEMU, which is gone, has ended by itself and not by a signal.
+func (p *process) exited() bool {
+	exit, ok := errors.AsType[*exec.ExitError](p.err)
+	return p.err == nil || ok && exit.Exited()
+}
