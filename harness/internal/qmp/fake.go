@@ -20,13 +20,17 @@ type Fake struct {
 func NewFake() (*Fake, net.Conn) {
 	ours, theirs := net.Pipe()
 	f := &Fake{Conn: ours, lines: bufio.NewReader(ours)}
+	f.greet()
+	return f, theirs
+}
+
+func (f *Fake) greet() {
 	go func() {
 		f.Say(`{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}, "capabilities": ["oob"]}}`)
 		if id, _, err := f.Hear(); err == nil {
 			f.Say(fmt.Sprintf(`{"return": {}, "id": %d}`, id))
 		}
 	}()
-	return f, theirs
 }
 
 // Say sends one line to the client.

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness/internal/until"
 )
 
 // An Event is what QEMU says unasked, SHUTDOWN for example.
@@ -44,15 +46,19 @@ var ErrClosed = errors.New("connection closed")
 
 // A Client is one QMP connection. Its methods may be called from any goroutine;
 // commands are answered one after another, in the order in which they are sent.
+//
+// Every call ends with its context: while it waits for the commands of others,
+// while QEMU does not read, and while it does not answer. QEMU may carry out all
+// the same, later, what was sent or begun; nobody gets that answer.
 type Client struct {
 	conn    net.Conn
 	version string
 	log     io.Writer
 	logM    sync.Mutex
 
-	command sync.Mutex // held for commands and their answers
-	lastID  uint64     // tells an answer from one that came too late
-	waiting sync.Map   // of ID to a channel with room for its answer
+	turn    chan struct{} // holds a token while commands are sent and answered
+	lastID  uint64        // tells an answer from one that came too late
+	waiting sync.Map      // of ID to a channel with room for its answer
 	onEvent func(Event)
 	done    chan struct{}
 	err     error // why the reader ended; set before done is closed
@@ -72,7 +78,7 @@ type answer struct {
 // direction (">" is to QEMU); log may be nil. onEvent, which may be nil, is
 // called for every event, in order, and must not block.
 func New(ctx context.Context, conn net.Conn, log io.Writer, onEvent func(Event)) (*Client, error) {
-	c := &Client{conn: conn, log: log, onEvent: onEvent, done: make(chan struct{})}
+	c := &Client{conn: conn, log: log, onEvent: onEvent, turn: make(chan struct{}, 1), done: make(chan struct{})}
 	greeted := make(chan struct{})
 	go c.read(greeted)
 	select {
@@ -156,18 +162,27 @@ func (c *Client) Give(ctx context.Context, name string, f *os.File) error {
 // package's own if there is one.
 func (c *Client) Version() string { return c.version }
 
-// send writes lines, and with them an open file if there is one.
-func (c *Client) send(lines []byte, f *os.File) error {
+// send writes lines, and with their first byte an open file if there is one. It
+// returns how many bytes went.
+func (c *Client) send(ctx context.Context, lines []byte, f *os.File) (n int, err error) {
 	if f == nil {
-		_, err := c.conn.Write(lines)
-		return err
+		return until.Write(ctx, c.conn, lines)
 	}
 	conn, ok := c.conn.(*net.UnixConn)
 	if !ok {
-		return errors.New("the connection carries no files")
+		return 0, errors.New("the connection carries no files")
 	}
-	_, _, err := conn.WriteMsgUnix(lines, unix.UnixRights(int(f.Fd())), nil)
-	return err
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	if err = until.Ends(ctx, conn.SetWriteDeadline, func() (err error) {
+		n, _, err = conn.WriteMsgUnix(lines, unix.UnixRights(int(f.Fd())), nil)
+		return err
+	}); err != nil || n == len(lines) {
+		return n, err
+	}
+	more, err := until.Write(ctx, conn, lines[n:])
+	return n + more, err
 }
 
 // A Command is one of several that are sent at once.
@@ -191,8 +206,19 @@ func (c *Client) ExecuteAll(ctx context.Context, commands ...Command) error {
 // read the first command but for its last byte by then. An error of after is returned;
 // it leaves half a command behind, so the connection is closed.
 func (c *Client) ExecuteAfter(ctx context.Context, after func() error, commands ...Command) error {
-	c.command.Lock()
-	defer c.command.Unlock()
+	fail := func(err error) error { return fmt.Errorf("qmp %s: %w", commands[0].Name, err) }
+	select {
+	case c.turn <- struct{}{}:
+	case <-c.done:
+		return fail(c.err)
+	case <-ctx.Done():
+		return fail(fmt.Errorf("QEMU has not answered earlier commands: %w", context.Cause(ctx)))
+	}
+	unlock := func() { <-c.turn }
+	defer func() { unlock() }()
+	if ctx.Err() != nil {
+		return fail(context.Cause(ctx))
+	}
 
 	waits := make([]chan answer, len(commands))
 	var lines []byte
@@ -217,20 +243,33 @@ func (c *Client) ExecuteAfter(ctx context.Context, after func() error, commands 
 			file = m.file
 		}
 	}
-	closed := func() error { return fmt.Errorf("qmp %s: %w", commands[0].Name, ErrClosed) }
 	if after != nil {
 		most := bytes.IndexByte(lines, '\n') - len("}")
-		if err := c.send(lines[:most], nil); err != nil {
-			return closed()
-		}
-		if err := after(); err != nil {
+		_, err := c.send(ctx, lines[:most], nil)
+		if err == nil {
+			if err = after(); err != nil {
+				c.conn.Close()
+				return err
+			}
+		} else if ctx.Err() != nil {
 			c.conn.Close()
-			return err
+		}
+		if err != nil {
+			return fail(c.unsent(ctx, err))
 		}
 		lines = lines[most:]
 	}
-	if err := c.send(lines, file); err != nil {
-		return closed()
+	if n, err := c.send(ctx, lines, file); err != nil {
+		if n > 0 && ctx.Err() != nil {
+			// Half a command would be the beginning of the next one.
+			free := unlock
+			unlock = func() {}
+			go func() {
+				defer free()
+				c.conn.Write(lines[n:]) // an error is the end, of which the reader tells
+			}()
+		}
+		return fail(c.unsent(ctx, err))
 	}
 	var refused error
 	for i, m := range commands {
@@ -243,6 +282,14 @@ func (c *Client) ExecuteAfter(ctx context.Context, after func() error, commands 
 		}
 	}
 	return refused
+}
+
+// unsent says why commands were not sent whole.
+func (c *Client) unsent(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("QEMU does not read its commands: %w", context.Cause(ctx))
+	}
+	return fmt.Errorf("%w: %w", ErrClosed, err)
 }
 
 // answer waits for the answer to a command that was sent.

@@ -1,10 +1,13 @@
 package qmp
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"io"
+	"net"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -152,6 +156,124 @@ func TestALateAnswerIsNotTakenForTheNextOne(t *testing.T) {
 	var got string
 	require.NoError(t, c.Execute(t.Context(), "quick", nil, &got))
 	require.Equal(t, "right", got)
+}
+
+func TestWaitingForSomebodyElsesCommandEndsWithTheContext(t *testing.T) {
+	c, fake := connect(t, new(bytes.Buffer), nil)
+	first := make(chan error)
+	go func() { first <- c.Execute(t.Context(), "slow", nil, nil) }()
+	id, _, err := fake.Hear()
+	require.NoError(t, err)
+	for _, execute := range []func(context.Context) error{
+		func(ctx context.Context) error { return c.Execute(ctx, "quick", nil, nil) },
+		func(ctx context.Context) error { return c.ExecuteAll(ctx, Command{Name: "quick"}) },
+		func(ctx context.Context) error {
+			return c.ExecuteAfter(ctx, func() error { return errors.New("its turn has not come") }, Command{Name: "quick"})
+		},
+		func(ctx context.Context) error { return c.Give(ctx, "name", nil) },
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(10*time.Millisecond, func() { cancel(errEnough) })
+		require.ErrorIs(t, execute(ctx), errEnough)
+	}
+	fake.Say(`{"return": {}, "id": ` + itoa(id) + `}`)
+	require.NoError(t, <-first)
+}
+
+var errEnough = errors.New("enough")
+
+// The far end of a net.Pipe has what it has read and no more.
+func TestACommandThatIsNotReadEndsWithTheContext(t *testing.T) {
+	for name, read := range map[string]int{"nothing of it is read": 0, "half of it is read": 10} {
+		t.Run(name, func(t *testing.T) {
+			c, fake := connect(t, new(bytes.Buffer), nil)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			begun := make([]byte, read)
+			go func() {
+				io.ReadFull(fake.Conn, begun)
+				cancel(errEnough)
+			}()
+			err := c.Execute(ctx, "first", nil, nil)
+			require.ErrorIs(t, err, errEnough)
+			require.EqualError(t, err, "qmp first: QEMU does not read its commands: enough")
+
+			// What follows is whole, and so is what was begun. Its answer is for nobody.
+			second := make(chan error)
+			var result string
+			go func() { second <- c.Execute(t.Context(), "second", nil, &result) }()
+			if read > 0 {
+				rest, err := fake.lines.ReadString('\n')
+				require.NoError(t, err)
+				require.Equal(t, `{"execute":"first","id":2}`+"\n", string(begun)+rest)
+				fake.Say(`{"return": "first", "id": 2}`)
+			}
+			id, command, err := fake.Hear()
+			require.NoError(t, err)
+			require.Equal(t, "second", command)
+			fake.Say(`{"return": "second", "id": ` + itoa(id) + `}`)
+			require.NoError(t, <-second)
+			require.Equal(t, "second", result)
+		})
+	}
+}
+
+func TestACommandThatIsNotReadBeforeItsTimeEndsWithTheContext(t *testing.T) {
+	c, fake := connect(t, new(bytes.Buffer), nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		fake.Conn.Read(make([]byte, 1))
+		cancel(errEnough)
+	}()
+	err := c.ExecuteAfter(ctx, func() error { return errors.New("QEMU has not read it") }, Command{Name: "first"})
+	require.ErrorIs(t, err, errEnough)
+	<-c.Done()
+	require.ErrorIs(t, c.Execute(t.Context(), "second", nil, nil), ErrClosed, "half a command was left behind")
+}
+
+// A socket pair, as QEMU's, whose buffer is full: the next command and a file wait until
+// there is room or their contexts end, and when QEMU reads again every line is whole.
+func TestAFullSocketHoldsUpNobodyAndLosesNoByte(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "monitor")
+		ends[i], err = net.FileConn(f)
+		require.NoError(t, err)
+		f.Close()
+	}
+	fake := &Fake{Conn: ends[1], lines: bufio.NewReader(ends[1])}
+	fake.greet()
+	c, err := New(t.Context(), ends[0], nil, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close(); fake.Close() })
+
+	short := func() context.Context {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, errEnough)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	long := strings.Repeat("x", 1<<20) // more than a socket holds
+	err = c.Execute(short(), "first", map[string]string{"text": long}, nil)
+	require.ErrorIs(t, err, errEnough)
+	require.ErrorContains(t, err, "QEMU does not read its commands")
+	require.ErrorIs(t, c.Execute(short(), "never", nil, nil), errEnough)
+	file, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	defer file.Close()
+	require.ErrorIs(t, c.Give(short(), "name", file), errEnough)
+
+	last := make(chan error)
+	go func() { last <- c.Give(t.Context(), "name", file) }()
+	var heard []string
+	for len(heard) == 0 || heard[len(heard)-1] != "getfd" {
+		id, command, err := fake.Hear()
+		require.NoError(t, err, "every line is JSON")
+		heard = append(heard, command)
+		fake.Say(`{"return": {}, "id": ` + itoa(id) + `}`)
+	}
+	require.Equal(t, []string{"first", "getfd"}, heard)
+	require.NoError(t, <-last)
 }
 
 func TestTheEndOfQEMUEndsEveryCommand(t *testing.T) {
