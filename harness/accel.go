@@ -277,7 +277,7 @@ func tryBoot(ctx context.Context, p *plan, binary string, accel Accel, within ti
 	late := fmt.Errorf("the kernel printed nothing within %.2f s", within.Seconds())
 	firstCtx, cancel := clock.until(ctx, moment{}, within, late)
 	defer cancel()
-	_, _, t.silent = console.wait(firstCtx, anyByte, 0)
+	t.silent = console.awaitByte(firstCtx)
 	t.took = clock.now().machine
 	proc.kill()
 	<-drained

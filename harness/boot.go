@@ -293,8 +293,6 @@ func (m *Machine) become(ctx context.Context, t *making) error {
 	return err
 }
 
-var anyByte = mustCompile(`(?s).`)
-
 func mustCompile(expr string) *pattern {
 	p, err := compile(expr)
 	if err != nil {
@@ -307,7 +305,7 @@ func (m *Machine) waitReady(ctx context.Context) error {
 	first := fmt.Errorf("no byte on its console within %v", m.plan.FirstByteWithin)
 	firstCtx, cancel := m.clock.until(ctx, m.begin, m.plan.FirstByteWithin, first)
 	defer cancel()
-	if _, _, err := m.console.wait(firstCtx, anyByte, 0); err != nil {
+	if err := m.console.awaitByte(firstCtx); err != nil {
 		return m.whyNotReady(err)
 	}
 	shown := fmt.Errorf("its console has not shown %q", m.plan.Ready)

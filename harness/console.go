@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"guesthouse.example/harness/internal/until"
+	"guesthouse.example/harness/internal/termtext"
 )
 
 // A Console is the log of everything a guest prints on its serial line, and the
@@ -23,19 +23,23 @@ import (
 // whether or not anybody waits for a pattern, because a guest whose console is
 // not read stalls.
 //
-// In the log a line ends with "\n" also where the guest sent "\r\n". At least
-// the last 16 MiB are kept in memory; the record's console.log has all of it.
+// The log has the guest's bytes; only "\r\n" is "\n" there. Follow writes it, and so does the
+// record's console.log. Expect, Text and Tail have the text that a person would read on a
+// terminal: without escape sequences, and where the guest prints over older text, as a
+// progress bar does, what is printed then has a line of its own (package termtext). At least
+// the last 16 MiB of both are kept in memory.
 type Console struct {
 	mu   sync.Mutex
 	more chan struct{} // closed and replaced when anything below changes
 
-	text   []byte    // the log from offset base on
-	base   int64     // bytes that were dropped from the front
-	last   time.Time // when the newest byte came
-	eof    bool      // the line has ended: no byte will follow
-	crash  string    // the line by which the guest was seen to fail
-	cr     bool      // a "\r" is held back until it is known whether "\n" follows
-	record io.Writer // console.log
+	log    kept            // what the guest printed
+	cr     bool            // a "\r" is held back from the log until it is known whether "\n" follows
+	text   kept            // what a person reads of it
+	filter termtext.Filter // makes text of the log
+	last   time.Time       // when the newest byte came
+	eof    bool            // the line has ended: no byte will follow
+	crash  string          // the line by which the guest was seen to fail
+	record io.Writer       // console.log
 	detect crashDetector
 
 	expecting chan struct{} // holds one token while an Expect runs: two at once would have no order to assert
@@ -47,7 +51,36 @@ type Console struct {
 	drained chan struct{} // answers catchUp; closed at the line's end
 }
 
-const keepConsole = 16 << 20 // bytes of log kept in memory
+const keepConsole = 16 << 20 // bytes of the log, and of its text, that are kept in memory
+
+// kept is a text of which only the end is kept. Its offsets count what was dropped too. What
+// was appended is never written again.
+type kept struct {
+	bytes []byte
+	base  int64 // bytes that were dropped from the front
+}
+
+// end returns the offset at which the next byte will be.
+func (k *kept) end() int64 { return k.base + int64(len(k.bytes)) }
+
+// from returns what is kept from an offset on, and how many bytes before it are not.
+func (k *kept) from(at int64) (text []byte, lost int64) {
+	lost = max(0, k.base-at)
+	return k.bytes[at+lost-k.base:], lost
+}
+
+// trim drops what need not be kept: whole lines, where they are not long.
+func (k *kept) trim() {
+	if len(k.bytes) <= 2*keepConsole {
+		return
+	}
+	drop := len(k.bytes) - keepConsole
+	if nl := bytes.LastIndexByte(k.bytes[drop-overlap:drop], '\n'); nl >= 0 {
+		drop += nl + 1 - overlap
+	}
+	k.base += int64(drop)
+	k.bytes = bytes.Clone(k.bytes[drop:])
+}
 
 func newConsole(line, record io.Writer) *Console {
 	return &Console{line: line, record: record, more: make(chan struct{}),
@@ -102,50 +135,73 @@ func (c *Console) catchUp(line net.Conn) {
 
 // savedConsole is a console as a template keeps it.
 type savedConsole struct {
-	Text []byte `json:"text"`
-	Base int64  `json:"base,omitempty"` // bytes before Text that are not kept
-	CR   bool   `json:"cr,omitempty"`   // a "\r" is held back
+	Log      []byte          `json:"log"`
+	LogBase  int64           `json:"log_base,omitempty"` // bytes before Log that are not kept
+	CR       bool            `json:"cr,omitempty"`       // a "\r" is held back
+	Text     []byte          `json:"text"`
+	TextBase int64           `json:"text_base,omitempty"`
+	Filter   termtext.Filter `json:"filter"`
 }
 
 func (c *Console) save() savedConsole {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return savedConsole{Text: bytes.Clone(c.text), Base: c.base, CR: c.cr}
+	filter := c.filter
+	filter.Held = bytes.Clone(filter.Held)
+	return savedConsole{
+		Log: bytes.Clone(c.log.bytes), LogBase: c.log.base, CR: c.cr,
+		Text: bytes.Clone(c.text.bytes), TextBase: c.text.base, Filter: filter,
+	}
 }
 
-// begin puts what was saved at the start of an empty log.
+// begin puts what was saved at the start of an empty console.
 func (c *Console) begin(s savedConsole) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.text, c.base, c.cr = bytes.Clone(s.Text), s.Base, s.CR
-	c.take(c.text)
+	c.log, c.cr = kept{bytes.Clone(s.Log), s.LogBase}, s.CR
+	c.text, c.filter = kept{bytes.Clone(s.Text), s.TextBase}, s.Filter
+	c.filter.Held = bytes.Clone(s.Filter.Held)
+	c.take(c.log.bytes, c.text.bytes)
 }
 
 func (c *Console) append(p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	from := len(c.text)
-	for _, b := range p {
-		if c.cr && b != '\n' {
-			c.text = append(c.text, '\r')
-		}
-		if c.cr = b == '\r'; !c.cr {
-			c.text = append(c.text, b)
-		}
-	}
-	c.take(c.text[from:])
-	if len(c.text) > 2*keepConsole {
-		drop := len(c.text) - keepConsole
-		c.base += int64(drop)
-		c.text = append(c.text[:0:0], c.text[drop:]...)
-	}
+	log, text := len(c.log.bytes), len(c.text.bytes)
+	c.log.bytes, c.cr = appendLines(c.log.bytes, p, c.cr)
+	c.text.bytes = c.filter.Append(c.text.bytes, c.log.bytes[log:])
+	c.take(c.log.bytes[log:], c.text.bytes[text:])
+	c.log.trim()
+	c.text.trim()
 }
 
-// take hands new text to the record and to the crash detector and wakes every
-// waiter. The caller holds mu.
-func (c *Console) take(text []byte) {
+// appendLines appends what the guest sent to a log in which "\r\n" is "\n". A "\r" at its end is
+// held back: cr says that there is one, before and after.
+func appendLines(log, p []byte, cr bool) ([]byte, bool) {
+	if cr && len(p) > 0 && p[0] != '\n' {
+		log = append(log, '\r')
+	}
+	for len(p) > 0 {
+		at := bytes.IndexByte(p, '\r')
+		if at < 0 {
+			return append(log, p...), false
+		}
+		log, p = append(log, p[:at]...), p[at+1:]
+		if len(p) == 0 {
+			return log, true
+		}
+		if p[0] != '\n' {
+			log = append(log, '\r')
+		}
+	}
+	return log, cr
+}
+
+// take hands what is new in the log to the record, and the text of it to the crash
+// detector, and wakes every waiter. The caller holds mu.
+func (c *Console) take(log, text []byte) {
 	c.last = time.Now()
-	c.record.Write(text) // its failure must not stop the guest: the log in memory goes on
+	c.record.Write(log) // its failure must not stop the guest: the log in memory goes on
 	if c.crash == "" {
 		c.crash = c.detect.write(text)
 	}
@@ -155,10 +211,12 @@ func (c *Console) take(text []byte) {
 func (c *Console) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	log, text := len(c.log.bytes), len(c.text.bytes)
 	if c.cr {
-		c.text = append(c.text, '\r')
-		c.take([]byte{'\r'})
+		c.log.bytes = append(c.log.bytes, '\r')
 	}
+	c.text.bytes = c.filter.End(c.filter.Append(c.text.bytes, c.log.bytes[log:]))
+	c.take(c.log.bytes[log:], c.text.bytes[text:])
 	if c.crash == "" {
 		c.crash = c.detect.write([]byte{'\n'}) // the last line has no end of its own
 	}
@@ -171,7 +229,7 @@ func (c *Console) wake() {
 	c.more = make(chan struct{})
 }
 
-// consoleState is the log from an offset on, at one moment. Its text is never
+// consoleState is the log, or its text, from an offset on, at one moment. It is never
 // written again.
 type consoleState struct {
 	text  []byte
@@ -182,82 +240,31 @@ type consoleState struct {
 	more  <-chan struct{} // closed when there is more to see
 }
 
-func (c *Console) snapshot(from int64) consoleState {
+// logFrom returns the log from an offset on.
+func (c *Console) logFrom(at int64) consoleState { return c.from(&c.log, at) }
+
+// textFrom returns the log's text from an offset on.
+func (c *Console) textFrom(at int64) consoleState { return c.from(&c.text, at) }
+
+func (c *Console) from(what *kept, at int64) consoleState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	lost := max(0, c.base-from)
-	return consoleState{
-		text: c.text[from+lost-c.base:],
-		lost: lost, last: c.last, eof: c.eof, crash: c.crash, more: c.more,
-	}
+	text, lost := what.from(at)
+	return consoleState{text: text, lost: lost, last: c.last, eof: c.eof, crash: c.crash, more: c.more}
 }
 
-// Send types line and a carriage return, as a person would press Enter.
-func (c *Console) Send(ctx context.Context, line string) error {
-	return c.Type(ctx, []byte(line+"\r"))
-}
-
-// Type sends bytes to the guest as if typed, a few at once, each time waiting
-// for their echo, and where the guest echoes nothing, for 10 ms. The echo says
-// that the guest's terminal has them, not that a program has read them: a
-// terminal holds some thousand bytes for a program that is busy, and a line of
-// at most 4095, so whoever types much waits for the answers.
-//
-// After the end of the console it fails, and so it does when ctx ends, also
-// while the guest takes nothing from its serial port. The error says how many
-// bytes were sent. Those bytes stay before whatever is typed next; a terminal
-// drops an unfinished line at Ctrl-U ("\x15").
-func (c *Console) Type(ctx context.Context, p []byte) error {
-	select {
-	case c.typing <- struct{}{}:
-		defer func() { <-c.typing }()
-	case <-ctx.Done():
-		return fmt.Errorf("type into the console: %w", context.Cause(ctx))
-	}
-	if n, err := c.typeAll(ctx, p); err != nil {
-		return fmt.Errorf("type into the console: %d of %d bytes were sent: %w", n, len(p), err)
-	}
-	return nil
-}
-
-// typeAll returns how many bytes it sent. The caller has the token.
-func (c *Console) typeAll(ctx context.Context, p []byte) (sent int, err error) {
-	const atOnce = 32
-	for sent < len(p) {
-		if ctx.Err() != nil {
-			return sent, context.Cause(ctx)
-		}
-		before := c.length()
-		n, err := until.Write(ctx, c.line, p[sent:min(len(p), sent+atOnce)])
-		sent += n
-		switch {
-		case err != nil && ctx.Err() != nil:
-			return sent, fmt.Errorf("the guest's serial port takes no more: %w", err)
-		case err != nil:
-			return sent, err
-		}
-		if err := c.waitEcho(ctx, before, n); err != nil {
-			return sent, err
-		}
-	}
-	return sent, nil
-}
-
-// waitEcho waits until n bytes have come after an offset, at most 10 ms.
-func (c *Console) waitEcho(ctx context.Context, from int64, n int) error {
-	late := time.After(10 * time.Millisecond)
+// awaitByte waits until the guest has printed a first byte.
+func (c *Console) awaitByte(ctx context.Context) error {
 	for {
-		now := c.snapshot(from)
-		if now.lost > 0 || len(now.text) >= n {
+		now := c.logFrom(0)
+		switch {
+		case len(now.text) > 0 || now.lost > 0:
 			return nil
-		}
-		if now.eof {
+		case now.eof:
 			return errConsoleEnded
 		}
 		select {
 		case <-now.more:
-		case <-late:
-			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -272,7 +279,7 @@ func (c *Console) waitEcho(ctx context.Context, from int64, n int) error {
 func (c *Console) Follow(ctx context.Context, w io.Writer) error {
 	var at int64
 	for {
-		now := c.snapshot(at)
+		now := c.logFrom(at)
 		if now.lost > 0 {
 			text := fmt.Sprintf("\n[%d bytes of console left out: they came faster than they were read]\n", now.lost)
 			if err := writeOrLeave(ctx, w, []byte(text)); err != nil {
@@ -329,17 +336,17 @@ func writeOrLeave(ctx context.Context, w io.Writer, text []byte) error {
 func (c *Console) length() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.base + int64(len(c.text))
+	return c.log.end()
 }
 
-// Text returns what is kept of the log.
+// Text returns what is kept of the text that the guest has shown, as Expect searches it.
 func (c *Console) Text() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return string(c.text)
+	return string(c.text.bytes)
 }
 
-// Tail returns the last n lines of the log, without their line ends.
+// Tail returns the last n lines of that text, without their line ends.
 func (c *Console) Tail(n int) []string {
 	text := strings.TrimRight(c.Text(), "\n")
 	if text == "" {

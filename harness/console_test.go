@@ -107,14 +107,6 @@ func TestAnOpenMatchIsTakenWhenTheGuestFallsSilent(t *testing.T) {
 	require.Equal(t, "root", expect(t, g.console, `Password for (\w+)`)[1])
 }
 
-func TestLineEndsAreNewlines(t *testing.T) {
-	g := newGuestLine(t)
-	g.says("one\r")
-	g.says("\ntwo\rthree\n")
-	expect(t, g.console, "three")
-	require.Equal(t, "one\ntwo\rthree\n", g.console.Text())
-}
-
 func TestAPatternSpansReads(t *testing.T) {
 	g := newGuestLine(t)
 	go func() {

@@ -61,7 +61,7 @@ func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string,
 	from := start // no match begins before this offset
 	var found time.Time
 	for {
-		now := c.snapshot(from)
+		now := c.textFrom(from)
 		if now.lost > 0 {
 			return nil, 0, fmt.Errorf("%w (%d bytes)", errConsoleLost, now.lost)
 		}

@@ -60,7 +60,7 @@ type identity struct {
 }
 
 // templateFormat changes with everything that makes older templates useless.
-const templateFormat = 2
+const templateFormat = 3
 
 // identity describes the machine that the plan boots with a QEMU binary. Ports
 // are left out: they are forwarded to a machine that runs already.

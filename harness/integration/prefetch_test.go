@@ -119,7 +119,9 @@ func tellsOfTheWholeRun(t *testing.T, m *harness.Machine, spec harness.Spec) {
 		return string(text)
 	}
 	require.Equal(t, spec.Dir, m.Dir())
-	require.Equal(t, m.Console().Text(), regexp.MustCompile(`(?m)^\[ *\d+\.\d{6}\] `).ReplaceAllString(read("console.log"), ""))
+	var log strings.Builder
+	require.NoError(t, m.Console().Follow(context.Background(), &log))
+	require.Equal(t, log.String(), regexp.MustCompile(`(?m)^\[ *\d+\.\d{6}\] `).ReplaceAllString(read("console.log"), ""))
 	require.Contains(t, read("qmp.log"), "migrate-incoming")
 	require.GreaterOrEqual(t, strings.Count(read("agent.log"), "guest: restored"), 2, "when it was restored, and when it was handed out")
 	require.Contains(t, read("qemu.args"), "-incoming\n")
