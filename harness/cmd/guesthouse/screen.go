@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"sync"
 	"time"
+
+	"guesthouse.example/harness/internal/termtext"
 )
 
 // A screen is where the guest's console is shown: the user's terminal or a
@@ -19,8 +21,10 @@ type screen struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced by every Write
 	line     []byte        // what the guest has printed of its last line
-	lines    int           // that it has finished
-	prompted bool          // it has shown a prompt
+	text     []byte        // what a person reads of it
+	filter   termtext.Filter
+	lines    int  // that it has finished
+	prompted bool // it has shown a prompt
 }
 
 // prompt matches an unfinished line by which a shell asks for a command.
@@ -39,7 +43,9 @@ func (s *screen) Write(p []byte) (int, error) {
 	} else {
 		s.line = append(s.line, p...)
 	}
-	s.prompted = s.prompted || prompt.Match(s.line)
+	s.text = s.filter.Append(s.text, p)
+	s.text = append(s.text[:0], s.text[bytes.LastIndexByte(s.text, '\n')+1:]...)
+	s.prompted = s.prompted || prompt.Match(s.text)
 	close(s.changed)
 	s.changed = make(chan struct{})
 	return len(p), s.show(s.out, p)
@@ -91,7 +97,7 @@ const (
 func (s *screen) awaitPrompt(ctx context.Context, after int) bool {
 	for {
 		s.mu.Lock()
-		ready := s.lines > after && prompt.Match(s.line)
+		ready := s.lines > after && prompt.Match(s.text)
 		quiet, changed := settle, s.changed
 		if s.prompted {
 			quiet = busy
