@@ -260,7 +260,7 @@ func tryBoot(ctx context.Context, p *plan, binary string, accel Accel, within ti
 	}
 	defer stderr.Close()
 	start := time.Now()
-	proc, err := startProcess(binary, append(q.machineArgs(ownRAM), connectionArgs()...), stderr, nil, nil)
+	proc, err := startProcess(binary, slices.Concat(sandboxArgs(binary, nil), q.machineArgs(ownRAM), connectionArgs()), stderr, nil, nil)
 	if err != nil {
 		return t, err
 	}

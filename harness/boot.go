@@ -115,7 +115,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 			ram.Close()
 		}
 	}()
-	args := p.args(kind)
+	args := p.args(binary, kind)
 	rec, err := newRecord(p.Dir, p.recorded(), append([]string{binary}, args...))
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.Target, err)

@@ -172,8 +172,8 @@ func others(guest netip.Prefix) (host, dns netip.Addr) {
 
 // args is the command line of QEMU under our control. The machine starts stopped (-S), so that not a
 // byte of its console is lost before somebody reads.
-func (p *plan) args(ram ramKind) []string {
-	return slices.Concat([]string{"-S", "-global", migrationEvents}, p.machineArgs(ram), connectionArgs(), p.QEMUArgs)
+func (p *plan) args(binary string, ram ramKind) []string {
+	return slices.Concat([]string{"-S", "-global", migrationEvents}, sandboxArgs(binary, p.QEMUArgs), p.machineArgs(ram), connectionArgs(), p.QEMUArgs)
 }
 
 // ramKind says what a machine's memory is.

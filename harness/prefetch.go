@@ -24,7 +24,7 @@ func (p *plan) prefetch(ctx context.Context, binary string, t *Template) (*Machi
 	defer ram.Close()
 	defer state.Close()
 	rec := &record{start: time.Now()}
-	m, err := q.spawn(binary, q.args(restoredRAM), rec, &rec.stderr, t, ram, state)
+	m, err := q.spawn(binary, q.args(binary, restoredRAM), rec, &rec.stderr, t, ram, state)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
 		m.discard()
 		return uselessError{err}
 	}
-	args := append([]string{m.binary}, m.plan.args(restoredRAM)...)
+	args := append([]string{m.binary}, m.plan.args(m.binary, restoredRAM)...)
 	if err := m.record.open(p.Dir, p.recorded(), args); err != nil {
 		m.discard()
 		return fmt.Errorf("boot %s: %w", p.Target, err)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -60,8 +59,8 @@ func startProcess(binary string, args []string, stderr io.Writer, ram, state *os
 	cmd := exec.Command(binary, args...)
 	cmd.Env = environ()
 	cmd.Stdout, cmd.Stderr = stderr, stderr
-	cmd.ExtraFiles = []*os.File{consoleFar, monitorFar, ram, state, agentFar} // from descriptor 3 on
-	ended, err := tied.Start(cmd)
+	cmd.ExtraFiles = closeInherited([]*os.File{consoleFar, monitorFar, ram, state, agentFar}) // from descriptor 3 on
+	ended, err := tied.StartOn(ownUmask, cmd)
 	if err != nil {
 		console.Close()
 		monitor.Close()
@@ -75,25 +74,6 @@ func startProcess(binary string, args []string, stderr io.Writer, ram, state *os
 	}()
 	return p, nil
 }
-
-// environ is QEMU's environment. It tells the C library how to keep QEMU's heap, for
-// in a virtual machine the page faults and system calls of a heap that grows page by
-// page are a fifth of what a restore takes.
-func environ() []string {
-	const tunables = "GLIBC_TUNABLES"
-	if _, ours := os.LookupEnv(tunables); ours {
-		return nil // what is there is inherited
-	}
-	return append(os.Environ(), tunables+"="+strings.Join([]string{
-		"glibc.malloc.hugetlb=1",                           // of huge pages, where the kernel gives them to who asks (as Debian's does),
-		"glibc.malloc.top_pad=" + strconv.Itoa(heapAtOnce), // in one piece: a huge page needs a place with its alignment,
-		"glibc.malloc.arena_max=1",                         // and one for all threads
-	}, ":"))
-}
-
-// heapAtOnce is more than the heap that any of our machines has when it is ready. It is
-// address space: what is not touched is not there.
-const heapAtOnce = 32 << 20
 
 // kill ends QEMU at once and waits until it is gone. Its connections end with
 // it, after the last byte that it sent.

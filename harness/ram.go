@@ -32,7 +32,7 @@ func copyRAM(file string, src *os.File) (savedFile, error) {
 	if err != nil {
 		return savedFile{}, err
 	}
-	dst, err := os.Create(file)
+	dst, err := createPrivate(file)
 	if err != nil {
 		return savedFile{}, err
 	}
@@ -49,10 +49,13 @@ func copyRAM(file string, src *os.File) (savedFile, error) {
 	}); err != nil {
 		return savedFile{}, err
 	}
-	if info, err = dst.Stat(); err != nil {
-		return savedFile{}, err
-	}
-	return savedFile{Size: info.Size(), Time: info.ModTime().UTC(), SHA256: hex.EncodeToString(h.Sum(nil))}, nil
+	is, err := stateOf(dst)
+	return savedFile{is, hex.EncodeToString(h.Sum(nil))}, err
+}
+
+// createPrivate makes a file, or empties it, that no other user can read.
+func createPrivate(file string) (*os.File, error) {
+	return os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 }
 
 // hashBlock hashes blocks with their places, so that zeros need not be read.
@@ -108,12 +111,7 @@ func isZero(block []byte) bool {
 }
 
 // hashRAM returns the SHA-256 of a file that copyRAM wrote, in hexadecimal.
-func hashRAM(file string, size int64) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
+func hashRAM(f *os.File, size int64) (string, error) {
 	h := sha256.New()
 	if err := dataBlocks(f, size, hashBlock(h)); err != nil {
 		return "", err

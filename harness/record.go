@@ -48,7 +48,7 @@ func (f *recordFile) Write(text []byte) (int, error) {
 func (f *recordFile) open(name string) (err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.file, err = os.Create(name); err == nil && len(f.kept) > 0 {
+	if f.file, err = createPrivate(name); err == nil && len(f.kept) > 0 {
 		_, err = f.file.Write(f.kept)
 	}
 	f.kept = nil
@@ -125,7 +125,7 @@ func (r *record) open(dir string, spec Spec, args []string) (err error) {
 		if r.dir, err = filepath.Abs(dir); err != nil { // whoever reads of it may be elsewhere
 			return err
 		}
-		if err := os.MkdirAll(r.dir, 0o755); err != nil {
+		if err := os.MkdirAll(r.dir, 0o700); err != nil {
 			return err
 		}
 		if r.held, err = os.Open(r.dir); err != nil {
@@ -139,14 +139,14 @@ func (r *record) open(dir string, spec Spec, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(r.path(records.SpecFile), append(asked, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(r.path(records.SpecFile), append(asked, '\n'), 0o600); err != nil {
 		return err
 	}
 	var list bytes.Buffer
 	for _, a := range args {
 		fmt.Fprintln(&list, a)
 	}
-	if err := os.WriteFile(r.path("qemu.args"), list.Bytes(), 0o644); err != nil {
+	if err := os.WriteFile(r.path("qemu.args"), list.Bytes(), 0o600); err != nil {
 		return err
 	}
 	for name, f := range map[string]*recordFile{"console.log": &r.console, "qmp.log": &r.qmp, "agent.log": &r.agent, "qemu.stderr": &r.stderr} {
@@ -167,7 +167,7 @@ func (r *record) result(res Result) error {
 		return err
 	}
 	tmp := r.path(records.ResultFile + ".new")
-	if err := os.WriteFile(tmp, append(text, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(tmp, append(text, '\n'), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(tmp, r.path(records.ResultFile))

@@ -2,16 +2,9 @@ package harness
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
 	"strings"
-	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness/internal/qmp"
 )
@@ -88,40 +81,3 @@ func (m *Machine) forward(ctx context.Context, ports []Port, after func() error)
 
 // usernet asks QEMU for the forwards and connections of its user networking.
 func usernet(table *string) qmp.Command { return qmp.Human("info usernet", table) }
-
-// hashes remembers the hashes of files that have not changed.
-var hashes fileHashes
-
-type fileHashes struct{ known sync.Map } // of fileState to what returns its SHA-256
-
-type fileState struct {
-	path              string
-	inode             uint64
-	size              int64
-	modified, changed unix.Timespec
-}
-
-func (h *fileHashes) of(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return "", os.NewSyscallError("fstat", err)
-	}
-	state := fileState{path, st.Ino, st.Size, st.Mtim, st.Ctim}
-	// Whoever asks while the file is read waits for that.
-	read, _ := h.known.LoadOrStore(state, sync.OnceValues(func() (string, error) {
-		hash := sha256.New()
-		_, err := io.Copy(hash, f)
-		return hex.EncodeToString(hash.Sum(nil)), err
-	}))
-	sum, err := read.(func() (string, error))()
-	if err != nil {
-		h.known.Delete(state) // it may be readable later
-		return "", err
-	}
-	return sum, nil
-}

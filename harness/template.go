@@ -42,17 +42,17 @@ type templateFile struct {
 	Agent   *savedAgent  `json:"agent,omitempty"` // nil of a guest without one
 }
 
+// A savedFile is a file when it was saved.
 type savedFile struct {
-	Size   int64     `json:"size"`
-	Time   time.Time `json:"time"` // of the last change
-	SHA256 string    `json:"sha256"`
+	fileState
+	SHA256 string `json:"sha256"`
 }
 
 // identity is everything that a machine and its template must have in common.
 type identity struct {
 	Format    int      `json:"format"`
 	Target    string   `json:"target"`
-	QEMU      string   `json:"qemu"` // path, size and time of the binary
+	QEMU      string   `json:"qemu"` // path, size and time of change of the binary
 	Args      []string `json:"args"` // without those of one run
 	Kernel    string   `json:"kernel"`
 	Initramfs string   `json:"initramfs,omitempty"`
@@ -87,11 +87,17 @@ func binaryIdentity(binary string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s, %d bytes, %s", path, info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano)), nil
+	defer f.Close()
+	is, err := stateOf(f)
+	if err != nil {
+		return "", err
+	}
+	changed := time.Unix(0, is.Changed).UTC().Format(time.RFC3339Nano)
+	return fmt.Sprintf("%s, %d bytes, changed %s", path, is.Size, changed), nil
 }
 
 // differs says in what two identities differ, "" if in nothing.
@@ -240,7 +246,7 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, templateName), append(text, '\n'), 0o644)
+	return os.WriteFile(filepath.Join(dir, templateName), append(text, '\n'), 0o600)
 }
 
 // noConnections refuses a machine to or from which a TCP connection is open.
@@ -268,7 +274,7 @@ var ignoreShared = map[string]any{"capabilities": []map[string]any{
 const migrationEvents = "migration.x-events=on"
 
 func (m *Machine) saveState(ctx context.Context, file string) (savedFile, error) {
-	f, err := os.Create(file)
+	f, err := createPrivate(file)
 	if err != nil {
 		return savedFile{}, err
 	}
@@ -325,13 +331,16 @@ func OpenTemplate(dir string) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum, err := hashRAM(filepath.Join(t.dir, ramName), t.RAM.Size)
+	f, err := os.Open(filepath.Join(t.dir, ramName))
+	if err != nil {
+		return nil, fmt.Errorf("template: %w", err)
+	}
+	defer f.Close()
+	is, err := t.checkRAM(f)
 	if err != nil {
 		return nil, fmt.Errorf("template %s: %w", dir, err)
 	}
-	if sum != t.RAM.SHA256 {
-		return nil, fmt.Errorf("template %s: %s is damaged: save the machine again", dir, ramName)
-	}
+	t.RAM.fileState = is // trusted from now on, also where it is a copy
 	return t, nil
 }
 
@@ -342,7 +351,7 @@ func openTemplate(dir string) (*Template, error) {
 		return nil, err
 	}
 	t := &Template{dir: dir}
-	text, err := os.ReadFile(filepath.Join(dir, templateName))
+	text, err := readOurs(filepath.Join(dir, templateName))
 	if err != nil {
 		return nil, fmt.Errorf("template: %w", missing(err))
 	}
@@ -356,6 +365,19 @@ func openTemplate(dir string) (*Template, error) {
 	ram.Close()
 	state.Close()
 	return t, nil
+}
+
+// readOurs reads a file that no other user can have written.
+func readOurs(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := ownedByUs(f); err != nil {
+		return nil, templateFault{err}
+	}
+	return io.ReadAll(f)
 }
 
 // Dir returns the template's directory.
@@ -375,20 +397,17 @@ func (t *Template) open() (ram, state *os.File, err error) {
 			ram, state, err = nil, nil, fmt.Errorf("template %s: %w", t.dir, err)
 		}
 	}()
-	// QEMU wants to write to its copy of what it maps.
-	if ram, err = os.OpenFile(filepath.Join(t.dir, ramName), os.O_RDWR, 0); err != nil {
+	if ram, err = os.Open(filepath.Join(t.dir, ramName)); err != nil {
 		return ram, state, missing(err)
 	}
-	info, err := ram.Stat()
-	if err != nil {
+	if err = t.trustRAM(ram); err != nil {
 		return ram, state, err
-	}
-	if info.Size() != t.RAM.Size || !info.ModTime().Equal(t.RAM.Time) {
-		return ram, state, templateFault{fmt.Errorf("%s is damaged: %d bytes changed at %s, not %d at %s", ramName,
-			info.Size(), info.ModTime().UTC(), t.RAM.Size, t.RAM.Time.UTC())}
 	}
 	if state, err = os.Open(filepath.Join(t.dir, stateName)); err != nil {
 		return ram, state, missing(err)
+	}
+	if err = ownedByUs(state); err != nil {
+		return ram, state, templateFault{err}
 	}
 	is, err := describeFile(state)
 	if err != nil {
@@ -401,8 +420,41 @@ func (t *Template) open() (ram, state *os.File, err error) {
 	return ram, state, err
 }
 
+// trustRAM refuses memory that is not what was saved. A file that nothing was written to since
+// then is trusted; of another one, as of a copy, all is read.
+func (t *Template) trustRAM(f *os.File) error {
+	if err := ownedByUs(f); err != nil {
+		return templateFault{err}
+	}
+	is, err := stateOf(f)
+	if err != nil || is == t.RAM.fileState {
+		return err
+	}
+	_, err = t.checkRAM(f)
+	return err
+}
+
+// checkRAM reads all memory, refuses it if it is not what was saved, and returns the state that
+// the file had before.
+func (t *Template) checkRAM(f *os.File) (fileState, error) {
+	is, err := stateOf(f)
+	if err != nil {
+		return is, err
+	}
+	sum := ""
+	if is.Size == t.RAM.Size {
+		if sum, err = hashRAM(f, t.RAM.Size); err != nil {
+			return is, err
+		}
+	}
+	if sum != t.RAM.SHA256 {
+		return is, templateFault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or others than were saved; save the machine again", ramName, is.Size, t.RAM.Size)}
+	}
+	return is, nil
+}
+
 func describeFile(f *os.File) (savedFile, error) {
-	info, err := f.Stat()
+	is, err := stateOf(f)
 	if err != nil {
 		return savedFile{}, err
 	}
@@ -410,5 +462,5 @@ func describeFile(f *os.File) (savedFile, error) {
 	if _, err := io.Copy(h, f); err != nil {
 		return savedFile{}, err
 	}
-	return savedFile{Size: info.Size(), Time: info.ModTime().UTC(), SHA256: hex.EncodeToString(h.Sum(nil))}, nil
+	return savedFile{is, hex.EncodeToString(h.Sum(nil))}, nil
 }

@@ -61,8 +61,8 @@ func TestWhatIsRestoredReadsNoKernel(t *testing.T) {
 	s.Initramfs = s.Kernel
 	p, err := s.check()
 	require.NoError(t, err)
-	require.Contains(t, p.args(savedRAM), p.Kernel)
-	require.NotContains(t, p.args(restoredRAM), p.Kernel)
+	require.Contains(t, p.args(p.QEMU, savedRAM), p.Kernel)
+	require.NotContains(t, p.args(p.QEMU, restoredRAM), p.Kernel)
 }
 
 func TestWhatHasNoTemplate(t *testing.T) {
@@ -111,7 +111,7 @@ func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
 		return nil
 	}))
 	require.Equal(t, []int64{0, 1 << 20, 4<<20 - blockSize}, blocks)
-	sum, err := hashRAM(file, saved.Size)
+	sum, err := hashRAM(again, saved.Size)
 	require.NoError(t, err)
 	require.Equal(t, saved.SHA256, sum)
 }

@@ -85,7 +85,7 @@ func (c *TemplateCache) open() (cacheDir, error) {
 		return "", err
 	}
 	for _, sub := range []string{"locks", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return "", err
 		}
 	}
@@ -293,7 +293,7 @@ func (d cacheDir) workshop(ctx context.Context, key string) (w *templateWorkshop
 	}
 	// What a maker that was killed has left.
 	if err = os.RemoveAll(w.tmp); err == nil {
-		err = os.Mkdir(w.tmp, 0o777)
+		err = os.Mkdir(w.tmp, 0o700)
 	}
 	if err != nil {
 		w.close()
@@ -334,7 +334,7 @@ func (t *making) finish(ctx context.Context, m *Machine) (why string, err error)
 	why = "it could not be saved: " + oneLine(err)
 	if errors.Is(err, errNoAgent) {
 		// So it is every time, and nobody has to wait to find out.
-		_ = os.WriteFile(t.dir.path(t.key+".cold"), []byte(why), 0o666)
+		_ = os.WriteFile(t.dir.path(t.key+".cold"), []byte(why), 0o600)
 	}
 	return why, nil
 }

@@ -29,7 +29,7 @@ type verdictKey struct {
 	Format  int    `json:"format"`
 	Host    string `json:"host"` // the boot of it
 	Target  string `json:"target"`
-	QEMU    string `json:"qemu"` // path, size and time of the binary
+	QEMU    string `json:"qemu"` // path, size and time of change of the binary
 	Machine string `json:"machine"`
 	CPU     string `json:"cpu"`
 	Kernel  string `json:"kernel"`
@@ -66,7 +66,7 @@ func (l *ladder) verdict(ctx context.Context, key verdictKey, doubt bool, find f
 	}
 	dir, err := l.cache()
 	if err == nil {
-		err = os.MkdirAll(dir, 0o777)
+		err = os.MkdirAll(dir, 0o700)
 	}
 	cached := err == nil
 	if cached {
@@ -155,7 +155,7 @@ func writeVerdict(dir string, v verdictFile) string {
 		return ""
 	}
 	file := filepath.Join(dir, fmt.Sprintf("%x.json", sha256.Sum256(key)))
-	if os.WriteFile(file+".new", append(text, '\n'), 0o666) != nil || os.Rename(file+".new", file) != nil {
+	if os.WriteFile(file+".new", append(text, '\n'), 0o600) != nil || os.Rename(file+".new", file) != nil {
 		return ""
 	}
 	return file

@@ -14,6 +14,12 @@ import (
 //
 // The channel gets what cmd.Wait returns; do not call that.
 func Start(cmd *exec.Cmd) (ended <-chan error, err error) {
+	return StartOn(func() error { return nil }, cmd)
+}
+
+// StartOn is Start on a thread that prepare changes first: what a thread has of its own, as a
+// umask after unshare(CLONE_FS), the command inherits. The thread ends with the command.
+func StartOn(prepare func() error, cmd *exec.Cmd) (ended <-chan error, err error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}
@@ -22,10 +28,13 @@ func Start(cmd *exec.Cmd) (ended <-chan error, err error) {
 	started, waited := make(chan error), make(chan error, 1)
 	go func() {
 		// The kernel takes the end of the thread that forked for ours. So it stays
-		// until the command has ended.
+		// until the command has ended. It is never unlocked, so that nobody else runs
+		// on a thread that prepare has changed.
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
+		err := prepare()
+		if err == nil {
+			err = cmd.Start()
+		}
 		started <- err
 		if err == nil {
 			waited <- cmd.Wait()

@@ -1,0 +1,153 @@
+package integration
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/internal/procs"
+)
+
+// QEMU runs with little of its owner's: a filter of system calls, no secret of the environment, no
+// descriptor that the owner itself inherited, and a umask under which others read nothing.
+func TestQEMUIsConfined(t *testing.T) {
+	mark := "GUESTHOUSE_TEST_CONFINED=" + t.TempDir()
+	name, value, _ := strings.Cut(mark, "=")
+	t.Setenv(name, value) // by which this test finds its QEMUs
+	t.Setenv("SERVICE_TOKEN", "a secret of the owner's")
+	inherited := filepath.Join(t.TempDir(), "inherited")
+	require.NoError(t, os.WriteFile(inherited, nil, 0o600))
+	fd, err := unix.Open(inherited, unix.O_RDONLY, 0) // as a descriptor that a parent left open
+	require.NoError(t, err)
+	defer unix.Close(fd)
+
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+		defer cache.Close()
+		spec := echoSpec(t, target)
+		spec.Accel = harness.TCG
+		cold, err := cache.Boot(t.Context(), spec)
+		require.NoError(t, err)
+		defer cold.Close()
+		waiting, err := cache.Waiting(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, waiting)
+		m, err := cache.Boot(t.Context(), spec)
+		require.NoError(t, err)
+		defer m.Close()
+		require.Equal(t, "prefetched", m.Result().Boot, m.Result().Why)
+		conn, err := m.Dial(t.Context(), "udp", echoPort)
+		require.NoError(t, err)
+		defer conn.Close()
+		echoes(t, conn, "confined and at work")
+		qemus := slices.DeleteFunc(procs.Marked(mark), func(p procs.Process) bool { return !strings.HasPrefix(p.Name, "qemu-") })
+		require.GreaterOrEqual(t, len(qemus), 2, "one that booted and one that was restored")
+		for _, qemu := range qemus {
+			status := readProc(t, qemu.PID, "status")
+			require.Regexp(t, regexp.MustCompile(`(?m)^Seccomp:\s+2$`), status)
+			require.Regexp(t, regexp.MustCompile(`(?m)^NoNewPrivs:\s+1$`), status)
+			require.Regexp(t, regexp.MustCompile(`(?m)^Umask:\s+0077$`), status)
+			require.NotContains(t, readProc(t, qemu.PID, "environ"), "SERVICE_TOKEN")
+			links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", qemu.PID))
+			require.NoError(t, err)
+			require.NotEmpty(t, links)
+			for _, link := range links {
+				opened, _ := os.Readlink(link) // one that is closed meanwhile leads nowhere
+				require.NotEqual(t, inherited, opened, link)
+			}
+		}
+		require.Regexp(t, regexp.MustCompile(`(?m)^Umask:\s+00`), readProc(t, os.Getpid(), "status"))
+	})
+}
+
+func readProc(t *testing.T, pid int, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	require.NoError(t, err)
+	return string(text)
+}
+
+// Neither a template nor a record shows other users what the guest had in memory and what it said.
+func TestTemplatesAndRecordsArePrivate(t *testing.T) {
+	t.Parallel()
+	harnesstest.Require(t, "x86_64")
+	dir := t.TempDir()
+	spec := echoSpec(t, "x86_64")
+	spec.Accel = harness.TCG
+	spec.Dir = filepath.Join(dir, "record")
+	cache := &harness.TemplateCache{Dir: filepath.Join(dir, "cache")}
+	m, err := cache.Boot(t.Context(), spec)
+	require.NoError(t, err)
+	defer m.Close()
+	_, err = m.Save(t.Context(), filepath.Join(dir, "template"))
+	require.NoError(t, err)
+
+	seen := 0
+	require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || path == dir || filepath.Base(filepath.Dir(path)) == "locks" { // which have no content
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: mode %v", path, info.Mode())
+		}
+		seen++
+		return err
+	}))
+	require.Greater(t, seen, 15, "two templates and a record have more files than that")
+}
+
+// A write to a template is noticed although the file's size and time of modification are what
+// they were.
+func TestAForgedTemplateIsNotRestored(t *testing.T) {
+	t.Parallel()
+	harnesstest.Require(t, "x86_64")
+	spec := echoSpec(t, "x86_64")
+	spec.Accel = harness.TCG
+	cache := &harness.TemplateCache{Dir: t.TempDir()}
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
+	all, err := cache.List()
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	template := filepath.Join(cache.Dir, all[0].Key)
+	ram := filepath.Join(template, "ram")
+
+	// A copy has another time of change, and the right content.
+	before, err := os.Stat(ram)
+	require.NoError(t, err)
+	require.NoError(t, os.Chtimes(ram, time.Now(), time.Now()))
+	require.Equal(t, "restored", bootCached(t, cache, spec), "all of it was read and is what was saved")
+
+	f, err := os.OpenFile(ram, os.O_RDWR, 0)
+	require.NoError(t, err)
+	at, err := unix.Seek(int(f.Fd()), 0, unix.SEEK_DATA)
+	require.NoError(t, err)
+	one := make([]byte, 1)
+	_, err = f.ReadAt(one, at)
+	require.NoError(t, err)
+	one[0] ^= 0xff
+	_, err = f.WriteAt(one, at)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	require.NoError(t, os.Chtimes(ram, before.ModTime(), before.ModTime()))
+	require.Contains(t, bootCached(t, cache, spec), "cold: template "+template+": ram is damaged")
+
+	// Nor is one that another user can write to.
+	all, err = cache.List()
+	require.NoError(t, err)
+	require.Empty(t, all)
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
+	require.NoError(t, os.Chmod(filepath.Join(template, "template.json"), 0o666))
+	require.Contains(t, bootCached(t, cache, spec), "can be written by other users")
+}
