@@ -36,7 +36,7 @@ func fakeQEMU(t *testing.T, does string) (p *plan, binary string, runs func() in
 func fakeQEMUs(t *testing.T, emulated, underKVM string) (p *plan, binary string, runs func() int) {
 	dir := t.TempDir()
 	binary = filepath.Join(dir, "qemu")
-	script := fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *accel=tcg*) %s;; esac\nprintf x >>%s/runs\n%s\n", emulated, dir, underKVM)
+	script := fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *-version*) exit 1;; *accel=tcg*) %s;; esac\nprintf x >>%s/runs\n%s\n", emulated, dir, underKVM)
 	require.NoError(t, os.WriteFile(binary, []byte(script), 0o755))
 	p, err := minimal(t).check()
 	require.NoError(t, err)
