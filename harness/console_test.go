@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -127,14 +126,6 @@ func TestAPatternIsFoundInALongLog(t *testing.T) {
 		g.says("needle 42\n")
 	}()
 	require.Equal(t, "42", expect(t, g.console, `needle (\d+)`)[1])
-}
-
-func TestTextThatIsDroppedBeforeASearchIsAnErrorNotASilence(t *testing.T) {
-	c := newConsole(io.Discard, io.Discard)
-	c.append(bytes.Repeat([]byte("x"), 2*keepConsole+1))
-	_, err := c.Expect(t.Context(), "x")
-	require.ErrorIs(t, err, errConsoleLost)
-	require.ErrorContains(t, err, fmt.Sprint(keepConsole+1, " bytes"))
 }
 
 func TestABadPatternIsAnError(t *testing.T) {

@@ -6,19 +6,30 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 const (
 	overlap         = 16 << 10               // bytes before new ones that a pattern may reach back to
 	settle          = 200 * time.Millisecond // of silence, after which no more is expected
 	patienceForMore = time.Second            // after which a match is taken as it is, whatever else comes
+	longestRest     = 20 * time.Millisecond  // after a search that found nothing
 )
 
-// A stopped console ends a wait with one of these.
-var (
-	errConsoleEnded = errors.New("the console has ended")
-	errConsoleLost  = errors.New("console text was dropped before it was searched")
-)
+// errConsoleEnded ends a wait for a console that says no more.
+var errConsoleEnded = errors.New("the console has ended")
+
+// A lostTextError ends a wait for text of which a part was dropped before it was searched.
+type lostTextError struct {
+	bytes int64 // so many
+	next  int64 // where the text that is kept begins
+}
+
+func (e *lostTextError) Error() string {
+	return fmt.Sprintf("%d bytes of console text were dropped before they were searched: the last %d MiB are kept. "+
+		"The next Expect begins with the oldest text that is kept; the record's console.log has all of it. "+
+		"No text is lost to an Expect that waits while the guest prints", e.bytes, keepConsole>>20)
+}
 
 // Expect waits until the console shows text that matches pattern and returns
 // the match and its submatches, as regexp.FindStringSubmatch does. ^ and $
@@ -26,16 +37,23 @@ var (
 // a sequence of calls asserts an order; text that arrived before the call
 // counts.
 //
+// The text is what a person would read on a terminal, without escape sequences; see
+// [Console]. What is printed over older text, as by a progress bar, stands on a line of its
+// own.
+//
 // A match that more text could change, such as `from (\S+)` at the end of what
 // has arrived so far, is taken only when what follows has come, when the guest
-// has been silent for 200 ms, or after a second. A match spans at most 16 KiB. The place where a
-// search begins counts as the start of a line.
+// has been silent for 200 ms, or after a second. A match ends inside a character of
+// several bytes only if the guest falls silent there. A match spans at most 16 KiB. The place
+// where a search begins counts as the start of a line.
 //
 // What a test types is echoed by the guest's terminal, and matches too: after
 // Send("echo done") the pattern `^done` waits for the answer, `done` may not.
 //
 // The wait ends with an error when ctx does, when the console ends, and at once
-// when the guest shows a sign of having crashed (errors.Is(err, ErrGuest)).
+// when the guest shows a sign of having crashed (errors.Is(err, ErrGuest)). It fails once where
+// text was dropped that no Expect has searched, because more than 16 MiB came while none waited;
+// the next call begins with the oldest text that is kept.
 func (c *Console) Expect(ctx context.Context, pattern string) ([]string, error) {
 	re, err := compile(pattern)
 	if err != nil {
@@ -49,31 +67,42 @@ func (c *Console) Expect(ctx context.Context, pattern string) ([]string, error) 
 	}
 	match, end, err := c.wait(ctx, re, c.cursor)
 	if err != nil {
+		if lost := (*lostTextError)(nil); errors.As(err, &lost) {
+			c.cursor = lost.next
+		}
 		return nil, fmt.Errorf("expect %q: %w", pattern, err)
 	}
 	c.cursor = end
 	return match, nil
 }
 
-// wait searches the log from offset start on and returns the first match and
+// wait searches the text from offset start on and returns the first match and
 // the offset at which it ends.
 func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string, int64, error) {
 	from := start // no match begins before this offset
+	inLine := false
 	var found time.Time
 	for {
 		now := c.textFrom(from)
 		if now.lost > 0 {
-			return nil, 0, fmt.Errorf("%w (%d bytes)", errConsoleLost, now.lost)
+			return nil, 0, &lostTextError{now.lost, from + now.lost}
 		}
 		var quiet <-chan time.Time
-		began := time.Now()
-		if loc := re.FindSubmatchIndex(now.text); loc != nil {
+		began, silent := time.Now(), time.Since(now.last)
+		text := now.text
+		if half := halfRune(text); half > 0 && !now.eof && silent < settle {
+			text = text[:len(text)-half]
+			quiet = time.After(settle - silent)
+		}
+		if inLine {
+			text = notFromItsStart(text)
+		}
+		if loc := re.FindSubmatchIndex(text); loc != nil {
 			if found.IsZero() {
 				found = time.Now()
 			}
-			silent := time.Since(now.last)
-			if now.eof || silent >= settle || time.Since(found) >= patienceForMore || re.final(lineOf(now.text, loc[0])) {
-				return submatches(now.text, loc), from + int64(loc[1]), nil
+			if now.eof || silent >= settle || time.Since(found) >= patienceForMore || re.final(lineOf(text, loc[0])) {
+				return submatches(text, loc), from + int64(loc[1]), nil
 			}
 			quiet = time.After(settle - silent)
 		} else {
@@ -83,11 +112,15 @@ func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string,
 			if now.eof {
 				return nil, 0, errConsoleEnded
 			}
-			from += searched(now.text)
+			if n := searched(text); n > 0 {
+				from += int64(n)
+				inLine = text[n-1] != '\n'
+			}
 			// A guest that prints byte by byte would have the overlap
 			// searched for each of them. Searching for a fifth of
-			// the time leaves the processor to the guest.
-			if err := rest(ctx, 4*time.Since(began)); err != nil {
+			// the time leaves the processor to the guest. Of a flood more
+			// must not come meanwhile than is kept.
+			if err := rest(ctx, min(4*time.Since(began), longestRest)); err != nil {
 				return nil, 0, err
 			}
 		}
@@ -114,16 +147,42 @@ func rest(ctx context.Context, d time.Duration) error {
 
 // searched returns how much of a text without a match need not be searched
 // again: all but the overlap, from the start of a line on so that ^ keeps its
-// meaning.
-func searched(text []byte) int64 {
+// meaning, or where a line is longer than that, of a character.
+func searched(text []byte) int {
 	back := len(text) - overlap
 	if back <= 0 {
 		return 0
 	}
 	if nl := bytes.LastIndexByte(text[:back], '\n'); nl >= 0 {
-		return int64(nl) + 1
+		return nl + 1
 	}
-	return int64(back)
+	return back - halfRune(text[:back])
+}
+
+// notFromItsStart returns the rest of a line for a search in which ^ does not match at its
+// beginning: its first character is one that is in no text.
+func notFromItsStart(text []byte) []byte {
+	text = bytes.Clone(text)
+	for i := range text {
+		if i > 0 && utf8.RuneStart(text[i]) {
+			break
+		}
+		text[i] = 0
+	}
+	return text
+}
+
+// halfRune returns how many bytes at the end of a text are the beginning of a character.
+func halfRune(text []byte) int {
+	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
+		if last := text[len(text)-n:]; utf8.RuneStart(last[0]) {
+			if utf8.FullRune(last) {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
 }
 
 // lineOf returns the text from the start of the line on that holds an offset.
