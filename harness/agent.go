@@ -34,6 +34,7 @@ const (
 // silent or not there at all.
 type agent struct {
 	conn net.Conn
+	line *agentLine
 	wire *wire.Conn
 	log  io.Writer
 	turn chan struct{} // holds a token while somebody asks, or the guest is quiet
@@ -67,7 +68,8 @@ type savedAgent struct {
 }
 
 func newAgent(conn net.Conn, log io.Writer) *agent {
-	return &agent{conn: conn, wire: wire.NewHarness(conn), log: log, turn: make(chan struct{}, 1),
+	line := &agentLine{Conn: conn, turn: make(chan struct{}, 1)}
+	return &agent{conn: conn, line: line, wire: wire.NewHarness(line), log: log, turn: make(chan struct{}, 1),
 		hello: make(chan struct{}), ended: make(chan struct{}), told: make(chan struct{})}
 }
 
@@ -156,10 +158,8 @@ func (a *agent) ask(ctx context.Context, t wire.Type, payload []byte) ([]byte, e
 	default:
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return nil, fmt.Errorf("%s: the guest's agent is not reached: %w", t, err)
+		a.forget()
+		return nil, fmt.Errorf("the guest's agent is not reached: %w", err)
 	}
 	select {
 	case m := <-q.answer:
@@ -167,39 +167,30 @@ func (a *agent) ask(ctx context.Context, t wire.Type, payload []byte) ([]byte, e
 	case <-a.ended:
 		return nil, a.err
 	case <-ctx.Done():
-		a.mu.Lock()
-		a.waits = nil
-		a.mu.Unlock()
+		a.forget()
 		return nil, fmt.Errorf("%s: no answer of the guest's agent: %w", t, context.Cause(ctx))
 	}
 }
 
+// forget leaves an answer that is still to come to nobody.
+func (a *agent) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.waits = nil
+}
+
 // send sends a request, whose answer goes to the question, if there is one. A guest that
-// does not read holds it up until ctx ends.
+// does not read holds it up until ctx ends. The caller has the turn.
 func (a *agent) send(ctx context.Context, m wire.Message, q *question) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx) // and the line is whole
-	}
 	a.note("harness", m)
-	late := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		a.conn.SetWriteDeadline(time.Unix(1, 0))
-		close(late)
-	})
-	var err error
-	func() {
+	if q != nil {
 		a.mu.Lock() // the answer may be here before Send has returned
-		defer a.mu.Unlock()
-		m.Sequence, err = a.wire.Send(m)
-		if q != nil && err == nil {
-			q.sequence = m.Sequence
-			a.waits = q
-		}
-	}()
-	if !stop() {
-		<-late
-		a.conn.SetWriteDeadline(time.Time{})
+		q.sequence = a.wire.Next()
+		a.waits = q
+		a.mu.Unlock()
 	}
+	a.line.ctx = ctx
+	_, err := a.wire.Send(m)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -89,6 +90,68 @@ func TestAnAgentThatDoesNotReadHoldsUpNobody(t *testing.T) {
 	time.AfterFunc(10*time.Millisecond, func() { cancel(gone) })
 	_, err := a.stats(ctx)
 	require.ErrorIs(t, err, gone)
+}
+
+// The far end of a net.Pipe has what it has read and no more.
+func TestARequestThatIsNotReadEndsWithItsContextAndTheNextIsWhole(t *testing.T) {
+	for name, read := range map[string]int{"nothing of it is read": 0, "half of it is read": 10} {
+		t.Run(name, func(t *testing.T) {
+			a, far, _ := agentPair(t)
+			gone := errors.New("gone")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			begun := make([]byte, read)
+			go func() {
+				io.ReadFull(far, begun)
+				cancel(gone)
+			}()
+			_, err := a.stats(ctx)
+			require.ErrorIs(t, err, gone)
+
+			type result struct {
+				Stats
+				error
+			}
+			second := make(chan result)
+			go func() {
+				s, err := a.stats(t.Context())
+				second <- result{s, err}
+			}()
+			guest := wire.NewGuest(struct {
+				io.Reader
+				io.Writer
+			}{io.MultiReader(bytes.NewReader(begun), far), far})
+			if read > 0 {
+				answers(t, guest, func(wire.Message) []byte { return wire.Stats{Uptime: 1}.Encode() }) // for nobody
+			}
+			answers(t, guest, func(wire.Message) []byte { return wire.Stats{Uptime: 2}.Encode() })
+			got := <-second
+			require.NoError(t, got.error)
+			require.EqualValues(t, 2, got.Uptime)
+		})
+	}
+}
+
+func TestWhileARequestIsNotReadTheGuestIsHeard(t *testing.T) {
+	a, far, guest := agentPair(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		_, err := a.stats(ctx)
+		ended <- err
+	}()
+	far.Read(make([]byte, 1)) // the request is on its way, and stays there
+	_, err := guest.Send(wire.Message{Type: wire.Event, Payload: []byte("still here")})
+	require.NoError(t, err)
+	_, err = guest.Send(wire.Message{Type: wire.PowerOff, Payload: []byte("tired")})
+	require.NoError(t, err)
+	text, ok, told := a.next()
+	for !ok {
+		<-told
+		text, ok, told = a.next()
+	}
+	require.Equal(t, "still here", text)
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
 }
 
 func TestTheLineToTheAgentEnds(t *testing.T) {

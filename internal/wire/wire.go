@@ -85,7 +85,9 @@ type Conn struct {
 	guest bool
 	at    int64 // bytes received
 
-	mu      sync.Mutex
+	sending sync.Mutex // held while a message is sent
+
+	mu      sync.Mutex // of all below; held neither while a byte is read nor while one is written
 	epoch   uint32
 	in, out uint32 // sequence numbers
 	broken  error  // of a send
@@ -112,24 +114,52 @@ func (c *Conn) Epoch() uint32 {
 	return c.epoch
 }
 
-// Send sends a message and returns its sequence number. After an error, which
-// may have left half a frame, nothing more is sent.
+// Next returns the sequence number of the message that is sent next, for an end
+// that sends one at a time.
+func (c *Conn) Next() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.out
+}
+
+// Send sends a message and returns its sequence number. After an error that has
+// left half a frame nothing more is sent. A Send that blocks holds up no other
+// call but Send.
 func (c *Conn) Send(m Message) (uint32, error) {
 	if len(m.Payload) > MaxPayload {
 		return 0, fmt.Errorf("send %s: a payload of %d bytes: the most is %d", m.Type, len(m.Payload), MaxPayload)
 	}
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	frame, err := c.next(&m)
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.rw.Write(frame)
+	if err == nil {
+		return m.Sequence, nil
+	}
+	err = fmt.Errorf("send %s: %w", m.Type, err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n > 0 {
+		c.broken = err
+	} else {
+		c.out = m.Sequence
+	}
+	return 0, err
+}
+
+// next numbers a message and returns its frame.
+func (c *Conn) next(m *Message) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken != nil {
-		return 0, c.broken
+		return nil, c.broken
 	}
 	m.Sequence = c.out
-	if _, err := c.rw.Write(encode(c.epoch, m)); err != nil {
-		c.broken = fmt.Errorf("send %s: %w", m.Type, err)
-		return 0, c.broken
-	}
-	c.out++
-	return m.Sequence, nil
+	c.out++ // the answer may be received before Write returns
+	return encode(c.epoch, *m), nil
 }
 
 // Receive returns the next message. io.EOF is an end between two frames; every
