@@ -137,19 +137,25 @@ func (a *agent) note(who string, m wire.Message) {
 }
 
 // lock waits for the turn to ask.
-func (a *agent) lock(ctx context.Context) error {
-	select {
-	case a.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+func (a *agent) lock(ctx context.Context) error { return take(ctx, a.turn) }
 
 func (a *agent) unlock() { <-a.turn }
 
 // ask sends a request and waits for the answer. The caller has the turn.
 func (a *agent) ask(ctx context.Context, t wire.Type, payload []byte) ([]byte, error) {
+	q, err := a.pose(ctx, t, payload)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := a.await(ctx, q)
+	if err != nil {
+		a.forget()
+	}
+	return answer, err
+}
+
+// pose sends a request, for whose answer somebody is to wait.
+func (a *agent) pose(ctx context.Context, t wire.Type, payload []byte) (*question, error) {
 	q := &question{of: t, answer: make(chan wire.Message, 1)}
 	err := a.send(ctx, wire.Message{Type: t, Payload: payload}, q)
 	select {
@@ -161,14 +167,18 @@ func (a *agent) ask(ctx context.Context, t wire.Type, payload []byte) ([]byte, e
 		a.forget()
 		return nil, fmt.Errorf("the guest's agent is not reached: %w", err)
 	}
+	return q, nil
+}
+
+// await waits for the answer.
+func (a *agent) await(ctx context.Context, q *question) ([]byte, error) {
 	select {
 	case m := <-q.answer:
 		return m.Payload, nil
 	case <-a.ended:
 		return nil, a.err
 	case <-ctx.Done():
-		a.forget()
-		return nil, fmt.Errorf("%s: no answer of the guest's agent: %w", t, context.Cause(ctx))
+		return nil, fmt.Errorf("%s: no answer of the guest's agent: %w", q.of, context.Cause(ctx))
 	}
 }
 
@@ -225,8 +235,8 @@ func (m *Machine) agentHere(ctx context.Context) error {
 }
 
 // agentQuiesce makes the guest's agent say nothing more, so that the machine can
-// be saved without a byte under way. Nobody else asks it until agentRestored.
-func (m *Machine) agentQuiesce(ctx context.Context) (*savedAgent, error) {
+// be saved without a byte under way. Nobody else asks it until the machine is resumed.
+func (m *Machine) agentQuiesce(ctx context.Context, r *resumption) (*savedAgent, error) {
 	ctx, cancel := m.Within(ctx, agentWithin)
 	defer cancel()
 	if err := m.agentHere(ctx); err != nil {
@@ -235,10 +245,15 @@ func (m *Machine) agentQuiesce(ctx context.Context) (*savedAgent, error) {
 	if err := m.agent.lock(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := m.agent.ask(ctx, wire.Quiesce, nil); err != nil {
+	var err error
+	if r.quiesce, err = m.agent.pose(ctx, wire.Quiesce, nil); err != nil {
 		m.agent.unlock()
 		return nil, err
 	}
+	if _, err := m.agent.await(ctx, r.quiesce); err != nil {
+		return nil, err
+	}
+	r.quiet = true
 	m.agent.mu.Lock()
 	defer m.agent.mu.Unlock()
 	return &savedAgent{Epoch: m.agent.wire.Epoch(), Events: slices.Clone(m.agent.events)}, nil

@@ -174,6 +174,7 @@ func (p *plan) spawn(binary string, args []string, rec *record, stderr io.Writer
 		agent:     newAgent(proc.agent, &stampedLines{file: &rec.agent, start: rec.start}),
 		clock:     newClock(proc, rec.start),
 		migration: make(chan string, 16),
+		saving:    make(chan struct{}, 1),
 		drained:   make(chan struct{}),
 		hashed:    make(chan struct{}),
 		ended:     make(chan struct{}),

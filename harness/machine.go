@@ -32,7 +32,8 @@ type Machine struct {
 	ram     *os.File // the guest's memory, if Save can read it
 
 	migration chan string            // how a migration comes along
-	saving    sync.Mutex             // held by Save
+	saving    chan struct{}          // holds a token while Save runs
+	resuming  sync.WaitGroup         // what lets the machine go on after Save
 	template  atomic.Pointer[making] // what the machine becomes when it is ready
 
 	shutdown atomic.Value  // string: QEMU's reason for its end
@@ -187,6 +188,7 @@ func (m *Machine) Close() error {
 	m.close.Do(func() {
 		m.proc.kill()
 		<-m.ended
+		m.resuming.Wait()
 		if t := m.template.Swap(nil); t != nil {
 			t.close()
 		}

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -26,8 +27,8 @@ func newRAM(mib int) (*os.File, error) {
 }
 
 // copyRAM writes a new file with the content of another, and holes where that
-// is zero.
-func copyRAM(file string, src *os.File) (savedFile, error) {
+// is zero, unless ctx ends.
+func copyRAM(ctx context.Context, file string, src *os.File) (savedFile, error) {
 	info, err := src.Stat()
 	if err != nil {
 		return savedFile{}, err
@@ -43,6 +44,9 @@ func copyRAM(file string, src *os.File) (savedFile, error) {
 	h := sha256.New()
 	hash := hashBlock(h)
 	if err := dataBlocks(src, info.Size(), func(at int64, block []byte) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		hash(at, block)
 		_, err := dst.WriteAt(block, at)
 		return err

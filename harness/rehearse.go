@@ -47,10 +47,17 @@ func (m *Machine) rehearse(ctx context.Context) error {
 	}
 	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(forwarded[0].Host))
 	err = rehearsal(ctx, host)
-	ctx, cancel = m.Within(context.WithoutCancel(ctx), warmUpWithin)
-	defer cancel()
-	var said string
-	return errors.Join(err, m.qmp.ExecuteAll(ctx, qmp.Human("hostfwd_remove net0 udp:"+host, &said)))
+	remove := func() error {
+		ctx, cancel := m.Within(context.WithoutCancel(ctx), warmUpWithin)
+		defer cancel()
+		var said string
+		return m.qmp.ExecuteAll(ctx, qmp.Human("hostfwd_remove net0 udp:"+host, &said))
+	}
+	if ctx.Err() != nil {
+		go remove() // when QEMU answers
+		return err
+	}
+	return errors.Join(err, remove())
 }
 
 // rehearsal has the guest's agent echo datagrams.

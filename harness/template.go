@@ -144,7 +144,7 @@ func (p *plan) savable() bool { return len(p.QEMUArgs) == 0 && p.Accel == TCG }
 // machines can be restored (Spec.Template). Before that its agent echoes some datagrams on a port
 // of its own and Save waits until the guest has little to do, at most 6 s of its time. The machine stands
 // still meanwhile, for some tenths of a second, and then goes on. No TCP connection to it may
-// be open. The agent of package guest gives this machine and each restored one the
+// be open; Save waits for one that is about to close, at most 5 s of the machine's time. The agent of package guest gives this machine and each restored one the
 // host's clock, new entropy for its kernel and a new boot identity. Of a guest
 // without it restored machines draw the same random numbers until their kernels
 // have other entropy, and their clocks are late by the template's age. A machine
@@ -187,59 +187,67 @@ func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 var errStands = errors.New("the machine does not go on after it was saved")
 
 // save writes a template into a directory.
-func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err error) {
+func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) error {
 	if m.ram == nil {
 		return errors.New("it was restored from a template itself (with Spec.Cold it boots), runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
 	}
-	m.saving.Lock()
-	defer m.saving.Unlock()
 	if err := m.noConnections(ctx); err != nil {
 		return err
 	}
+	if err := take(ctx, m.saving); err != nil {
+		return err
+	}
+	if err := take(ctx, m.console.typing); err != nil {
+		<-m.saving
+		return err
+	}
+	var r resumption
+	err := m.write(ctx, dir, anyGuest, &r)
+	if again := m.resume(ctx, &r, func() { <-m.console.typing; <-m.saving }); again != nil {
+		if err != nil {
+			again = fmt.Errorf("%w; saving it failed before: %w", again, err)
+		}
+		return fmt.Errorf("%w: %w", errStands, again)
+	}
+	return err
+}
+
+// take takes a token that somebody else may have.
+func take(ctx context.Context, token chan<- struct{}) error {
 	select {
-	case m.console.typing <- struct{}{}:
-		defer func() { <-m.console.typing }()
+	case token <- struct{}{}:
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// write writes a template and notes what has to be undone, so that the machine goes on.
+func (m *Machine) write(ctx context.Context, dir string, anyGuest bool, r *resumption) error {
 	m.warmUp(ctx)
-	agent, err := m.agentQuiesce(ctx)
+	agent, err := m.agentQuiesce(ctx, r)
 	if err != nil && (!anyGuest || !errors.Is(err, errNoAgent)) {
 		return err
 	}
-	defer func() { // whatever came of it, the machine goes on
-		ctx, cancel := m.Within(context.WithoutCancel(ctx), monitorWithin)
-		defer cancel()
-		again := m.qmp.Execute(ctx, "cont", nil, nil)
-		if again == nil && agent != nil {
-			again = m.agentRestored(ctx, agent.Epoch+1)
-		}
-		if again != nil {
-			err = fmt.Errorf("%w: %w", errStands, again)
-		}
-	}()
 	// What the guest is about when it is saved, each restored machine has to finish first.
 	if err := m.clock.untilIdle(ctx); err != nil {
 		return err
 	}
-	if err := m.qmp.Execute(ctx, "stop", nil, nil); err != nil {
-		return err
-	}
-	if err := m.noConnections(ctx); err != nil { // that somebody opened meanwhile
+	if err := m.stopWithoutConnections(ctx, r); err != nil {
 		return err
 	}
 	t := templateFile{Version: m.qmp.Version(), Saved: time.Now(), Agent: agent}
 	if t.Of, err = m.plan.identity(m.binary); err != nil {
 		return err
 	}
-	if t.State, err = m.saveState(ctx, filepath.Join(dir, stateName)); err != nil {
+	if t.State, err = m.saveState(ctx, filepath.Join(dir, stateName), r); err != nil {
 		return err
 	}
 	// QEMU has written to the console's line what it does not say in its
 	// state, before it said that the state is complete.
 	m.console.catchUp(m.proc.console)
 	t.Console = m.console.save()
-	if t.RAM, err = copyRAM(filepath.Join(dir, ramName), m.ram); err != nil {
+	if t.RAM, err = copyRAM(ctx, filepath.Join(dir, ramName), m.ram); err != nil {
 		return err
 	}
 	text, err := json.MarshalIndent(t, "", "\t")
@@ -247,21 +255,6 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) (err erro
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, templateName), append(text, '\n'), 0o600)
-}
-
-// noConnections refuses a machine to or from which a TCP connection is open.
-func (m *Machine) noConnections(ctx context.Context) error {
-	var table string
-	if err := m.qmp.ExecuteAll(ctx, usernet(&table)); err != nil {
-		return err
-	}
-	for line := range strings.Lines(table) {
-		line = strings.Join(strings.Fields(line), " ")
-		if strings.HasPrefix(line, "TCP[") && !strings.HasPrefix(line, "TCP[HOST_FORWARD]") {
-			return fmt.Errorf("a connection is open: %s", line)
-		}
-	}
-	return nil
 }
 
 // ignoreShared is what QEMU must do the same at both ends: leave the memory that is a
@@ -273,7 +266,7 @@ var ignoreShared = map[string]any{"capabilities": []map[string]any{
 // migrationEvents is the value of -global that makes QEMU tell how a migration comes along.
 const migrationEvents = "migration.x-events=on"
 
-func (m *Machine) saveState(ctx context.Context, file string) (savedFile, error) {
+func (m *Machine) saveState(ctx context.Context, file string, r *resumption) (savedFile, error) {
 	f, err := createPrivate(file)
 	if err != nil {
 		return savedFile{}, err
@@ -284,10 +277,14 @@ func (m *Machine) saveState(ctx context.Context, file string) (savedFile, error)
 		err = m.qmp.Give(ctx, "state", f)
 	}
 	if err == nil {
+		r.migrates = true
 		err = m.qmp.Execute(ctx, "migrate", map[string]string{"uri": "fd:state"}, nil)
 	}
 	if err == nil {
 		err = m.migrated(ctx)
+	}
+	if err == nil || ctx.Err() == nil {
+		r.migrates = false // it is over, whatever came of it
 	}
 	if err != nil {
 		return savedFile{}, err

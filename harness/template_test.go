@@ -91,7 +91,7 @@ func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
 	_, err = ram.WriteAt(make([]byte, blockSize), 2<<20) // there, and zero
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), ramName)
-	saved, err := copyRAM(file, ram)
+	saved, err := copyRAM(t.Context(), file, ram)
 	require.NoError(t, err)
 	require.EqualValues(t, 4<<20, saved.Size)
 

@@ -1,10 +1,12 @@
 // Lost is a guest that thinks it is the year 2001 until somebody sets its clock, and says
 // what time it has, what it is and where: what a machine must find out anew when it is
-// restored. What it gets on TCP port 4242 it sends back. On its console it counts, n0 and
+// restored. What it gets on TCP port 4242 it sends back, up to a zero byte, at which it
+// closes the connection. On its console it counts, n0 and
 // so on, a line each, so that one that is missing shows.
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -101,8 +103,16 @@ func echo(l net.Listener) {
 			return
 		}
 		go func() {
-			io.Copy(conn, conn)
-			conn.Close()
+			defer conn.Close()
+			buf := make([]byte, 1500)
+			for {
+				n, err := conn.Read(buf)
+				text, _, ends := bytes.Cut(buf[:n], []byte{0})
+				conn.Write(text)
+				if err != nil || ends {
+					return
+				}
+			}
 		}()
 	}
 }

@@ -1,0 +1,82 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// A resumption is what has to be undone for a machine to go on, whatever came of its being
+// saved. What QEMU or the guest was told counts, even if the answer did not come in time:
+// it may have been carried out, or be so later.
+type resumption struct {
+	stops    bool      // QEMU was told to stop the machine
+	migrates bool      // and to write its state, of whose end nobody has heard
+	quiesce  *question // the agent was told to be quiet; it is not to be asked meanwhile
+	quiet    bool      // and has answered
+}
+
+// resumesWithin is how long a machine may take to go on after the end of Save's context, on
+// the wall, until Save returns and leaves the rest to be done when QEMU answers.
+const resumesWithin = time.Second
+
+// resume lets the machine go on and then calls done, also when ctx ends first.
+func (m *Machine) resume(ctx context.Context, r *resumption, done func()) error {
+	resumed := make(chan error, 1)
+	m.resuming.Go(func() {
+		defer done()
+		resumed <- m.undo(context.WithoutCancel(ctx), r)
+	})
+	select {
+	case err := <-resumed:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-resumed:
+		return err
+	case <-time.After(resumesWithin):
+		return fmt.Errorf("it goes on when QEMU answers: %w", context.Cause(ctx))
+	}
+}
+
+func (m *Machine) undo(ctx context.Context, r *resumption) (err error) {
+	ctx, cancel := m.Within(ctx, monitorWithin)
+	defer cancel()
+	if r.migrates {
+		err = m.cancelMigration(ctx)
+	}
+	if err == nil && r.stops {
+		err = m.qmp.Execute(ctx, "cont", nil, nil)
+	}
+	if r.quiesce == nil {
+		return err
+	}
+	if err == nil && !r.quiet {
+		_, err = m.agent.await(ctx, r.quiesce)
+	}
+	if err != nil {
+		m.agent.unlock()
+		return err
+	}
+	return m.agentRestored(ctx, m.agent.wire.Epoch()+1)
+}
+
+// cancelMigration ends a migration that may have begun, so that the end of it is not taken
+// for that of the next.
+func (m *Machine) cancelMigration(ctx context.Context) error {
+	if err := m.qmp.Execute(ctx, "migrate_cancel", nil, nil); err != nil {
+		return err
+	}
+	var now struct{ Status string }
+	if err := m.qmp.Execute(ctx, "query-migrate", nil, &now); err != nil {
+		return err
+	}
+	if now.Status == "" || now.Status == "none" {
+		return nil // it never began
+	}
+	if err := m.migrated(ctx); ctx.Err() != nil {
+		return err
+	}
+	return nil
+}
