@@ -38,7 +38,9 @@ func TestAPatternMatchesWhatAPersonReads(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGuestLine(t)
+			written := make(chan struct{})
 			go func() {
+				defer close(written)
 				for i := range len(c.output) {
 					g.Write([]byte{c.output[i]})
 				}
@@ -46,6 +48,7 @@ func TestAPatternMatchesWhatAPersonReads(t *testing.T) {
 			for _, pattern := range c.matches {
 				expect(t, g.console, pattern)
 			}
+			<-written
 			g.Close()
 			expectEnd(t, g.console)
 			log := strings.ReplaceAll(c.output, "\r\n", "\n")
