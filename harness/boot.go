@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"strconv"
@@ -120,7 +119,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
 	}
-	m, err := p.spawn(binary, args, rec, rec.stderr.file, t, ram, state)
+	m, err := p.spawn(binary, args, rec, t, ram, state)
 	if err != nil {
 		rec.close(false)
 		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
@@ -163,8 +162,8 @@ func (p *plan) result(how, why string) Result {
 }
 
 // spawn starts QEMU, whose machine stands still, and reads what comes from it.
-func (p *plan) spawn(binary string, args []string, rec *record, stderr io.Writer, t *Template, ram, state *os.File) (*Machine, error) {
-	proc, err := startProcess(binary, args, stderr, ram, state)
+func (p *plan) spawn(binary string, args []string, rec *record, t *Template, ram, state *os.File) (*Machine, error) {
+	proc, err := startProcess(binary, args, &rec.stderr, ram, state)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func (p *plan) prefetch(ctx context.Context, binary string, t *Template) (*Machi
 	defer ram.Close()
 	defer state.Close()
 	rec := &record{start: time.Now()}
-	m, err := q.spawn(binary, q.args(binary, restoredRAM), rec, &rec.stderr, t, ram, state)
+	m, err := q.spawn(binary, q.args(binary, restoredRAM), rec, t, ram, state)
 	if err != nil {
 		return nil, err
 	}

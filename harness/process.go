@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,6 +36,9 @@ const (
 	agentFD   = 7
 )
 
+// outputWithin bounds how long, after QEMU's end, what it has started may hold its standard error.
+const outputWithin = time.Second
+
 // startProcess starts QEMU, which dies with us, however we die. It inherits ram and state, which may be nil.
 func startProcess(binary string, args []string, stderr io.Writer, ram, state *os.File) (*process, error) {
 	console, consoleFar, err := connPair("console")
@@ -59,6 +63,7 @@ func startProcess(binary string, args []string, stderr io.Writer, ram, state *os
 	cmd := exec.Command(binary, args...)
 	cmd.Env = environ()
 	cmd.Stdout, cmd.Stderr = stderr, stderr
+	cmd.WaitDelay = outputWithin
 	cmd.ExtraFiles = closeInherited([]*os.File{consoleFar, monitorFar, ram, state, agentFar}) // from descriptor 3 on
 	ended, err := tied.StartOn(ownUmask, cmd)
 	if err != nil {

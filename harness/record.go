@@ -32,8 +32,12 @@ type record struct {
 type recordFile struct {
 	mu   sync.Mutex
 	kept []byte
-	file *os.File
+	file *boundedFile
 }
+
+// mostKept bounds what a prefetched machine, whose record is in memory, may have said: bytes in
+// each file. The rest is lost.
+const mostKept = 1 << 20
 
 func (f *recordFile) Write(text []byte) (int, error) {
 	f.mu.Lock()
@@ -41,16 +45,19 @@ func (f *recordFile) Write(text []byte) (int, error) {
 	if f.file != nil {
 		return f.file.Write(text)
 	}
-	f.kept = append(f.kept, text...)
+	f.kept = append(f.kept, text[:min(len(text), mostKept-len(f.kept))]...)
 	return len(text), nil
 }
 
 func (f *recordFile) open(name string) (err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.file, err = createPrivate(name); err == nil && len(f.kept) > 0 {
-		_, err = f.file.Write(f.kept)
+	file, err := createPrivate(name)
+	if err != nil {
+		return err
 	}
+	f.file = &boundedFile{file: file, max: mostLog}
+	_, err = f.file.Write(f.kept)
 	f.kept = nil
 	return err
 }
@@ -173,13 +180,20 @@ func (r *record) result(res Result) error {
 	return os.Rename(tmp, r.path(records.ResultFile))
 }
 
-// stderrText returns what QEMU said on its standard error so far.
+// mostSaid is how much of QEMU's standard error a report shows: bytes of its end.
+const mostSaid = 4 << 10
+
+// stderrText returns the end of what QEMU said on its standard error so far.
 func (r *record) stderrText() string {
 	text := r.stderr.inMemory()
 	if text == nil {
 		text, _ = os.ReadFile(r.path("qemu.stderr"))
 	}
-	return string(bytes.TrimSpace(text))
+	text = bytes.TrimSpace(text)
+	if over := len(text) - mostSaid; over > 0 {
+		text = fmt.Appendf(nil, "[%d bytes are left out]%s", over, text[over:])
+	}
+	return string(text)
 }
 
 // close closes the files and removes a temporary directory that is not to be kept.

@@ -96,15 +96,25 @@ func New(ctx context.Context, conn net.Conn, log io.Writer, onEvent func(Event))
 	return c, nil
 }
 
+// longestLine bounds a line of QEMU's, in bytes: the longest honest one lists the connections of
+// its user network, about 100 bytes for each.
+const longestLine = 16 << 20
+
 func (c *Client) read(greeted chan struct{}) {
-	lines := bufio.NewReader(c.conn)
+	lines := bufio.NewScanner(c.conn)
+	lines.Buffer(nil, longestLine)
 	var err error
 	for {
-		var line []byte
-		if line, err = lines.ReadBytes('\n'); err != nil {
-			err = fmt.Errorf("%w: %w", ErrClosed, err)
+		if !lines.Scan() {
+			if err = lines.Err(); err == nil {
+				err = io.EOF
+			}
+			if !errors.Is(err, bufio.ErrTooLong) {
+				err = fmt.Errorf("%w: %w", ErrClosed, err)
+			}
 			break
 		}
+		line := lines.Bytes()
 		c.record("<", line)
 		var m struct {
 			QMP json.RawMessage `json:"QMP"`
@@ -113,6 +123,10 @@ func (c *Client) read(greeted chan struct{}) {
 		}
 		if err = json.Unmarshal(line, &m); err != nil {
 			err = fmt.Errorf("line %.80q is no QMP: %w", line, err)
+			break
+		}
+		if m.QMP != nil && greeted == nil {
+			err = errors.New("QEMU greets twice")
 			break
 		}
 		switch {
@@ -128,6 +142,7 @@ func (c *Client) read(greeted chan struct{}) {
 				c.version = strings.TrimSpace(fmt.Sprintf("%d.%d.%d %s", v.QEMU.Major, v.QEMU.Minor, v.QEMU.Micro, v.Package))
 			}
 			close(greeted)
+			greeted = nil
 		case m.Name != "":
 			if c.onEvent != nil {
 				c.onEvent(m.Event)
@@ -335,5 +350,5 @@ func (c *Client) record(direction string, line []byte) {
 	}
 	c.logM.Lock()
 	defer c.logM.Unlock()
-	fmt.Fprintf(c.log, "%s %s %s", time.Now().UTC().Format("15:04:05.000000"), direction, line)
+	fmt.Fprintf(c.log, "%s %s %s\n", time.Now().UTC().Format("15:04:05.000000"), direction, bytes.TrimSuffix(line, []byte{'\n'}))
 }

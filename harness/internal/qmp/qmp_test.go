@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -287,7 +289,7 @@ func TestTheEndOfQEMUEndsEveryCommand(t *testing.T) {
 func TestALineThatIsNoJSONIsNamed(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
 	go func() { fake.Hear(); fake.Say("qemu: out of cheese") }()
-	require.ErrorContains(t, c.Execute(t.Context(), "stop", nil, nil), `"qemu: out of cheese\n" is no QMP`)
+	require.ErrorContains(t, c.Execute(t.Context(), "stop", nil, nil), `"qemu: out of cheese" is no QMP`)
 }
 
 func TestNoGreetingEndsWithTheContext(t *testing.T) {
@@ -298,3 +300,39 @@ func TestNoGreetingEndsWithTheContext(t *testing.T) {
 }
 
 func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// A QEMU that a guest has taken over does not take its harness with it.
+func TestAHostileQEMUEndsOnlyItsOwnConversation(t *testing.T) {
+	greeting := `{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}` + "\n"
+	for name, says := range map[string]string{
+		"a second greeting":       greeting,
+		"a line without an end":   strings.Repeat("x", longestLine+1),
+		"an answer to nobody":     `{"return": {}, "id": "nobody"}` + "\n" + `nonsense` + "\n",
+		"an answer without an ID": `{"return": {}}` + "\n" + `nonsense` + "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			defer theirs.Close()
+			go func() {
+				io.WriteString(theirs, greeting)
+				lines := bufio.NewReader(theirs)
+				line, err := lines.ReadString('\n')
+				if err != nil {
+					return
+				}
+				var asked struct{ ID any }
+				json.Unmarshal([]byte(line), &asked)
+				id, _ := json.Marshal(asked.ID)
+				fmt.Fprintf(theirs, `{"return": {}, "id": %s}`+"\n", id)
+				go io.Copy(io.Discard, lines)
+				io.WriteString(theirs, says)
+			}()
+			c, err := New(t.Context(), ours, io.Discard, nil)
+			if err == nil {
+				<-c.Done()
+				err = c.Execute(t.Context(), "query-status", nil, nil)
+			}
+			require.Error(t, err)
+		})
+	}
+}

@@ -1,0 +1,71 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// However much is written, and in pieces of whatever size, a log has its beginning and its newest
+// lines, and says exactly how much lies between them.
+func TestALogKeepsItsBeginningAndItsNewestPart(t *testing.T) {
+	const most = 64 << 10
+	for _, piece := range []int{1, 100, 5000, most, 3 * most} {
+		file := filepath.Join(t.TempDir(), "log")
+		f, err := createPrivate(file)
+		require.NoError(t, err)
+		b := &boundedFile{file: f, max: most}
+		var all strings.Builder
+		for i := 0; all.Len() < 10*most; i++ {
+			fmt.Fprintf(&all, "line %d\n", i)
+		}
+		text := all.String()
+		for rest := text; rest != ""; {
+			n := min(piece, len(rest))
+			written, err := b.Write([]byte(rest[:n]))
+			require.NoError(t, err)
+			require.Equal(t, n, written)
+			rest = rest[n:]
+			info, err := f.Stat()
+			require.NoError(t, err)
+			require.LessOrEqual(t, info.Size(), int64(most))
+		}
+		require.NoError(t, b.Close())
+
+		got, err := os.ReadFile(file)
+		require.NoError(t, err)
+		before, after, found := strings.Cut(string(got), "\n[guesthouse: ")
+		require.True(t, found)
+		require.Equal(t, most/2, len(before))
+		require.True(t, strings.HasPrefix(text, before), "its beginning is the text's")
+		said, after, found := strings.Cut(after, "]\n")
+		require.True(t, found)
+		require.True(t, strings.HasSuffix(text, after), "its end is the text's")
+		require.True(t, strings.HasPrefix(after, "line "), "from the start of a line")
+		require.GreaterOrEqual(t, len(after), most/8-len("line 12345\n"))
+		left, _, _ := strings.Cut(said, " ")
+		n, err := strconv.Atoi(left)
+		require.NoError(t, err)
+		require.Equal(t, len(text)-len(before)-len(after), n)
+	}
+}
+
+func TestALogThatIsNotLongIsWhole(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "log")
+	f, err := createPrivate(file)
+	require.NoError(t, err)
+	b := &boundedFile{file: f, max: 1000}
+	for range 10 {
+		_, err := b.Write([]byte(strings.Repeat("x", 100)))
+		require.NoError(t, err)
+	}
+	require.NoError(t, b.Close())
+	got, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, strings.Repeat("x", 1000), string(got))
+}
