@@ -32,8 +32,8 @@ qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
 	@$(leash) $(guesthouse) run -target $(TARGET) $(ARGS)
 
-# -count=1: of what the tests of machines depend on, QEMU, kernels and the host, go's cache of
-# results knows nothing. The units (make unit) it may keep.
+# -count=1: go's cache of results does not know the host, on which the tests of machines depend.
+# The units (make unit) it may keep.
 test: check qemu
 	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 20m ./...
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/testcache"
 )
 
 // A KVMError says why a machine does not run under KVM.
@@ -111,7 +112,7 @@ func (l *ladder) choose(ctx context.Context, p *plan, binary string) (err error)
 
 // findQEMU returns the path of the emulator, or a *MissingQEMUError.
 func (p *plan) findQEMU() (string, error) {
-	binary, err := exec.LookPath(p.QEMU)
+	binary, err := testcache.LookPath(p.QEMU)
 	if err == nil {
 		return binary, nil
 	}

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"guesthouse.example/harness/internal/qmp"
+	"guesthouse.example/internal/testcache"
 )
 
 // monitorWithin bounds QEMU's own start, up to its answer on the monitor, in the
@@ -62,10 +64,30 @@ func (s Spec) prepare(ctx context.Context) (*plan, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	p.noteInputs()
 	if err := kvm.choose(ctx, p, binary); err != nil {
 		return nil, "", err
 	}
 	return p, binary, nil
+}
+
+// noteInputs tells go's cache of test results what this test depends on, besides QEMU.
+func (p *plan) noteInputs() {
+	if !testcache.Active() {
+		return
+	}
+	for _, file := range []string{p.Kernel, p.Initramfs} {
+		// What bears its hash as its name cannot change, and a cache renews its time.
+		if sum, err := hashes.of(file); file != "" && (err != nil || !strings.Contains(filepath.Base(file), sum)) {
+			testcache.Depends(file)
+		}
+	}
+	if p.Template != nil {
+		testcache.Depends(filepath.Join(p.Template.dir, templateName), filepath.Join(p.Template.dir, stateName), filepath.Join(p.Template.dir, ramName))
+	}
+	if len(p.QEMUArgs) > 0 {
+		testcache.Never() // they may name files
+	}
 }
 
 // restored restores the machine from a template. The reason is why it was not prefetched

@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"guesthouse.example/internal/testcache"
 )
 
 // A Spec says what machine to boot. It is plain data: the command line, the
@@ -100,6 +102,7 @@ const (
 // ReadSpec reads a Spec from a JSON file, as it stands in every record.
 func ReadSpec(file string) (Spec, error) {
 	var s Spec
+	testcache.Depends(file)
 	f, err := os.Open(file)
 	if err != nil {
 		return s, fmt.Errorf("spec: %w", err)

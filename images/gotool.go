@@ -6,13 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"guesthouse.example/internal/target"
+	"guesthouse.example/internal/testcache"
 )
 
 // A goTool is the go command that a module selects, with an environment in
@@ -23,6 +24,7 @@ type goTool struct {
 	version string // "go1.26.1"
 	path    string
 	env     []string
+	inputs  buildInputs
 }
 
 func findGo(ctx context.Context, o Options) (*goTool, error) {
@@ -31,20 +33,22 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 	if err != nil {
 		return nil, fail(step, o.Dir, err, "")
 	}
-	front, err := exec.LookPath("go")
+	front, err := testcache.LookPath("go")
 	if err != nil {
 		return nil, fail(step, dir, err, "install Go: the guest program is compiled on this machine")
 	}
 	var out bytes.Buffer
 	// The front command may select another toolchain for the module in dir;
 	// later commands run in generated directories, where it would not.
-	if _, err := run(ctx, command{dir: dir, path: front, args: []string{"env", "-json", "GOVERSION", "GOROOT", "GOFLAGS", "GOMOD", "GOWORK"}, stdout: &out}); err != nil {
+	if _, err := run(ctx, command{dir: dir, path: front, args: []string{"env", "-json"}, stdout: &out}); err != nil {
 		return nil, fail(step, dir, err, "")
 	}
-	var env struct{ GOVERSION, GOROOT, GOFLAGS, GOMOD, GOWORK string }
-	if err := json.Unmarshal(out.Bytes(), &env); err != nil {
+	var variables map[string]string
+	var env struct{ GOVERSION, GOROOT, GOFLAGS, GOMOD, GOWORK, GOENV string }
+	if err := errors.Join(json.Unmarshal(out.Bytes(), &variables), json.Unmarshal(out.Bytes(), &env)); err != nil {
 		return nil, fail(step, dir, err, "")
 	}
+	testcache.DependsOnEnv(slices.Collect(maps.Keys(variables))...)
 	if (env.GOMOD == "" || env.GOMOD == os.DevNull) && env.GOWORK == "" {
 		return nil, fail(step, dir, errors.New("not in a Go module"), "run it in the guest's module, or name its directory with Options.Dir")
 	}
@@ -66,6 +70,10 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 			"GO111MODULE=on", "GOFLAGS="+flags, "CGO_ENABLED=0",
 			// u-root's tools look for sources there.
 			"GBB_PATH=", "UROOT_SOURCE="),
+		inputs: buildInputs{
+			mod: env.GOMOD, work: env.GOWORK, settings: []string{env.GOENV, filepath.Join(env.GOROOT, "go.env")},
+			flags: strings.Fields(env.GOFLAGS),
+		},
 	}, nil
 }
 
@@ -85,6 +93,7 @@ type listedPackage struct {
 	Dir, ImportPath                     string
 	Standard                            bool
 	GoFiles, SFiles, HFiles, EmbedFiles []string
+	IgnoredGoFiles, IgnoredOtherFiles   []string // not for this target, or so they say now
 	Module                              *listedModule
 }
 
@@ -93,32 +102,54 @@ type listedModule struct {
 	Replace            *listedModule
 }
 
-// sources returns what identifies the sources of packages and all they import,
-// outside Go's own library: modules by their checksums, and what is not from a
-// module's fixed version (a replacement by a directory, a workspace) by content.
-func (g *goTool) sources(ctx context.Context, t target.Target, packages []string) ([]string, error) {
+// fixed returns the module of which a checksum fixes the package's sources; nil if they may
+// change, as those of a replacement by a directory or of a workspace.
+func (p listedPackage) fixed() *listedModule {
+	m := p.Module
+	if m != nil && m.Replace != nil {
+		m = m.Replace
+	}
+	if m == nil || m.Version == "" || m.Sum == "" {
+		return nil
+	}
+	return m
+}
+
+// list returns packages and all they import, outside Go's own library. The arguments are
+// those of "go list": flags and packages.
+func (g *goTool) list(ctx context.Context, t target.Target, args []string) (all []listedPackage, err error) {
 	var out bytes.Buffer
-	args := append([]string{"list", "-deps", "-json=Dir,ImportPath,Standard,GoFiles,SFiles,HFiles,EmbedFiles,Module"}, packages...)
+	args = append([]string{"list", "-deps",
+		"-json=Dir,ImportPath,Standard,GoFiles,SFiles,HFiles,EmbedFiles,IgnoredGoFiles,IgnoredOtherFiles,Module"}, args...)
 	if _, err := run(ctx, command{dir: g.dir, env: g.environ(t), path: g.path, args: args, stdout: &out}); err != nil {
 		return nil, err
 	}
-	var all []string
 	for dec := json.NewDecoder(&out); dec.More(); {
 		var p listedPackage
 		if err := dec.Decode(&p); err != nil {
 			return nil, err
 		}
-		if p.Standard {
-			continue
+		if !p.Standard {
+			all = append(all, p)
 		}
-		if m := p.Module; m != nil {
-			if m.Replace != nil {
-				m = m.Replace
-			}
-			if m.Version != "" && m.Sum != "" {
-				all = append(all, m.Path+" "+m.Version+" "+m.Sum)
-				continue
-			}
+	}
+	return all, nil
+}
+
+// sources returns what identifies the sources of packages and all they import,
+// outside Go's own library: modules by their checksums, and what is not from a
+// module's fixed version (a replacement by a directory, a workspace) by content.
+func (g *goTool) sources(ctx context.Context, t target.Target, args []string) ([]string, error) {
+	packages, err := g.list(ctx, t, args)
+	if err != nil {
+		return nil, err
+	}
+	g.inputs.note(packages)
+	var all []string
+	for _, p := range packages {
+		if m := p.fixed(); m != nil {
+			all = append(all, m.Path+" "+m.Version+" "+m.Sum)
+			continue
 		}
 		for _, name := range slices.Concat(p.GoFiles, p.SFiles, p.HFiles, p.EmbedFiles) {
 			sum, err := hashFile(filepath.Join(p.Dir, name))

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"guesthouse.example/internal/target"
+	"guesthouse.example/internal/testcache"
 )
 
 // ModulesLoad is the file of the initramfs that names the kernel modules which
@@ -59,6 +60,15 @@ func buildGuest(ctx context.Context, c cache, t target.Target, pkg string, o Opt
 	g, err := findGo(ctx, o)
 	if err != nil {
 		return nil, 0, err
+	}
+	if testcache.Active() {
+		// Before the compiler reads them. If it cannot be told, the build says why.
+		packages, err := g.list(ctx, t, slices.Concat(o.BuildFlags, []string{"--", pkg}))
+		if err == nil {
+			g.inputs.note(packages, o.BuildFlags...)
+		} else {
+			testcache.Never()
+		}
 	}
 	// Two builds of one program would only do the work twice.
 	thing := strings.Join(append([]string{g.dir, pkg}, o.BuildFlags...), "\x00")
@@ -201,6 +211,7 @@ func addFiles(records []cpio.Record, files map[string]string) ([]cpio.Record, er
 		if slices.ContainsFunc(records, func(r cpio.Record) bool { return r.Name == name[1:] }) {
 			return nil, fmt.Errorf("%s: the guest has a file of this name already", name)
 		}
+		testcache.Depends(files[name])
 		info, err := os.Stat(files[name])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)

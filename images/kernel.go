@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"guesthouse.example/internal/target"
+	"guesthouse.example/internal/testcache"
 )
 
 // A Kernel is a kernel file and its modules.
@@ -95,6 +96,7 @@ func ownKernel(t target.Target, o Options) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, fail(step, o.Kernel, err, "")
 	}
+	testcache.Depends(path)
 	k := Kernel{Target: t.Name, Path: path}
 	if k.SHA256, err = hashFile(path); err != nil {
 		return Kernel{}, fail(step, o.Kernel, err, "name the kernel's file: vmlinuz, bzImage or Image")
@@ -104,6 +106,7 @@ func ownKernel(t target.Target, o Options) (Kernel, error) {
 	}
 	k.Modules, err = filepath.Abs(o.Modules)
 	if err == nil {
+		testcache.Depends(k.Modules)
 		k.Modules, err = filepath.EvalSymlinks(k.Modules)
 	}
 	if err == nil {
@@ -181,6 +184,7 @@ func (c cache) kernel(t target.Target, tested kernelSet) (Kernel, error) {
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return k, err
 	}
+	testcache.Depends(c.path("kernels", t.Name+".json"))
 	data, err := os.ReadFile(c.path("kernels", t.Name+".json"))
 	if err != nil {
 		return Kernel{}, err
@@ -210,6 +214,7 @@ func (c cache) open(t target.Target, set, tested kernelSet) (Kernel, error) {
 		return Kernel{}, err
 	}
 	f.Close()
+	testcache.Depends(f.Name())
 	used(dir)
 	return Kernel{
 		Target: t.Name, Path: filepath.Join(dir, "vmlinuz"), SHA256: m.Files["vmlinuz"],

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/u-root/u-root/pkg/kmodule"
+
+	"guesthouse.example/internal/testcache"
 )
 
 // A tree is a directory of kernel modules. It needs no modules.dep, which
@@ -39,6 +41,9 @@ func readTree(dir string, files *manifest) (*tree, error) {
 	t := &tree{dir: dir, files: files, modules: map[string]string{}, builtin: map[string]string{}}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
+			if files == nil {
+				testcache.Depends(path)
+			}
 			return err
 		}
 		rel, err := filepath.Rel(dir, path)
@@ -76,6 +81,7 @@ func readTree(dir string, files *manifest) (*tree, error) {
 
 func (t *tree) open(rel string) (*os.File, error) {
 	if t.files == nil {
+		testcache.Depends(filepath.Join(t.dir, rel))
 		return os.Open(filepath.Join(t.dir, rel))
 	}
 	return t.files.open(filepath.Dir(t.dir), filepath.Join(filepath.Base(t.dir), rel))

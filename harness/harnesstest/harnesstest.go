@@ -18,6 +18,10 @@
 // kept in the test's artifact directory; otherwise only that of a failed test
 // is, in the system's temporary directory, and that of a test that was killed until
 // it runs again.
+//
+// The go command may answer from its cache of test results (package list mode). It runs the
+// test again after a change of the guest's sources, of what they import and embed, of the
+// kernel, of QEMU or of the environment; go test -count=1 always runs it.
 package harnesstest
 
 import (
@@ -28,7 +32,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -42,6 +45,7 @@ import (
 	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/images"
 	"guesthouse.example/internal/target"
+	"guesthouse.example/internal/testcache"
 )
 
 // Within bounds every wait of a [Machine] that has no deadline of its own, in the
@@ -93,7 +97,7 @@ func Require(t testing.TB, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := exec.LookPath(tg.QEMU); err != nil {
+	if _, err := testcache.LookPath(tg.QEMU); err != nil {
 		missing := &harness.MissingQEMUError{Binary: tg.QEMU, Package: tg.QEMUPackage, Err: err}
 		if slices.Contains(required, name) {
 			t.Fatalf("GUESTHOUSE_REQUIRE has %s: %v", name, missing)
@@ -127,6 +131,7 @@ var builds sync.Map // of "target guest" to func() (images.Image, error)
 func Spec(t testing.TB, target, guest string) harness.Spec {
 	t.Helper()
 	Require(t, target)
+	t.Cleanup(testcache.Look) // somebody may have edited the guest meanwhile
 	build, _ := builds.LoadOrStore(target+" "+guest, sync.OnceValues(func() (images.Image, error) {
 		var notices strings.Builder
 		image, err := images.Build(context.Background(), target, guest, images.Options{Log: &notices})
