@@ -374,9 +374,11 @@ type ServiceStats struct {
 }
 
 // Stats asks the guest's agent, which answers within 10 s of the machine's time. It
-// fails at once where the guest has no agent, and waits while Save runs.
+// fails at once where the guest has no agent or has crashed, and waits while Save runs.
 func (m *Machine) Stats(ctx context.Context) (Stats, error) {
-	ctx, cancel := m.Within(ctx, agentWithin)
+	ctx, cancel := m.unlessCrashed(ctx)
+	defer cancel()
+	ctx, cancel = m.Within(ctx, agentWithin)
 	defer cancel()
 	err := m.agentHere(ctx)
 	var s Stats
@@ -384,7 +386,7 @@ func (m *Machine) Stats(ctx context.Context) (Stats, error) {
 		s, err = m.agent.stats(ctx)
 	}
 	if err != nil {
-		return Stats{}, fmt.Errorf("statistics of %s: %w", m.plan.Target, err)
+		return Stats{}, fmt.Errorf("statistics of %s: %w", m.plan.Target, m.orCrash(ctx, err))
 	}
 	return s, nil
 }

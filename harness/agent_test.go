@@ -206,7 +206,7 @@ func TestEventsAreTakenInTheirOrder(t *testing.T) {
 	a, far, guest := agentPair(t)
 	_, err := guest.Send(wire.Message{Type: wire.Hello, Payload: make([]byte, 16)})
 	require.NoError(t, err)
-	m := &Machine{plan: &plan{}, agent: a}
+	m := &Machine{plan: &plan{}, agent: a, console: newConsole(io.Discard, io.Discard), drained: make(chan struct{})}
 	gone, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("gone"))
 	<-a.hello
@@ -227,6 +227,7 @@ func TestEventsAreTakenInTheirOrder(t *testing.T) {
 	require.Equal(t, "one", <-first)
 	far.Close()
 	<-a.ended
+	close(m.drained)
 	text, err := m.Event(t.Context())
 	require.NoError(t, err, "it was told before the line ended")
 	require.Equal(t, "two", text)

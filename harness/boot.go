@@ -29,7 +29,7 @@ func Boot(ctx context.Context, s Spec) (*Machine, error) {
 		return nil, err
 	}
 	if err := m.WaitReady(ctx); err != nil {
-		m.Close()
+		m.closeWithin(ctx)
 		return nil, err
 	}
 	return m, nil
@@ -167,7 +167,7 @@ func (m *Machine) giveUp(ctx context.Context, err error) error {
 	m.fail(err, !errors.Is(ctx.Err(), context.Canceled))
 	close(m.ended)
 	boot := m.bootError(err)
-	m.Close()
+	m.closeWithin(ctx)
 	return boot
 }
 
@@ -197,9 +197,12 @@ func (p *plan) spawn(binary string, args []string, rec *record, t *Template, ram
 		migration: make(chan string, 16),
 		saving:    make(chan struct{}, 1),
 		drained:   make(chan struct{}),
+		collected: make(chan struct{}),
 		hashed:    make(chan struct{}),
 		ended:     make(chan struct{}),
 	}
+	m.console.rest = m.collected
+	go m.collect()
 	if t != nil {
 		m.console.begin(t.Console)
 		if t.Agent != nil {
@@ -285,6 +288,10 @@ func readPorts(table string, ports []Port) (forwarded []Port, err error) {
 // Its error is a *BootError.
 func (m *Machine) WaitReady(ctx context.Context) error {
 	err := m.waitReady(ctx)
+	if err == nil && m.crashed() != nil { // and was ready all the same
+		m.awaitCrash(ctx)
+		err = m.crashed()
+	}
 	if t := m.template.Swap(nil); t != nil {
 		if err == nil {
 			err = m.become(ctx, t)
@@ -292,7 +299,7 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 		t.close()
 	}
 	if err != nil {
-		m.collect(ctx)
+		m.awaitCrash(ctx)
 		// That somebody changed their mind is no failure.
 		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, errClosed) {
 			m.writeResult(func(r *Result) { r.State, r.Error = "failed", err.Error() })
@@ -380,37 +387,4 @@ func (m *Machine) whyNotReady(err error) error {
 		err = fmt.Errorf("%w: %s", err, why)
 	}
 	return err
-}
-
-// collectWithin bounds how long the rest of a failing guest's words is waited for.
-const collectWithin = 2 * time.Second
-
-// collect waits for the rest of what a failing guest has to say, a trace for example:
-// until it is silent and does nothing, at most collectWithin, of the machine's time, as a busy
-// host may let it stand still in the middle of a trace.
-func (m *Machine) collect(ctx context.Context) {
-	if m.console.Crash() == "" {
-		return
-	}
-	ctx, cancel := m.Within(ctx, collectWithin)
-	defer cancel()
-	tick := time.NewTicker(clockTick)
-	defer tick.Stop()
-	length, since := m.console.length(), m.clock.now()
-	for {
-		select {
-		case <-m.ended:
-			return
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		now := m.clock.now()
-		switch l := m.console.length(); {
-		case l != length || now.runs:
-			length, since = l, now
-		case now.machine-since.machine >= settle:
-			return
-		}
-	}
 }

@@ -31,7 +31,7 @@ func TestATraceIsCollectedWholeOnABusyHost(t *testing.T) {
 		}
 		m.console.append([]byte("panic: no such sensor\n\ngoroutine 1 [running]:\n"))
 		time.AfterFunc(busy+settle/2, func() { m.console.append([]byte("main.main()\n")) })
-		m.collect(t.Context())
+		m.untilSilent(t.Context())
 		require.Equal(t, "main.main()", m.console.Tail(1)[0])
 		require.InDelta(t, busy+settle*3/2, time.Since(start), float64(clockTick), "then it is silent for a while")
 	})

@@ -42,6 +42,9 @@ type Console struct {
 	record io.Writer       // console.log
 	detect crashDetector
 
+	crashed chan struct{}   // closed when the guest was seen to fail
+	rest    <-chan struct{} // closed when the rest of what it says about that is in the log; nil where nobody collects it
+
 	expecting chan struct{} // holds one token while an Expect runs: two at once would have no order to assert
 	cursor    int64         // where the next Expect begins
 
@@ -83,7 +86,7 @@ func (k *kept) trim() {
 }
 
 func newConsole(line, record io.Writer) *Console {
-	return &Console{line: line, record: record, more: make(chan struct{}),
+	return &Console{line: line, record: record, more: make(chan struct{}), crashed: make(chan struct{}),
 		expecting: make(chan struct{}, 1), typing: make(chan struct{}, 1), drained: make(chan struct{})}
 }
 
@@ -202,10 +205,36 @@ func appendLines(log, p []byte, cr bool) ([]byte, bool) {
 func (c *Console) take(log, text []byte) {
 	c.last = time.Now()
 	c.record.Write(log) // its failure must not stop the guest: the log in memory goes on
-	if c.crash == "" {
-		c.crash = c.detect.write(text)
-	}
+	c.look(text)
 	c.wake()
+}
+
+// look looks for a crash in new text. The caller holds mu.
+func (c *Console) look(text []byte) {
+	if c.crash != "" {
+		return
+	}
+	if c.crash = c.detect.write(text); c.crash != "" {
+		close(c.crashed)
+	}
+}
+
+// suspicious says whether the newest text may turn out to be the begin of a crash.
+func (c *Console) suspicious() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.crash == "" && c.detect.suspicious()
+}
+
+// awaitRest waits until all that the guest says about its crash is in the log, or until ctx ends.
+func (c *Console) awaitRest(ctx context.Context) {
+	if c.rest == nil {
+		return
+	}
+	select {
+	case <-c.rest:
+	case <-ctx.Done():
+	}
 }
 
 func (c *Console) end() {
@@ -217,9 +246,7 @@ func (c *Console) end() {
 	}
 	c.text.bytes = c.filter.End(c.filter.Append(c.text.bytes, c.log.bytes[log:]))
 	c.take(c.log.bytes[log:], c.text.bytes[text:])
-	if c.crash == "" {
-		c.crash = c.detect.write([]byte{'\n'}) // the last line has no end of its own
-	}
+	c.look([]byte{'\n'}) // the last line has no end of its own
 	c.eof = true
 	c.wake()
 }

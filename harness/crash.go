@@ -78,3 +78,6 @@ func (d *crashDetector) check() string {
 	}
 	return ""
 }
+
+// suspicious says whether the words of a crash have been seen, and what would prove it has not.
+func (d *crashDetector) suspicious() bool { return d.died != "" }

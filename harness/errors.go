@@ -54,7 +54,7 @@ func (e *BootError) Error() string {
 
 // A Report is what one needs to understand why something failed on a machine.
 type Report struct {
-	Console []string // the last 20 lines of the console, or 20 around a crash
+	Console []string // the last 20 lines of the console, or a crash with its trace
 	Stderr  string   // what QEMU said itself
 	Dir     string   // the record; empty if it is not kept
 	Repeat  string   // the command that boots the same machine again; empty without a record
@@ -98,11 +98,13 @@ func quote(path string) string {
 
 const (
 	tailLines   = 20 // of the console, in errors
-	beforeCrash = 3  // of them, where a crash is known
+	beforeCrash = 3  // where a crash is known, before it,
+	ofCrash     = 50 // from it on, as its trace begins with what tells most,
+	afterCrash  = 10 // and the last ones, where there are more
 )
 
 // evidence returns the lines of the console that an error shows: the last ones,
-// or where the guest crashed those around the crash, as much may follow it.
+// or where the guest crashed those of the crash.
 func evidence(c *Console) []string {
 	crash := c.Crash()
 	if crash == "" {
@@ -110,10 +112,15 @@ func evidence(c *Console) []string {
 	}
 	lines := c.Tail(math.MaxInt)
 	for i, line := range slices.Backward(lines) {
-		if strings.Contains(line, crash) {
-			from := max(0, i-beforeCrash)
-			return lines[from:min(len(lines), from+tailLines)]
+		if !strings.Contains(line, crash) {
+			continue
 		}
+		lines = lines[max(0, i-beforeCrash):]
+		if leftOut := len(lines) - beforeCrash - ofCrash - afterCrash; leftOut > 1 {
+			lines = slices.Concat(lines[:beforeCrash+ofCrash],
+				[]string{fmt.Sprintf("[%d lines left out]", leftOut)}, lines[len(lines)-afterCrash:])
+		}
+		return lines
 	}
 	return c.Tail(tailLines)
 }

@@ -50,8 +50,9 @@ func (e *lostTextError) Error() string {
 // What a test types is echoed by the guest's terminal, and matches too: after
 // Send("echo done") the pattern `^done` waits for the answer, `done` may not.
 //
-// The wait ends with an error when ctx does, when the console ends, and at once
-// when the guest shows a sign of having crashed (errors.Is(err, ErrGuest)). It fails once where
+// The wait ends with an error when ctx does, when the console ends, and when the guest shows
+// a sign of having crashed (errors.Is(err, ErrGuest)): as soon as the rest of what it says
+// about that, a trace for example, is in the log too. It fails once where
 // text was dropped that no Expect has searched, because more than 16 MiB came while none waited;
 // the next call begins with the oldest text that is kept.
 func (c *Console) Expect(ctx context.Context, pattern string) ([]string, error) {
@@ -107,6 +108,7 @@ func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string,
 			quiet = time.After(settle - silent)
 		} else {
 			if now.crash != "" {
+				c.awaitRest(ctx)
 				return nil, 0, fmt.Errorf("%w: %s", ErrGuest, now.crash)
 			}
 			if now.eof {

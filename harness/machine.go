@@ -36,13 +36,14 @@ type Machine struct {
 	resuming  sync.WaitGroup         // what lets the machine go on after Save
 	template  atomic.Pointer[making] // what the machine becomes when it is ready
 
-	shutdown atomic.Value  // string: QEMU's reason for its end
-	closing  atomic.Bool   // Close has been called
-	drained  chan struct{} // closed when the last byte of its console is in the log
-	hashed   chan struct{} // closed when the record has the hashes of what was booted
-	ended    chan struct{} // closed when QEMU is gone and everything it said is recorded
-	err      error         // how the machine ended; set before ended is closed
-	close    sync.Once
+	shutdown  atomic.Value  // string: QEMU's reason for its end
+	closing   atomic.Bool   // Close has been called
+	drained   chan struct{} // closed when the last byte of its console is in the log
+	collected chan struct{} // closed when the rest of a crash is, or the console has ended without one
+	hashed    chan struct{} // closed when the record has the hashes of what was booted
+	ended     chan struct{} // closed when QEMU is gone and everything it said is recorded
+	err       error         // how the machine ended; set before ended is closed
+	close     sync.Once
 
 	resultMu sync.Mutex
 	result   Result
@@ -63,8 +64,8 @@ func (m *Machine) watch() {
 
 // end returns why a machine that is gone has ended; nil is a power-off.
 func (m *Machine) end() error {
-	if crash := m.console.Crash(); crash != "" {
-		return fmt.Errorf("%w: %s", ErrGuest, crash)
+	if err := m.crashed(); err != nil {
+		return err
 	}
 	reason, _ := m.shutdown.Load().(string)
 	switch {
@@ -121,7 +122,7 @@ func (m *Machine) writeResult(change func(*Result)) {
 
 // Dial connects to a port of the guest that the Spec lists. A TCP connection is
 // made to QEMU, which accepts it at once and resets it if the guest does not
-// listen.
+// listen. Nobody reaches a guest that has crashed.
 func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn, error) {
 	select {
 	case <-m.ended:
@@ -130,6 +131,10 @@ func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn,
 		}
 		return nil, fmt.Errorf("dial %s/%d: the machine has ended", network, port)
 	default:
+	}
+	if err := m.crashed(); err != nil {
+		m.console.awaitRest(ctx)
+		return nil, fmt.Errorf("dial %s/%d: %w", network, port, err)
 	}
 	for _, p := range m.ports {
 		if p.Network == network && p.Guest == port {
@@ -163,29 +168,46 @@ func (m *Machine) Result() Result {
 // kept only of a run that has failed.
 func (m *Machine) keepsRecord() bool { return !m.record.made || m.Result().Error != "" }
 
-// Wait waits until the machine has ended. The error wraps ErrGuest when the
-// guest failed; it is nil when the guest powered off or Close was called, and
-// tells of QEMU otherwise.
+// Wait waits until the machine has ended, or its guest has crashed: then it may run
+// on, and Close ends it. The error wraps ErrGuest when the guest failed; it is nil when
+// the guest powered off or Close was called, and tells of QEMU otherwise.
 func (m *Machine) Wait(ctx context.Context) error {
 	select {
 	case <-m.ended:
 		return m.err
 	default:
 	}
+	if ctx.Err() != nil { // a look whether it has ended
+		return context.Cause(ctx)
+	}
+	ctx, cancel := m.unlessCrashed(ctx)
+	defer cancel()
 	select {
 	case <-m.ended:
 		return m.err
 	case <-ctx.Done():
+		if err := m.crashed(); err != nil {
+			return err
+		}
 		return context.Cause(ctx)
 	}
 }
 
 // Close ends the machine at once, as by pulling its plug, and waits until
-// QEMU is gone. It may be called more than once. A temporary
-// record is removed unless the run has failed.
+// QEMU is gone. Only a guest that was seen to crash may first say the rest of it, a trace for
+// example: until it is silent, and for at most 2 s of the machine's time after the crash was
+// seen. Close may be called more than once. A temporary record is removed unless the run has
+// failed.
 func (m *Machine) Close() error {
+	m.closeWithin(context.Background())
+	return nil
+}
+
+// closeWithin is Close, which does not wait for the rest of a crash when ctx has ended.
+func (m *Machine) closeWithin(ctx context.Context) {
 	m.closing.Store(true)
 	m.close.Do(func() {
+		m.awaitCrash(ctx)
 		m.proc.kill()
 		<-m.ended
 		m.resuming.Wait()
@@ -200,5 +222,4 @@ func (m *Machine) Close() error {
 			m.ram.Close()
 		}
 	})
-	return nil
 }

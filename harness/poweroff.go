@@ -19,26 +19,31 @@ const patience = 5 * time.Second
 // "poweroff" typed on the console, and the record's agent.log says so and why.
 //
 // When ctx ends first the machine is ended by force, and the error says so and in which way it
-// was asked. A guest that knows neither is ended with Close.
+// was asked. So it is when the guest crashes. A guest that knows neither is ended with Close.
 func (m *Machine) Shutdown(ctx context.Context) error {
-	defer m.Close()
+	defer m.closeWithin(ctx)
+	alive, cancel := m.unlessCrashed(ctx)
+	defer cancel()
 	how := "its agent"
-	err := m.agentPowerOff(ctx)
+	err := m.agentPowerOff(alive)
 	if err == nil {
-		err = m.endsWithin(ctx, patience)
+		err = m.endsWithin(alive, patience)
 	}
-	if m.runs() && ctx.Err() == nil {
+	if m.runs() && alive.Err() == nil {
 		how = fmt.Sprintf("the power button and its console, because its agent could not: %v", err)
 		m.agent.remark("power-off by " + how)
-		m.pressAndType(ctx)
+		m.pressAndType(alive)
 	}
 	select {
 	case <-m.ended:
 		return m.err
-	case <-ctx.Done():
-		return fmt.Errorf("shut down %s: the guest, asked by %s, has not powered off and was ended by force: %w",
-			m.plan.Target, how, context.Cause(ctx))
+	case <-alive.Done():
 	}
+	if err := m.crashed(); err != nil {
+		return fmt.Errorf("shut down %s: %w", m.plan.Target, err)
+	}
+	return fmt.Errorf("shut down %s: the guest, asked by %s, has not powered off and was ended by force: %w",
+		m.plan.Target, how, context.Cause(ctx))
 }
 
 // agentPowerOff asks the guest's agent, which does not answer but obeys.
@@ -108,10 +113,12 @@ func (a *agent) remark(text string) {
 }
 
 // Event returns the next of what the guest tells unasked, with guest.Event, in the order
-// in which it told it. It waits for that until ctx ends or the machine does, and fails at
-// once where the guest has no agent. A machine that was restored begins with what the
+// in which it told it. It waits for that until ctx ends, the machine does or its guest
+// crashes, and fails at once where the guest has no agent. A machine that was restored begins with what the
 // saved one had told.
 func (m *Machine) Event(ctx context.Context) (string, error) {
+	ctx, cancel := m.unlessCrashed(ctx)
+	defer cancel()
 	for here := false; ; {
 		text, ok, told := m.agent.next()
 		if ok {
@@ -130,7 +137,7 @@ func (m *Machine) Event(ctx context.Context) (string, error) {
 			select {
 			case <-told: // the last before it ended
 			default:
-				return "", fmt.Errorf("event of %s: %w", m.plan.Target, m.agent.err)
+				return "", fmt.Errorf("event of %s: %w", m.plan.Target, m.orCrash(ctx, m.agent.err))
 			}
 		case <-ctx.Done():
 			return "", fmt.Errorf("event of %s: none was told: %w", m.plan.Target, context.Cause(ctx))

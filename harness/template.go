@@ -158,6 +158,9 @@ func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	if state := m.Result().State; state != "ready" {
 		return fail(fmt.Errorf("the machine is not ready but %s", state))
 	}
+	if err := m.crashed(); err != nil {
+		return fail(err)
+	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return fail(err)

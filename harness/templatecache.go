@@ -99,7 +99,7 @@ func (c *TemplateCache) Boot(ctx context.Context, s Spec) (*Machine, error) {
 		return nil, err
 	}
 	if err := m.WaitReady(ctx); err != nil {
-		m.Close()
+		m.closeWithin(ctx)
 		return nil, err
 	}
 	return m, nil

@@ -194,6 +194,7 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 	}
 	m := &Machine{Machine: booted, t: t}
 	t.Cleanup(func() {
+		m.lastWords()
 		ended, err := m.ended()
 		m.Close()
 		switch crash := m.Console().Crash(); {
@@ -211,6 +212,21 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 		}
 	})
 	return m
+}
+
+// wordsWithin is how long, in the machine's time, a test that has failed waits for its guest
+// to tell of a crash.
+const wordsWithin = 500 * time.Millisecond
+
+// lastWords gives the guest of a test that has failed the time to tell of a crash: often a
+// connection that breaks is the first sign of it, before a word of it has come.
+func (m *Machine) lastWords() {
+	if !m.t.Failed() {
+		return
+	}
+	ctx, cancel := m.Machine.Within(context.Background(), wordsWithin)
+	defer cancel()
+	m.Machine.Wait(ctx)
 }
 
 // ended reports whether the machine has ended, and how.
@@ -324,7 +340,7 @@ func (m *Machine) Shutdown() {
 }
 
 // Wait waits until the guest has powered off by itself, and fails the test if
-// it ends in another way.
+// it crashes or ends in another way.
 func (m *Machine) Wait() {
 	m.t.Helper()
 	m.mayBeOff.Store(true)

@@ -32,6 +32,15 @@ var inner = map[string]func(*testing.T){
 		m.Machine.Wait(t.Context())
 		t.Error("some consequence")
 	},
+	"panic behind a connection": func(t *testing.T) {
+		spec := Spec(t, "arm64", "./testdata/panics")
+		spec.Ports = []string{"tcp/4242"}
+		conn := Boot(t, spec).Dial("tcp", 4242)
+		_, err := conn.Write([]byte("x"))
+		require.NoError(t, err)
+		_, err = conn.Read(make([]byte, 1))
+		require.NoError(t, err, "the answer")
+	},
 	"off": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
 		m.Send("poweroff")
@@ -131,15 +140,16 @@ func TestARequiredTargetWithoutQEMUFails(t *testing.T) {
 func TestFailuresExplainThemselves(t *testing.T) {
 	Require(t, "arm64")
 	for name, says := range map[string][]string{
-		"crash":          {"the guest crashed during the test: ", "Kernel panic - not syncing: sysrq triggered crash", "record: "},
-		"crash and fail": {"some consequence", "the guest crashed during the test: "},
-		"off":            {"the machine powered off during the test, which neither Shutdown nor Wait asked for"},
-		"restart":        {"the machine ended during the test: the guest failed: it restarted instead of powering off"},
-		"exit":           {`expect "never said": the console has ended`, "reboot: Power down"},
-		"expect":         {`expect "never said": the console has ended`, "reboot: Power down", "record: "},
-		"boot":           {"boot arm64: the guest failed: it powered off before", "kernel module virtio_net: operation not permitted", "repeat: go run"},
-		"build":          {"testdata/broken/main.go:3:15: undefined: nonsense"},
-		"dial":           {`dial udp/4242: not among the machine's ports []: add it to Spec.Ports`, "record: ", "repeat: go run"},
+		"crash":                     {"the guest crashed during the test: ", "Kernel panic - not syncing: sysrq triggered crash", "record: "},
+		"crash and fail":            {"some consequence", "the guest crashed during the test: "},
+		"panic behind a connection": {"the answer", "panic: no such sensor", "testdata/panics/main.go:22", "has ended: exit status 2"},
+		"off":                       {"the machine powered off during the test, which neither Shutdown nor Wait asked for"},
+		"restart":                   {"the machine ended during the test: the guest failed: it restarted instead of powering off"},
+		"exit":                      {`expect "never said": the console has ended`, "reboot: Power down"},
+		"expect":                    {`expect "never said": the console has ended`, "reboot: Power down", "record: "},
+		"boot":                      {"boot arm64: the guest failed: it powered off before", "kernel module virtio_net: operation not permitted", "repeat: go run"},
+		"build":                     {"testdata/broken/main.go:3:15: undefined: nonsense"},
+		"dial":                      {`dial udp/4242: not among the machine's ports []: add it to Spec.Ports`, "record: ", "repeat: go run"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

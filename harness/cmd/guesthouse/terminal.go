@@ -63,7 +63,18 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 		ready <- err
 	})
 	ended := make(chan error, 1)
-	start(func() { ended <- m.Wait(ctx) })
+	start(func() {
+		err := m.Wait(ctx)
+		if running(m) && ctx.Err() == nil {
+			// A person may want to look around in a guest that has crashed.
+			if m.Result().State == "ready" { // else WaitReady tells
+				screen.notice(fmt.Sprintf("guesthouse: %v\nguesthouse: Ctrl-A x ends", err))
+			}
+			m.Console().Follow(ctx, io.Discard) // until it ends
+			err = m.Wait(ctx)
+		}
+		ended <- err
+	})
 	quit := make(chan error, 1)
 	start(func() { quit <- keys(ctx, m, in, out) })
 

@@ -1,0 +1,97 @@
+package harness
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// collectWithin bounds how long the rest of a failing guest's words is waited for.
+const collectWithin = 2 * time.Second
+
+// collect waits for the rest of what a guest has to say when it was seen to crash, its trace for
+// example. It belongs to the seeing and not to one of those who ask: whoever tells of the crash,
+// and Close, waits for collected, so that every error, the Report and the record have all of it.
+func (m *Machine) collect() {
+	defer close(m.collected)
+	select {
+	case <-m.console.crashed:
+		m.untilSilent(context.Background())
+	case <-m.drained:
+	}
+}
+
+// untilSilent waits until the guest is silent and does nothing, at most collectWithin, of the
+// machine's time, as a busy host may let it stand still in the middle of a trace.
+func (m *Machine) untilSilent(ctx context.Context) {
+	ctx, cancel := m.Within(ctx, collectWithin)
+	defer cancel()
+	tick := time.NewTicker(clockTick)
+	defer tick.Stop()
+	length, since := m.console.length(), m.clock.now()
+	for {
+		select {
+		case <-m.drained:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := m.clock.now()
+		switch l := m.console.length(); {
+		case l != length || now.runs:
+			length, since = l, now
+		case now.machine-since.machine >= settle:
+			return
+		}
+	}
+}
+
+// crashed returns the error of a guest that was seen to crash, nil of any other.
+func (m *Machine) crashed() error {
+	if crash := m.console.Crash(); crash != "" {
+		return fmt.Errorf("%w: %s", ErrGuest, crash)
+	}
+	return nil
+}
+
+// awaitCrash waits for the rest of a crash that was seen, and where the newest text may be the
+// begin of one until that is known. It does not wait beyond ctx.
+func (m *Machine) awaitCrash(ctx context.Context) {
+	if m.console.suspicious() {
+		m.untilSilent(ctx)
+	}
+	if m.crashed() != nil {
+		m.console.awaitRest(ctx)
+	}
+}
+
+// orCrash returns the crash that explains the error of a conversation with the guest, or the
+// error where there is none.
+func (m *Machine) orCrash(ctx context.Context, err error) error {
+	if errors.Is(err, errLineEnded) { // the crash may not have been read yet
+		select {
+		case <-m.drained:
+		case <-ctx.Done():
+		}
+	}
+	return cmp.Or(m.crashed(), err)
+}
+
+// unlessCrashed returns a context that ends when the guest has crashed and the rest of what it
+// says about that is in the log; the crash is its cause then.
+func (m *Machine) unlessCrashed(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-m.collected:
+			if err := m.crashed(); err != nil {
+				cancel(err)
+			}
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(context.Canceled) }
+}
