@@ -44,6 +44,7 @@ import (
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/images"
+	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
@@ -199,13 +200,13 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 		m.Close()
 		switch crash := m.Console().Crash(); {
 		case crash != "":
-			t.Errorf("the guest crashed during the test: %s", crash)
+			t.Errorf("the guest crashed during the test: %s", printable.Text(crash))
 		case !ended || m.mayBeOff.Load():
 		case err != nil:
 			t.Errorf("the machine ended during the test: %v", err)
 		default:
 			t.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s",
-				cmp.Or(m.Result().PowerOff, "it did not say why"))
+				cmp.Or(printable.Text(m.Result().PowerOff), "it did not say why"))
 		}
 		if t.Failed() {
 			t.Log(m.Report())
