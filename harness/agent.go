@@ -48,8 +48,7 @@ type agent struct {
 
 	mu     sync.Mutex // of all below and of log
 	waits  *question
-	events []string      // all that the guest has told
-	taken  int           // of them
+	events eventLog      // what the guest has told
 	told   chan struct{} // closed when there is another
 	off    string        // why the guest powers off
 }
@@ -66,6 +65,8 @@ type question struct {
 type savedAgent struct {
 	Epoch  uint32   `json:"epoch"`
 	Events []string `json:"events,omitempty"`
+	// Dropped are the events that were told before Events and are not kept.
+	Dropped int `json:"events_dropped,omitempty"`
 }
 
 func newAgent(conn net.Conn, log io.Writer) *agent {
@@ -109,7 +110,7 @@ func (a *agent) take(m wire.Message) error {
 	case wire.Failed:
 		return fmt.Errorf("it says: %s", printable.Text(string(m.Payload)))
 	case wire.Event:
-		a.events = append(a.events, string(m.Payload))
+		a.events.add(string(m.Payload))
 		close(a.told)
 		a.told = make(chan struct{})
 	case wire.PowerOff:
@@ -257,7 +258,8 @@ func (m *Machine) agentQuiesce(ctx context.Context, r *resumption) (*savedAgent,
 	r.quiet = true
 	m.agent.mu.Lock()
 	defer m.agent.mu.Unlock()
-	return &savedAgent{Epoch: m.agent.wire.Epoch(), Events: slices.Clone(m.agent.events)}, nil
+	events := &m.agent.events
+	return &savedAgent{Epoch: m.agent.wire.Epoch(), Events: slices.Clone(events.texts), Dropped: events.base}, nil
 }
 
 // agentRestored begins a conversation with the agent of a guest that was saved,

@@ -144,10 +144,10 @@ func TestWhileARequestIsNotReadTheGuestIsHeard(t *testing.T) {
 	require.NoError(t, err)
 	_, err = guest.Send(wire.Message{Type: wire.PowerOff, Payload: []byte("tired")})
 	require.NoError(t, err)
-	text, ok, told := a.next()
+	text, _, ok, told := a.next()
 	for !ok {
 		<-told
-		text, ok, told = a.next()
+		text, _, ok, told = a.next()
 	}
 	require.Equal(t, "still here", text)
 	cancel()

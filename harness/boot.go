@@ -207,7 +207,7 @@ func (p *plan) spawn(binary string, args []string, rec *record, t *Template, ram
 	if t != nil {
 		m.console.begin(t.Console)
 		if t.Agent != nil {
-			m.agent.events = t.Agent.Events
+			m.agent.events = savedEvents(t.Agent)
 		}
 	}
 	go m.agent.listen()

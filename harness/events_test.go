@@ -1,0 +1,70 @@
+package harness
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestEventsAreTakenInOrder(t *testing.T) {
+	var l eventLog
+	_, _, ok := l.next()
+	require.False(t, ok)
+	for i := range 10 {
+		l.add(strconv.Itoa(i))
+	}
+	for i := range 10 {
+		text, dropped, ok := l.next()
+		require.True(t, ok)
+		require.Zero(t, dropped)
+		require.Equal(t, strconv.Itoa(i), text)
+	}
+	_, _, ok = l.next()
+	require.False(t, ok)
+}
+
+// A guest that tells without end costs its host a bounded amount of memory, and a test learns
+// exactly how many events it has missed.
+func TestTooManyEventsAreDroppedAndCounted(t *testing.T) {
+	for name, text := range map[string]string{"many": "", "long": strings.Repeat("x", 64<<10)} {
+		t.Run(name, func(t *testing.T) {
+			var l eventLog
+			told := 3 * mostEvents
+			if text != "" {
+				told = 3 * mostEventBytes / len(text)
+			}
+			for i := range told {
+				l.add(strconv.Itoa(i) + text)
+				require.LessOrEqual(t, len(l.texts), mostEvents)
+				require.LessOrEqual(t, l.bytes, mostEventBytes)
+			}
+			_, dropped, ok := l.next()
+			require.True(t, ok)
+			require.NotZero(t, dropped)
+			taken := 0
+			for ; ; taken++ {
+				got, again, ok := l.next()
+				if !ok {
+					break
+				}
+				require.Zero(t, again, "told once")
+				require.Equal(t, strconv.Itoa(dropped+taken)+text, got)
+			}
+			require.Equal(t, told, dropped+taken)
+			require.Greater(t, taken, told/4)
+		})
+	}
+}
+
+// An event that a test has taken is not missed when it is dropped later.
+func TestATakenEventIsNotReportedAsDropped(t *testing.T) {
+	var l eventLog
+	for i := range 10 * mostEvents {
+		l.add("")
+		_, dropped, ok := l.next()
+		require.True(t, ok, i)
+		require.Zero(t, dropped, i)
+	}
+}

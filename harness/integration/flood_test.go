@@ -1,0 +1,37 @@
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness/harnesstest"
+)
+
+// A guest that tells events without end costs its host a bounded amount of memory and of disk. A
+// test that takes them late learns exactly how many it has missed.
+func TestAFloodOfEventsIsBounded(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/floods")
+		spec.Cold = true
+		m := harnesstest.Boot(t, spec)
+		m.Expect("all told$")
+		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+		defer cancel()
+		_, err := m.Stats(ctx) // the answer comes after all events
+		require.NoError(t, err)
+		_, err = m.Machine.Event(ctx)
+		require.ErrorContains(t, err, "events were dropped, because the guest told them faster than they were taken")
+		var dropped int
+		_, err = fmt.Sscanf(err.Error(), "event of "+target+": %d events", &dropped)
+		require.NoError(t, err)
+		require.Greater(t, dropped, 200)
+		for i := dropped; i < 400; i++ {
+			require.True(t, strings.HasPrefix(m.Event(), fmt.Sprint(i, " x")), i)
+		}
+		require.Equal(t, "the last", m.Event())
+	})
+}
