@@ -120,7 +120,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 		case <-ctx.Done():
 			return nil, fmt.Errorf("boot %s: %w", p.Target, context.Cause(ctx))
 		}
-		how, kind = "restored", restoredRAM
+		how, kind = "restored", t.ramKind()
 		if ram, state, err = t.open(); err != nil {
 			return nil, err
 		}

@@ -183,7 +183,16 @@ const (
 	ownRAM      ramKind = iota // QEMU's own
 	savedRAM                   // a file that we hold too, so that Save can read it
 	restoredRAM                // a template's, copied where it is written to; the state is to come
+	readOnlyRAM                // likewise, and QEMU opens the file for reading alone
 )
+
+// restored says whether the machine is restored from a template.
+func (k ramKind) restored() bool { return k == restoredRAM || k == readOnlyRAM }
+
+// backend returns the properties of QEMU's memory-backend-file.
+func (k ramKind) backend() string {
+	return map[ramKind]string{savedRAM: "share=on", restoredRAM: "share=off", readOnlyRAM: "share=off,readonly=on,rom=off"}[k]
+}
 
 // model returns QEMU's -machine and -cpu.
 func (p *plan) model() (machine, cpu string) {
@@ -210,7 +219,7 @@ func (p *plan) machineArgs(ram ramKind) []string {
 		p.network.guest.Masked(), host, dns, p.network.guest.Addr(),
 		p.network.guest6.Masked().Addr(), p.network.guest6.Bits(), host6, dns6)
 	forwards := p.ports
-	if ram == restoredRAM {
+	if ram.restored() {
 		forwards = nil // added once the guest may see packets
 	}
 	for _, port := range forwards {
@@ -234,7 +243,7 @@ func (p *plan) machineArgs(ram ramKind) []string {
 	}
 	// What is restored has booted: reading kernel and initramfs again would be
 	// most of QEMU's start.
-	if ram != restoredRAM {
+	if !ram.restored() {
 		args = append(args, "-kernel", p.Kernel,
 			"-append", strings.Join(slices.Concat(p.target.Cmdline, p.clockRate(), p.Cmdline), " "))
 		if p.Initramfs != "" {
@@ -242,10 +251,10 @@ func (p *plan) machineArgs(ram ramKind) []string {
 		}
 	}
 	if ram != ownRAM {
-		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=/proc/self/fd/%d,share=%s",
-			p.Memory, ramFD, map[bool]string{true: "on", false: "off"}[ram == savedRAM]))
+		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=/proc/self/fd/%d,%s",
+			p.Memory, ramFD, ram.backend()))
 	}
-	if ram == restoredRAM {
+	if ram.restored() {
 		args = append(args, "-incoming", "defer")
 	}
 	return args

@@ -26,7 +26,7 @@ func (p *plan) prefetch(ctx context.Context, binary string, t *Template) (*Machi
 	defer ram.Close()
 	defer state.Close()
 	rec := &record{start: time.Now()}
-	m, err := q.spawn(binary, q.args(binary, restoredRAM), rec, t, ram, state)
+	m, err := q.spawn(binary, q.args(binary, t.ramKind()), rec, t, ram, state)
 	if err != nil {
 		return nil, err
 	}
@@ -63,8 +63,7 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
 		m.discard()
 		return uselessError{err}
 	}
-	args := append([]string{m.binary}, m.plan.args(m.binary, restoredRAM)...)
-	if err := m.record.open(p.Dir, p.recorded(), args); err != nil {
+	if err := m.record.open(p.Dir, p.recorded(), m.proc.cmd.Args); err != nil {
 		m.discard()
 		return fmt.Errorf("boot %s: %w", p.Target, err)
 	}

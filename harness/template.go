@@ -380,6 +380,16 @@ func readOurs(file string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
+// ramKind returns how QEMU maps the template's memory. Since 8.2 it can map a file that it opens
+// for reading alone as memory that can be written (rom=off).
+func (t *Template) ramKind() ramKind {
+	var major, minor int
+	if _, err := fmt.Sscanf(t.Version, "%d.%d", &major, &minor); err == nil && (major > 8 || major == 8 && minor >= 2) {
+		return readOnlyRAM
+	}
+	return restoredRAM
+}
+
 // Dir returns the template's directory.
 func (t *Template) Dir() string { return t.dir }
 

@@ -3,6 +3,7 @@ package harness
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -63,6 +64,7 @@ func TestWhatIsRestoredReadsNoKernel(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, p.args(p.QEMU, savedRAM), p.Kernel)
 	require.NotContains(t, p.args(p.QEMU, restoredRAM), p.Kernel)
+	require.NotContains(t, p.args(p.QEMU, readOnlyRAM), p.Kernel)
 }
 
 func TestWhatHasNoTemplate(t *testing.T) {
@@ -114,4 +116,21 @@ func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
 	sum, err := hashRAM(again, saved.Size)
 	require.NoError(t, err)
 	require.Equal(t, saved.SHA256, sum)
+}
+
+// QEMU opens a template's memory for reading alone where it can map it all the same.
+func TestATemplatesMemoryIsOpenedForReadingAloneWhereQEMUCan(t *testing.T) {
+	for version, want := range map[string]ramKind{
+		"7.2.22 Debian 1:7.2+dfsg-7+deb12u18": restoredRAM,
+		"8.1.5":                               restoredRAM,
+		"8.2.0":                               readOnlyRAM,
+		"10.0.13 Debian 1:10.0.13+ds-0":       readOnlyRAM,
+		"":                                    restoredRAM,
+	} {
+		require.Equal(t, want, (&Template{templateFile: templateFile{Version: version}}).ramKind(), version)
+	}
+	p, err := minimal(t).plan()
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(p.machineArgs(readOnlyRAM), " "), ",share=off,readonly=on,rom=off")
+	require.NotContains(t, strings.Join(p.machineArgs(restoredRAM), " "), "readonly=on")
 }
