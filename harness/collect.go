@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -51,7 +52,7 @@ func (m *Machine) untilSilent(ctx context.Context) {
 // crashed returns the error of a guest that was seen to crash, nil of any other.
 func (m *Machine) crashed() error {
 	if crash := m.console.Crash(); crash != "" {
-		return guestError(crash)
+		return fmt.Errorf("%w: %s", ErrGuest, crash)
 	}
 	return nil
 }

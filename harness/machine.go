@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,6 +44,9 @@ type Machine struct {
 	err       error         // how the machine ended; set before ended is closed
 	close     sync.Once
 
+	life    context.Context // ends with the crash of the guest or the end of the machine, which is its cause
+	endLife context.CancelCauseFunc
+
 	resultMu sync.Mutex
 	result   Result
 	sealed   bool // Close has finished the record
@@ -54,6 +56,7 @@ var errClosed = errors.New("the machine was closed")
 
 // watch waits for the end of QEMU and says how it ended.
 func (m *Machine) watch() {
+	go m.live()
 	<-m.proc.done
 	<-m.drained
 	<-m.qmp.Done()
@@ -123,6 +126,17 @@ func (m *Machine) writeResult(change func(*Result)) {
 // Dial connects to a port of the guest that the Spec lists. A TCP connection is
 // made to QEMU, which accepts it at once and resets it if the guest does not
 // listen. Nobody reaches a guest that has crashed.
+//
+// The connection ends with the machine: when the guest has crashed, and when the
+// machine has ended, every read and write fails at once, also one under way, with
+// a *net.OpError that says why and wraps ErrGuest where the guest failed. What had
+// arrived before is read first. Such an error is no timeout and not net.ErrClosed:
+// the test has not closed the connection. Where the guest powered off or the
+// machine was closed, the end of a TCP stream stays io.EOF.
+//
+// The connection has the methods of a *net.TCPConn or *net.UDPConn, CloseWrite,
+// ReadFrom, ReadMsgUDP and SyscallConn for example, but not that type: assert an
+// interface with what is needed.
 func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn, error) {
 	select {
 	case <-m.ended:
@@ -138,8 +152,11 @@ func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn,
 	}
 	for _, p := range m.ports {
 		if p.Network == network && p.Guest == port {
-			var d net.Dialer
-			return d.DialContext(ctx, network, net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Host)))
+			conn, err := m.dial(ctx, network, p.Host)
+			if err != nil {
+				return nil, fmt.Errorf("dial %s/%d: %w", network, port, err)
+			}
+			return conn, nil
 		}
 	}
 	return nil, fmt.Errorf("dial %s/%d: not among the machine's ports %q: add it to Spec.Ports", network, port, m.plan.Spec.Ports)

@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/tied"
 	"guesthouse.example/internal/wire"
 )
@@ -38,11 +36,10 @@ const (
 	agentFD   = 7
 )
 
-// saidWithin bounds how long, after QEMU's end, what it has started may hold its standard error.
-const saidWithin = time.Second
+// outputWithin bounds how long, after QEMU's end, what it has started may hold its standard error.
+const outputWithin = time.Second
 
-// startProcess starts QEMU, which dies with us, however we die. What it says, made safe for a
-// terminal, goes to stderr. It inherits ram and state, which may be nil.
+// startProcess starts QEMU, which dies with us, however we die. It inherits ram and state, which may be nil.
 func startProcess(binary string, args []string, stderr io.Writer, ram, state *os.File) (*process, error) {
 	console, consoleFar, err := connPair("console")
 	if err != nil {
@@ -65,9 +62,8 @@ func startProcess(binary string, args []string, stderr io.Writer, ram, state *os
 
 	cmd := exec.Command(binary, args...)
 	cmd.Env = environ()
-	said := printable.NewWriter(stderr)
-	cmd.Stdout, cmd.Stderr = said, said
-	cmd.WaitDelay = saidWithin
+	cmd.Stdout, cmd.Stderr = stderr, stderr
+	cmd.WaitDelay = outputWithin
 	cmd.ExtraFiles = closeInherited([]*os.File{consoleFar, monitorFar, ram, state, agentFar}) // from descriptor 3 on
 	ended, err := tied.StartOn(ownUmask, cmd)
 	if err != nil {
@@ -78,10 +74,7 @@ func startProcess(binary string, args []string, stderr io.Writer, ram, state *os
 	}
 	p := &process{cmd: cmd, console: console, monitor: monitor, agent: agent, done: make(chan struct{})}
 	go func() {
-		if p.err = <-ended; errors.Is(p.err, exec.ErrWaitDelay) {
-			p.err = nil
-		}
-		said.Flush() // a record that cannot be written is told of elsewhere
+		p.err = <-ended
 		close(p.done)
 	}()
 	return p, nil

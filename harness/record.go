@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness/internal/records"
-	"guesthouse.example/internal/printable"
 )
 
 // A record is the directory that tells of one run, with records.Files. Every file is written
@@ -147,12 +146,12 @@ func (r *record) open(dir string, spec Spec, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(r.path(records.SpecFile), append(printable.JSON(asked), '\n'), 0o600); err != nil {
+	if err := os.WriteFile(r.path(records.SpecFile), append(asked, '\n'), 0o600); err != nil {
 		return err
 	}
 	var list bytes.Buffer
 	for _, a := range args {
-		fmt.Fprintln(&list, printable.Text(a))
+		fmt.Fprintln(&list, a)
 	}
 	if err := os.WriteFile(r.path("qemu.args"), list.Bytes(), 0o600); err != nil {
 		return err
@@ -175,7 +174,7 @@ func (r *record) result(res Result) error {
 		return err
 	}
 	tmp := r.path(records.ResultFile + ".new")
-	if err := os.WriteFile(tmp, append(printable.JSON(text), '\n'), 0o600); err != nil {
+	if err := os.WriteFile(tmp, append(text, '\n'), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(tmp, r.path(records.ResultFile))

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"guesthouse.example/harness/internal/qmp"
-	"guesthouse.example/internal/printable"
 )
 
 // fits says why the plan's machine cannot be restored from the template; nil if
@@ -74,7 +73,7 @@ func (m *Machine) forward(ctx context.Context, ports []Port, after func() error)
 	}
 	for i, port := range ports {
 		if said := strings.TrimSpace(said[i]); said != "" {
-			return nil, fmt.Errorf("port %s/%d: QEMU: %s", port.Network, port.Guest, printable.Text(said))
+			return nil, fmt.Errorf("port %s/%d: QEMU: %s", port.Network, port.Guest, said)
 		}
 	}
 	return readPorts(table, ports)

@@ -2,7 +2,6 @@ package images
 
 import (
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/term"
-
-	"guesthouse.example/internal/printable"
 )
 
 // The terminal has one last line, whichever Build of this process writes it:
@@ -85,7 +82,7 @@ func (o Options) notice(format string, args ...any) {
 	if lastLine.owner != nil {
 		fmt.Fprint(lastLine.owner.f, eraseLine)
 	}
-	io.WriteString(o.Log, printable.Text(fmt.Sprintf("guesthouse: "+format+"\n", args...)))
+	fmt.Fprintf(o.Log, "guesthouse: "+format+"\n", args...)
 }
 
 // elapsed is the detail of a step whose length nobody knows.

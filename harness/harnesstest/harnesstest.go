@@ -44,7 +44,6 @@ import (
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/images"
-	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
@@ -200,13 +199,13 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 		m.Close()
 		switch crash := m.Console().Crash(); {
 		case crash != "":
-			t.Errorf("the guest crashed during the test: %s", printable.Text(crash))
+			t.Errorf("the guest crashed during the test: %s", crash)
 		case !ended || m.mayBeOff.Load():
 		case err != nil:
 			t.Errorf("the machine ended during the test: %v", err)
 		default:
 			t.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s",
-				cmp.Or(printable.Text(m.Result().PowerOff), "it did not say why"))
+				cmp.Or(m.Result().PowerOff, "it did not say why"))
 		}
 		if t.Failed() {
 			t.Log(m.Report())
@@ -277,8 +276,8 @@ func recordDir(t testing.TB) string {
 }
 
 // Dial connects to one of the guest's ports that the Spec lists. The connection
-// fails every read and write after four times Within, on the wall, and is closed
-// when the test ends.
+// ends with the machine, see [harness.Machine.Dial]; it fails every read and write
+// after four times Within, on the wall, and is closed when the test ends.
 func (m *Machine) Dial(network string, port int) net.Conn {
 	m.t.Helper()
 	ctx, cancel := m.within()

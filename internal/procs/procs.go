@@ -19,6 +19,7 @@ type Process struct {
 	State  byte   // 'R' runs, 'S' sleeps, 'T' was stopped by a signal, … Source: proc_stat(5).
 	Parent int
 	Group  int
+	Ends   bool // or has ended: it runs no code of its own any more
 }
 
 func (p Process) String() string { return fmt.Sprintf("%d (%s)", p.PID, p.Name) }
@@ -64,8 +65,17 @@ func Parse(pid int, stat []byte) (p Process, ok bool) {
 	}
 	parent, err1 := strconv.Atoi(fields[1])
 	group, err2 := strconv.Atoi(fields[2])
-	return Process{pid, string(stat[from+1 : to]), fields[0][0], parent, group}, err1 == nil && err2 == nil
+	p = Process{PID: pid, Name: string(stat[from+1 : to]), State: fields[0][0], Parent: parent, Group: group}
+	if len(fields) > 6 {
+		flags, _ := strconv.ParseUint(fields[6], 10, 64)
+		p.Ends = flags&pfExiting != 0
+	}
+	return p, err1 == nil && err2 == nil
 }
+
+// pfExiting is the flag that a process gets before it closes its files. Source:
+// include/linux/sched.h of Linux, and proc_stat(5).
+const pfExiting = 0x4
 
 // Args returns the command line of a process; none of one that has ended.
 func Args(pid int) []string { return list(pid, "cmdline") }

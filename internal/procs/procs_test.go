@@ -57,10 +57,23 @@ func TestProcessesAreFoundByParentAndByMark(t *testing.T) {
 func TestANameMayHoldAnything(t *testing.T) {
 	p, ok := Parse(7, []byte("7 (a) S 1 (b) R 5 6 7 8"))
 	require.True(t, ok)
-	require.Equal(t, Process{7, "a) S 1 (b", 'R', 5, 6}, p)
+	require.Equal(t, Process{7, "a) S 1 (b", 'R', 5, 6, false}, p)
 	require.Equal(t, "7 (a) S 1 (b)", p.String())
 	for _, torn := range []string{"", "7", "7 (a", "7 (a) S 1", "7 (a) S x 2"} {
 		_, ok := Parse(7, []byte(torn))
 		require.False(t, ok, torn)
 	}
+}
+
+func TestAProcessThatHasEndedSaysSoUntilItIsWaitedFor(t *testing.T) {
+	p, ok := Look(os.Getpid())
+	require.True(t, ok)
+	require.False(t, p.Ends)
+	cmd := exec.Command("true")
+	require.NoError(t, cmd.Start())
+	for !p.Ends {
+		p, ok = Look(cmd.Process.Pid)
+		require.True(t, ok, "nobody has waited for it")
+	}
+	require.NoError(t, cmd.Wait())
 }

@@ -22,7 +22,6 @@ import (
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
 	"guesthouse.example/internal/disk"
-	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/target"
 )
 
@@ -75,9 +74,7 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 		return err // what was broken off proves nothing
 	}
 	problems := 0
-	for i := range all {
-		f := &all[i]
-		f.Says, f.Hint = printable.Text(f.Says), printable.Text(f.Hint) // QEMU's words are in them
+	for _, f := range all {
 		if f.Problem {
 			problems++
 		}

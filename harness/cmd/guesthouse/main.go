@@ -29,7 +29,6 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
-	"guesthouse.example/internal/printable"
 )
 
 func main() {
@@ -152,9 +151,9 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 	case errors.As(err, &kvm):
 		what, hint = kvm.Cause(), kvm.Hint()
 	}
-	fmt.Fprintf(stderr, "guesthouse: error: %s\n", printable.Text(what))
+	fmt.Fprintf(stderr, "guesthouse: error: %s\n", what)
 	if hint != "" {
-		fmt.Fprintf(stderr, "guesthouse: hint: %s\n", printable.Text(hint))
+		fmt.Fprintf(stderr, "guesthouse: hint: %s\n", hint)
 	}
 	if errors.Is(err, errUsage) {
 		return 2

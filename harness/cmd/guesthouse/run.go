@@ -15,15 +15,13 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 
 	"guesthouse.example/harness"
-	"guesthouse.example/internal/printable"
 )
 
 const runUsage = `guesthouse run [flags]
 
 Boots a machine and gives its serial console. On a terminal every key goes to the
 guest, and Ctrl-A x ends the machine. Otherwise each line of standard input is
-typed to the guest once it is ready, and at its end the guest powers off; what would act
-on a terminal is then shown as text, an escape character as \x1b.
+typed to the guest once it is ready, and at its end the guest powers off.
 
 With -guest none it boots what QEMU's -kernel takes, an RTOS for example, without
 an initramfs: give -kernel FILE and -ready EXPRESSION. Such a guest is ended, not
@@ -163,17 +161,9 @@ const powerOffWithin = 30 * time.Second
 // guest asks for it, and powers the guest off at its end, or ends it if it is none of
 // package guest.
 func converse(ctx context.Context, m *harness.Machine, std stdio) error {
-	// Whoever reads it, a terminal or a log, is no terminal of the guest's.
-	safe := printable.NewWriter(std.out)
-	screen := newScreen(safe, std.err, false)
+	screen := newScreen(std.out, std.err, false)
 	shown := make(chan error, 1)
-	go func() {
-		err := m.Console().Follow(context.Background(), screen)
-		if err == nil {
-			err = safe.Flush()
-		}
-		shown <- err
-	}()
+	go func() { shown <- m.Console().Follow(context.Background(), screen) }()
 	// Whatever happens, the console is shown to its last byte.
 	finish := func(err error) error {
 		m.Close()

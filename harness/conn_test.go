@@ -1,0 +1,269 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/internal/procs"
+)
+
+// lifetime returns a machine with some process for its QEMU.
+func lifetime(t *testing.T) *Machine {
+	cmd := exec.Command("sleep", "1000")
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	m := &Machine{proc: &process{cmd: cmd, done: make(chan struct{})}}
+	m.life, m.endLife = context.WithCancelCause(context.Background())
+	return m
+}
+
+// dialled returns both ends of a connection to a port of the host.
+func dialled(t *testing.T, m *Machine, network string) (ours, theirs net.Conn) {
+	t.Helper()
+	if network == "udp" {
+		u, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		require.NoError(t, err)
+		ours, err = m.dial(t.Context(), network, u.LocalAddr().(*net.UDPAddr).Port)
+		require.NoError(t, err)
+		t.Cleanup(func() { ours.Close(); u.Close() })
+		return ours, answerer{u, ours.LocalAddr()}
+	}
+	l, err := net.Listen(network, "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	ours, err = m.dial(t.Context(), network, l.Addr().(*net.TCPAddr).Port)
+	require.NoError(t, err)
+	theirs, err = l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { ours.Close(); theirs.Close() })
+	return ours, theirs
+}
+
+// An answerer is a UDP socket that writes to one address.
+type answerer struct {
+	*net.UDPConn
+	to net.Addr
+}
+
+func (a answerer) Write(b []byte) (int, error) { return a.UDPConn.WriteTo(b, a.to) }
+
+// within10 returns what f does, which must not take 10 s.
+func within10(t *testing.T, f func() error) error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(10 * time.Second):
+		t.Fatal("it does not end")
+		return nil
+	}
+}
+
+func reads(conn net.Conn) func() error {
+	return func() error {
+		_, err := conn.Read(make([]byte, 100))
+		return err
+	}
+}
+
+var errOops = fmt.Errorf("%w: BUG: oops", ErrGuest)
+
+func TestAConnectionEndsWithTheMachineAndSaysWhy(t *testing.T) {
+	for _, network := range []string{"tcp", "udp"} {
+		t.Run(network, func(t *testing.T) {
+			m := lifetime(t)
+			conn, _ := dialled(t, m, network)
+			require.NoError(t, conn.SetDeadline(time.Now().Add(time.Hour)))
+			time.AfterFunc(10*time.Millisecond, func() { m.endLife(errOops) })
+			check := func(op string, err error) {
+				t.Helper()
+				require.ErrorIs(t, err, ErrGuest)
+				require.NotErrorIs(t, err, net.ErrClosed)
+				require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+				var op2 *net.OpError
+				require.ErrorAs(t, err, &op2)
+				require.False(t, op2.Timeout())
+				require.EqualError(t, err, fmt.Sprintf("%s %s %v->%v: the guest failed: BUG: oops", op, network, conn.LocalAddr(), conn.RemoteAddr()))
+			}
+			check("read", within10(t, reads(conn)))
+			require.NoError(t, conn.SetDeadline(time.Now().Add(time.Hour)), "and changes nothing")
+			check("read", within10(t, reads(conn)))
+			check("write", within10(t, func() error {
+				_, err := conn.Write([]byte("hello"))
+				return err
+			}))
+			require.NoError(t, conn.Close())
+			require.ErrorIs(t, within10(t, reads(conn)), net.ErrClosed, "now the test has closed it")
+		})
+	}
+}
+
+// A write that blocks: the far end reads nothing.
+func TestAWriteUnderWayEndsWithTheMachine(t *testing.T) {
+	m := lifetime(t)
+	conn, _ := dialled(t, m, "tcp")
+	begun := make(chan struct{})
+	time.AfterFunc(50*time.Millisecond, func() { close(begun); m.endLife(errOops) })
+	require.ErrorIs(t, within10(t, func() (err error) {
+		for err == nil {
+			_, err = conn.Write(make([]byte, 1<<20))
+		}
+		return err
+	}), ErrGuest)
+	<-begun
+	require.ErrorIs(t, within10(t, func() error {
+		_, err := conn.(io.ReaderFrom).ReadFrom(strings.NewReader("more"))
+		return err
+	}), ErrGuest)
+}
+
+func TestWhatHadArrivedBeforeTheEndIsRead(t *testing.T) {
+	for network, read := range map[string]map[string]func(net.Conn, []byte) (int, error){
+		"tcp": {
+			"Read": net.Conn.Read,
+			"WriteTo": func(conn net.Conn, b []byte) (int, error) {
+				var text strings.Builder
+				_, err := conn.(io.WriterTo).WriteTo(&text)
+				return copy(b, text.String()), err
+			},
+		},
+		"udp": {
+			"Read":        net.Conn.Read,
+			"ReadFrom":    func(c net.Conn, b []byte) (int, error) { n, _, err := c.(net.PacketConn).ReadFrom(b); return n, err },
+			"ReadFromUDP": func(c net.Conn, b []byte) (int, error) { n, _, err := c.(*udpConn).ReadFromUDP(b); return n, err },
+			"ReadFromUDPAddrPort": func(c net.Conn, b []byte) (int, error) {
+				n, _, err := c.(*udpConn).ReadFromUDPAddrPort(b)
+				return n, err
+			},
+			"ReadMsgUDP": func(c net.Conn, b []byte) (int, error) {
+				n, _, _, _, err := c.(*udpConn).ReadMsgUDP(b, nil)
+				return n, err
+			},
+			"ReadMsgUDPAddrPort": func(c net.Conn, b []byte) (int, error) {
+				n, _, _, _, err := c.(*udpConn).ReadMsgUDPAddrPort(b, nil)
+				return n, err
+			},
+		},
+	} {
+		for name, read := range read {
+			t.Run(network+" "+name, func(t *testing.T) {
+				m := lifetime(t)
+				conn, theirs := dialled(t, m, network)
+				_, err := theirs.Write([]byte("last words"))
+				require.NoError(t, err)
+				m.endLife(errOops)
+				<-m.life.Done()
+				var got string
+				err = within10(t, func() (err error) {
+					for err == nil {
+						var n int
+						b := make([]byte, 100)
+						n, err = read(conn, b)
+						got += string(b[:max(0, n)])
+					}
+					return err
+				})
+				require.Equal(t, "last words", got)
+				require.ErrorIs(t, err, ErrGuest)
+			})
+		}
+	}
+}
+
+func TestTheEndOfAStreamIsKeptUnlessTheGuestFailed(t *testing.T) {
+	for _, c := range []struct{ why, want error }{{errPoweredOff, io.EOF}, {errClosed, io.EOF}, {errOops, ErrGuest}} {
+		m := lifetime(t)
+		conn, theirs := dialled(t, m, "tcp")
+		_, err := theirs.Write([]byte("bye"))
+		require.NoError(t, err)
+		require.NoError(t, theirs.Close())
+		m.endLife(c.why)
+		text, err := io.ReadAll(struct{ io.Reader }{conn})
+		require.Equal(t, "bye", string(text))
+		if c.want == io.EOF {
+			require.NoError(t, err)
+			_, err = conn.(io.WriterTo).WriteTo(io.Discard)
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, c.want)
+			_, err = conn.(io.WriterTo).WriteTo(io.Discard)
+			require.ErrorIs(t, err, c.want)
+		}
+	}
+}
+
+// The host's kernel ends the connections of a QEMU that is gone before anybody knows why it is.
+func TestAConnectionThatBreaksWithQEMUWaitsForTheReason(t *testing.T) {
+	for name, end := range map[string]func(*net.TCPConn){
+		"end":   func(*net.TCPConn) {},
+		"reset": func(c *net.TCPConn) { c.SetLinger(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := lifetime(t)
+			conn, theirs := dialled(t, m, "tcp")
+			m.proc.cmd.Process.Kill()
+			for ends := false; !ends; {
+				p, _ := procs.Look(m.proc.cmd.Process.Pid)
+				ends = p.Ends
+			}
+			end(theirs.(*net.TCPConn))
+			theirs.Close()
+			time.AfterFunc(50*time.Millisecond, func() { m.endLife(errOops) })
+			require.ErrorIs(t, within10(t, reads(conn)), ErrGuest)
+		})
+	}
+	t.Run("and where QEMU runs it is the guest's", func(t *testing.T) {
+		m := lifetime(t)
+		conn, theirs := dialled(t, m, "tcp")
+		theirs.Close()
+		require.Equal(t, io.EOF, within10(t, reads(conn)))
+	})
+}
+
+func TestADialEndsWithTheMachine(t *testing.T) {
+	m := lifetime(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	m.endLife(errOops)
+	_, err = m.dial(t.Context(), "tcp", l.Addr().(*net.TCPAddr).Port)
+	require.ErrorIs(t, err, ErrGuest)
+}
+
+// What a connection inherits must not read or write past the end of the machine.
+func TestNoMethodThatReadsOrWritesIsInherited(t *testing.T) {
+	inherited := map[string]bool{
+		"LocalAddr": true, "RemoteAddr": true, "File": true, "SyscallConn": true, "MultipathTCP": true,
+		"SetReadBuffer": true, "SetWriteBuffer": true, "SetLinger": true, "SetNoDelay": true,
+		"SetKeepAlive": true, "SetKeepAlivePeriod": true, "SetKeepAliveConfig": true,
+		"WriteToUDP": true, "WriteToUDPAddrPort": true, // which a connected socket refuses
+	}
+	for _, conn := range []any{&tcpConn{}, &udpConn{}} {
+		typ := reflect.TypeOf(conn)
+		for i := range typ.NumMethod() {
+			method := typ.Method(i)
+			f := runtime.FuncForPC(method.Func.Pointer())
+			file, _ := f.FileLine(f.Entry())
+			if file != "<autogenerated>" || inherited[method.Name] {
+				continue
+			}
+			if typ == reflect.TypeFor[*udpConn]() && method.Name == "WriteTo" {
+				continue // likewise
+			}
+			t.Errorf("%v.%s is inherited: end it with the machine, or say here that it ends", typ, method.Name)
+		}
+	}
+}
