@@ -285,10 +285,15 @@ func readPorts(table string, ports []Port) (forwarded []Port, err error) {
 }
 
 // WaitReady waits until the console has shown Ready. It fails when the first
-// byte or Ready is late, when the guest crashes or ends, and when ctx ends.
-// Its error is a *BootError.
+// byte or Ready is late, when the guest crashes or ends, when a file of the record cannot
+// be written, and when ctx ends. Its error is a *BootError.
 func (m *Machine) WaitReady(ctx context.Context) error {
-	err := m.waitReady(ctx)
+	whole, cancel := m.record.unlessBroken(ctx)
+	defer cancel()
+	err := m.waitReady(whole)
+	if err == nil {
+		err = m.record.failure() // while it became ready
+	}
 	if err == nil && m.crashed() != nil { // and was ready all the same
 		m.awaitCrash(ctx)
 		err = m.crashed()

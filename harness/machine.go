@@ -87,6 +87,7 @@ func (m *Machine) end() error {
 // fail records how the machine ended. That somebody changed their mind is an
 // error but no failure.
 func (m *Machine) fail(err error, failure bool) {
+	err = m.besides(err)
 	m.err = err
 	seconds := time.Since(m.asked).Seconds()
 	<-m.hashed
@@ -100,6 +101,18 @@ func (m *Machine) fail(err error, failure bool) {
 			r.State = "failed"
 		}
 	})
+}
+
+// besides adds to an error that the record is not whole.
+func (m *Machine) besides(err error) error {
+	switch broken := m.record.failure(); {
+	case broken == nil || errors.Is(err, broken):
+		return err
+	case err == nil:
+		return broken
+	default:
+		return fmt.Errorf("%w; %w", err, broken)
+	}
 }
 
 // hash records the hashes of the kernel and the initramfs, while the machine boots.
@@ -120,7 +133,7 @@ func (m *Machine) writeResult(change func(*Result)) {
 		return
 	}
 	change(&m.result)
-	m.record.result(m.result) // a full disk must not fail the test that runs
+	m.record.result(m.result)
 }
 
 // Dial connects to a port of the guest that the Spec lists. A TCP connection is
@@ -187,7 +200,8 @@ func (m *Machine) keepsRecord() bool { return !m.record.made || m.Result().Error
 
 // Wait waits until the machine has ended, or its guest has crashed: then it may run
 // on, and Close ends it. The error wraps ErrGuest when the guest failed; it is nil when
-// the guest powered off or Close was called, and tells of QEMU otherwise.
+// the guest powered off or Close was called, and tells of QEMU, or of a record that could
+// not be written, otherwise.
 func (m *Machine) Wait(ctx context.Context) error {
 	select {
 	case <-m.ended:
@@ -215,9 +229,12 @@ func (m *Machine) Wait(ctx context.Context) error {
 // example: until it is silent, and for at most 2 s of the machine's time after the crash was
 // seen. Close may be called more than once. A temporary record is removed unless the run has
 // failed.
+//
+// Its error says that the record is not whole, because a file of it could not be written. A
+// machine that was ready went on all the same.
 func (m *Machine) Close() error {
 	m.closeWithin(context.Background())
-	return nil
+	return m.record.failure()
 }
 
 // closeWithin is Close, which does not wait for the rest of a crash when ctx has ended.

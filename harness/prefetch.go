@@ -23,7 +23,7 @@ func (p *plan) prefetch(ctx context.Context, binary string, t *Template) (*Machi
 	}
 	defer ram.Close()
 	defer state.Close()
-	rec := &record{start: time.Now()}
+	rec := startRecord()
 	m, err := q.spawn(binary, q.args(binary, t.ramKind()), rec, t, ram, state)
 	if err != nil {
 		return nil, err

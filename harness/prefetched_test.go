@@ -14,7 +14,7 @@ import (
 func stands(t *testing.T) *Machine {
 	p, err := Spec{Target: "x86_64"}.plan()
 	require.NoError(t, err)
-	m, err := p.spawn("sleep", []string{"1000"}, &record{start: time.Now()}, nil, nil, nil)
+	m, err := p.spawn("sleep", []string{"1000"}, startRecord(), nil, nil, nil)
 	require.NoError(t, err)
 	return m
 }

@@ -2,9 +2,12 @@ package harness
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -26,57 +29,44 @@ type record struct {
 	qmp     recordFile
 	agent   recordFile
 	stderr  recordFile
+
+	broken context.Context // ends, with its cause, when something cannot be written
+	breaks context.CancelCauseFunc
 }
 
-// A recordFile keeps what is written to it in memory until it is opened.
-type recordFile struct {
-	mu   sync.Mutex
-	kept []byte
-	file *boundedFile
-}
-
-// mostKept bounds what a prefetched machine, whose record is in memory, may have said: bytes in
-// each file. The rest is lost.
-const mostKept = 1 << 20
-
-func (f *recordFile) Write(text []byte) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.file != nil {
-		return f.file.Write(text)
+// startRecord begins a record in memory.
+func startRecord() *record {
+	r := &record{start: time.Now()}
+	r.broken, r.breaks = context.WithCancelCause(context.Background())
+	for name, f := range r.logs() {
+		f.failed = func(err error) { r.fails(name, err) }
 	}
-	f.kept = append(f.kept, text[:min(len(text), mostKept-len(f.kept))]...)
-	return len(text), nil
+	return r
 }
 
-func (f *recordFile) open(name string) (err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	file, err := createPrivate(name)
-	if err != nil {
-		return err
+// logs are the files of a record that grow, by their names.
+func (r *record) logs() map[string]*recordFile {
+	return map[string]*recordFile{"console.log": &r.console, "qmp.log": &r.qmp, "agent.log": &r.agent, "qemu.stderr": &r.stderr}
+}
+
+// fails says that a file of the record cannot be written. The first failure counts.
+func (r *record) fails(name string, err error) {
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		err = path.Err // the name is said already
 	}
-	f.file = &boundedFile{file: file, max: mostLog}
-	_, err = f.file.Write(f.kept)
-	f.kept = nil
-	return err
+	r.breaks(fmt.Errorf("record %s: %s: %w", r.dir, name, err))
 }
 
-// inMemory returns what was written to it before it is opened; nil afterwards.
-func (f *recordFile) inMemory() []byte {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.file != nil {
-		return nil
-	}
-	return append([]byte{}, f.kept...)
-}
+// failure is why the record is not whole, nil if it is.
+func (r *record) failure() error { return context.Cause(r.broken) }
 
-func (f *recordFile) close() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.file != nil {
-		f.file.Close()
+// unlessBroken returns a context that ends too when the record cannot be written.
+func (r *record) unlessBroken(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(r.broken, func() { cancel(r.failure()) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
 	}
 }
 
@@ -106,7 +96,7 @@ var sweepOnce sync.Once
 
 // newRecord makes a record with its directory.
 func newRecord(dir string, spec Spec, args []string) (*record, error) {
-	r := &record{start: time.Now()}
+	r := startRecord()
 	if err := r.open(dir, spec, args); err != nil {
 		return nil, err
 	}
@@ -156,7 +146,7 @@ func (r *record) open(dir string, spec Spec, args []string) (err error) {
 	if err := os.WriteFile(r.path("qemu.args"), list.Bytes(), 0o600); err != nil {
 		return err
 	}
-	for name, f := range map[string]*recordFile{"console.log": &r.console, "qmp.log": &r.qmp, "agent.log": &r.agent, "qemu.stderr": &r.stderr} {
+	for name, f := range r.logs() {
 		if err := f.open(r.path(name)); err != nil {
 			return err
 		}
@@ -167,17 +157,45 @@ func (r *record) open(dir string, spec Spec, args []string) (err error) {
 func (r *record) path(name string) string { return filepath.Join(r.dir, name) }
 
 // result replaces result.json at once, so that a reader finds the old or the
-// new one.
-func (r *record) result(res Result) error {
+// new one. The file that it replaces stays, and the next one is written in its place: so a disk
+// that is full takes the result that says so.
+func (r *record) result(res Result) {
 	text, err := json.MarshalIndent(res, "", "\t")
+	if err == nil {
+		err = r.replaceResult(append(text, '\n'))
+	}
+	if err != nil {
+		r.fails(records.ResultFile, err)
+	}
+}
+
+func (r *record) replaceResult(text []byte) error {
+	file, spare := r.path(records.ResultFile), r.path(records.ResultFile+".new")
+	if err := overwrite(spare, text); err != nil {
+		return err
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, file, unix.RENAME_EXCHANGE)
+	if err == nil {
+		return nil
+	}
+	// It is the first one, or the file system cannot exchange files.
+	if err := os.Rename(spare, file); err != nil {
+		return err
+	}
+	return overwrite(spare, text)
+}
+
+// overwrite writes a file in the place that it has.
+func overwrite(name string, text []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	tmp := r.path(records.ResultFile + ".new")
-	if err := os.WriteFile(tmp, append(text, '\n'), 0o600); err != nil {
+	defer f.Close()
+	if _, err := f.WriteAt(text, 0); err != nil {
 		return err
 	}
-	return os.Rename(tmp, r.path(records.ResultFile))
+	return f.Truncate(int64(len(text)))
 }
 
 // mostSaid is how much of QEMU's standard error a report shows: bytes of its end.
@@ -201,8 +219,11 @@ func (r *record) close(keep bool) {
 	if r.made && !keep {
 		os.RemoveAll(r.dir)
 	}
-	for _, f := range []*recordFile{&r.console, &r.qmp, &r.agent, &r.stderr} {
+	for _, f := range r.logs() {
 		f.close()
+	}
+	if r.dir != "" {
+		os.Remove(r.path(records.ResultFile + ".new"))
 	}
 	if r.held != nil {
 		r.held.Close()

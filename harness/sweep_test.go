@@ -21,7 +21,8 @@ func leftRecord(t *testing.T, parent string, res *Result) string {
 	r, err := newRecord("", Spec{}, nil)
 	require.NoError(t, err)
 	if res != nil {
-		require.NoError(t, r.result(*res))
+		r.result(*res)
+		require.NoError(t, r.failure())
 	}
 	r.close(true)
 	return r.dir
@@ -85,7 +86,8 @@ func TestASweepOfNamedRecordsRemovesWhatNobodyEnded(t *testing.T) {
 		r, err := newRecord(dir, Spec{}, nil)
 		require.NoError(t, err)
 		if res != nil {
-			require.NoError(t, r.result(*res))
+			r.result(*res)
+			require.NoError(t, r.failure())
 		}
 		r.close(true)
 		return dir
@@ -137,7 +139,8 @@ func TestSweepsDisturbNoRecordThatIsBeingMade(t *testing.T) {
 			for range 50 {
 				r, err := newRecord("", Spec{}, nil)
 				if err == nil {
-					if err = r.result(Result{State: "booting"}); err == nil {
+					r.result(Result{State: "booting"})
+					if err = r.failure(); err == nil {
 						_, err = os.Stat(r.path("console.log"))
 					}
 					r.close(true) // as if killed: the next sweep's

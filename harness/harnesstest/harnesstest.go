@@ -196,7 +196,9 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 	t.Cleanup(func() {
 		m.lastWords()
 		ended, err := m.ended()
-		m.Close()
+		if broken := m.Close(); broken != nil && (err == nil || !errors.Is(err, broken)) {
+			t.Error(broken)
+		}
 		switch crash := m.Console().Crash(); {
 		case crash != "":
 			t.Errorf("the guest crashed during the test: %s", crash)

@@ -3,6 +3,7 @@ package harnesstest
 import (
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -55,6 +56,15 @@ var inner = map[string]func(*testing.T){
 		m := Boot(t, Spec(t, "arm64", "./testdata/exits"))
 		m.Send("sh kill -10 $PPID")
 		m.Expect("never said")
+	},
+	"full disk": func(t *testing.T) {
+		spec := Spec(t, "arm64", echoGuest)
+		spec.Cold = true
+		m := Boot(t, spec)
+		signal.Ignore(unix.SIGXFSZ)
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 4 << 10, Max: 4 << 10}))
+		m.Send("sh dmesg; echo all-of-it")
+		m.Expect("^all-of-it$")
 	},
 	"expect": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
@@ -146,6 +156,7 @@ func TestFailuresExplainThemselves(t *testing.T) {
 		"off":                       {"the machine powered off during the test, which neither Shutdown nor Wait asked for"},
 		"restart":                   {"the machine ended during the test: the guest failed: it restarted instead of powering off"},
 		"exit":                      {`expect "never said": the console has ended`, "reboot: Power down"},
+		"full disk":                 {": console.log: file too large", "record: "},
 		"expect":                    {`expect "never said": the console has ended`, "reboot: Power down", "record: "},
 		"boot":                      {"boot arm64: the guest failed: it powered off before", "kernel module virtio_net: operation not permitted", "repeat: go run"},
 		"build":                     {"testdata/broken/main.go:3:15: undefined: nonsense"},

@@ -16,6 +16,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -85,8 +86,8 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
-		fmt.Fprint(stdout, usage)
-		return 0
+		_, err := fmt.Fprint(stdout, usage)
+		return report(context.Background(), err, stderr)
 	}
 	if args[0] == "leash" {
 		return leash(args[1:], stdio{stdin, stdout, stderr})
@@ -97,6 +98,7 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		return 2
 	}
 
+	signal.Ignore(syscall.SIGXFSZ) // the write that is over the limit says so
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
@@ -168,9 +170,13 @@ func parse(flags *flag.FlagSet, args []string, std stdio, usage string) error {
 	flags.Usage = func() {}
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintf(std.out, "usage: %s\n\n", usage)
-		flags.SetOutput(std.out)
+		var text bytes.Buffer
+		fmt.Fprintf(&text, "usage: %s\n\n", usage)
+		flags.SetOutput(&text)
 		flags.PrintDefaults()
+		if _, writeErr := std.out.Write(text.Bytes()); writeErr != nil {
+			return writeErr
+		}
 		return err
 	}
 	if err != nil {

@@ -239,3 +239,33 @@ func TestARunWhoseReaderHasGoneLeavesNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
+
+// A run whose output has no place ends at once, also while its input lasts, and says why.
+func TestARunWhoseOutputCannotBeWrittenFailsAtOnce(t *testing.T) {
+	harnesstest.Require(t, "arm64")
+	self, err := os.Executable()
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "guesthouse")
+	require.NoError(t, os.Symlink(self, path))
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer full.Close()
+
+	run := exec.CommandContext(t.Context(), path, "run", "-target", "arm64")
+	run.Stdout = full
+	var said strings.Builder
+	run.Stderr = &said
+	held, err := run.StdinPipe()
+	require.NoError(t, err)
+	defer held.Close()
+	require.Error(t, run.Run())
+	require.Regexp(t, `(?m)^guesthouse: error: standard output: write /dev/stdout: no space left on device\n\z`, said.String())
+
+	run = exec.CommandContext(t.Context(), path, "run", "-target", "arm64")
+	run.Stderr = full
+	held, err = run.StdinPipe()
+	require.NoError(t, err)
+	defer held.Close()
+	require.Error(t, run.Run())
+	require.Equal(t, 1, run.ProcessState.ExitCode())
+}

@@ -136,8 +136,8 @@ func printCommand(spec harness.Spec, out io.Writer) error {
 			return fmt.Errorf("run -n: argument %q: %w", arg, err)
 		}
 	}
-	fmt.Fprintln(out, strings.Join(args, " "))
-	return nil
+	_, err = fmt.Fprintln(out, strings.Join(args, " "))
+	return err
 }
 
 // readyLine says what runs and where it is reached.
@@ -162,20 +162,34 @@ const powerOffWithin = 30 * time.Second
 // package guest.
 func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 	screen := newScreen(std.out, std.err, false)
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	shown := make(chan error, 1)
-	go func() { shown <- m.Console().Follow(context.Background(), screen) }()
+	go func() {
+		err := m.Console().Follow(context.Background(), screen)
+		if err != nil {
+			err = fmt.Errorf("standard output: %w", err)
+			giveUp(err) // nobody would see the rest
+		}
+		shown <- err
+	}()
 	// Whatever happens, the console is shown to its last byte.
 	finish := func(err error) error {
-		m.Close()
-		if showErr := <-shown; err == nil {
-			err = showErr
+		broken := m.Close()
+		if showErr := <-shown; showErr != nil {
+			return showErr // the other follows from it
+		}
+		if err == nil {
+			err = broken
 		}
 		return err
 	}
 	if err := m.WaitReady(ctx); err != nil {
 		return finish(err)
 	}
-	screen.notice(readyLine(m, "the end of input ends"))
+	if err := screen.notice(readyLine(m, "the end of input ends")); err != nil {
+		return finish(fmt.Errorf("standard error: %w", err))
+	}
 
 	// What waits for the guest or for input ends with the machine.
 	alive, stop := context.WithCancelCause(ctx)

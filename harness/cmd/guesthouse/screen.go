@@ -61,14 +61,14 @@ func (s *screen) show(w io.Writer, p []byte) error {
 
 // notice shows a line of ours. On a terminal the guest's unfinished line is
 // shown again below it.
-func (s *screen) notice(text string) {
+func (s *screen) notice(text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.raw && len(s.line) > 0 {
 		s.show(s.out, []byte{'\n'})
 		defer s.show(s.out, s.line)
 	}
-	s.show(s.err, []byte(text+"\n"))
+	return s.show(s.err, []byte(text+"\n"))
 }
 
 // finished returns how many lines the guest has finished.

@@ -85,7 +85,9 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 		}
 	case err = <-quit:
 	}
-	m.Close()
+	if broken := m.Close(); err == nil {
+		err = broken
+	}
 	if showErr := <-shown; err == nil {
 		err = showErr
 	}

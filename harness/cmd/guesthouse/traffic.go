@@ -44,8 +44,8 @@ func trafficCommand(ctx context.Context, args []string, std stdio) error {
 		if err := traffic.Echo(ctx, dial, traffic.EchoConfig{Network: network}); err != nil {
 			return err
 		}
-		fmt.Fprintf(std.out, "%s %s: every byte came back\n", network, address)
-		return nil
+		_, err := fmt.Fprintf(std.out, "%s %s: every byte came back\n", network, address)
+		return err
 	}
 	cfg.Network = network
 	result, err := traffic.Load(ctx, dial, cfg)
@@ -54,7 +54,9 @@ func trafficCommand(ctx context.Context, args []string, std stdio) error {
 			err = jsonErr
 		}
 	} else if result.Sent > 0 {
-		fmt.Fprintln(std.out, result)
+		if _, printErr := fmt.Fprintln(std.out, result); err == nil {
+			err = printErr
+		}
 	}
 	return err
 }

@@ -108,6 +108,6 @@ func writeResult(file string, r result) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s\n", text)
-	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o777), os.WriteFile(file, append(text, '\n'), 0o666))
+	_, err = fmt.Printf("%s\n", text)
+	return errors.Join(err, os.MkdirAll(filepath.Dir(file), 0o777), os.WriteFile(file, append(text, '\n'), 0o666))
 }

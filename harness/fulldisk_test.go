@@ -1,0 +1,67 @@
+package harness
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// What fills up while a machine runs costs no byte of what was written before, and the result,
+// which has its place already, says so.
+func TestAFullDiskIsInTheResultOfItsRecord(t *testing.T) {
+	dir := smallDisk(t, 64<<10)
+	r, err := newRecord(filepath.Join(dir, "record"), Spec{}, nil)
+	require.NoError(t, err)
+	r.result(Result{State: "booting"})
+	require.NoError(t, r.failure())
+
+	n, err := r.console.Write([]byte("early\n"))
+	require.NoError(t, err)
+	require.Equal(t, 6, n)
+	for range 100 { // whoever writes goes on
+		n, err := r.console.Write(make([]byte, 4<<10))
+		require.NoError(t, err)
+		require.Equal(t, 4<<10, n)
+	}
+	require.ErrorIs(t, r.failure(), unix.ENOSPC)
+	require.EqualError(t, r.failure(), "record "+r.dir+": console.log: no space left on device")
+	<-r.broken.Done()
+
+	for _, state := range []string{"failed", strings.Repeat("long ", 100), "ended"} {
+		r.result(Result{State: state})
+		var got Result
+		text, err := os.ReadFile(r.path("result.json"))
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(text, &got))
+		require.Equal(t, state, got.State)
+	}
+	r.close(true)
+	text, err := os.ReadFile(r.path("console.log"))
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(string(text), "early\n\x00"))
+	require.NoFileExists(t, r.path("result.json.new"))
+}
+
+// smallDisk returns a directory on a disk of so many bytes. It is a file system that is mounted
+// nowhere, for which the kernel wants to be asked by root.
+func smallDisk(t *testing.T, bytes int) string {
+	t.Helper()
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err == unix.EPERM {
+		t.Skip("the kernel lets only root make a small disk")
+	}
+	require.NoError(t, err)
+	defer unix.Close(fs)
+	require.NoError(t, unix.FsconfigSetString(fs, "size", fmt.Sprint(bytes)))
+	require.NoError(t, unix.FsconfigCreate(fs))
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)
+}

@@ -1,0 +1,88 @@
+package integration
+
+import (
+	"encoding/json"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/internal/apart"
+)
+
+// fillDisk lets no file of this process grow beyond so many bytes, as a disk that is full. It
+// is for a process apart.
+func fillDisk(t *testing.T, bytes uint64) {
+	t.Helper()
+	signal.Ignore(unix.SIGXFSZ) // the write fails instead
+	var before unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &before))
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: before.Max}))
+	t.Cleanup(func() { require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &before)) })
+}
+
+func readResult(t *testing.T, dir string) (r harness.Result) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "result.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &r))
+	return r
+}
+
+// The guest and its test go on, and the end of the run tells what its record lacks.
+func TestARunWhoseRecordCannotBeWrittenGoesOnAndFails(t *testing.T) {
+	harnesstest.Require(t, "arm64")
+	apart.Run(t, func(t *testing.T) {
+		spec := echoSpec(t, "arm64")
+		spec.Cold, spec.Dir = true, t.TempDir()
+		m, err := harness.Boot(t.Context(), spec)
+		require.NoError(t, err)
+		defer m.Close()
+		fillDisk(t, 8<<10)
+		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+		defer cancel()
+		require.NoError(t, m.Console().Send(ctx, "sh dmesg; echo all-of-it"))
+		_, err = m.Console().Expect(ctx, `^all-of-it$`)
+		require.NoError(t, err, "the log in memory is whole")
+		require.Equal(t, "ready", m.Result().State)
+
+		says := "record " + spec.Dir + ": console.log: file too large"
+		require.EqualError(t, m.Shutdown(ctx), says)
+		require.EqualError(t, m.Wait(ctx), says)
+		require.ErrorIs(t, m.Wait(ctx), syscall.EFBIG)
+		require.NotErrorIs(t, m.Wait(ctx), harness.ErrGuest)
+		require.EqualError(t, m.Close(), says)
+		result := readResult(t, spec.Dir)
+		require.Equal(t, "failed", result.State)
+		require.Equal(t, says, result.Error)
+		info, err := os.Stat(filepath.Join(spec.Dir, "console.log"))
+		require.NoError(t, err)
+		require.EqualValues(t, 8<<10, info.Size(), "it ends where the disk was full")
+	})
+}
+
+func TestABootWhoseRecordCannotBeWrittenFailsAtOnce(t *testing.T) {
+	harnesstest.Require(t, "arm64")
+	apart.Run(t, func(t *testing.T) {
+		spec := echoSpec(t, "arm64")
+		spec.Cold, spec.Dir = true, t.TempDir()
+		spec.Cmdline = []string{"loglevel=7"}
+		spec.Ready = "never said"
+		m, err := harness.Start(t.Context(), spec)
+		require.NoError(t, err)
+		defer m.Close()
+		fillDisk(t, 8<<10)
+		err = m.WaitReady(t.Context())
+		require.ErrorIs(t, err, syscall.EFBIG)
+		require.NotErrorIs(t, err, harness.ErrGuest)
+		require.ErrorContains(t, err, "boot arm64: record "+spec.Dir+": console.log: file too large\nits console:")
+		require.EqualError(t, m.Close(), "record "+spec.Dir+": console.log: file too large")
+		require.Equal(t, "failed", readResult(t, spec.Dir).State)
+	})
+}
