@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/u-root/mkuimage/cpio"
 	"github.com/u-root/u-root/pkg/kmodule"
+	"golang.org/x/sys/unix"
 
 	"guesthouse.example/internal/apart"
 	"guesthouse.example/internal/procs"
@@ -299,8 +301,7 @@ func TestBuildCancelled(t *testing.T) {
 	}
 }
 
-// The go command dies with us. Its compilers the kernel leaves alone: they end by
-// themselves, soon.
+// A compiler of a large package would go on for a minute, and take a processor.
 func TestABuildThatIsKilledLeavesNothing(t *testing.T) {
 	tgt, err := target.Lookup("arm64")
 	require.NoError(t, err)
@@ -308,23 +309,30 @@ func TestABuildThatIsKilledLeavesNothing(t *testing.T) {
 	if cache := os.Getenv(victimEnv); cache != "" { // the process that is killed
 		c, err := openCache(Options{Cache: cache})
 		require.NoError(t, err)
-		_, _, err = buildGuest(t.Context(), c, tgt, hello, Options{})
+		_, _, err = buildGuest(t.Context(), c, tgt, ".", Options{Dir: largeProgram(t)})
 		require.NoError(t, err)
 		return
 	}
+	for _, signal := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGINT} {
+		t.Run(signal.String(), func(t *testing.T) { testKilledBuild(t, victimEnv, signal) })
+	}
+}
+
+// testKilledBuild kills the process that TestABuildThatIsKilledLeavesNothing is where a variable
+// of its environment names a cache.
+func testKilledBuild(t *testing.T, victimEnv string, signal unix.Signal) {
 	c := testCache(t)
 	mark := victimEnv + "=" + string(c)
 	victim := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestABuildThatIsKilledLeavesNothing$")
-	// With an empty cache there is much to compile.
-	victim.Env = append(os.Environ(), mark, "GOCACHE="+t.TempDir())
+	victim.Env = append(os.Environ(), mark, "TMPDIR="+t.TempDir())
 	var said bytes.Buffer
 	victim.Stdout = &said
 	ended, err := tied.Start(victim)
 	require.NoError(t, err)
 
-	until := func(what string, holds func([]procs.Process) bool) {
+	until := func(what string, within time.Duration, holds func([]procs.Process) bool) {
 		t.Helper()
-		late := time.After(5 * time.Minute)
+		late := time.After(within)
 		for marked := procs.Marked(mark); !holds(marked); marked = procs.Marked(mark) {
 			select {
 			case <-late:
@@ -335,12 +343,12 @@ func TestABuildThatIsKilledLeavesNothing(t *testing.T) {
 			}
 		}
 	}
-	until("no compiler runs", func(all []procs.Process) bool {
+	until("no compiler runs", 5*time.Minute, func(all []procs.Process) bool {
 		return slices.ContainsFunc(all, func(p procs.Process) bool { return p.Name == "compile" })
 	})
-	require.NoError(t, victim.Process.Kill())
-	require.EqualError(t, <-ended, "signal: killed", said.String())
-	until("left behind", func(all []procs.Process) bool { return len(all) == 0 })
+	require.NoError(t, victim.Process.Signal(signal))
+	require.EqualError(t, <-ended, "signal: "+signal.String(), said.String())
+	until("left behind", time.Second, func(all []procs.Process) bool { return len(all) == 0 })
 
 	left, err := filepath.Glob(c.path("tmp/*/go-build*"))
 	require.NoError(t, err)
@@ -349,6 +357,23 @@ func TestABuildThatIsKilledLeavesNothing(t *testing.T) {
 	require.NoError(t, err)
 	w.close()
 	requireEmpty(t, c.path("tmp"))
+}
+
+// largeProgram makes a module that takes the compiler some ten seconds.
+func largeProgram(t *testing.T) (dir string) {
+	var b strings.Builder
+	b.WriteString("package main\n\nfunc main() {}\n")
+	for i := range 100 {
+		fmt.Fprintf(&b, "\nfunc f%d(a, b, c map[int]string) {\n", i)
+		for j := range 300 {
+			fmt.Fprintf(&b, "\tif a[%[1]d] != b[%[1]d] { c[%[1]d] = a[%[1]d] + b[%[1]d] }\n", j)
+		}
+		b.WriteString("}\n")
+	}
+	dir = t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module large\n\ngo 1.26\n"), 0o666))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(b.String()), 0o666))
+	return dir
 }
 
 // tools.go keeps go.sum complete, so it has to name what is built.

@@ -39,7 +39,7 @@ func (e *commandError) Error() string {
 func (e *commandError) Unwrap() error { return e.err }
 
 // run runs c and returns the last lines of what it said. When ctx ends, c is
-// killed with all it started, and when this process dies, so does c.
+// killed with all it started, and so it is when this process dies.
 func run(ctx context.Context, c command) (words string, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", context.Cause(ctx)
@@ -54,7 +54,7 @@ func run(ctx context.Context, c command) (words string, err error) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second // for pipes that an orphan holds open
 
-	ended, err := tied.Start(cmd)
+	ended, err := tied.StartGroup(cmd)
 	if err == nil {
 		err = <-ended
 	}

@@ -5,50 +5,101 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 const ownerVariable = "GUESTHOUSE_TEST_TIED"
 
-// TestMain makes the test binary the owner of a command that never ends by itself.
+// starts are the functions under test, each with a command that never ends by itself. That of
+// StartGroup has two generations below it, as a go command has that runs a linker.
+var starts = map[string]struct {
+	start   func(*exec.Cmd) (<-chan error, error)
+	command string
+}{
+	"Start":      {Start, "echo runs; exec sleep 1000"},
+	"StartGroup": {StartGroup, "(sleep 1000 & sleep 1000 & echo runs; wait) & wait"},
+}
+
+// TestMain makes the test binary the owner of a command.
 func TestMain(m *testing.M) {
-	if os.Getenv(ownerVariable) == "" {
+	of, ok := starts[os.Getenv(ownerVariable)]
+	if !ok {
 		os.Exit(m.Run())
 	}
-	cmd := exec.Command("sh", "-c", "echo runs; exec sleep 1000")
+	cmd := exec.Command("sh", "-c", of.command)
 	cmd.Stdout = os.Stdout
-	if _, err := Start(cmd); err != nil {
+	if _, err := of.start(cmd); err != nil {
 		panic(err)
 	}
 	select {}
 }
 
 func TestACommandDiesWithItsOwner(t *testing.T) {
-	owner := exec.CommandContext(t.Context(), os.Args[0])
-	owner.Env = append(os.Environ(), ownerVariable+"=1")
-	out, w, err := os.Pipe()
-	require.NoError(t, err)
-	defer out.Close()
-	owner.Stdout = w
-	ended, err := Start(owner)
-	w.Close()
-	require.NoError(t, err)
-	lines := bufio.NewReader(out)
-	line, err := lines.ReadString('\n')
-	require.NoError(t, err)
-	require.Equal(t, "runs\n", line)
-	require.NoError(t, owner.Process.Kill())
-	require.EqualError(t, <-ended, "signal: killed")
-	_, err = io.Copy(io.Discard, lines) // until nobody holds the other end
-	require.NoError(t, err)
+	for name := range starts {
+		for _, signal := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGSEGV} {
+			t.Run(name+"/"+signal.String(), func(t *testing.T) {
+				t.Parallel()
+				owner := exec.CommandContext(t.Context(), os.Args[0])
+				owner.Env = append(os.Environ(), ownerVariable+"="+name)
+				out, w, err := os.Pipe()
+				require.NoError(t, err)
+				defer out.Close()
+				owner.Stdout = w
+				ended, err := Start(owner)
+				w.Close()
+				require.NoError(t, err)
+				lines := bufio.NewReader(out)
+				line, err := lines.ReadString('\n')
+				require.NoError(t, err)
+				require.Equal(t, "runs\n", line)
+				require.NoError(t, owner.Process.Signal(signal))
+				require.Error(t, <-ended)
+				// Until nobody holds the other end.
+				require.NoError(t, out.SetReadDeadline(time.Now().Add(time.Minute)))
+				_, err = io.Copy(io.Discard, lines)
+				require.NoError(t, err)
+			})
+		}
+	}
 }
 
 func TestTheEndAndTheFailureToStartAreTold(t *testing.T) {
-	ended, err := Start(exec.Command("sh", "-c", "exit 3"))
+	for name, of := range starts {
+		t.Run(name, func(t *testing.T) {
+			var said strings.Builder
+			cmd := exec.Command("sh", "-c", `echo "$@"; exit 3`, "sh", "two  words", "$HOME", "")
+			cmd.Stdout = &said
+			ended, err := of.start(cmd)
+			require.NoError(t, err)
+			require.EqualError(t, <-ended, "exit status 3")
+			require.Equal(t, "two  words $HOME \n", said.String())
+			_, err = of.start(exec.Command("/nowhere/to/be/found"))
+			require.ErrorIs(t, err, os.ErrNotExist)
+			_, err = of.start(exec.Command("nowhere-to-be-found"))
+			require.ErrorIs(t, err, exec.ErrNotFound)
+		})
+	}
+}
+
+func TestAGroupIsKilledAtOnce(t *testing.T) {
+	cmd := exec.Command("sh", "-c", starts["StartGroup"].command)
+	out, w, err := os.Pipe()
 	require.NoError(t, err)
-	require.EqualError(t, <-ended, "exit status 3")
-	_, err = Start(exec.Command("/nowhere/to/be/found"))
-	require.ErrorIs(t, err, os.ErrNotExist)
+	defer out.Close()
+	cmd.Stdout = w
+	ended, err := StartGroup(cmd)
+	w.Close()
+	require.NoError(t, err)
+	_, err = out.Read(make([]byte, 1)) // it runs
+	require.NoError(t, err)
+	require.NoError(t, unix.Kill(-cmd.Process.Pid, unix.SIGKILL))
+	require.EqualError(t, <-ended, "signal: killed")
+	require.NoError(t, out.SetReadDeadline(time.Now().Add(time.Minute)))
+	_, err = io.Copy(io.Discard, out) // until nobody holds the other end
+	require.NoError(t, err)
 }
