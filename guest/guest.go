@@ -31,10 +31,12 @@ import (
 	"time"
 
 	"guesthouse.example/guest/agent"
+	"guesthouse.example/guest/modules"
 	"guesthouse.example/guest/poweroff"
 	"guesthouse.example/guest/shell"
 	"guesthouse.example/guest/socketservice"
 	"guesthouse.example/guest/zephyrlog"
+	"guesthouse.example/internal/wire"
 )
 
 // Ready is the text that Main logs when setup has returned without error, the services run
@@ -44,8 +46,9 @@ const Ready = "ready"
 // Main runs the guest and does not return. It loads the modules that the
 // initramfs lists, configures eth0, starts the default loop of package
 // socketservice, calls setup, logs Ready above the first prompt of the console's shell and
-// serves that until somebody says poweroff or the harness asks for it. An error on the way is logged and the
-// machine powers off.
+// serves that until somebody says poweroff or the harness asks for it. Then the program ends with
+// status 0. An error on the way is logged, and the program ends with status 1. The machine powers
+// off when its program has ended.
 //
 // Main makes the default logger of package slog write Zephyr's log format to
 // the console, for setup and the services too; the attribute "module" names the
@@ -58,35 +61,29 @@ func Main(setup func() error) {
 	console := shell.New(os.Stdin, os.Stdout)
 	log := slog.New(zephyrlog.New(console, nil)).With(zephyrlog.ModuleKey, module)
 	slog.SetDefault(log)
+	harness = openLine(func() { powerOff("the harness asked for it", 0) })
 	if err := run(log, console, setup); err != nil {
 		log.Error(err.Error())
-		powerOff(err.Error())
+		powerOff(err.Error(), 1)
 	}
-	powerOff("the command poweroff on the console")
+	powerOff("the command poweroff on the console", 0)
 }
 
 func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
-	if err := loadModules(modulesFile); err != nil {
+	if err := modules.Load(modules.File); err != nil {
 		return err
 	}
 	if err := configureNetwork(networkCard); err != nil {
 		return err
 	}
-	announce, err := announcer(networkCard)
+	var network agent.Announcer
+	err := network.Prepare()
 	if err == nil {
-		err = announce()
+		err = network.Announce()
 	}
 	if err != nil {
 		log.Warn(err.Error()) // the network asks when it has to
 	}
-	if harness, err = agent.Open(); err != nil {
-		log.Warn(err.Error()) // the machine works without it
-	}
-	harness.Start(func() { powerOff("the harness asked for it") }, func() {
-		if err := announce(); err != nil {
-			log.Warn(err.Error())
-		}
-	})
 	// Without a service there is no loop to run, and none is needed by a
 	// guest that serves in another way; a later Register says so itself.
 	for range socketservice.All() {
@@ -98,7 +95,7 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	if err := setup(); err != nil {
 		return fmt.Errorf("setup: %w", err)
 	}
-	return console.Run(readyLine(), harness.Ready)
+	return console.Run(readyLine(), func() { harness.tell(wire.Ready, statistics().Encode()) })
 }
 
 // readyLine is what the log says of a machine that is ready, also when setup has changed the
@@ -112,31 +109,27 @@ func readyLine() string {
 // module is that of Main in the log.
 const module = "guesthouse"
 
-// harness is the line to it, nil in a machine without one.
-var harness *agent.Agent
+// harness is the line that leads to it.
+var harness *line
 
 // Event tells the harness something that a test waits for (Machine.Event there), apart
 // from the console with all that others print. Events arrive in the order in which they
 // were told, once in each machine, also in those that are restored from it. Of a
 // text longer than 64 KiB the rest is cut off. It is to be called in setup or later;
 // a machine without the harness's line says nothing.
-func Event(text string) { harness.Event(text) }
+func Event(text string) { harness.tell(wire.Event, wireText(text)) }
 
 // BootID tells the boots and the restorations of machines apart: a machine that
 // was saved, and each that is restored from it, has another one from then on. It is
-// written as in /proc/sys/kernel/random/boot_id, which cannot change.
+// written as in /proc/sys/kernel/random/boot_id, where other programs find it too.
 func BootID() string { return agent.BootID() }
 
 const networkCard = "eth0"
 
-// modulesFile lists the kernel modules to load. It is in the initramfs of every
-// guest and nowhere else, and so marks the machine too.
-const modulesFile = "/etc/modules-load.d/guesthouse.conf"
-
 // insideMachine refuses to go on where powering off would hit the user's own
 // computer.
 func insideMachine() error {
-	_, err := os.Stat(modulesFile)
+	_, err := os.Stat(modules.File)
 	if err == nil && os.Getppid() == 1 {
 		return nil
 	}
@@ -149,11 +142,11 @@ var off sync.Mutex
 // stopWithin bounds the wait for a handler that does not return.
 const stopWithin = time.Second
 
-// powerOff ends the services, and the machine when all that was printed has left the
-// serial port. It does not return. The first reason counts.
-func powerOff(why string) {
+// powerOff ends the services and the program, and with it the machine. It does not return. The
+// first reason counts.
+func powerOff(why string, status int) {
 	off.Lock()
-	harness.PowerOff(why)
+	harness.tell(wire.PowerOff, wireText(why))
 	stopped := make(chan struct{})
 	go func() {
 		socketservice.Stop() // it says only that there was nothing to stop
@@ -163,6 +156,8 @@ func powerOff(why string) {
 	case <-stopped:
 	case <-time.After(stopWithin):
 	}
-	fmt.Fprintln(os.Stderr, "guest: power off:", poweroff.Now(os.Stdout))
-	os.Exit(1)
+	if harness == nil { // an init that is not ours need not power off
+		fmt.Fprintln(os.Stderr, "guest: power off:", poweroff.Now(os.Stdout, ""))
+	}
+	os.Exit(status)
 }

@@ -14,8 +14,8 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// errNoAgent says that the guest has none: it does not use package guest, or its
-// kernel has no driver for the port.
+// errNoAgent says that the guest has none: its kernel has no driver for the port, or its init
+// is not that of package images.
 var errNoAgent = errors.New("the guest has no agent: it has not opened the port " + wire.PortName)
 
 // errLineEnded says that QEMU has closed its end of the line, as it does when it ends.
@@ -50,6 +50,7 @@ type agent struct {
 	events eventLog      // what the guest has told
 	told   chan struct{} // closed when there is another
 	off    string        // why the guest powers off
+	exit   *wire.Exit    // how its program ended
 }
 
 // A question waits for its answer.
@@ -114,6 +115,12 @@ func (a *agent) take(m wire.Message) error {
 		a.told = make(chan struct{})
 	case wire.PowerOff:
 		a.off = string(m.Payload)
+	case wire.Ended:
+		exit, err := wire.DecodeExit(m.Payload)
+		if err != nil {
+			return err
+		}
+		a.exit = &exit
 	}
 	if q := a.waits; q != nil && q.of == m.Type && q.sequence == m.Answers {
 		q.answer <- m
@@ -130,8 +137,11 @@ func (a *agent) note(who string, m wire.Message) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch m.Type {
-	case wire.Event, wire.PowerOff, wire.Failed:
+	case wire.Event, wire.PowerOff, wire.Failed, wire.Remark:
 		fmt.Fprintf(a.log, "%s: %s: %q\n", who, m.Type, m.Payload)
+	case wire.Ended:
+		exit, _ := wire.DecodeExit(m.Payload) // take says what is wrong
+		fmt.Fprintf(a.log, "%s: %s: %v %q\n", who, m.Type, exit, exit.Why)
 	default:
 		fmt.Fprintf(a.log, "%s: %s, %d bytes, epoch %d\n", who, m.Type, len(m.Payload), a.wire.Epoch())
 	}

@@ -382,6 +382,9 @@ func (m *Machine) whyNotReady(err error) error {
 		return err
 	}
 	<-m.ended
+	if _, ok := m.err.(*ExitError); ok {
+		return fmt.Errorf("its console has not shown %q: %w", m.plan.Ready, m.err)
+	}
 	if m.err != nil {
 		return m.err
 	}
@@ -391,6 +394,8 @@ func (m *Machine) whyNotReady(err error) error {
 	err = fmt.Errorf("%w: it powered off before its console showed %q", ErrGuest, m.plan.Ready)
 	if why := m.agent.poweredOff(); why != "" {
 		err = fmt.Errorf("%w: %s", err, why)
+	} else if m.exit != nil {
+		err = fmt.Errorf("%w: its program has ended: %v", err, m.exit)
 	}
 	return err
 }

@@ -42,6 +42,8 @@ type Machine struct {
 	hashed    chan struct{} // closed when the record has the hashes of what was booted
 	ended     chan struct{} // closed when QEMU is gone and everything it said is recorded
 	err       error         // how the machine ended; set before ended is closed
+	exit      *Exit         // how the guest's program ended, if that is known; set before ended is closed
+	typedOff  atomic.Bool   // Shutdown has asked a guest without an agent
 	close     sync.Once
 
 	life    context.Context // ends with the crash of the guest or the end of the machine, which is its cause
@@ -67,13 +69,17 @@ func (m *Machine) watch() {
 
 // end returns why a machine that is gone has ended; nil is a power-off.
 func (m *Machine) end() error {
+	exit, asked := m.programEnd()
+	m.exit = exit
 	if err := m.crashed(); err != nil {
 		return err
 	}
 	reason, _ := m.shutdown.Load().(string)
 	switch {
-	case m.closing.Load(), strings.Contains(reason, `"guest-shutdown"`):
+	case m.closing.Load():
 		return nil
+	case strings.Contains(reason, `"guest-shutdown"`):
+		return poweredOff(exit, asked)
 	case strings.Contains(reason, `"guest-reset"`) && m.plan.Memory < debianMemory:
 		return fmt.Errorf("%w: it restarted instead of powering off; it may need more than %d MiB of memory", ErrGuest, m.plan.Memory)
 	case strings.Contains(reason, `"guest-reset"`):
@@ -93,7 +99,7 @@ func (m *Machine) fail(err error, failure bool) {
 	<-m.hashed
 	m.writeResult(func(r *Result) {
 		r.State, r.Seconds = "ended", seconds
-		r.PowerOff = m.agent.poweredOff()
+		r.PowerOff, r.Exit = m.agent.poweredOff(), m.exit
 		if err != nil && failure && r.Error == "" {
 			r.Error = err.Error()
 		}
@@ -199,9 +205,10 @@ func (m *Machine) Result() Result {
 func (m *Machine) keepsRecord() bool { return !m.record.made || m.Result().Error != "" }
 
 // Wait waits until the machine has ended, or its guest has crashed: then it may run
-// on, and Close ends it. The error wraps ErrGuest when the guest failed; it is nil when
-// the guest powered off or Close was called, and tells of QEMU, or of a record that could
-// not be written, otherwise.
+// on, and Close ends it. Its error is nil when Close or Shutdown was called, and when the guest has
+// powered off, unless its program ended with another status than 0 or by a signal: then it is an
+// *ExitError. That and every other failure of the guest wraps ErrGuest. Other errors tell of QEMU,
+// or of a record that could not be written. See WaitExit for a program that is to end with another status.
 func (m *Machine) Wait(ctx context.Context) error {
 	select {
 	case <-m.ended:

@@ -12,9 +12,11 @@ import (
 // take until it is asked in another way.
 const patience = 5 * time.Second
 
-// Shutdown asks the guest to power off and waits until it has. The agent of package guest is
-// asked: it ends the socket services, takes the network down and powers off, whatever runs
-// in the guest's shell. Where there is no agent, or it does not obey within 5 s of the
+// Shutdown asks the guest to power off and waits until it has. Its agent is asked. It has a
+// program of package guest end its socket services, whatever runs in the guest's shell, and any
+// other program end by SIGTERM; one that does not end within 3 s is killed. Then the network is
+// taken down and the machine powers off. The program's exit status, which is in the Result, is no
+// failure then. Where there is no agent, or it does not obey within 5 s of the
 // machine's time, the power button is pressed (QEMU's system_powerdown) and the command
 // "poweroff" typed on the console, and the record's agent.log says so and why.
 //
@@ -62,6 +64,7 @@ func (m *Machine) agentPowerOff(ctx context.Context) error {
 
 // pressAndType asks a guest without an agent. Each of the two may be nothing to it.
 func (m *Machine) pressAndType(ctx context.Context) {
+	m.typedOff.Store(true)
 	m.qmp.Execute(ctx, "system_powerdown", nil, nil)
 	// Ctrl-U drops a half-typed line. What was typed before is still
 	// carried out; only if that takes long does Ctrl-C end what runs in the

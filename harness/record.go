@@ -83,6 +83,7 @@ type Result struct {
 	ReadySeconds  float64 `json:"ready_seconds,omitempty"`  // to Ready, from QEMU's start, or of a prefetched machine from when it was asked for
 	Seconds       float64 `json:"seconds,omitempty"`        // from then to its end
 	PowerOff      string  `json:"power_off,omitempty"`      // why the guest powered off, as its agent said
+	Exit          *Exit   `json:"exit,omitempty"`           // how the guest's program ended; nil if nobody said so, as of one that has powered the machine off itself
 	Error         string  `json:"error,omitempty"`
 
 	// The hashes of the files that it booted from, in hexadecimal; empty while

@@ -1,11 +1,11 @@
-// Package agent is the guest's end of the line to the harness: it tells what the
-// machine does, and makes a machine that was saved and restored one of its own.
+// Package agent is init's end of the line to the harness. It makes a machine that was saved and
+// restored one of its own, tells how the guest's program ended, and passes on what the harness
+// and a program of package guest say to each other. It works before, without and after any
+// program.
 package agent
 
 import (
-	"crypto/rand"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -16,61 +16,79 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// An Agent talks to the harness. The nil Agent is that of a machine without the
-// port: it says nothing.
+// An Agent talks to the harness and to the guest's program. In a machine without the
+// harness's port it listens to the program alone.
 type Agent struct {
-	conn     *wire.Conn
+	harness  *wire.Conn // nil in a machine without the port
 	port     *port
-	random   int    // descriptor of /dev/urandom
-	powerOff func() // what the harness may ask for
-	restored func() // what a restored machine does before it says that it is
+	random   int             // descriptor of /dev/urandom
+	identity *identityFile   // nil where it could not be made
+	powerOff func(told bool) // what the harness may ask for
+	asked    atomic.Bool     // it has
 
-	mu    sync.Mutex     // held while a message is sent
-	quiet bool           // from quiesce to restored
-	kept  []wire.Message // what is to be told afterwards
+	mu    sync.Mutex // held while a message is sent to the harness
+	loud  *sync.Cond // quiet has become false
+	quiet bool       // from quiesce to restored
 
-	rehearsal *net.UDPConn // open from rehearse to quiesce or restored; serve's own
-	prepared  bool         // by prepare, also before the machine was saved; likewise
+	program *program
+
+	rehearsal Rehearsal // where the program has none of its own; serve's own
+	prepared  bool      // by Prepare, also before the machine was saved; likewise
+	network   Announcer // prepared when the machine becomes quiet; likewise
 }
 
-// Open finds the port. Without one it returns nil and no error.
+// Open finds the harness's port and makes the line to the program. The agent works, as far as it
+// can, also after an error.
 func Open() (*Agent, error) {
+	a := &Agent{}
+	a.loud = sync.NewCond(&a.mu)
+	var err error
+	if a.program, err = newProgram(); err != nil {
+		return a, err
+	}
 	p, err := openPort()
 	if p == nil {
-		return nil, err
+		return a, err
 	}
-	random, err := unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	a.random, err = unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		p.Close()
-		return nil, &os.PathError{Op: "open", Path: "/dev/urandom", Err: err}
+		return a, fmt.Errorf("agent: %w", &os.PathError{Op: "open", Path: "/dev/urandom", Err: err})
 	}
-	return &Agent{conn: wire.NewGuest(p), port: p, random: random}, nil
+	a.port, a.harness = p, wire.NewGuest(p)
+	a.identity, err = newIdentityFile()
+	return a, err
 }
+
+// Here says whether the machine has the harness's port.
+func (a *Agent) Here() bool { return a.harness != nil }
 
 // Start says hello and answers the harness until the machine ends. When the harness
-// asks for it, powerOff is called, on a goroutine of its own. In a machine that was restored
-// and has its new clock, entropy and identity, restored is called before the harness learns it.
-func (a *Agent) Start(powerOff, restored func()) {
-	if a == nil {
-		return
+// asks for it, powerOff is called, on a goroutine of its own, and told says that the program
+// knows.
+func (a *Agent) Start(powerOff func(told bool)) {
+	a.powerOff = powerOff
+	if a.program.far != nil {
+		go a.listen()
 	}
-	a.powerOff, a.restored = powerOff, restored
-	a.mu.Lock() // until hello, which is first, is said
-	go a.serve()
+	if a.Here() {
+		a.mu.Lock() // until hello, which is first, is said
+		go a.serve()
+	}
 }
 
-// serve is the agent's goroutine. It says hello itself, because nobody may be at
+// serve reads what the harness says. It says hello itself, because nobody may be at
 // the other end, and then that waits.
 func (a *Agent) serve() {
 	defer a.port.Close()
 	id := bootID()
-	_, err := a.conn.Send(wire.Message{Type: wire.Hello, Payload: id[:]})
+	_, err := a.harness.Send(wire.Message{Type: wire.Hello, Payload: id[:]})
 	a.mu.Unlock()
 	if err != nil {
 		return
 	}
 	for {
-		m, err := a.conn.Receive()
+		m, err := a.harness.Receive()
 		if err == nil {
 			err = a.answer(m)
 		}
@@ -81,79 +99,94 @@ func (a *Agent) serve() {
 	}
 }
 
-// say sends what was not asked for. While the agent is quiet that waits: the machine that
-// goes on says it, and so does each one that is restored.
-func (a *Agent) say(m wire.Message) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.quiet {
-		a.kept = append(a.kept, m)
-		return nil
-	}
-	_, err := a.conn.Send(m)
-	return err
-}
-
 func (a *Agent) answer(m wire.Message) error {
-	var payload []byte
 	switch m.Type {
-	case wire.Statistics:
-		payload = statistics().Encode()
-	case wire.Quiesce:
-		a.endRehearsal()
 	case wire.PowerOff:
-		go a.powerOff() // the answer is that the machine is about to
+		a.asked.Store(true)
+		go a.powerOff(a.program.ask(m)) // the answer is that the program ends
 		return nil
+	case wire.Statistics:
+		if a.program.ask(m) {
+			return nil // its answer is the agent's
+		}
+		return a.reply(m, Statistics().Encode())
 	case wire.Rehearse:
-		payload = wire.EncodePort(a.rehearse())
+		if !a.prepared {
+			Prepare()
+			a.prepared = true
+		}
+		if a.program.ask(m) {
+			return nil
+		}
+		return a.reply(m, wire.EncodePort(a.rehearsal.Begin()))
+	case wire.Quiesce:
+		a.rehearsal.End()
+		a.program.quiesce()
+		if err := a.network.Prepare(); err != nil {
+			a.Remark(err.Error()) // the network asks when it has to
+		}
+		return a.reply(m, nil)
 	case wire.Restored:
-		a.endRehearsal()
 		r, err := wire.DecodeRestore(m.Payload)
+		if err == nil {
+			err = a.restore(r)
+		}
 		if err != nil {
 			return err
 		}
-		if err := a.restore(r); err != nil {
-			return err
+		if err := a.network.Announce(); err != nil {
+			defer a.Remark(err.Error())
 		}
-		a.restored()
-		payload = wire.EncodeClock(time.Now())
+		return a.reply(m, wire.EncodeClock(time.Now()))
 	default:
 		return fmt.Errorf("%s is nothing that an agent is asked", m.Type)
 	}
+}
+
+// passOn sends the program's answer to a request. One that comes when the agent is quiet is too
+// late.
+func (a *Agent) passOn(m wire.Message) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.quiet {
+		a.harness.Send(m)
+	}
+}
+
+// reply answers a request. The agent is quiet from its answer to Quiesce to that to Restored.
+func (a *Agent) reply(m wire.Message, payload []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.quiet = m.Type == wire.Quiesce
-	_, err := a.conn.Send(wire.Message{Type: m.Type, Answers: m.Sequence, Payload: payload})
-	for err == nil && !a.quiet && len(a.kept) > 0 {
-		_, err = a.conn.Send(a.kept[0])
-		a.kept = a.kept[1:]
+	if !a.quiet {
+		a.loud.Broadcast()
 	}
+	_, err := a.harness.Send(wire.Message{Type: m.Type, Answers: m.Sequence, Payload: payload})
 	return err
 }
 
-// Ready tells that the machine is.
-func (a *Agent) Ready() { a.tell(wire.Ready, func() []byte { return statistics().Encode() }) }
-
-// Event tells what the guest has to say, at most wire.MaxText bytes of it.
-func (a *Agent) Event(text string) { a.tell(wire.Event, wireText(text)) }
-
-// PowerOff tells that the machine is about to, and why.
-func (a *Agent) PowerOff(why string) { a.tell(wire.PowerOff, wireText(why)) }
-
-func wireText(text string) func() []byte {
-	return func() []byte { return []byte(text[:min(len(text), wire.MaxText)]) }
-}
-
-// tellWithin bounds how long a guest waits for a harness that does not listen.
-const tellWithin = time.Second
-
-func (a *Agent) tell(t wire.Type, payload func() []byte) {
-	if a == nil {
+// say sends what was not asked for. While the agent is quiet that waits: the machine that
+// goes on says it, and so does each one that is restored.
+func (a *Agent) say(m wire.Message) {
+	if !a.Here() {
 		return
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.quiet {
+		a.loud.Wait()
+	}
+	a.harness.Send(m) // a broken line is serve's to notice
+}
+
+// tellWithin bounds how long the agent waits for a harness, or the last words of a program.
+const tellWithin = time.Second
+
+// tell is say for those who must not wait for a harness that does not listen.
+func (a *Agent) tell(m wire.Message) {
 	told := make(chan struct{})
 	go func() {
-		a.say(wire.Message{Type: t, Payload: payload()}) // a broken line is serve's to notice
+		a.say(m)
 		close(told)
 	}()
 	select {
@@ -162,23 +195,22 @@ func (a *Agent) tell(t wire.Type, payload func() []byte) {
 	}
 }
 
-var renewed atomic.Pointer[wire.BootID] // nil until the machine is restored
-
-// BootID returns what no other boot and no other restored machine has, written
-// as in /proc/sys/kernel/random/boot_id, which is where it comes from until the
-// machine is saved or restored.
-func BootID() string { return bootID().String() }
-
-func bootID() wire.BootID {
-	if id := renewed.Load(); id != nil {
-		return *id
-	}
-	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	id, parseErr := wire.ParseBootID(string(text))
-	if err != nil || parseErr != nil { // a kernel without it
-		rand.Read(id[:])
-		renewed.CompareAndSwap(nil, &id)
-		return *renewed.Load()
-	}
-	return id
+// PowerOff tells that the program is about to end in order, and why.
+func (a *Agent) PowerOff(why string) {
+	a.tell(wire.Message{Type: wire.PowerOff, Payload: wireText(why)})
 }
+
+// Remark tells what belongs into the record.
+func (a *Agent) Remark(text string) {
+	a.tell(wire.Message{Type: wire.Remark, Payload: wireText(text)})
+}
+
+// Ended tells how the program ended, after all that the program itself had to tell.
+func (a *Agent) Ended(exit wire.Exit) {
+	a.program.drained()
+	exit.Asked = a.asked.Load()
+	a.tell(wire.Message{Type: wire.Ended, Payload: exit.Encode()})
+}
+
+// wireText returns as much of a text as a message takes.
+func wireText(text string) []byte { return []byte(text[:min(len(text), wire.MaxText)]) }

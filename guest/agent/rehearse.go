@@ -8,20 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rehearse opens a port that no service has and sends back what comes there, so that
-// an emulated processor has translated the way of a datagram, through the kernel and
-// the program, before one comes that counts. Where there is no port to be had it returns 0.
-func (a *Agent) rehearse() (port int) {
-	a.endRehearsal()
-	if !a.prepared {
-		prepare()
-		a.prepared = true
+// A Rehearsal is a port that no service has and an echo on it, so that an emulated processor has
+// translated the way of a datagram, through the kernel and the program, before one comes that
+// counts. One goroutine calls its methods.
+type Rehearsal struct{ conn *net.UDPConn }
+
+// Begin opens the port. Where there is none to be had, or no network to reach it by, it returns 0.
+func (r *Rehearsal) Begin() (port int) {
+	r.End()
+	if packets, err := announcements(); err != nil || len(packets) == 0 {
+		return 0
 	}
 	conn, err := net.ListenUDP("udp4", nil)
 	if err != nil {
 		return 0
 	}
-	a.rehearsal = conn
+	r.conn = conn
 	go func() {
 		buf := make([]byte, 1)
 		for {
@@ -35,14 +37,22 @@ func (a *Agent) rehearse() (port int) {
 	return conn.LocalAddr().(*net.UDPAddr).Port
 }
 
+// End closes the port, and its echo ends.
+func (r *Rehearsal) End() {
+	if r.conn != nil {
+		r.conn.Close()
+		r.conn = nil
+	}
+}
+
 // spareThreads are those that a restored machine need not start: one was seen to start before the
 // agent's answer, and services may want others.
 const spareThreads = 3
 
-// prepare has this program do now what each machine that is restored from this one would do first,
+// Prepare has a program do now what each machine that is restored from this one would do first,
 // while all that its processor runs is slow: create the threads that Go's scheduler wants when
 // system calls take long, and make room on the heap.
-func prepare() {
+func Prepare() {
 	runtime.GC()
 	makeThreads(spareThreads)
 }
@@ -67,12 +77,4 @@ func makeThreads(n int) (numbers []int) {
 	close(leave)
 	done.Wait()
 	return numbers
-}
-
-// endRehearsal closes the port, and its echo ends.
-func (a *Agent) endRehearsal() {
-	if a.rehearsal != nil {
-		a.rehearsal.Close()
-		a.rehearsal = nil
-	}
 }

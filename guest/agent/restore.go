@@ -20,8 +20,10 @@ func (a *Agent) restore(r wire.Restore) error {
 	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
 		return fmt.Errorf("set the clock to %s: %w", r.Now.UTC(), os.NewSyscallError("clock_settime", err))
 	}
-	renewed.Store(&r.Boot)
-	return nil
+	if a.identity == nil {
+		return nil // Open has said why
+	}
+	return a.identity.write(r.Boot)
 }
 
 // addEntropy gives the kernel random bytes, through its device, and makes it use them at once.

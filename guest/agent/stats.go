@@ -8,13 +8,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"guesthouse.example/guest/socketservice"
 	"guesthouse.example/internal/wire"
 )
 
-// statistics asks the kernel and the socket services.
-func statistics() wire.Stats {
-	s := wire.Stats{Boot: bootID(), Services: services()}
+// Statistics asks the kernel. What a program does is for the program to add.
+func Statistics() wire.Stats {
+	s := wire.Stats{Boot: bootID()}
 	var up unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) == nil {
 		s.Uptime = time.Duration(up.Nano())
@@ -33,13 +32,4 @@ func statistics() wire.Stats {
 		}
 	}
 	return s
-}
-
-func services() (list []wire.Service) {
-	for svc := range socketservice.All() {
-		st := svc.Stats()
-		list = append(list, wire.Service{Name: svc.Name(), Sockets: uint32(len(svc.Sockets())),
-			Calls: st.Calls, Errors: st.Errors, Time: st.Time, MaxTime: st.MaxTime})
-	}
-	return list
 }

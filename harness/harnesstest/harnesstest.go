@@ -175,8 +175,8 @@ func EndPrefetched() { templates().Close() }
 // a test that boots it has it in some tens of milliseconds, where the host's memory
 // carries that; GUESTHOUSE_PREFETCH=0 switches it off.
 //
-// A guest that crashes, or a machine that ends, without the test's having asked for
-// it by Shutdown or Wait fails the test.
+// A guest that crashes fails the test. So does a machine that ends, as it does when the guest's
+// program ends, without the test's having asked for it by Shutdown, Wait or WaitExit.
 func Boot(t testing.TB, spec harness.Spec) *Machine {
 	t.Helper()
 	if spec.QEMU == "" {
@@ -206,8 +206,7 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 		case err != nil:
 			t.Errorf("the machine ended during the test: %v", err)
 		default:
-			t.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s",
-				cmp.Or(m.Result().PowerOff, "it did not say why"))
+			t.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s", whyOff(m.Result()))
 		}
 		if t.Failed() {
 			t.Log(m.Report())
@@ -229,6 +228,15 @@ func (m *Machine) lastWords() {
 	ctx, cancel := m.Machine.Within(context.Background(), wordsWithin)
 	defer cancel()
 	m.Machine.Wait(ctx)
+}
+
+// whyOff says why a guest has powered off, and how its program ended.
+func whyOff(r harness.Result) string {
+	why := cmp.Or(r.PowerOff, "it did not say why")
+	if r.Exit != nil {
+		why += fmt.Sprintf(" (%v)", r.Exit)
+	}
+	return why
 }
 
 // ended reports whether the machine has ended, and how.
@@ -341,8 +349,21 @@ func (m *Machine) Shutdown() {
 	}
 }
 
+// WaitExit waits until the guest's program has ended with that status, and the machine with it,
+// and fails the test if it ends in another way.
+func (m *Machine) WaitExit(status int) {
+	m.t.Helper()
+	m.mayBeOff.Store(true)
+	ctx, cancel := m.within()
+	defer cancel()
+	if err := m.Machine.WaitExit(ctx, status); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 // Wait waits until the guest has powered off by itself, and fails the test if
-// it crashes or ends in another way.
+// it crashes or ends in another way, which a program does that ends with another status than 0 or
+// by a signal.
 func (m *Machine) Wait() {
 	m.t.Helper()
 	m.mayBeOff.Store(true)

@@ -66,6 +66,26 @@ var inner = map[string]func(*testing.T){
 		m.Send("sh dmesg; echo all-of-it")
 		m.Expect("^all-of-it$")
 	},
+	"dies": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", "./testdata/exits"))
+		m.Send("sh kill -10 $PPID")
+		m.Wait()
+	},
+	"dies unseen": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", "./testdata/exits"))
+		m.Send("sh kill -10 $PPID")
+		m.Machine.Wait(t.Context())
+	},
+	"other status": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", "./testdata/exits"))
+		m.Send("sh kill -10 $PPID")
+		m.WaitExit(4)
+	},
+	"expected status": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", "./testdata/exits"))
+		m.Send("sh kill -10 $PPID")
+		m.WaitExit(3)
+	},
 	"expect": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
 		m.Send("poweroff")
@@ -153,12 +173,15 @@ func TestFailuresExplainThemselves(t *testing.T) {
 		"crash":                     {"the guest crashed during the test: ", "Kernel panic - not syncing: sysrq triggered crash", "record: "},
 		"crash and fail":            {"some consequence", "the guest crashed during the test: "},
 		"panic behind a connection": {"the answer", "panic: no such sensor", "testdata/panics/main.go:22", "has ended: exit status 2"},
-		"off":                       {"the machine powered off during the test, which neither Shutdown nor Wait asked for"},
+		"off":                       {"the machine powered off during the test, which neither Shutdown nor Wait asked for: the command poweroff on the console (exit status 0)"},
+		"dies":                      {"the guest failed: its program has ended: exit status 3"},
+		"dies unseen":               {"the machine ended during the test: the guest failed: its program has ended: exit status 3"},
+		"other status":              {"the guest failed: its program has ended: exit status 3: exit status 4 was expected"},
 		"restart":                   {"the machine ended during the test: the guest failed: it restarted instead of powering off"},
 		"exit":                      {`expect "never said": the console has ended`, "reboot: Power down"},
 		"full disk":                 {": console.log: file too large", "record: "},
 		"expect":                    {`expect "never said": the console has ended`, "reboot: Power down", "record: "},
-		"boot":                      {"boot arm64: the guest failed: it powered off before", "kernel module virtio_net: operation not permitted", "repeat: go run"},
+		"boot":                      {"its program has ended: exit status 1: kernel module virtio_net: operation not permitted", "repeat: go run"},
 		"build":                     {"testdata/broken/main.go:3:15: undefined: nonsense"},
 		"dial":                      {`dial udp/4242: not among the machine's ports []: add it to Spec.Ports`, "record: ", "repeat: go run"},
 	} {
@@ -171,6 +194,12 @@ func TestFailuresExplainThemselves(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAnEndThatATestExpectsIsNoFailure(t *testing.T) {
+	Require(t, "arm64")
+	out, ok := run(t, "expected status", nil)
+	require.True(t, ok, out)
 }
 
 func TestTheNextMachineOfAKindIsPrefetched(t *testing.T) {

@@ -73,7 +73,7 @@ func TestAGuestWhoseSetupFails(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		err := boot(t, harnesstest.Spec(t, target, "./guests/fails"))
 		require.ErrorIs(t, err, harness.ErrGuest)
-		require.ErrorContains(t, err, `it powered off before its console showed "guesthouse: ready$": setup: no such sensor`)
+		require.ErrorContains(t, err, `its console has not shown "guesthouse: ready$": the guest failed: its program has ended: exit status 1: setup: no such sensor`)
 		require.Contains(t, err.Error(), "<err> guesthouse: setup: no such sensor")
 	})
 }
@@ -83,6 +83,7 @@ func TestAGuestWhoseProgramIsKilled(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		err := boot(t, harnesstest.Spec(t, target, "./guests/killed"))
 		require.ErrorIs(t, err, harness.ErrGuest)
+		require.ErrorContains(t, err, "the guest failed: its program has ended: signal 9 (killed)")
 		require.Contains(t, err.Error(), "init: /bin/uinit has ended: signal 9 (killed); the machine powers off")
 	})
 }
@@ -92,7 +93,7 @@ func TestAGuestThatEndsBeforeMainLosesNoWord(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		err := boot(t, harnesstest.Spec(t, target, "./guests/stillborn"))
 		require.ErrorIs(t, err, harness.ErrGuest)
-		require.ErrorContains(t, err, "it powered off before its console showed")
+		require.ErrorContains(t, err, "the guest failed: its program has ended: exit status 3")
 		require.Contains(t, err.Error(), "init: /bin/uinit has ended: exit status 3; the machine powers off")
 		log, readErr := os.ReadFile(filepath.Join(err.Dir, "console.log"))
 		require.NoError(t, readErr)
@@ -229,13 +230,13 @@ func TestAMissingModuleOrInterfaceIsNamedAndPowersTheGuestDown(t *testing.T) {
 		spec := echoSpec(t, target)
 		spec.Cmdline = []string{"module_blacklist=virtio_net"}
 		err := boot(t, spec)
-		require.ErrorContains(t, err, "it powered off before")
+		require.ErrorContains(t, err, "its program has ended: exit status 1")
 		require.Contains(t, err.Error(), "<err> guesthouse: kernel module virtio_net: operation not permitted")
 
 		spec = echoSpec(t, target)
 		spec.Cmdline = []string{noPCI[target]} // the card is there and cannot be found
 		err = boot(t, spec)
-		require.ErrorContains(t, err, "it powered off before")
+		require.ErrorContains(t, err, "its program has ended: exit status 1")
 		require.Contains(t, err.Error(), "<err> guesthouse: interface eth0 is missing: no network card appeared within 5s of loading its driver; the interfaces are [lo]")
 	})
 }

@@ -52,6 +52,7 @@ func TestAGuestWithoutAnAgentIsPoweredOffByItsConsole(t *testing.T) {
 	const target = "x86_64" // nothing here depends on it
 	spec := harnesstest.Spec(t, target, "./guests/mute")
 	spec.Ready = `mute is ready$`
+	spec.Cmdline = withoutAgent
 	spec.Dir = t.TempDir()
 	m := harnesstest.Boot(t, spec)
 	m.Shutdown()

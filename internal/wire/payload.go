@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -80,6 +81,39 @@ func DecodePort(b []byte) (int, error) {
 		return 0, fmt.Errorf("port: %d bytes, not 2", len(b))
 	}
 	return int(binary.BigEndian.Uint16(b)), nil
+}
+
+// An Exit is how a program ended.
+type Exit struct {
+	Status int    // 0 to 255; of no meaning after a signal
+	Signal int    // that ended it; 0 if none did
+	Asked  bool   // it had been asked to end
+	Why    string // what the kernel says of the end; mostly empty
+}
+
+// String says it as "exit status 3" or "signal 9 (killed)".
+func (e Exit) String() string {
+	if e.Signal != 0 {
+		return fmt.Sprintf("signal %d (%v)", e.Signal, syscall.Signal(e.Signal))
+	}
+	return fmt.Sprintf("exit status %d", e.Status)
+}
+
+// Encode returns the payload.
+func (e Exit) Encode() []byte {
+	asked := byte(0)
+	if e.Asked {
+		asked = 1
+	}
+	return append([]byte{byte(e.Status), byte(e.Signal), asked}, e.Why[:min(len(e.Why), MaxText)]...)
+}
+
+// DecodeExit reads the payload of Ended.
+func DecodeExit(b []byte) (Exit, error) {
+	if len(b) < 3 || b[2] > 1 {
+		return Exit{}, fmt.Errorf("exit status: %q is none", b[:min(len(b), 3)])
+	}
+	return Exit{Status: int(b[0]), Signal: int(b[1]), Asked: b[2] == 1, Why: string(b[3:])}, nil
 }
 
 // Stats is what a guest tells of itself.

@@ -1,6 +1,8 @@
 // Package wire is what the guest's agent and the harness say to each other, and
 // how: frames over a line that neither loses nor doubles a byte. It needs no
-// resynchronization; a bad frame ends the conversation.
+// resynchronization; a bad frame ends the conversation. The agent lives in the
+// guest's init. Between it and the guest's program the same frames go over a
+// socket, with the agent in the harness's place.
 //
 // A frame is a header of 28 bytes, big-endian, and a payload:
 //
@@ -28,10 +30,18 @@ import (
 )
 
 // Version is the protocol's; both ends must have the same.
-const Version = 1
+const Version = 2
 
 // PortName is the virtio-serial port's.
 const PortName = "guesthouse.agent"
+
+// ProgramVariable is the environment variable by which init tells the guest's program the
+// number of the descriptor that leads to the agent.
+const ProgramVariable = "GUESTHOUSE_AGENT"
+
+// BootIDFile is the guest's file with its BootID. Init writes it, and mounts it over
+// /proc/sys/kernel/random/boot_id.
+const BootIDFile = "/run/guesthouse/boot_id"
 
 // MaxPayload is the longest payload in bytes, and MaxText the longest text of an event.
 const (
@@ -52,16 +62,18 @@ const (
 	Hello      Type = 1 + iota // guest: the conversation begins; payload Identity
 	Ready                      // guest: setup has returned; payload Stats
 	Restored                   // request: payload Restore; answered with Clock
-	PowerOff                   // harness: power off; guest: the machine is about to, payload is text that says why
+	PowerOff                   // harness: power off; guest: the program is about to end in order, payload is text that says why
 	Event                      // guest: payload is text
 	Statistics                 // request without payload; answered with Stats
 	Quiesce                    // request: say nothing more until Restored; no payload
 	Failed                     // guest: the agent has ended; payload is text
 	Rehearse                   // request without payload: echo datagrams until Quiesce or Restored; answered with Port, 0 if there is none
-	lastType   = Rehearse
+	Ended                      // guest: the program has, and the machine powers off; payload Exit
+	Remark                     // guest: payload is text for the record
+	lastType   = Remark
 )
 
-var typeNames = [...]string{"", "hello", "ready", "restored", "power-off", "event", "statistics", "quiesce", "failed", "rehearse"}
+var typeNames = [...]string{"", "hello", "ready", "restored", "power-off", "event", "statistics", "quiesce", "failed", "rehearse", "ended", "remark"}
 
 func (t Type) String() string {
 	if t >= Hello && t <= lastType {

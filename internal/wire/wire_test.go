@@ -64,7 +64,7 @@ func TestABadFrameSaysWhatIsWrongAndWhere(t *testing.T) {
 		change func([]byte) []byte
 	}{
 		{`it begins with "XHAG", not with "GHAG"`, func(b []byte) []byte { b[0] = 'X'; return b }},
-		{"protocol version 2 where 1 is spoken: build guest and harness from the same source", func(b []byte) []byte { b[5] = 2; return b }},
+		{"protocol version 1 where 2 is spoken: build guest and harness from the same source", func(b []byte) []byte { b[5] = 1; return b }},
 		{"checksum", func(b []byte) []byte { b[len(b)-1] ^= 1; return b }},
 		{"checksum", func(b []byte) []byte { b[11] ^= 1; return b }},
 		{"event has a payload of 4278190084 bytes: the most is 1048576", func(b []byte) []byte { b[20] = 0xff; return b }},
@@ -104,6 +104,14 @@ func TestPayloadsComeBack(t *testing.T) {
 	_, err = DecodeStats(stats.Encode()[:50])
 	require.EqualError(t, err, "statistics: the payload ends too early")
 
+	for _, exit := range []Exit{{}, {Status: 255}, {Signal: 9, Why: "Out of memory"}, {Signal: 15, Asked: true}} {
+		got, err := DecodeExit(exit.Encode())
+		require.NoError(t, err)
+		require.Equal(t, exit, got)
+	}
+	_, err = DecodeExit([]byte{1, 2})
+	require.EqualError(t, err, `exit status: "\x01\x02" is none`)
+
 	now, err := DecodeClock(EncodeClock(time.Unix(1, 2)))
 	require.NoError(t, err)
 	require.Equal(t, time.Unix(1, 2), now)
@@ -120,6 +128,9 @@ func FuzzReceive(f *testing.F) {
 			require.Equal(t, b[:n], encode(epoch, m))
 			DecodeClock(m.Payload)
 			DecodeRestore(m.Payload)
+			if e, err := DecodeExit(m.Payload); err == nil && len(e.Why) <= MaxText {
+				require.Equal(t, m.Payload, e.Encode())
+			}
 			if s, err := DecodeStats(m.Payload); err == nil {
 				require.Equal(t, m.Payload, s.Encode())
 			}

@@ -1,10 +1,9 @@
 // Init is the guest's first process: u-root's, but that it starts the guest program on the
-// console itself instead of on pipes to it, and that it says how that program ended before it
-// powers the machine off.
+// console itself instead of on pipes to it, that the agent of the harness lives in it, and that it
+// says how the program ended before it powers the machine off.
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -16,7 +15,10 @@ import (
 	"github.com/u-root/u-root/pkg/libinit"
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/guest/agent"
+	"guesthouse.example/guest/modules"
 	"guesthouse.example/guest/poweroff"
+	"guesthouse.example/internal/wire"
 )
 
 const program = "/bin/uinit"
@@ -34,20 +36,20 @@ func main() {
 	if err := libinit.InstallAllModules(); err != nil {
 		log.Print(err)
 	}
+	if err := modules.Load(modules.File); err != nil {
+		log.Print(err)
+	}
 	if err := takeConsole(); err != nil {
 		log.Print(err)
 	}
-	log.Printf("starting %s", program)
-	end, err := run(libinit.Command(program, libinit.WithArguments(cmdline.GetUinitArgs()...), inForeground))
+	harness, err := agent.Open()
 	if err != nil {
-		end = err.Error()
+		log.Print(err)
 	}
+	exit := run(harness, libinit.Command(program, libinit.WithArguments(cmdline.GetUinitArgs()...), inForeground))
+	harness.Ended(exit)
 	signal.Ignore(unix.SIGTTOU) // the console is still that of the program's process group
-	for _, line := range aboutTheEnd(kernelLog()) {
-		log.Print(line)
-	}
-	log.Printf("%s has ended: %s; the machine powers off", program, end)
-	log.Print("power off: ", poweroff.Now(os.Stdin))
+	log.Print("power off: ", poweroff.Now(os.Stdin, lastWords(exit, harness.Here())))
 }
 
 // takeConsole makes init the leader of the console's session. Linux hangs up a terminal when the
@@ -68,45 +70,17 @@ func inForeground(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &unix.SysProcAttr{Foreground: true, Ctty: 0}
 }
 
-// run waits for the end of a program and says what it was, as "exit status 2". Orphans, which
-// are init's children, may end meanwhile.
-func run(cmd *exec.Cmd) (end string, err error) {
-	if err := cmd.Start(); err != nil {
-		return "", err
+// lastWords are the lines by which the console tells of the program's end. A harness that has no
+// agent to hear of it looks for them at the start of a line, which the program may have left
+// unfinished.
+func lastWords(exit wire.Exit, told bool) string {
+	var b strings.Builder
+	if !told {
+		b.WriteByte('\n')
 	}
-	for {
-		var status unix.WaitStatus
-		pid, err := unix.Wait4(-1, &status, 0, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return "", os.NewSyscallError("wait4", err)
-		case pid == cmd.Process.Pid && status.Signaled():
-			return fmt.Sprintf("signal %d (%v)", status.Signal(), status.Signal()), nil
-		case pid == cmd.Process.Pid:
-			return fmt.Sprintf("exit status %d", status.ExitStatus()), nil
-		}
+	if exit.Why != "" {
+		fmt.Fprintf(&b, "init: %s\n", exit.Why)
 	}
-}
-
-// kernelLog returns what the kernel has logged, or nothing where it cannot be read.
-func kernelLog() string {
-	size, err := unix.Klogctl(unix.SYSLOG_ACTION_SIZE_BUFFER, nil)
-	if err != nil {
-		return ""
-	}
-	text := make([]byte, size)
-	n, _ := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, text)
-	return string(text[:max(n, 0)])
-}
-
-// aboutTheEnd returns the lines of the kernel's log that tell of the guest program, as
-// "uinit[57]: segfault at 0" or "Killed process 57 (uinit)". They are too mild for the console.
-func aboutTheEnd(kernelLog string) (lines []string) {
-	for line := range strings.Lines(kernelLog) {
-		if strings.Contains(line, "uinit[") || strings.Contains(line, "(uinit)") {
-			lines = append(lines, strings.TrimSuffix(line, "\n"))
-		}
-	}
-	return lines
+	fmt.Fprintf(&b, "init: %s has ended: %v; the machine powers off\n", program, exit)
+	return b.String()
 }

@@ -12,7 +12,8 @@
 //
 // Each command explains its flags with -h. The exit status is 0 for success, 1
 // for a failure, 2 for a wrong command line, and 128 and the signal's number
-// after a signal.
+// after a signal. When the guest's program ends without having been asked to, run exits with that
+// program's status, or with 128 and the number of the signal that ended it, and says so.
 package main
 
 import (
@@ -159,6 +160,9 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 	}
 	if errors.Is(err, errUsage) {
 		return 2
+	}
+	if exit := (*harness.ExitError)(nil); errors.As(err, &exit) {
+		return exit.Code()
 	}
 	return 1
 }

@@ -22,6 +22,8 @@ const runUsage = `guesthouse run [flags]
 Boots a machine and gives its serial console. On a terminal every key goes to the
 guest, and Ctrl-A x ends the machine. Otherwise each line of standard input is
 typed to the guest once it is ready, and at its end the guest powers off.
+When the guest's program ends by itself, run exits with its status, or with 128
+and the number of the signal that ended it.
 
 With -guest none it boots what QEMU's -kernel takes, an RTOS for example, without
 an initramfs: give -kernel FILE and -ready EXPRESSION. Such a guest is ended, not

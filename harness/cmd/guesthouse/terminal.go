@@ -80,7 +80,8 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 
 	select {
 	case err = <-ended:
-		if notReady := <-ready; err == nil {
+		// The one that says more: what the console had not shown by then.
+		if notReady := <-ready; err == nil || notReady != nil && errors.As(err, new(*harness.ExitError)) {
 			err = notReady
 		}
 	case err = <-quit:

@@ -186,6 +186,6 @@ func TestAGuestThatFailsIsExplainedOnTheTerminal(t *testing.T) {
 	t.Parallel()
 	s := start(t, "arm64", "-append", "module_blacklist=virtio_net", "-dir", t.TempDir())
 	s.sees(`kernel module virtio_net: operation not permitted`)
-	s.sees(`it powered off before its console showed`)
+	s.sees(`its console has not shown "guesthouse: ready\$": the guest failed: its program has ended: exit status 1`)
 	s.ends(1)
 }

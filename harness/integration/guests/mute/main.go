@@ -1,5 +1,4 @@
-// Mute is a guest without package guest, and so without its agent, that powers off when
-// somebody types so.
+// Mute is a guest without package guest that powers off when somebody types so.
 package main
 
 import (

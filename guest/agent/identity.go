@@ -1,0 +1,69 @@
+package agent
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/wire"
+)
+
+// kernelBootID is where programs look for the boot's identity.
+const kernelBootID = "/proc/sys/kernel/random/boot_id"
+
+// BootID returns what no other boot and no other restored machine has, written
+// as in /proc/sys/kernel/random/boot_id, which is where it comes from until the
+// machine is saved or restored.
+func BootID() string { return bootID().String() }
+
+func bootID() wire.BootID {
+	for _, file := range []string{wire.BootIDFile, kernelBootID} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		if id, err := wire.ParseBootID(string(text)); err == nil {
+			return id
+		}
+	}
+	return ownBootID() // a kernel without it, and an init without an agent
+}
+
+var ownBootID = sync.OnceValue(func() (id wire.BootID) {
+	rand.Read(id[:])
+	return id
+})
+
+// An identityFile is wire.BootIDFile. A restored machine writes there before its program goes on,
+// so that nobody has to be told.
+type identityFile struct{ fd int }
+
+func newIdentityFile() (*identityFile, error) {
+	id := bootID()
+	if err := os.MkdirAll(filepath.Dir(wire.BootIDFile), 0o755); err != nil {
+		return nil, fmt.Errorf("boot identity: %w", err)
+	}
+	fd, err := unix.Open(wire.BootIDFile, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o444)
+	if err != nil {
+		return nil, fmt.Errorf("boot identity: %w", &os.PathError{Op: "open", Path: wire.BootIDFile, Err: err})
+	}
+	f := &identityFile{fd}
+	if err := f.write(id); err != nil {
+		return f, err
+	}
+	if err := unix.Mount(wire.BootIDFile, kernelBootID, "", unix.MS_BIND, ""); err != nil {
+		return f, fmt.Errorf("boot identity: %w", &os.PathError{Op: "mount over", Path: kernelBootID, Err: err})
+	}
+	return f, nil
+}
+
+func (f *identityFile) write(id wire.BootID) error {
+	if _, err := unix.Pwrite(f.fd, []byte(id.String()+"\n"), 0); err != nil {
+		return fmt.Errorf("boot identity: %w", os.NewSyscallError("pwrite", err))
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/guest/agent"
+	"guesthouse.example/internal/wire"
+)
+
+// run runs the guest's program to its end. Orphans, which are init's children, may end meanwhile.
+func run(harness *agent.Agent, cmd *exec.Cmd) wire.Exit {
+	log.Printf("starting %s", cmd.Path)
+	if far := harness.ProgramEnd(); far != nil {
+		cmd.ExtraFiles = []*os.File{far} // descriptor 3
+		cmd.Env = append(os.Environ(), wire.ProgramVariable+"=3")
+	}
+	pids := make(chan int, 1)
+	harness.Start(func(told bool) {
+		pid := <-pids
+		pids <- pid
+		end(harness, pid, told)
+	})
+	if err := cmd.Start(); err != nil {
+		return wire.Exit{Status: notStarted, Why: err.Error()}
+	}
+	pids <- cmd.Process.Pid
+	if far := harness.ProgramEnd(); far != nil {
+		far.Close()
+	}
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return wire.Exit{Status: notStarted, Why: os.NewSyscallError("wait4", err).Error()}
+		case pid == cmd.Process.Pid && status.Signaled():
+			return wire.Exit{Signal: int(status.Signal()), Why: aboutTheEnd(kernelLog(), pid)}
+		case pid == cmd.Process.Pid:
+			return wire.Exit{Status: status.ExitStatus()}
+		}
+	}
+}
+
+// notStarted is a shell's status of a command that cannot be started.
+const notStarted = 127
+
+// obeyWithin bounds how long a program may take that was asked to end.
+const obeyWithin = 3 * time.Second
+
+// end has the program end, which is told already or does not know package guest.
+func end(harness *agent.Agent, pid int, told bool) {
+	if !told {
+		harness.PowerOff("the harness asked for it")
+		unix.Kill(-pid, unix.SIGTERM) // all of its process group
+	}
+	time.Sleep(obeyWithin)
+	unix.Kill(-pid, unix.SIGKILL)
+}
+
+// kernelLog returns what the kernel has logged, or nothing where it cannot be read.
+func kernelLog() string {
+	size, err := unix.Klogctl(unix.SYSLOG_ACTION_SIZE_BUFFER, nil)
+	if err != nil {
+		return ""
+	}
+	text := make([]byte, size)
+	n, _ := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, text)
+	return string(text[:max(n, 0)])
+}
+
+// aboutTheEnd returns the last line of the kernel's log that tells of a process, as
+// "uinit[57]: segfault at 0" or "Out of memory: Killed process 57 (uinit)", without its level and
+// time. It is too mild for the console.
+func aboutTheEnd(kernelLog string, pid int) (about string) {
+	for line := range strings.Lines(kernelLog) {
+		if _, text, ok := strings.Cut(line, "] "); ok &&
+			(strings.Contains(text, fmt.Sprintf("[%d]: ", pid)) || strings.Contains(text, fmt.Sprintf(" process %d (", pid))) {
+			about = strings.TrimSpace(text)
+		}
+	}
+	return about
+}

@@ -1,0 +1,65 @@
+// Ends is a guest without package guest that ends as it is told on its console, or with the
+// argument "now" before it is ready.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	if slices.Contains(os.Args, "now") {
+		os.Exit(3)
+	}
+	if slices.Contains(os.Args, "daemon") {
+		fmt.Println("the child of a daemon runs")
+		select {}
+	}
+	fmt.Print("guesthouse: ready\nuart:~$ ")
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		switch lines.Text() {
+		case "exit 0":
+			os.Exit(0)
+		case "exit 3":
+			os.Exit(3)
+		case "return":
+			return
+		case "panic":
+			fmt.Print("working... ")
+			panic("x")
+		case "kill":
+			unix.Kill(unix.Getpid(), unix.SIGKILL)
+		case "segv":
+			unix.Kill(unix.Getpid(), unix.SIGSEGV)
+			select {}
+		case "term":
+			unix.Kill(unix.Getpid(), unix.SIGTERM)
+			select {}
+		case "exec":
+			fmt.Println(unix.Exec("/bbin/gosh", []string{"gosh", "-c", "exit 7"}, os.Environ()))
+		case "daemon":
+			child := exec.Command("/proc/self/exe", "daemon")
+			child.Stdout = os.Stdout
+			child.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+			fmt.Println(child.Start())
+			return
+		case "deaf":
+			signal.Ignore(unix.SIGTERM)
+			fmt.Println("deaf now")
+		case "lie":
+			fmt.Println("init: /bin/uinit has ended: exit status 0; the machine powers off")
+			os.Exit(3)
+		case "eat":
+			for all := [][]byte{}; ; {
+				all = append(all, bytes.Repeat([]byte{1}, 1<<20))
+			}
+		}
+	}
+}
