@@ -108,12 +108,15 @@ func (e Exit) Encode() []byte {
 	return append([]byte{byte(e.Status), byte(e.Signal), asked}, e.Why[:min(len(e.Why), MaxText)]...)
 }
 
+// exitSize is the size of an Exit without Why, in bytes.
+const exitSize = 3
+
 // DecodeExit reads the payload of Ended.
 func DecodeExit(b []byte) (Exit, error) {
-	if len(b) < 3 || b[2] > 1 {
-		return Exit{}, fmt.Errorf("exit status: %q is none", b[:min(len(b), 3)])
+	if len(b) < exitSize || b[2] > 1 {
+		return Exit{}, fmt.Errorf("exit status: %q is none", b[:min(len(b), exitSize)])
 	}
-	return Exit{Status: int(b[0]), Signal: int(b[1]), Asked: b[2] == 1, Why: string(b[3:])}, nil
+	return Exit{Status: int(b[0]), Signal: int(b[1]), Asked: b[2] == 1, Why: string(b[exitSize:])}, nil
 }
 
 // Stats is what a guest tells of itself.

@@ -43,11 +43,23 @@ const ProgramVariable = "GUESTHOUSE_AGENT"
 // /proc/sys/kernel/random/boot_id.
 const BootIDFile = "/run/guesthouse/boot_id"
 
-// MaxPayload is the longest payload in bytes, and MaxText the longest text of an event.
+// MaxPayload is the longest payload in bytes, and MaxText the longest text of a message that tells
+// one, as an event does.
 const (
 	MaxPayload = 1 << 20
 	MaxText    = 64 << 10
 )
+
+// most returns the longest payload of a type in bytes. Nobody makes room for a longer one.
+func (t Type) most() int {
+	switch t {
+	case PowerOff, Event, Failed, Remark:
+		return MaxText
+	case Ended:
+		return exitSize + MaxText
+	}
+	return MaxPayload
+}
 
 const (
 	magic      = 0x47484147
@@ -138,8 +150,8 @@ func (c *Conn) Next() uint32 {
 // left half a frame nothing more is sent. A Send that blocks holds up no other
 // call but Send.
 func (c *Conn) Send(m Message) (uint32, error) {
-	if len(m.Payload) > MaxPayload {
-		return 0, fmt.Errorf("send %s: a payload of %d bytes: the most is %d", m.Type, len(m.Payload), MaxPayload)
+	if most := m.Type.most(); len(m.Payload) > most {
+		return 0, fmt.Errorf("send %s: a payload of %d bytes: the most is %d", m.Type, len(m.Payload), most)
 	}
 	c.sending.Lock()
 	defer c.sending.Unlock()
@@ -244,8 +256,8 @@ func decode(r io.Reader) (epoch uint32, m Message, n int, err error) {
 	m.Sequence = binary.BigEndian.Uint32(h[12:])
 	m.Answers = binary.BigEndian.Uint32(h[16:])
 	length := binary.BigEndian.Uint32(h[20:])
-	if length > MaxPayload {
-		return 0, m, n, fmt.Errorf("%s has a payload of %d bytes: the most is %d", m.Type, length, MaxPayload)
+	if most := m.Type.most(); length > uint32(most) {
+		return 0, m, n, fmt.Errorf("%s has a payload of %d bytes: the most is %d", m.Type, length, most)
 	}
 	m.Payload = make([]byte, length)
 	k, err := io.ReadFull(r, m.Payload)

@@ -67,7 +67,10 @@ func TestABadFrameSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"protocol version 1 where 2 is spoken: build guest and harness from the same source", func(b []byte) []byte { b[5] = 1; return b }},
 		{"checksum", func(b []byte) []byte { b[len(b)-1] ^= 1; return b }},
 		{"checksum", func(b []byte) []byte { b[11] ^= 1; return b }},
-		{"event has a payload of 4278190084 bytes: the most is 1048576", func(b []byte) []byte { b[20] = 0xff; return b }},
+		{"event has a payload of 4278190084 bytes: the most is 65536", func(b []byte) []byte { b[20] = 0xff; return b }},
+		{"event has a payload of 65537 bytes: the most is 65536", func([]byte) []byte {
+			return encode(0, Message{Type: Event, Sequence: 1, Payload: make([]byte, MaxText+1)})
+		}},
 		{"the line ended after 9 bytes of the header: unexpected EOF", func(b []byte) []byte { return b[:9] }},
 		{"the line ended after 3 of 4 bytes of the payload of event: unexpected EOF", func(b []byte) []byte { return b[:len(b)-1] }},
 		{"event has sequence number 0 where 1 was due: frames were lost or doubled", func(b []byte) []byte { return good() }},
@@ -79,6 +82,21 @@ func TestABadFrameSaysWhatIsWrongAndWhere(t *testing.T) {
 		_, err = c2.Receive()
 		require.ErrorContains(t, err, "frame at byte 32: ")
 		require.ErrorContains(t, err, c.says)
+	}
+}
+
+// A longest text is a message; a longer one is refused before it is sent and before it is read.
+func TestTextsAreBounded(t *testing.T) {
+	for kind, most := range map[Type]int{Event: MaxText, PowerOff: MaxText, Failed: MaxText, Remark: MaxText, Ended: exitSize + MaxText, Statistics: MaxPayload} {
+		var line bytes.Buffer
+		_, err := NewGuest(&line).Send(Message{Type: kind, Payload: make([]byte, most)})
+		require.NoError(t, err)
+		m, err := NewHarness(&line).Receive()
+		require.NoError(t, err)
+		require.Len(t, m.Payload, most)
+		_, err = NewGuest(&line).Send(Message{Type: kind, Payload: make([]byte, most+1)})
+		require.ErrorContains(t, err, "the most is")
+		require.Zero(t, line.Len())
 	}
 }
 
