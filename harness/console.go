@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -44,6 +45,8 @@ type Console struct {
 
 	crashed chan struct{}   // closed when the guest was seen to fail
 	rest    <-chan struct{} // closed when the rest of what it says about that is in the log; nil where nobody collects it
+
+	echoes echoes // of what Send types, in the text
 
 	expecting chan struct{} // holds one token while an Expect runs: two at once would have no order to assert
 	cursor    int64         // where the next Expect begins
@@ -144,6 +147,7 @@ type savedConsole struct {
 	Text     []byte          `json:"text"`
 	TextBase int64           `json:"text_base,omitempty"`
 	Filter   termtext.Filter `json:"filter"`
+	Echoes   []span          `json:"echoes,omitempty"`
 }
 
 func (c *Console) save() savedConsole {
@@ -151,9 +155,11 @@ func (c *Console) save() savedConsole {
 	defer c.mu.Unlock()
 	filter := c.filter
 	filter.Held = bytes.Clone(filter.Held)
+	c.echoes.look(&c.text)
 	return savedConsole{
 		Log: bytes.Clone(c.log.bytes), LogBase: c.log.base, CR: c.cr,
 		Text: bytes.Clone(c.text.bytes), TextBase: c.text.base, Filter: filter,
+		Echoes: slices.Clone(c.echoes.found),
 	}
 }
 
@@ -164,6 +170,7 @@ func (c *Console) begin(s savedConsole) {
 	c.log, c.cr = kept{bytes.Clone(s.Log), s.LogBase}, s.CR
 	c.text, c.filter = kept{bytes.Clone(s.Text), s.TextBase}, s.Filter
 	c.filter.Held = bytes.Clone(s.Filter.Held)
+	c.echoes.found = slices.Clone(s.Echoes)
 	c.take(c.log.bytes, c.text.bytes)
 }
 
@@ -265,17 +272,28 @@ type consoleState struct {
 	eof   bool
 	crash string
 	more  <-chan struct{} // closed when there is more to see
+
+	echoes hidden // what of the text Expect does not search
 }
 
 // logFrom returns the log from an offset on.
-func (c *Console) logFrom(at int64) consoleState { return c.from(&c.log, at) }
-
-// textFrom returns the log's text from an offset on.
-func (c *Console) textFrom(at int64) consoleState { return c.from(&c.text, at) }
-
-func (c *Console) from(what *kept, at int64) consoleState {
+func (c *Console) logFrom(at int64) consoleState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.from(&c.log, at)
+}
+
+// textFrom returns the log's text from an offset on.
+func (c *Console) textFrom(at int64) consoleState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.from(&c.text, at)
+	now.echoes = c.echoes.hidden(&c.text, at+now.lost, time.Now())
+	return now
+}
+
+// from returns what is kept from an offset on. The caller holds mu.
+func (c *Console) from(what *kept, at int64) consoleState {
 	text, lost := what.from(at)
 	return consoleState{text: text, lost: lost, last: c.last, eof: c.eof, crash: c.crash, more: c.more}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -27,8 +28,8 @@ type lostTextError struct {
 
 func (e *lostTextError) Error() string {
 	return fmt.Sprintf("%d bytes of console text were dropped before they were searched: the last %d MiB are kept. "+
-		"The next Expect begins with the oldest text that is kept; the record's console.log has all of it. "+
-		"No text is lost to an Expect that waits while the guest prints", e.bytes, keepConsole>>20)
+		"The next Expect begins with the oldest text that is kept; look into the record's console.log for what was before. "+
+		"An Expect that waits while the guest prints misses nothing", e.bytes, keepConsole>>20)
 }
 
 // Expect waits until the console shows text that matches pattern and returns
@@ -47,8 +48,11 @@ func (e *lostTextError) Error() string {
 // several bytes only if the guest falls silent there. A match spans at most 16 KiB. The place
 // where a search begins counts as the start of a line.
 //
-// What a test types is echoed by the guest's terminal, and matches too: after
-// Send("echo done") the pattern `^done` waits for the answer, `done` may not.
+// The echo of a line that Send has typed does not match: after Send("sh prog all-good") the pattern
+// `all-good` waits for an answer. A part of a pattern that matches anything, such as .*, may
+// reach over an echo, which is then left out of what is returned; `\$ $` is a prompt that no
+// line was sent to. A prompt from before Send still counts: expect it first. What
+// Type has typed matches.
 //
 // The wait ends with an error when ctx does, when the console ends, and when the guest shows
 // a sign of having crashed (errors.Is(err, ErrGuest)): as soon as the rest of what it says
@@ -70,8 +74,9 @@ func (c *Console) Expect(ctx context.Context, pattern string) ([]string, error) 
 	if err != nil {
 		if lost := (*lostTextError)(nil); errors.As(err, &lost) {
 			c.cursor = lost.next
+			return nil, fmt.Errorf("expect %q: %w", pattern, err)
 		}
-		return nil, fmt.Errorf("expect %q: %w", pattern, err)
+		return nil, fmt.Errorf("expect %q: %w%s", pattern, err, c.explain(re, err))
 	}
 	c.cursor = end
 	return match, nil
@@ -90,10 +95,14 @@ func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string,
 		}
 		var quiet <-chan time.Time
 		began, silent := time.Now(), time.Since(now.last)
-		text := now.text
+		text := now.echoes.hide(now.text, from)
 		if half := halfRune(text); half > 0 && !now.eof && silent < settle {
 			text = text[:len(text)-half]
 			quiet = time.After(settle - silent)
+		}
+		var echoed <-chan time.Time
+		if !now.echoes.until.IsZero() {
+			echoed = time.After(time.Until(now.echoes.until))
 		}
 		if inLine {
 			text = notFromItsStart(text)
@@ -114,7 +123,11 @@ func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string,
 			if now.eof {
 				return nil, 0, errConsoleEnded
 			}
-			if n := searched(text); n > 0 {
+			n := searched(text)
+			if now.echoes.unsure >= 0 {
+				n = min(n, lineStart(text, int(now.echoes.unsure-from)))
+			}
+			if n > 0 {
 				from += int64(n)
 				inLine = text[n-1] != '\n'
 			}
@@ -129,6 +142,7 @@ func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string,
 		select {
 		case <-now.more:
 		case <-quiet:
+		case <-echoed:
 		case <-ctx.Done():
 			return nil, 0, context.Cause(ctx)
 		}
@@ -162,14 +176,14 @@ func searched(text []byte) int {
 }
 
 // notFromItsStart returns the rest of a line for a search in which ^ does not match at its
-// beginning: its first character is one that is in no text.
+// beginning: no pattern matches its first character.
 func notFromItsStart(text []byte) []byte {
 	text = bytes.Clone(text)
 	for i := range text {
 		if i > 0 && utf8.RuneStart(text[i]) {
 			break
 		}
-		text[i] = 0
+		text[i] = unmatched
 	}
 	return text
 }
@@ -188,15 +202,18 @@ func halfRune(text []byte) int {
 }
 
 // lineOf returns the text from the start of the line on that holds an offset.
-func lineOf(text []byte, at int) []byte {
-	return text[bytes.LastIndexByte(text[:at], '\n')+1:]
+func lineOf(text []byte, at int) []byte { return text[lineStart(text, at):] }
+
+// lineStart returns where the line begins that holds an offset, which may be outside the text.
+func lineStart(text []byte, at int) int {
+	return bytes.LastIndexByte(text[:min(max(at, 0), len(text))], '\n') + 1
 }
 
 func submatches(text []byte, loc []int) []string {
 	match := make([]string, len(loc)/2)
 	for i := range match {
 		if loc[2*i] >= 0 {
-			match[i] = string(text[loc[2*i]:loc[2*i+1]])
+			match[i] = strings.ReplaceAll(string(text[loc[2*i]:loc[2*i+1]]), string(rune(unmatched)), "")
 		}
 	}
 	return match

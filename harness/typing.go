@@ -8,27 +8,39 @@ import (
 	"guesthouse.example/harness/internal/until"
 )
 
-// Send types line and a carriage return, as a person would press Enter.
+// Send types line and a carriage return, as a person would press Enter. No pattern of Expect
+// matches the echo of the line: that a guest shows what was typed is no answer.
+//
+// A guest may answer with the very line, and echo nothing: a loopback for example. What is the
+// whole line, alone on its own or behind a prompt, is taken for the echo, once. For such a
+// guest, and for a test of the echo itself, use Type.
 func (c *Console) Send(ctx context.Context, line string) error {
-	return c.Type(ctx, []byte(line+"\r"))
+	return c.typeIn(ctx, []byte(line+"\r"), true)
 }
 
 // Type sends bytes to the guest as if typed, a few at once, each time waiting
 // for their echo, and where the guest echoes nothing, for 10 ms. The echo says
 // that the guest's terminal has them, not that a program has read them: a
 // terminal holds some thousand bytes for a program that is busy, and a line of
-// at most 4095, so whoever types much waits for the answers.
+// at most 4095, so whoever types much waits for the answers. Patterns of Expect match the echo.
 //
 // After the end of the console it fails, and so it does when ctx ends, also
 // while the guest takes nothing from its serial port. The error says how many
 // bytes were sent. Those bytes stay before whatever is typed next; a terminal
 // drops an unfinished line at Ctrl-U ("\x15").
 func (c *Console) Type(ctx context.Context, p []byte) error {
+	return c.typeIn(ctx, p, false)
+}
+
+func (c *Console) typeIn(ctx context.Context, p []byte, hideEcho bool) error {
 	select {
 	case c.typing <- struct{}{}:
 		defer func() { <-c.typing }()
 	case <-ctx.Done():
 		return fmt.Errorf("type into the console: %w", context.Cause(ctx))
+	}
+	if hideEcho {
+		defer c.expectEcho(p)()
 	}
 	if n, err := c.typeAll(ctx, p); err != nil {
 		return fmt.Errorf("type into the console: %d of %d bytes were sent: %w", n, len(p), err)

@@ -315,7 +315,8 @@ func (m *Machine) Expect(pattern string) []string {
 	return match
 }
 
-// Send types a line on the console. Its echo appears there too.
+// Send types a line on the console. Expect does not match its echo; see
+// [harness.Console.Send].
 func (m *Machine) Send(line string) {
 	m.t.Helper()
 	ctx, cancel := m.within()

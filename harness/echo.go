@@ -1,0 +1,357 @@
+package harness
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"time"
+)
+
+const (
+	echoWithin       = 64 << 10        // bytes of text after a line was typed in which its echo is looked for
+	partOfEchoWithin = 5 * time.Second // from typing on, in which a part of an echo is taken for one
+	shortestPart     = 4               // bytes, of a part that stands anywhere
+	mostSkipped      = 8               // bytes, in shorter parts
+	mostRuns         = 64              // that are followed for a line
+	longestPrompt    = 256             // bytes
+	endsPrompts      = "$#>%"          // before a space
+	unmatched        = 0               // a byte that is in no text: it stands for those of an echo
+)
+
+// A span is a part of the console's text.
+type span struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+}
+
+// echoes finds the echo of what Send types, so that no pattern matches it. A terminal, or an
+// editor of lines, shows a line that is typed once more, sooner or later, perhaps in parts: output
+// that comes meanwhile divides it, editors break lines or begin anew. A guest that does not echo
+// shows nothing. So nothing is left out because an echo is due, but only text that is one:
+//
+//   - An echo stands where the output stood when the line was typed, at the beginning of a line, or
+//     behind a prompt: what stood on the line when it was typed, or something that ends like "$ ".
+//   - It goes to the end of its line.
+//   - It may be divided. Each part but the last goes to the end of its line too, or has
+//     other text behind it.
+//   - Once a guest has echoed so, an echo and its parts may stand anywhere: a Linux terminal
+//     echoes also in the middle of what a program prints.
+//   - Each line has one echo. An editor may show a line that came early once more behind its prompt.
+//   - For 5 s a part of an echo is one; then only if the rest has come.
+//
+// An echo is found in whole lines, so it does not depend on how they come.
+type echoes struct {
+	sent  []*sentLine // whose echo may still come, in order
+	next  int64       // the offset of the first line that has not been looked at
+	found []span      // whole echoes, in order; a guest that has one echoes
+}
+
+// A sentLine is a line that was typed.
+type sentLine struct {
+	shown  [][]byte  // as terminals show it
+	at     int64     // where the text ended then
+	prompt []byte    // what stood on its last line
+	until  time.Time // when a part of an echo is one no longer; zero while the line is being typed
+	runs   []run     // the parts that have come
+	lines  []span    // parts that go to the end of their lines
+	early  bool      // it was echoed, without a prompt
+
+	anywhere bool // its echo may stand behind any text
+}
+
+// A run is one or more parts of an echo, each the next one.
+type run struct {
+	shown []byte // the line
+	seen  int    // bytes of it in the parts
+	parts []span
+}
+
+// expectEcho makes the console look for the echo of what is about to be typed. The caller calls typed
+// when that is done.
+func (c *Console) expectEcho(p []byte) (typed func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := &c.echoes
+	start := bytes.LastIndexByte(c.text.bytes, '\n') + 1
+	if e.look(&c.text); len(e.sent) == 0 {
+		e.next = c.text.base + int64(start)
+	}
+	var lines []*sentLine
+	for line := range bytes.FieldsFuncSeq(p, func(r rune) bool { return r == '\r' || r == '\n' }) {
+		s := &sentLine{shown: howShown(line), at: c.text.end(), anywhere: len(e.found) > 0}
+		if prompt := c.text.bytes[start:]; len(prompt) <= longestPrompt {
+			s.prompt = bytes.Clone(prompt)
+		}
+		lines = append(lines, s)
+	}
+	e.sent = append(e.sent, lines...)
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, s := range lines {
+			s.until = time.Now().Add(partOfEchoWithin)
+		}
+		c.wake()
+	}
+}
+
+// howShown returns how terminals show a line: with a caret for a control character, as Linux's
+// does, or without those that an editor of lines obeys.
+func howShown(line []byte) (shown [][]byte) {
+	var caret, obeyed []byte
+	for _, b := range line {
+		switch {
+		case b == '\t':
+			caret = append(caret, b)
+		case b < ' ', b == 0x7f:
+			caret = append(caret, '^', b^0x40)
+		default:
+			caret, obeyed = append(caret, b), append(obeyed, b)
+		}
+	}
+	for _, text := range [][]byte{caret, obeyed} {
+		if len(bytes.TrimSpace(text)) > 0 && (shown == nil || !bytes.Equal(text, caret)) {
+			shown = append(shown, text)
+		}
+	}
+	return shown
+}
+
+// look looks for echoes in the lines that have come.
+func (e *echoes) look(text *kept) {
+	for len(e.sent) > 0 {
+		e.next = max(e.next, text.base)
+		rest, _ := text.from(e.next)
+		nl := bytes.IndexByte(rest, '\n')
+		if nl < 0 {
+			e.giveUp(text.end())
+			return
+		}
+		e.line(rest[:nl], e.next)
+		e.next += int64(nl) + 1
+		e.giveUp(e.next)
+	}
+}
+
+func (e *echoes) giveUp(at int64) {
+	e.sent = slices.DeleteFunc(e.sent, func(s *sentLine) bool { return at-s.at > echoWithin })
+}
+
+// line looks for echoes in a whole line that begins at an offset.
+func (e *echoes) line(line []byte, at int64) {
+	for _, early := range []bool{false, true} { // a line that was just typed goes before one that is shown again
+		for i, s := range e.sent {
+			if s.early != early {
+				continue
+			}
+			now := s.follow(line, at)
+			if now.whole == nil {
+				continue
+			}
+			for _, part := range append(now.whole, now.lines...) {
+				e.add(part)
+			}
+			if now.prompted || early {
+				e.sent = slices.Delete(e.sent, i, i+1)
+			} else {
+				s.early, s.anywhere, s.runs, s.lines = true, false, nil, nil
+			}
+			return
+		}
+	}
+	for _, s := range e.sent {
+		now := s.follow(line, at)
+		s.runs, s.lines = now.runs, now.lines
+	}
+}
+
+// add adds a part of a whole echo.
+func (e *echoes) add(part span) {
+	at, _ := slices.BinarySearchFunc(e.found, part, func(a, b span) int { return cmp.Compare(a.From, b.From) })
+	e.found = slices.Insert(e.found, at, part)
+}
+
+// A place is where an echo may begin in a line.
+type place struct {
+	offset   int
+	least    int  // bytes that a part has there
+	prompted bool // behind a prompt
+}
+
+// places returns where in a line that begins at an offset the echo may begin or go on.
+func (s *sentLine) places(line []byte, at int64) (all []place) {
+	from := max(s.at-at, 0)
+	if from > int64(len(line)) {
+		return nil // it came before
+	}
+	if from > 0 || s.at == at {
+		all = append(all, place{int(from), 1, len(s.prompt) > 0})
+	} else {
+		all = append(all, place{0, 1, false})
+		if len(s.prompt) > 0 && bytes.HasPrefix(line, s.prompt) {
+			all = append(all, place{len(s.prompt), 1, true})
+		}
+	}
+	for i := int(from) + 1; i < min(len(line), longestPrompt); i++ {
+		if line[i] == ' ' && bytes.IndexByte([]byte(endsPrompts), line[i-1]) >= 0 {
+			all = append(all, place{i + 1, 1, true})
+		}
+	}
+	if s.early {
+		return slices.DeleteFunc(all, func(p place) bool { return !p.prompted })
+	}
+	for i := int(from) + 1; s.anywhere && i <= len(line)-shortestPart; i++ {
+		all = append(all, place{i, shortestPart, false})
+	}
+	return all
+}
+
+// progress is how far the echo of a line has come.
+type progress struct {
+	whole    []span // its parts, if it is whole
+	prompted bool   // the last of them stands behind a prompt
+	runs     []run  // if it is not
+	lines    []span // parts that go to the ends of their lines
+}
+
+// follow follows the echo through a line that begins at an offset.
+func (s *sentLine) follow(line []byte, at int64) (now progress) {
+	now.runs, now.lines = s.runs, slices.Clip(s.lines)
+	for _, p := range s.places(line, at) {
+		rest, begin := line[p.offset:], at+int64(p.offset)
+		known := now.runs
+		for i := range len(known) + len(s.shown) {
+			r, n := s.goesOn(s.run(known, i), rest, begin, p.least)
+			if n == 0 {
+				continue
+			}
+			atEnd := len(bytes.TrimRight(rest[n:], " ")) == 0
+			missing := len(bytes.TrimRight(r.shown[r.seen+n:], " "))
+			switch {
+			case missing == 0 && atEnd, s.anywhere && n >= shortestPart && missing <= min(shortestPart-1, len(r.shown)/shortestPart):
+				now.whole, now.prompted = append(slices.Clip(r.parts), span{begin, begin + int64(n)}), p.prompted
+				return now
+			case atEnd:
+				now.runs = addRun(now.runs, r.with(n, begin))
+				now.lines = append(now.lines, span{begin, begin + int64(n)})
+			default:
+				// The text behind it may begin as what is missing does.
+				for least := max(p.least, n-2); n >= least; n-- {
+					now.runs = addRun(now.runs, r.with(n, begin))
+				}
+			}
+		}
+	}
+	return now
+}
+
+// goesOn returns of how many bytes the next part of a run is that begins at an offset, at least so
+// many; 0 if there is none. The run has skipped parts that are too short to be found.
+func (s *sentLine) goesOn(r run, text []byte, at int64, least int) (run, int) {
+	if len(r.parts) > 0 && r.parts[len(r.parts)-1].To > at {
+		return r, 0
+	}
+	if n := commonPrefix(text, r.shown[r.seen:]); n >= least {
+		return r, n
+	}
+	for seen := r.seen + 1; s.anywhere && seen < min(r.seen+mostSkipped, len(r.shown)); seen++ {
+		if n := commonPrefix(text, r.shown[seen:]); n >= shortestPart {
+			r.seen = seen
+			return r, n
+		}
+	}
+	return r, 0
+}
+
+// run returns one of the runs, or behind them one that has not begun.
+func (s *sentLine) run(runs []run, i int) run {
+	if i < len(runs) {
+		return runs[i]
+	}
+	return run{shown: s.shown[i-len(runs)]}
+}
+
+// with returns a run that has another part, of n bytes, which begins at an offset.
+func (r run) with(n int, begin int64) run {
+	return run{r.shown, r.seen + n, append(slices.Clip(r.parts), span{begin, begin + int64(n)})}
+}
+
+// addRun adds a run to others, of which that which has come farthest is the first, if none has come as far
+// before.
+func addRun(runs []run, r run) []run {
+	if len(runs) == mostRuns || slices.ContainsFunc(runs, func(a run) bool { return &a.shown[0] == &r.shown[0] && a.seen == r.seen }) {
+		return runs
+	}
+	at, _ := slices.BinarySearchFunc(runs, r, func(a, b run) int { return cmp.Compare(b.seen, a.seen) })
+	return slices.Insert(slices.Clone(runs), at, r)
+}
+
+func commonPrefix(a, b []byte) (n int) {
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// hidden is what of the console's text no pattern matches at one moment.
+type hidden struct {
+	parts  []span
+	unsure int64     // where the first part begins that may be text yet; -1 if there is none
+	until  time.Time // when that part is text, if no more comes; zero if that does not happen
+}
+
+// hidden returns what is to be hidden of the text from an offset on.
+func (e *echoes) hidden(text *kept, from int64, at time.Time) hidden {
+	e.look(text)
+	h := hidden{unsure: -1}
+	for _, part := range slices.Backward(e.found) {
+		if part.To <= from {
+			break
+		}
+		h.parts = append(h.parts, part)
+	}
+	unfinished, _ := text.from(max(e.next, text.base))
+	begin := text.end() - int64(len(unfinished))
+	for _, s := range e.sent {
+		now, until := s.follow(unfinished, begin), s.until
+		parts := slices.Clip(now.lines)
+		if now.whole != nil { // but for the line's end
+			parts, until = append(parts, now.whole...), time.Time{}
+		}
+		for _, r := range now.runs {
+			for _, part := range r.parts {
+				if part.To-part.From >= shortestPart {
+					parts = append(parts, part)
+				}
+			}
+		}
+		if len(parts) == 0 || !until.IsZero() && !at.Before(until) {
+			continue
+		}
+		h.parts = append(h.parts, parts...)
+		for _, part := range parts {
+			if h.unsure < 0 || part.From < h.unsure {
+				h.unsure = part.From
+			}
+		}
+		if !until.IsZero() && (h.until.IsZero() || until.Before(h.until)) {
+			h.until = until
+		}
+	}
+	return h
+}
+
+// hide returns text, which begins at an offset, with bytes that no pattern names in place of
+// what is hidden.
+func (h *hidden) hide(text []byte, at int64) []byte {
+	if len(h.parts) == 0 {
+		return text
+	}
+	text = bytes.Clone(text)
+	for _, s := range h.parts {
+		for i := max(s.From-at, 0); i < min(s.To-at, int64(len(text))); i++ {
+			text[i] = unmatched
+		}
+	}
+	return text
+}

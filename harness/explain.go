@@ -1,0 +1,67 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+const (
+	lookBack   = 1 << 20 // bytes before the cursor in which a match is looked for
+	shownLines = 5       // of what has come since
+	shownBytes = 200     // of a line
+)
+
+// explain says of an Expect that has failed where its pattern would have matched, and what came instead. The
+// caller has the token for expecting.
+func (c *Console) explain(re *pattern, why error) string {
+	from := max(c.cursor-lookBack, 0)
+	now := c.textFrom(from)
+	from += now.lost
+	cursor := int(max(c.cursor-from, 0))
+	searched := now.echoes.hide(now.text, from)
+	var b strings.Builder
+	if before := re.FindAllIndex(searched[:cursor], -1); before != nil {
+		fmt.Fprintf(&b, "\n\tit matches in the line %s, but that stands before the end of what the last Expect matched",
+			quoteLine(lineAt(now.text, before[len(before)-1])))
+	}
+	if echo := re.FindIndex(now.text[cursor:]); echo != nil && !re.Match(searched[cursor:]) {
+		fmt.Fprintf(&b, "\n\tit matches in the line %s, but that is only the echo of what Send has typed",
+			quoteLine(lineAt(now.text[cursor:], echo)))
+	}
+	if errors.Is(why, ErrGuest) {
+		return b.String() // which says what came
+	}
+	since := "so far"
+	if c.cursor > 0 {
+		since = "since the last match"
+	}
+	text := strings.Trim(string(now.text[cursor:]), "\n")
+	if text == "" {
+		return b.String() + "\n\tthe console has shown nothing " + since
+	}
+	lines := strings.Split(text, "\n")
+	last := ""
+	if left := len(lines) - shownLines; left > 0 {
+		lines, last = lines[left:], ", at last"
+	}
+	fmt.Fprintf(&b, "\n\tthe console has shown %s%s:", since, last)
+	for _, line := range lines {
+		b.WriteString("\n\t\t" + quoteLine(line))
+	}
+	return b.String()
+}
+
+// lineAt returns the line in which a match begins.
+func lineAt(text []byte, match []int) string {
+	line, _, _ := strings.Cut(string(lineOf(text, match[0])), "\n")
+	return line
+}
+
+// quoteLine makes a line of the guest's safe for a terminal.
+func quoteLine(line string) string {
+	if len(line) > shownBytes {
+		return fmt.Sprintf("%q…", line[:shownBytes])
+	}
+	return fmt.Sprintf("%q", line)
+}
