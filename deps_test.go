@@ -24,7 +24,7 @@ var rules = []struct {
 }{
 	{folder: "internal"},
 	{folder: "internal/apart", imports: "internal/tied"},
-	{folder: "guest", imports: "guest internal/wire"},
+	{folder: "guest", imports: "guest internal/wire internal/subnet"},
 	{folder: "host/traffic", std: true},
 	{folder: "images", imports: "images internal"},
 	{folder: "images/testdata", imports: ""},

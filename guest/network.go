@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -63,16 +64,25 @@ func configureNetwork(name string) error {
 	if _, err := watchLink(name, running); err != nil && !errors.Is(err, errLinkLate) {
 		return fmt.Errorf("interface %s: carrier: %w", name, err)
 	}
+	var own []netip.Prefix
+	var routers []netip.Addr
 	if ip6 := flag("guesthouse.ip6", defaultIP6); ip6 != "none" {
-		if err := addAddress(link, "guesthouse.ip6", ip6); err != nil {
+		addr, err := addAddress(link, "guesthouse.ip6", ip6)
+		if err != nil {
 			return err
 		}
+		own = append(own, addr)
 	}
-	ip := flag("guesthouse.ip", defaultIP)
-	if ip == "dhcp" {
-		return lease(link)
+	var addr netip.Prefix
+	if ip := flag("guesthouse.ip", defaultIP); ip == "dhcp" {
+		addr, routers, err = lease(link)
+	} else {
+		addr, err = addAddress(link, "guesthouse.ip", ip)
 	}
-	return addAddress(link, "guesthouse.ip", ip)
+	if err != nil {
+		return err
+	}
+	return nameHosts(append([]netip.Prefix{addr}, own...), routers)
 }
 
 func flag(name, unset string) string {
@@ -82,15 +92,27 @@ func flag(name, unset string) string {
 	return unset
 }
 
-func addAddress(link netlink.Link, from, text string) error {
+func addAddress(link netlink.Link, from, text string) (prefix netip.Prefix, err error) {
 	addr, err := netlink.ParseAddr(text)
 	if err != nil {
-		return fmt.Errorf("%s=%s: %w", from, text, err)
+		return prefix, fmt.Errorf("%s=%s: %w", from, text, err)
 	}
 	if err := netlink.AddrReplace(link, addr); err != nil {
-		return fmt.Errorf("interface %s: address %s: %w", link.Attrs().Name, text, err)
+		return prefix, fmt.Errorf("interface %s: address %s: %w", link.Attrs().Name, text, err)
 	}
-	return nil
+	return prefixOf(addr.IP, addr.Mask), nil
+}
+
+// prefixOf is the same in another type. Without a mask, which a DHCP server may leave out, nobody else is in
+// the network.
+func prefixOf(ip net.IP, mask net.IPMask) netip.Prefix {
+	addr, _ := netip.AddrFromSlice(ip)
+	addr = addr.Unmap()
+	bits, _ := mask.Size()
+	if mask == nil {
+		bits = addr.BitLen()
+	}
+	return netip.PrefixFrom(addr, bits)
 }
 
 // waitLink returns the interface of that name, waiting for it to appear: some
@@ -149,22 +171,28 @@ func interfaceNames() (names []string) {
 	return names
 }
 
-// lease asks for an IPv4 address by DHCP.
-func lease(link netlink.Link) error {
+// lease asks for an IPv4 address by DHCP, and returns it with the routers of its network.
+func lease(link netlink.Link) (own netip.Prefix, routers []netip.Addr, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaseWithin)
 	defer cancel()
 	config := dhclient.Config{Timeout: 2 * time.Second, Retries: 8}
 	name := link.Attrs().Name
 	result, ok := <-dhclient.SendRequests(ctx, []netlink.Link{link}, true, false, config, interfaceWithin)
 	if !ok {
-		return fmt.Errorf("interface %s: dhcp: it did not come up", name)
+		return own, nil, fmt.Errorf("interface %s: dhcp: it did not come up", name)
 	}
-	err := result.Err
+	err = result.Err
 	if err == nil {
 		err = result.Lease.Configure()
 	}
 	if err != nil {
-		return fmt.Errorf("interface %s: dhcp: %w", name, err)
+		return own, nil, fmt.Errorf("interface %s: dhcp: %w", name, err)
 	}
-	return nil
+	reply, _ := result.Lease.Message()
+	for _, ip := range reply.Router() {
+		if router, ok := netip.AddrFromSlice(ip); ok {
+			routers = append(routers, router.Unmap())
+		}
+	}
+	return prefixOf(reply.YourIPAddr, reply.SubnetMask()), routers, nil
 }
