@@ -254,6 +254,7 @@ type tried struct {
 func tryBoot(ctx context.Context, p *plan, binary string, accel Accel, within time.Duration) (t tried, err error) {
 	q := *p
 	q.Accel, q.Initramfs, q.ports, q.Cmdline = accel, "", nil, p.target.EarlyConsole
+	q.alone = true                          // and without a network, which no kernel needs for its first byte
 	q.Memory = max(p.Memory, defaultMemory) // its size is not in question
 	stderr, err := newRAM(0)                // a file without a name: nothing is left of it
 	if err != nil {
@@ -261,7 +262,7 @@ func tryBoot(ctx context.Context, p *plan, binary string, accel Accel, within ti
 	}
 	defer stderr.Close()
 	start := time.Now()
-	proc, err := startProcess(binary, slices.Concat(sandboxArgs(binary, nil), q.machineArgs(ownRAM), connectionArgs()), stderr, nil, nil)
+	proc, err := startProcess(binary, slices.Concat(sandboxArgs(binary, nil), q.machineArgs(ownRAM), connectionArgs()), stderr, nil, nil, false)
 	if err != nil {
 		return t, err
 	}

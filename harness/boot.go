@@ -164,6 +164,7 @@ func (m *Machine) giveUp(ctx context.Context, err error) error {
 	m.proc.kill()
 	<-m.drained
 	<-m.agent.ended
+	m.filter.Wait()
 	m.fail(err, !errors.Is(ctx.Err(), context.Canceled))
 	close(m.ended)
 	boot := m.bootError(err)
@@ -185,7 +186,7 @@ func (p *plan) result(how, why string) Result {
 
 // spawn starts QEMU, whose machine stands still, and reads what comes from it.
 func (p *plan) spawn(binary string, args []string, rec *record, t *Template, ram, state *os.File) (*Machine, error) {
-	proc, err := startProcess(binary, args, &rec.stderr, ram, state)
+	proc, err := startProcess(binary, args, &rec.stderr, ram, state, p.Outbound.filtered())
 	if err != nil {
 		return nil, err
 	}
@@ -200,6 +201,10 @@ func (p *plan) spawn(binary string, args []string, rec *record, t *Template, ram
 		collected: make(chan struct{}),
 		hashed:    make(chan struct{}),
 		ended:     make(chan struct{}),
+	}
+	if err := m.filterNetwork(); err != nil {
+		proc.kill()
+		return nil, err
 	}
 	m.life, m.endLife = context.WithCancelCause(context.Background())
 	m.console.rest = m.collected

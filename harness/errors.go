@@ -56,6 +56,7 @@ func (e *BootError) Error() string {
 type Report struct {
 	Console []string // the last 20 lines of the console, or a crash with its trace
 	Stderr  string   // what QEMU said itself
+	Stopped []string // where the guest wanted to go and may not, as in Result
 	Dir     string   // the record; empty if it is not kept
 	Repeat  string   // the command that boots the same machine again; empty without a record
 }
@@ -70,6 +71,9 @@ func (r Report) String() string {
 	if r.Stderr != "" {
 		fmt.Fprintf(&b, "\nQEMU said:\n\t%s", strings.ReplaceAll(r.Stderr, "\n", "\n\t"))
 	}
+	if len(r.Stopped) > 0 {
+		fmt.Fprintf(&b, "\nits network stopped it from reaching %s (Spec.Outbound allows more)", strings.Join(r.Stopped, ", "))
+	}
 	if r.Dir != "" {
 		fmt.Fprintf(&b, "\nrecord: %s\nrepeat: %s", r.Dir, r.Repeat)
 	}
@@ -78,7 +82,7 @@ func (r Report) String() string {
 
 // Report returns what is to be seen of the machine now.
 func (m *Machine) Report() Report {
-	r := Report{Console: evidence(m.console), Stderr: m.record.stderrText()}
+	r := Report{Console: evidence(m.console), Stderr: m.record.stderrText(), Stopped: m.filter.Stopped()}
 	if m.keepsRecord() {
 		r.Dir = m.record.dir
 		r.Repeat = "go run guesthouse.example/harness/cmd/guesthouse run -spec " + quote(filepath.Join(r.Dir, "spec.json"))

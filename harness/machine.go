@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"guesthouse.example/harness/internal/outbound"
 	"guesthouse.example/harness/internal/qmp"
 )
 
@@ -22,6 +23,7 @@ type Machine struct {
 	qmp     *qmp.Client
 	console *Console
 	agent   *agent
+	filter  *outbound.Filter // nil if the guest may reach all
 	record  *record
 	clock   *clock
 	asked   time.Time // when somebody asked for it
@@ -63,6 +65,7 @@ func (m *Machine) watch() {
 	<-m.drained
 	<-m.qmp.Done()
 	<-m.agent.ended
+	m.filter.Wait()
 	m.fail(m.end(), true)
 	close(m.ended)
 }
@@ -139,6 +142,7 @@ func (m *Machine) writeResult(change func(*Result)) {
 		return
 	}
 	change(&m.result)
+	m.result.Stopped = m.filter.Stopped()
 	m.record.result(m.result)
 }
 
@@ -197,7 +201,9 @@ func (m *Machine) Dir() string { return m.record.dir }
 func (m *Machine) Result() Result {
 	m.resultMu.Lock()
 	defer m.resultMu.Unlock()
-	return m.result
+	r := m.result
+	r.Stopped = m.filter.Stopped()
+	return r
 }
 
 // keepsRecord says whether the record is there after Close: a temporary one is

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"guesthouse.example/harness/internal/tsc"
+	"guesthouse.example/internal/subnet"
 	"guesthouse.example/internal/target"
 )
 
@@ -20,6 +21,7 @@ type plan struct {
 	ready   *pattern
 	ports   []Port
 	network network
+	alone   bool // QEMU runs without the harness's filter
 
 	// Accel is TCG where none is asked for, until choose has settled it.
 	asked                   Accel
@@ -72,6 +74,9 @@ func (s Spec) plan() (*plan, error) {
 		p.ports = append(p.ports, port)
 	}
 	if p.network, err = parseNetwork(s.Cmdline); err != nil {
+		return nil, err
+	}
+	if p.Outbound, err = p.Outbound.check(); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -153,27 +158,14 @@ func parseNetwork(cmdline []string) (network, error) {
 	return n, nil
 }
 
-// others returns two addresses of a network that are not the guest's: the
-// host's and the name server's.
-func others(guest netip.Prefix) (host, dns netip.Addr) {
-	addr := guest.Masked().Addr().Next()
-	for !dns.IsValid() {
-		if addr != guest.Addr() {
-			if !host.IsValid() {
-				host = addr
-			} else {
-				dns = addr
-			}
-		}
-		addr = addr.Next()
-	}
-	return host, dns
-}
-
 // args is the command line of QEMU under our control. The machine starts stopped (-S), so that not a
 // byte of its console is lost before somebody reads.
 func (p *plan) args(binary string, ram ramKind) []string {
-	return slices.Concat([]string{"-S", "-global", migrationEvents}, sandboxArgs(binary, p.QEMUArgs), p.machineArgs(ram), connectionArgs(), p.QEMUArgs)
+	var filter []string
+	if p.Outbound.filtered() {
+		filter = filterArgs()
+	}
+	return slices.Concat([]string{"-S", "-global", migrationEvents}, sandboxArgs(binary, p.QEMUArgs), p.machineArgs(ram), connectionArgs(), filter, p.QEMUArgs)
 }
 
 // ramKind says what a machine's memory is.
@@ -213,11 +205,14 @@ func (p *plan) clockRate() []string {
 
 // machineArgs are those that make the machine.
 func (p *plan) machineArgs(ram ramKind) []string {
-	host, dns := others(p.network.guest)
-	host6, dns6 := others(p.network.guest6)
+	host, dns := subnet.Others(p.network.guest)
+	host6, dns6 := subnet.Others(p.network.guest6)
 	netdev := fmt.Sprintf("user,id=net0,ipv4=on,net=%s,host=%s,dns=%s,dhcpstart=%s,ipv6=on,ipv6-prefix=%s,ipv6-prefixlen=%d,ipv6-host=%s,ipv6-dns=%s",
 		p.network.guest.Masked(), host, dns, p.network.guest.Addr(),
 		p.network.guest6.Masked().Addr(), p.network.guest6.Bits(), host6, dns6)
+	if p.alone && p.Outbound.filtered() {
+		netdev += ",restrict=on"
+	}
 	forwards := p.ports
 	if ram.restored() {
 		forwards = nil // added once the guest may see packets

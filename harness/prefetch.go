@@ -114,6 +114,7 @@ func (m *Machine) discard() {
 	m.proc.kill()
 	<-m.drained
 	<-m.agent.ended
+	m.filter.Wait()
 	if m.qmp != nil {
 		<-m.qmp.Done()
 	}

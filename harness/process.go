@@ -23,6 +23,7 @@ type process struct {
 	console net.Conn
 	monitor net.Conn
 	agent   net.Conn
+	frames  []net.Conn    // those of a guest whose network is filtered
 	done    chan struct{} // closed when QEMU has been reaped
 	err     error         // of cmd.Wait; set before done is closed
 }
@@ -34,45 +35,53 @@ const (
 	ramFD     = 5 // the machine's memory, where it is a file of ours
 	stateFD   = 6 // the saved state of a machine that is restored
 	agentFD   = 7
+
+	// Where the network is filtered: the frames that the guest sends, those of them that may pass, and a
+	// copy of those that it is sent.
+	sentFD  = 8
+	givenFD = 9
+	seenFD  = 10
 )
 
 // outputWithin bounds how long, after QEMU's end, what it has started may hold its standard error.
 const outputWithin = time.Second
 
 // startProcess starts QEMU, which dies with us, however we die. It inherits ram and state, which may be nil.
-func startProcess(binary string, args []string, stderr io.Writer, ram, state *os.File) (*process, error) {
-	console, consoleFar, err := connPair("console")
-	if err != nil {
-		return nil, err
+func startProcess(binary string, args []string, stderr io.Writer, ram, state *os.File, filtered bool) (_ *process, err error) {
+	names := []string{"console", "monitor", "agent"}
+	if filtered {
+		names = append(names, "frames sent", "frames given", "frames seen")
 	}
-	defer consoleFar.Close()
-	monitor, monitorFar, err := connPair("monitor")
-	if err != nil {
-		console.Close()
-		return nil, err
+	var near []net.Conn
+	var far []*os.File
+	defer func() {
+		for _, f := range far {
+			f.Close()
+		}
+		if err != nil {
+			for _, c := range near {
+				c.Close()
+			}
+		}
+	}()
+	for _, name := range names {
+		ours, theirs, err := connPair(name)
+		if err != nil {
+			return nil, err
+		}
+		near, far = append(near, ours), append(far, theirs)
 	}
-	defer monitorFar.Close()
-	agent, agentFar, err := connPair("agent")
-	if err != nil {
-		console.Close()
-		monitor.Close()
-		return nil, err
-	}
-	defer agentFar.Close()
 
 	cmd := exec.Command(binary, args...)
 	cmd.Env = environ()
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	cmd.WaitDelay = outputWithin
-	cmd.ExtraFiles = closeInherited([]*os.File{consoleFar, monitorFar, ram, state, agentFar}) // from descriptor 3 on
+	cmd.ExtraFiles = closeInherited(append([]*os.File{far[0], far[1], ram, state}, far[2:]...)) // from descriptor 3 on
 	ended, err := tied.StartOn(ownUmask, cmd)
 	if err != nil {
-		console.Close()
-		monitor.Close()
-		agent.Close()
 		return nil, err
 	}
-	p := &process{cmd: cmd, console: console, monitor: monitor, agent: agent, done: make(chan struct{})}
+	p := &process{cmd: cmd, console: near[0], monitor: near[1], agent: near[2], frames: near[3:], done: make(chan struct{})}
 	go func() {
 		p.err = <-ended
 		close(p.done)
@@ -115,5 +124,16 @@ func connectionArgs() []string {
 		"-chardev", "socket,id=agent,fd=" + strconv.Itoa(agentFD),
 		"-device", "virtio-serial-pci,id=agentbus,max_ports=2", // port 0 is for consoles
 		"-device", "virtserialport,bus=agentbus.0,chardev=agent,name=" + wire.PortName,
+	}
+}
+
+// filterArgs put us between the guest and QEMU's network.
+func filterArgs() []string {
+	return []string{
+		"-chardev", "socket,id=sent,fd=" + strconv.Itoa(sentFD),
+		"-chardev", "socket,id=given,fd=" + strconv.Itoa(givenFD),
+		"-chardev", "socket,id=seen,fd=" + strconv.Itoa(seenFD),
+		"-object", "filter-redirector,id=guest,netdev=net0,queue=rx,outdev=sent,indev=given",
+		"-object", "filter-mirror,id=network,netdev=net0,queue=tx,outdev=seen",
 	}
 }

@@ -86,6 +86,10 @@ type Result struct {
 	Exit          *Exit   `json:"exit,omitempty"`           // how the guest's program ended; nil if nobody said so, as of one that has powered the machine off itself
 	Error         string  `json:"error,omitempty"`
 
+	// Stopped is where the guest wanted to go so far and may not (Spec.Outbound), as
+	// "tcp 192.0.2.2:80": the first 32 places.
+	Stopped []string `json:"outbound_stopped,omitempty"`
+
 	// The hashes of the files that it booted from, in hexadecimal; empty while
 	// they are computed, which takes part of the boot, and for a file that is
 	// gone meanwhile.

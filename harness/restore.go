@@ -67,8 +67,17 @@ func (m *Machine) forward(ctx context.Context, ports []Port, after func() error)
 		commands = append(commands, qmp.Human(
 			fmt.Sprintf("hostfwd_add net0 %s:127.0.0.1:0-%s:%d", port.Network, m.plan.network.guest.Addr(), port.Guest), &said[i]))
 	}
+	// What the guest has sent by then is with QEMU before the first datagram for it comes: with its
+	// announcement QEMU need not ask where the guest is.
+	ready := func() (err error) {
+		if after != nil {
+			err = after()
+		}
+		m.filter.Flush()
+		return err
+	}
 	var table string
-	if err := m.qmp.ExecuteAfter(ctx, after, append(commands, usernet(&table))...); err != nil {
+	if err := m.qmp.ExecuteAfter(ctx, ready, append(commands, usernet(&table))...); err != nil {
 		return nil, err
 	}
 	for i, port := range ports {

@@ -36,6 +36,11 @@ type Spec struct {
 	// Ports are the guest's ports that Dial reaches: "udp/4242", "tcp/80".
 	Ports []string `json:"ports,omitempty"`
 
+	// Outbound is what the guest can reach by itself: nothing (empty, or "none"), the host's
+	// loopback ("host"), or all that the host reaches ("internet"). A second network
+	// in QEMUArgs is not bound by it.
+	Outbound Outbound `json:"outbound,omitempty"`
+
 	// Ready is a regular expression; Boot ends when the console shows it.
 	// Empty is DefaultReady, and then Boot waits for the prompt below it
 	// too: from there on the guest answers what is typed.
@@ -119,12 +124,18 @@ func ReadSpec(file string) (Spec, error) {
 // Command returns a QEMU command line that boots the machine with its console
 // on the terminal where it is run; Ctrl-A x ends it. It differs from the one
 // that Boot runs, which waits for its monitor and has its console elsewhere, and
-// it uses TCG unless the Spec asks for KVM.
+// it uses TCG unless the Spec asks for KVM. Where the guest can reach nothing (OutboundNone) QEMU is
+// told so by restrict=on, with which forwarded UDP ports do not answer. OutboundHost is
+// an error: no QEMU alone can do that.
 func (s Spec) Command() ([]string, error) {
 	p, err := s.check()
 	if err != nil {
 		return nil, err
 	}
+	if p.Outbound == OutboundHost {
+		return nil, errHostAlone
+	}
+	p.alone = true
 	return slices.Concat([]string{p.QEMU}, p.machineArgs(ownRAM), []string{"-serial", "mon:stdio"}, p.QEMUArgs), nil
 }
 

@@ -42,6 +42,7 @@ func TestWhatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		"port twice":        {func(s *Spec) { s.Ports = []string{"udp/1", "udp/1"} }, "udp/1 is listed twice"},
 		"memory":            {func(s *Spec) { s.Memory = -8 }, "memory of -8 MiB: the least is 1, and Debian's kernels take 96"},
 		"accel":             {func(s *Spec) { s.Accel = "magic" }, `unknown acceleration "magic"`},
+		"outbound":          {func(s *Spec) { s.Outbound = "world" }, `outbound "world": it is "none", "host" or "internet"`},
 		"ready":             {func(s *Spec) { s.Ready = "(" }, "ready pattern: error parsing regexp"},
 		"address":           {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.300/24"} }, "guesthouse.ip=192.0.2.300/24: write dhcp, or an IPv4 address"},
 		"no prefix":         {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.3"} }, "guesthouse.ip=192.0.2.3: write"},
@@ -80,6 +81,21 @@ func TestQEMUsNetworkFollowsTheGuestsAddress(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the harness filters QEMU alone can only forbid.
+func TestACommandWithoutTheHarnessAllowsNoMore(t *testing.T) {
+	s := minimal(t)
+	s.Ports = []string{"tcp/80"}
+	for outbound, restricted := range map[Outbound]bool{"": true, OutboundNone: true, OutboundInternet: false} {
+		s.Outbound = outbound
+		command, err := s.Command()
+		require.NoError(t, err)
+		require.Equal(t, restricted, strings.Contains(strings.Join(command, " "), ",restrict=on,"), "%q", outbound)
+	}
+	s.Outbound = OutboundHost
+	_, err := s.Command()
+	require.ErrorContains(t, err, `"host" needs the harness`)
 }
 
 func TestTheUsersArgumentsComeLast(t *testing.T) {

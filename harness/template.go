@@ -57,6 +57,7 @@ type identity struct {
 	Kernel    string   `json:"kernel"`
 	Initramfs string   `json:"initramfs,omitempty"`
 	Ready     string   `json:"ready"`
+	Outbound  Outbound `json:"outbound"` // a machine that waits to be handed out has it already
 }
 
 // templateFormat changes with everything that makes older templates useless.
@@ -70,7 +71,7 @@ func (p *plan) identity(binary string) (identity, error) {
 	if q.Initramfs != "" {
 		q.Initramfs = "INITRAMFS"
 	}
-	id := identity{Format: templateFormat, Target: p.Target, Args: q.machineArgs(ownRAM), Ready: p.Ready}
+	id := identity{Format: templateFormat, Target: p.Target, Args: q.machineArgs(ownRAM), Ready: p.Ready, Outbound: p.Outbound}
 	var err error
 	if id.QEMU, err = binaryIdentity(binary); err != nil {
 		return id, err
@@ -112,6 +113,7 @@ func (id identity) differs(other identity) string {
 		{"kernel", id.Kernel, other.Kernel},
 		{"initramfs", id.Initramfs, other.Initramfs},
 		{"ready pattern", id.Ready, other.Ready},
+		{"choice of what it reaches (Outbound)", id.Outbound, other.Outbound},
 		{"memory, devices, network or command line", strings.Join(id.Args, "\n"), strings.Join(other.Args, "\n")},
 	} {
 		if part.a != part.b {

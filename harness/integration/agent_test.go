@@ -64,7 +64,7 @@ func TestARestoredMachineHasALifeOfItsOwn(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/lost")
-		spec.Ports = []string{"udp/4242", "tcp/4242"}
+		spec.Ports, spec.Outbound = []string{"udp/4242", "tcp/4242"}, harness.OutboundHost
 		spec.Accel, spec.Cold = harness.TCG, true
 		original := harnesstest.Boot(t, spec)
 		require.Equal(t, "set up", original.Event())

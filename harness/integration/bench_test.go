@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"io"
+	"net"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -45,6 +47,68 @@ func BenchmarkRestore(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkFilter measures what it costs that the harness filters what a guest sends, against a
+// machine with all of the network: round trips of 64 bytes, and 2 MiB that the guest echoes. The two take
+// turns, and each metric is a median, so that a load of the host hits both.
+func BenchmarkFilter(b *testing.B) {
+	choices := []harness.Outbound{harness.OutboundInternet, harness.OutboundNone}
+	for _, tg := range target.All() {
+		b.Run(tg.Name, func(b *testing.B) {
+			machines := make(map[harness.Outbound]*harness.Machine)
+			for _, choice := range choices {
+				spec := harnesstest.Spec(b, tg.Name, echoGuest)
+				spec.Ports, spec.Outbound = []string{"udp/4242", "tcp/4242"}, choice
+				m, err := harness.Boot(b.Context(), spec)
+				require.NoError(b, err)
+				defer m.Close()
+				machines[choice] = m
+			}
+			for name, c := range map[string]struct {
+				network string
+				size    int
+				times   int
+			}{"udp": {"udp", 64, 100}, "tcp": {"tcp", 64, 100}, "bulk": {"tcp", 2 << 20, 1}} {
+				b.Run(name, func(b *testing.B) {
+					took := make(map[harness.Outbound][]time.Duration)
+					for b.Loop() {
+						for _, choice := range choices {
+							conn, err := machines[choice].Dial(b.Context(), c.network, echoPort)
+							require.NoError(b, err)
+							require.NoError(b, conn.SetDeadline(time.Now().Add(harnesstest.Within)))
+							exchange(b, conn, 64) // it is made
+							began := time.Now()
+							for range c.times {
+								exchange(b, conn, c.size)
+							}
+							took[choice] = append(took[choice], time.Since(began)/time.Duration(c.times))
+							conn.Close()
+						}
+					}
+					median := func(choice harness.Outbound) float64 {
+						slices.Sort(took[choice])
+						return float64(took[choice][len(took[choice])/2].Microseconds())
+					}
+					b.ReportMetric(median(harness.OutboundInternet), "internet-µs")
+					b.ReportMetric(median(harness.OutboundNone), "none-µs")
+					b.ReportMetric(median(harness.OutboundNone)/median(harness.OutboundInternet), "none/internet")
+				})
+			}
+		})
+	}
+}
+
+// exchange sends some bytes and reads as many.
+func exchange(b *testing.B, conn net.Conn, size int) {
+	write := func() { conn.Write(make([]byte, size)) } // a failure shows where they are read
+	if size > 1<<10 {
+		go write() // the guest sends back before it has all
+	} else {
+		write()
+	}
+	_, err := io.CopyN(io.Discard, conn, int64(size))
+	require.NoError(b, err)
 }
 
 // untilEcho boots machines until the first echo comes back.

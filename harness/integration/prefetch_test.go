@@ -41,7 +41,7 @@ func TestAPrefetchedMachineIsAsFreshAsAny(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/lost")
-		spec.Accel = harness.TCG
+		spec.Accel, spec.Outbound = harness.TCG, harness.OutboundHost
 		cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
 		defer cache.Close()
 		random, boots, places := map[string]bool{}, map[string]bool{}, map[string]bool{}

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,13 +38,14 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	var accel, specFile string
 	var dryRun bool
 	image.register(flags)
-	flags.StringVar(&specFile, "spec", "", "boot what this `file` says, the spec.json of a record, instead of building; of the other flags only -append, -qemu-arg, -cold, -dir and -n apply")
+	flags.StringVar(&specFile, "spec", "", "boot what this `file` says, the spec.json of a record, instead of building; of the other flags only -append, -qemu-arg, -outbound, -cold, -dir and -n apply")
 	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and stop")
 	flags.IntVar(&spec.Memory, "memory", 0, "the machine's `size` in MiB (default 256)")
 	flags.Func("port", "a guest `port` to reach from the host, as udp/4242; may be repeated (default udp/4242 and tcp/4242)",
 		appendTo(&spec.Ports))
 	flags.Func("append", "`words` to add to the kernel command line, as guesthouse.ip=dhcp; may be repeated", appendTo(&spec.Cmdline))
 	flags.Func("qemu-arg", "an `argument` to add to QEMU's command line; may be repeated", appendTo(&spec.QEMUArgs))
+	flags.StringVar((*string)(&spec.Outbound), "outbound", "", "`what` the guest can reach by itself: none, host (services on the host's loopback, by the name host) or internet (default none)")
 	flags.StringVar(&spec.Ready, "ready", "", "the regular `expression` on the console that means ready (default what guest.Main prints)")
 	flags.StringVar(&accel, "accel", "", "`tcg` or kvm (default kvm where it boots the kernel, and tcg elsewhere or with -qemu-arg)")
 	flags.BoolVar(&spec.Cold, "cold", false, "boot, also where a machine of the same kind could be restored from a template")
@@ -56,7 +59,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	spec.Accel = harness.Accel(accel)
 
 	if specFile != "" {
-		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "cold", "dir", "n"); err != nil {
+		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "outbound", "cold", "dir", "n"); err != nil {
 			return err
 		}
 		saved, err := harness.ReadSpec(specFile)
@@ -65,6 +68,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 		}
 		saved.Cmdline = append(saved.Cmdline, spec.Cmdline...)
 		saved.QEMUArgs = append(saved.QEMUArgs, spec.QEMUArgs...)
+		saved.Outbound = cmp.Or(spec.Outbound, saved.Outbound)
 		saved.Cold = saved.Cold || spec.Cold
 		saved.Dir = spec.Dir
 		spec = saved
@@ -90,7 +94,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 		}
 	}
 	if dryRun {
-		return printCommand(spec, std.out)
+		return printCommand(spec, std)
 	}
 
 	terminal, isFile := std.out.(*os.File)
@@ -127,8 +131,9 @@ func onlyFlags(flags *flag.FlagSet, allowed ...string) (err error) {
 	return err
 }
 
-// printCommand prints a QEMU command that boots the machine on the terminal.
-func printCommand(spec harness.Spec, out io.Writer) error {
+// printCommand prints a QEMU command that boots the machine on the terminal, and on the standard
+// error what the machine lacks that it boots.
+func printCommand(spec harness.Spec, std stdio) error {
 	args, err := spec.Command()
 	if err != nil {
 		return err
@@ -138,8 +143,14 @@ func printCommand(spec harness.Spec, out io.Writer) error {
 			return fmt.Errorf("run -n: argument %q: %w", arg, err)
 		}
 	}
-	_, err = fmt.Fprintln(out, strings.Join(args, " "))
-	return err
+	if _, err := fmt.Fprintln(std.out, strings.Join(args, " ")); err != nil {
+		return err
+	}
+	isUDP := func(port string) bool { return strings.HasPrefix(port, "udp/") }
+	if cmp.Or(spec.Outbound, harness.OutboundNone) == harness.OutboundNone && slices.ContainsFunc(spec.Ports, isUDP) {
+		fmt.Fprintln(std.err, "guesthouse: QEMU alone keeps the guest from reaching anything (restrict=on) only together with the answers of its UDP ports; -outbound internet keeps both")
+	}
+	return nil
 }
 
 // readyLine says what runs and where it is reached.
