@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/regular"
 )
 
 // A fileState tells a file from others and from what it was before a write. Every write changes
@@ -35,7 +37,7 @@ type fileHashes struct{ known sync.Map } // of fileState to a function that retu
 
 // of returns the SHA-256 of a file in hexadecimal.
 func (h *fileHashes) of(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return "", err
 	}

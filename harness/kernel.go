@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 
+	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/target"
 )
 
@@ -27,7 +28,7 @@ func checkKernel(file string, t target.Target) error {
 	if err := checkFile("kernel", file); err != nil {
 		return err
 	}
-	f, err := os.Open(file)
+	f, err := regular.Open(file)
 	if err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}

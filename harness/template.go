@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"guesthouse.example/internal/regular"
 )
 
 // A Template is a machine that was saved when it was ready. A Spec that names it
@@ -333,7 +335,7 @@ func OpenTemplate(dir string) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(filepath.Join(t.dir, ramName))
+	f, err := regular.Open(filepath.Join(t.dir, ramName))
 	if err != nil {
 		return nil, fmt.Errorf("template: %w", err)
 	}
@@ -371,7 +373,7 @@ func openTemplate(dir string) (*Template, error) {
 
 // readOurs reads a file that no other user can have written.
 func readOurs(file string) ([]byte, error) {
-	f, err := os.Open(file)
+	f, err := regular.Open(file)
 	if err != nil {
 		return nil, err
 	}
@@ -409,13 +411,13 @@ func (t *Template) open() (ram, state *os.File, err error) {
 			ram, state, err = nil, nil, fmt.Errorf("template %s: %w", t.dir, err)
 		}
 	}()
-	if ram, err = os.Open(filepath.Join(t.dir, ramName)); err != nil {
+	if ram, err = regular.Open(filepath.Join(t.dir, ramName)); err != nil {
 		return ram, state, missing(err)
 	}
 	if err = t.trustRAM(ram); err != nil {
 		return ram, state, err
 	}
-	if state, err = os.Open(filepath.Join(t.dir, stateName)); err != nil {
+	if state, err = regular.Open(filepath.Join(t.dir, stateName)); err != nil {
 		return ram, state, missing(err)
 	}
 	if err = ownedByUs(state); err != nil {

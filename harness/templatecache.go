@@ -17,6 +17,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"guesthouse.example/internal/disk"
+	"guesthouse.example/internal/regular"
 )
 
 // A TemplateCache boots machines from templates that it makes itself: the first
@@ -223,7 +224,7 @@ func (d cacheDir) path(elem ...string) string {
 // restore restores a template of the cache. Without one it returns nothing, or
 // why there is none. A template that is at fault itself is removed. The machine's record says why it is slower than a prefetched one.
 func (d cacheDir) restore(ctx context.Context, p *plan, binary, key, slower string) (m *Machine, why string, err error) {
-	if reason, err := os.ReadFile(d.path(key + ".cold")); err == nil {
+	if reason, err := regular.ReadFile(d.path(key + ".cold")); err == nil {
 		return nil, string(reason), nil
 	}
 	t, err := openTemplate(d.path(key))
@@ -409,7 +410,7 @@ func (d cacheDir) list() (all []CachedTemplate) {
 		}
 		t := CachedTemplate{Key: e.Name(), Target: "?", Bytes: disk.Usage(d.path(e.Name())), Used: info.ModTime()}
 		var file templateFile
-		if text, err := os.ReadFile(d.path(e.Name(), templateName)); err == nil && json.Unmarshal(text, &file) == nil {
+		if text, err := regular.ReadFile(d.path(e.Name(), templateName)); err == nil && json.Unmarshal(text, &file) == nil {
 			t.Target = file.Of.Target
 		}
 		all = append(all, t)

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/internal/disk"
+	"guesthouse.example/internal/regular"
 )
 
 // A cache is a directory:
@@ -185,7 +186,7 @@ func (m manifest) write(dir string) error {
 // directory, and another one when the directory is damaged.
 func readManifest(dir string) (manifest, error) {
 	var m manifest
-	data, err := os.ReadFile(filepath.Join(dir, manifestName))
+	data, err := regular.ReadFile(filepath.Join(dir, manifestName))
 	if err != nil {
 		if _, e := os.Stat(dir); e == nil {
 			err = fmt.Errorf("%s: missing", manifestName)
@@ -204,7 +205,7 @@ func (m manifest) open(dir, name string) (*os.File, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: not in %s", name, manifestName)
 	}
-	f, err := os.Open(filepath.Join(dir, name))
+	f, err := regular.Open(filepath.Join(dir, name))
 	if err != nil {
 		// Not fs.ErrNotExist for the caller: the directory is there.
 		return nil, fmt.Errorf("%s: %v", name, err)
@@ -232,7 +233,7 @@ func hashOf(r io.Reader) (string, error) {
 }
 
 func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return "", err
 	}

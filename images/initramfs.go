@@ -15,6 +15,7 @@ import (
 	"github.com/u-root/mkuimage/cpio"
 	"golang.org/x/sync/errgroup"
 
+	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
@@ -216,7 +217,7 @@ func addFiles(records []cpio.Record, files map[string]string) ([]cpio.Record, er
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		data, err := os.ReadFile(files[name])
+		data, err := regular.ReadFile(files[name])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/mod/modfile"
 
+	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/testcache"
 )
 
@@ -89,7 +90,7 @@ func (b buildInputs) files(flags []string) []string {
 // moduleFiles are a go.mod, its sums, and the go.mod of each directory that replaces a module.
 func moduleFiles(mod string) []string {
 	files := []string{mod, strings.TrimSuffix(mod, ".mod") + ".sum"}
-	data, err := os.ReadFile(mod)
+	data, err := regular.ReadFile(mod)
 	if err != nil {
 		return files
 	}
@@ -103,7 +104,7 @@ func moduleFiles(mod string) []string {
 // workspaceFiles are a go.work, its sums, and the files of its modules.
 func workspaceFiles(work string) []string {
 	files := []string{work, work + ".sum"}
-	data, err := os.ReadFile(work)
+	data, err := regular.ReadFile(work)
 	if err != nil {
 		return files
 	}
@@ -130,7 +131,7 @@ func replacements(dir string, all []*modfile.Replace) (files []string) {
 // of others.
 func overlayFiles(overlay string) []string {
 	files := []string{overlay}
-	data, err := os.ReadFile(overlay)
+	data, err := regular.ReadFile(overlay)
 	if err != nil {
 		return files
 	}

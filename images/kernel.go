@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
@@ -185,7 +186,7 @@ func (c cache) kernel(t target.Target, tested kernelSet) (Kernel, error) {
 		return k, err
 	}
 	testcache.Depends(c.path("kernels", t.Name+".json"))
-	data, err := os.ReadFile(c.path("kernels", t.Name+".json"))
+	data, err := regular.ReadFile(c.path("kernels", t.Name+".json"))
 	if err != nil {
 		return Kernel{}, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/u-root/u-root/pkg/kmodule"
 
+	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/testcache"
 )
 
@@ -82,7 +83,7 @@ func readTree(dir string, files *manifest) (*tree, error) {
 func (t *tree) open(rel string) (*os.File, error) {
 	if t.files == nil {
 		testcache.Depends(filepath.Join(t.dir, rel))
-		return os.Open(filepath.Join(t.dir, rel))
+		return regular.Open(filepath.Join(t.dir, rel))
 	}
 	return t.files.open(filepath.Dir(t.dir), filepath.Join(filepath.Base(t.dir), rel))
 }
