@@ -68,6 +68,9 @@ func (s Spec) prepare(ctx context.Context) (*plan, string, error) {
 	if err := kvm.choose(ctx, p, binary); err != nil {
 		return nil, "", err
 	}
+	if err := probeSandbox(ctx, binary); err != nil {
+		return nil, "", fmt.Errorf("boot %s: %w", p.Target, err)
+	}
 	return p, binary, nil
 }
 

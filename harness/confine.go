@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"debug/elf"
 	"fmt"
 	"os"
@@ -57,6 +58,22 @@ func hasSeccomp(binary string) bool {
 		return acceptsSandbox(binary)
 	}))
 	return has.(func() bool)()
+}
+
+// probeSandbox finds out what sandboxArgs asks of a binary, which may have to be run for that,
+// unless ctx ends first.
+func probeSandbox(ctx context.Context, binary string) error {
+	known := make(chan struct{})
+	go func() {
+		hasSeccomp(binary)
+		close(known)
+	}()
+	select {
+	case <-known:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s -version: no answer: %w", binary, context.Cause(ctx))
+	}
 }
 
 const versionWithin = 5 * time.Second // on the wall: a QEMU that is asked for its version prints it in some hundredths

@@ -27,6 +27,9 @@ func (m *Machine) dial(ctx context.Context, network string, port int) (net.Conn,
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, network, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
+		if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
+			<-ctx.Done() // the dialer has a clock of its own
+		}
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/u-root/mkuimage/cpio"
+	"golang.org/x/sys/unix"
 )
 
 func TestAUsersFilesAreAdded(t *testing.T) {
@@ -34,4 +35,18 @@ func TestAUsersFilesAreAdded(t *testing.T) {
 	}
 	_, err = addFiles(own, map[string]string{"/opt/missing": filepath.Join(dir, "missing")})
 	require.ErrorContains(t, err, "/opt/missing: stat ")
+}
+
+// To open a FIFO without a writer would wait for one.
+func TestAFIFOIsNoFileForTheGuest(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	require.NoError(t, unix.Mkfifo(fifo, 0o600))
+	_, err := addFiles(nil, map[string]string{"/etc/it": fifo})
+	require.ErrorContains(t, err, "/etc/it: open "+fifo+": not a regular file")
+
+	modules := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(modules, "kernel"), 0o700))
+	require.NoError(t, unix.Mkfifo(filepath.Join(modules, "kernel", "virtio.ko"), 0o600))
+	_, err = FetchKernel(t.Context(), "arm64", Options{Cache: t.TempDir(), Kernel: os.Args[0], Modules: modules})
+	require.ErrorContains(t, err, "not a regular file")
 }

@@ -1,0 +1,179 @@
+package contexts
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/gofrs/flock"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness"
+)
+
+// The states of a host that make those wait who boot.
+const (
+	mute     = "QEMU does not answer"
+	hangs    = "the kernel hangs"
+	made     = "another process makes the template"
+	restores = "a machine that is restored does not answer"
+	noFile   = "there are FIFOs in the place of files"
+)
+
+// A host is what a machine is booted with.
+type host struct {
+	spec  harness.Spec
+	cache *harness.TemplateCache
+}
+
+func closed(m *harness.Machine, err error) error {
+	if err == nil {
+		m.Close()
+	}
+	return err
+}
+
+var ofBoots = []row[host]{
+	{name: "harness.Boot", call: func(ctx context.Context, h host) error { return closed(harness.Boot(ctx, h.spec)) }},
+	{name: "harness.Start", call: func(ctx context.Context, h host) error { return closed(harness.Start(ctx, h.spec)) },
+		atOnce: map[string]string{hangs: ""}},
+	{name: "harness.Machine.WaitReady", call: func(ctx context.Context, h host) error {
+		m, err := harness.Start(ctx, h.spec)
+		if err == nil {
+			defer m.Close()
+			err = m.WaitReady(ctx)
+		}
+		return err
+	}},
+	{name: "harness.TemplateCache.Boot", call: func(ctx context.Context, h host) error { return closed(h.cache.Boot(ctx, h.spec)) }},
+	{name: "harness.TemplateCache.Start", call: func(ctx context.Context, h host) error { return closed(h.cache.Start(ctx, h.spec)) },
+		atOnce: map[string]string{hangs: ""}},
+	{name: "harness.TemplateCache.Waiting", call: func(ctx context.Context, h host) error {
+		_, err := h.cache.Waiting(ctx)
+		return err
+	}, atOnce: map[string]string{mute: "", hangs: "", made: "", noFile: ""}}, // nothing is prefetched there
+	{name: "harness.ProbeKVM", call: func(ctx context.Context, h host) error {
+		_, err := harness.ProbeKVM(ctx, h.spec)
+		if _, refused := errors.AsType[*harness.KVMError](err); refused {
+			<-ctx.Done() // this host has none to wait for; harness/accel_test.go has
+			return context.Cause(ctx)
+		}
+		return err
+	}},
+}
+
+func tryBoots(t *testing.T, state string, h host, names ...string) {
+	t.Helper()
+	tried := 0
+	for _, r := range ofBoots {
+		for _, name := range names {
+			if r.name == name {
+				tried++
+				t.Run(r.name, func(t *testing.T) { try(t, r, state, h) })
+			}
+		}
+	}
+	require.Equal(t, len(names), tried)
+}
+
+func TestABootEndsWithItsContextWhereQEMUDoesNotAnswer(t *testing.T) {
+	spec := bareMetal(t, "no kernel here", "never said")
+	spec.Cold, spec.QEMU = false, qemu(t, t.TempDir(), "exec sleep 1000")
+	tryBoots(t, mute, host{spec, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}},
+		"harness.Boot", "harness.Start", "harness.Machine.WaitReady", "harness.TemplateCache.Boot", "harness.TemplateCache.Start",
+		"harness.TemplateCache.Waiting", "harness.ProbeKVM")
+}
+
+func TestABootEndsWithItsContextWhereTheKernelHangs(t *testing.T) {
+	spec := bareMetal(t, "no kernel here", "never said")
+	tryBoots(t, hangs, host{spec, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}},
+		"harness.Boot", "harness.Start", "harness.Machine.WaitReady", "harness.TemplateCache.Boot", "harness.TemplateCache.Start",
+		"harness.TemplateCache.Waiting")
+}
+
+// The locks are held here by another description of the same files, as another process would.
+func TestABootEndsWithItsContextWhereTheTemplateIsBeingMade(t *testing.T) {
+	cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
+	spec := bareMetal(t, "no kernel here", "never said")
+	spec.Cold = false
+	for _, file := range hold(t, filepath.Join(cache.Dir, "locks")) {
+		defer file.Close()
+	}
+	tryBoots(t, made, host{spec, cache}, "harness.TemplateCache.Boot", "harness.TemplateCache.Start", "harness.TemplateCache.Waiting")
+}
+
+// hold takes all locks of a cache of templates.
+func hold(t *testing.T, dir string) (all []*flock.Flock) {
+	t.Helper()
+	const digits = "0123456789abcdef"
+	require.NoError(t, os.MkdirAll(dir, 0o777))
+	for _, a := range digits {
+		for _, b := range digits {
+			lock := flock.New(filepath.Join(dir, string(a)+string(b)))
+			ok, err := lock.TryLock()
+			require.NoError(t, err)
+			require.True(t, ok)
+			all = append(all, lock)
+		}
+	}
+	return all
+}
+
+// What is restored is told to wait for its state (-incoming), what boots is not.
+func TestABootEndsWithItsContextWhereARestoreHangs(t *testing.T) {
+	spec := echoSpec(t)
+	spec.Cold = false
+	spec.QEMU = qemu(t, t.TempDir(), `case "$*" in *-incoming*) exec sleep 1000;; esac`)
+	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+	m, err := cache.Boot(t.Context(), spec)
+	require.NoError(t, err)
+	defer m.Close()
+	require.Equal(t, "the first boot of its kind, saved for the next", m.Result().Why)
+	spec.Dir = t.TempDir()
+	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Waiting") // one is being prefetched
+	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Boot")    // and waited for
+	cache.Close()
+	cache.Prefetch = false
+	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Boot", "harness.TemplateCache.Start")
+
+	dirs, err := filepath.Glob(filepath.Join(cache.Dir, "????????????????????????????????"))
+	require.NoError(t, err)
+	require.Len(t, dirs, 1)
+	template, err := harness.OpenTemplate(dirs[0])
+	require.NoError(t, err)
+	spec.Template = template
+	tryBoots(t, restores, host{spec, cache}, "harness.Boot", "harness.Start", "harness.Machine.WaitReady",
+		"harness.TemplateCache.Boot", "harness.TemplateCache.Start")
+}
+
+// To open a FIFO without a writer waits for one. Nothing that is read may be one.
+func TestABootIsNotHeldUpByAFIFO(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	require.NoError(t, unix.Mkfifo(fifo, 0o777))
+	good := bareMetal(t, "no kernel here", "never said")
+	for what, c := range map[string]struct {
+		change func(*harness.Spec)
+		says   string
+	}{
+		"kernel":    {func(s *harness.Spec) { s.Kernel = fifo }, "kernel " + fifo + ": not a regular file"},
+		"initramfs": {func(s *harness.Spec) { s.Initramfs = fifo }, "initramfs " + fifo + ": not a regular file"},
+		"QEMU":      {func(s *harness.Spec) { s.QEMU = fifo }, "permission denied"},
+		"record":    {func(s *harness.Spec) { s.Dir = fifo }, "not a directory"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			h := host{good, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}}
+			h.spec.Cold = false
+			c.change(&h.spec)
+			for _, r := range ofBoots {
+				if r.name == "harness.TemplateCache.Waiting" || r.name == "harness.ProbeKVM" {
+					continue
+				}
+				r.atOnce = map[string]string{noFile: c.says}
+				t.Run(r.name, func(t *testing.T) { try(t, r, noFile, h) })
+			}
+		})
+	}
+}

@@ -1,0 +1,98 @@
+package contexts
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/gofrs/flock"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/images"
+)
+
+// The states of a host that make those wait who build images.
+const (
+	locked   = "another process builds the same"
+	goHangs  = "the go command hangs"
+	aptHangs = "apt hangs"
+	isFIFO   = "the kernel is a FIFO"
+)
+
+const guest = "guesthouse.example/guest/cmd/uinit"
+
+var ofImages = []row[images.Options]{
+	{name: "images.Build", call: func(ctx context.Context, o images.Options) error {
+		_, err := images.Build(ctx, target, guest, o)
+		return err
+	}, atOnce: map[string]string{isFIFO: "not a regular file"}},
+	{name: "images.BuildInitramfs", call: func(ctx context.Context, o images.Options) error {
+		_, _, err := images.BuildInitramfs(ctx, images.Kernel{Target: target}, guest, o)
+		return err
+	}},
+	{name: "images.FetchKernel", call: func(ctx context.Context, o images.Options) error {
+		_, err := images.FetchKernel(ctx, target, o)
+		return err
+	}, atOnce: map[string]string{isFIFO: "not a regular file"}},
+	{name: "images.CheckCache", call: func(ctx context.Context, o images.Options) error {
+		_, err := images.CheckCache(ctx, o)
+		return err
+	}},
+	{name: "images.Clear", call: func(ctx context.Context, o images.Options) error { return images.Clear(ctx, o) }},
+}
+
+func tryImages(t *testing.T, state string, o images.Options, names ...string) {
+	t.Helper()
+	tried := 0
+	for _, r := range ofImages {
+		for _, name := range names {
+			if r.name == name {
+				tried++
+				t.Run(r.name, func(t *testing.T) { try(t, r, state, o) })
+			}
+		}
+	}
+	require.Equal(t, len(names), tried)
+}
+
+// The locks are held here by another description of the same files, as another process would.
+func TestABuildEndsWithItsContextWhereAnotherHasTheLock(t *testing.T) {
+	o := images.Options{Cache: t.TempDir()}
+	require.NoError(t, os.MkdirAll(filepath.Join(o.Cache, "locks"), 0o777))
+	for _, thing := range []string{"kernel-" + target, "busybox-" + target, "check", "clear"} {
+		lock := flock.New(filepath.Join(o.Cache, "locks", thing))
+		ok, err := lock.TryLock()
+		require.NoError(t, err)
+		require.True(t, ok)
+		defer lock.Close()
+	}
+	tryImages(t, locked, o, "images.Build", "images.BuildInitramfs", "images.FetchKernel", "images.CheckCache", "images.Clear")
+}
+
+// hanging has programs of these names hang, with a child that has their output open.
+func hanging(t *testing.T, names ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range names {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\nsleep 1000 &\nwait\n"), 0o755))
+	}
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+}
+
+func TestABuildEndsWithItsContextWhereTheGoCommandHangs(t *testing.T) {
+	hanging(t, "go")
+	tryImages(t, goHangs, images.Options{Cache: t.TempDir(), Kernel: os.Args[0]}, "images.Build", "images.BuildInitramfs")
+}
+
+func TestABuildEndsWithItsContextWhereAptHangs(t *testing.T) {
+	hanging(t, "apt-get", "apt-cache", "dpkg-deb")
+	tryImages(t, aptHangs, images.Options{Cache: t.TempDir()}, "images.Build", "images.FetchKernel")
+}
+
+func TestABuildIsNotHeldUpByAFIFO(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	require.NoError(t, unix.Mkfifo(fifo, 0o777))
+	tryImages(t, isFIFO, images.Options{Cache: t.TempDir(), Kernel: fifo}, "images.Build", "images.FetchKernel")
+}

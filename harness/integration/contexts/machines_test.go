@@ -1,0 +1,192 @@
+package contexts
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/harness/internal/baremetal"
+)
+
+// The states of a machine that make others wait.
+const (
+	stopped = "QEMU stands still"
+	spins   = "the guest stands still"
+	deaf    = "the guest reads nothing and has no agent"
+)
+
+const noAgent = "the guest has no agent"
+
+// ofMachines are the calls of a machine that is ready. The last ends it.
+var ofMachines = []row[*harness.Machine]{
+	{name: "harness.Machine.Wait", call: func(ctx context.Context, m *harness.Machine) error { return m.Wait(ctx) }},
+	{name: "harness.Machine.WaitExit", call: func(ctx context.Context, m *harness.Machine) error { return m.WaitExit(ctx, 3) }},
+	{name: "harness.Machine.Within", call: func(ctx context.Context, m *harness.Machine) error {
+		ctx, cancel := m.Within(ctx, harnesstest.Within)
+		defer cancel()
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}},
+	{name: "harness.Machine.WaitReady", call: func(ctx context.Context, m *harness.Machine) error { return m.WaitReady(ctx) },
+		atOnce: map[string]string{stopped: "", spins: "", deaf: ""}}, // see ofBoots
+	{name: "harness.Machine.Dial", call: func(ctx context.Context, m *harness.Machine) error {
+		for range 8 { // the host's kernel takes some for QEMU
+			conn, err := m.Dial(ctx, "tcp", 4242)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+		}
+		return nil
+	}, atOnce: map[string]string{spins: "", deaf: ""}},
+	{name: "harness.Console.Expect", call: func(ctx context.Context, m *harness.Machine) error {
+		_, err := m.Console().Expect(ctx, "never said")
+		return err
+	}},
+	{name: "harness.Console.Follow", call: func(ctx context.Context, m *harness.Machine) error {
+		reader, writer := io.Pipe()
+		defer reader.Close() // until then nobody reads
+		return m.Console().Follow(ctx, writer)
+	}},
+	{name: "harness.Console.Send", call: func(ctx context.Context, m *harness.Machine) error {
+		return m.Console().Send(ctx, strings.Repeat("x", 1<<20))
+	}},
+	{name: "harness.Console.Type", call: func(ctx context.Context, m *harness.Machine) error {
+		return m.Console().Type(ctx, make([]byte, 1<<20))
+	}},
+	{name: "harness.Machine.Stats", call: func(ctx context.Context, m *harness.Machine) error {
+		_, err := m.Stats(ctx)
+		return err
+	}, atOnce: map[string]string{deaf: noAgent}},
+	{name: "harness.Machine.Event", call: func(ctx context.Context, m *harness.Machine) error {
+		_, err := m.Event(ctx)
+		return err
+	}, atOnce: map[string]string{deaf: noAgent}},
+	{name: "harness.Machine.SetLink", call: func(ctx context.Context, m *harness.Machine) error { return m.SetLink(ctx, true) },
+		atOnce: map[string]string{spins: "", deaf: ""}},
+	{name: "harness.Machine.Save", call: func(ctx context.Context, m *harness.Machine) error {
+		dir, err := os.MkdirTemp("", "")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		_, err = m.Save(ctx, filepath.Join(dir, "template"))
+		return err
+	}, atOnce: map[string]string{deaf: ""}},
+	{name: "harness.Machine.Shutdown", call: func(ctx context.Context, m *harness.Machine) error { return m.Shutdown(ctx) }},
+}
+
+func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
+	m := boot(t, withPid(t, echoSpec(t)))
+	qemu := pidOf(t, m.Spec())
+	require.NoError(t, unix.Kill(qemu, unix.SIGSTOP))
+	last := len(ofMachines) - 1
+	for _, r := range ofMachines[:last] {
+		t.Run(r.name, func(t *testing.T) { try(t, r, stopped, m) })
+	}
+	// Two callers wait for each other.
+	t.Run("all at once", func(t *testing.T) {
+		for _, r := range ofMachines[:last] {
+			t.Run(r.name, func(t *testing.T) {
+				t.Parallel()
+				try(t, r, stopped, m)
+			})
+		}
+	})
+
+	require.NoError(t, unix.Kill(qemu, unix.SIGCONT))
+	ctx, cancel := m.Within(t.Context(), 4*harnesstest.Within)
+	defer cancel()
+	_, err := m.Stats(ctx)
+	require.NoError(t, err, "its monitor and its agent work")
+	conn, err := m.Dial(ctx, "udp", 4242)
+	require.NoError(t, err)
+	defer conn.Close()
+	echoes(t, conn)
+	require.NoError(t, m.Console().Send(ctx, "\x03"), "what was typed")
+	require.NoError(t, m.Console().Send(ctx, "uptime"))
+	_, err = m.Console().Expect(ctx, `Uptime: \d+ ms`)
+	require.NoError(t, err)
+	template, err := m.Save(ctx, filepath.Join(t.TempDir(), "template"))
+	require.NoError(t, err, "nothing of the saves that were given up is taken for this one's")
+	spec := m.Spec()
+	spec.Cold, spec.Template, spec.Dir = false, template, t.TempDir()
+	again, err := harness.Boot(t.Context(), spec)
+	require.NoError(t, err)
+	defer again.Close()
+	require.Equal(t, "restored", again.Result().Boot, again.Result().Why)
+
+	require.NoError(t, unix.Kill(pidOf(t, again.Spec()), unix.SIGSTOP))
+	t.Run(ofMachines[last].name, func(t *testing.T) { try(t, ofMachines[last], stopped, again) })
+	require.NoError(t, unix.Kill(qemu, unix.SIGSTOP))
+	require.NoError(t, m.Close(), "it ends a QEMU that stands still")
+}
+
+func TestEveryCallEndsWithItsContextWhereTheGuestStandsStill(t *testing.T) {
+	spec := harnesstest.Spec(t, target, "../guests/spins")
+	spec.Accel, spec.Cold, spec.Dir, spec.Ports = harness.TCG, true, t.TempDir(), []string{"udp/4242", "tcp/4242"}
+	m := boot(t, spec)
+	ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+	defer cancel()
+	conn, err := m.Dial(ctx, "udp", 4242)
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = conn.Write([]byte("spin"))
+	require.NoError(t, err)
+	_, err = m.Console().Expect(ctx, `\bspins$`)
+	require.NoError(t, err)
+	for _, r := range ofMachines {
+		t.Run(r.name, func(t *testing.T) { try(t, r, spins, m) })
+	}
+}
+
+func TestEveryCallEndsWithItsContextWhereTheGuestReadsNothing(t *testing.T) {
+	m := boot(t, bareMetal(t, "no kernel here", "^no kernel here$"))
+	for _, r := range ofMachines {
+		t.Run(r.name, func(t *testing.T) { try(t, r, deaf, m) })
+	}
+}
+
+// boot boots a machine that is closed when the test ends.
+func boot(t *testing.T, spec harness.Spec) *harness.Machine {
+	t.Helper()
+	m, err := harness.Boot(t.Context(), spec)
+	require.NoError(t, err)
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+func echoSpec(t *testing.T) harness.Spec {
+	spec := harnesstest.Spec(t, target, "guesthouse.example/guest/cmd/uinit")
+	spec.Accel, spec.Cold, spec.Dir, spec.Ports = harness.TCG, true, t.TempDir(), []string{"udp/4242", "tcp/4242"}
+	return spec
+}
+
+// bareMetal is a guest that says something and then idles for ever.
+func bareMetal(t *testing.T, says, ready string) harness.Spec {
+	file := filepath.Join(t.TempDir(), "guest.elf")
+	guest, err := baremetal.ELF(target, says)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, guest, 0o644))
+	return harness.Spec{Target: target, Kernel: file, Ready: ready, Accel: harness.TCG, Cold: true,
+		Dir: t.TempDir(), Ports: []string{"tcp/4242"}}
+}
+
+func echoes(t *testing.T, conn net.Conn) {
+	t.Helper()
+	_, err := conn.Write([]byte("hello"))
+	require.NoError(t, err)
+	got := make([]byte, 5)
+	_, err = io.ReadFull(conn, got)
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(got))
+}
