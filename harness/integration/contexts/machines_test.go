@@ -1,13 +1,16 @@
 package contexts
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -93,7 +96,15 @@ func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
 	for _, r := range ofMachines[:last] {
 		t.Run(r.name, func(t *testing.T) { try(t, r, stopped, m) })
 	}
-	// Two callers wait for each other.
+	// Two callers wait for each other, and for one who has more time.
+	fillMonitor(t, m)
+	fillSerialPort(t, m)
+	patient, end := context.WithCancel(t.Context())
+	var waits sync.WaitGroup
+	waits.Go(func() { m.SetLink(patient, true) })
+	waits.Go(func() { m.Stats(patient) })
+	waits.Go(func() { m.Console().Send(patient, "x") })
+	waits.Go(func() { m.Console().Expect(patient, "never said") })
 	t.Run("all at once", func(t *testing.T) {
 		for _, r := range ofMachines[:last] {
 			t.Run(r.name, func(t *testing.T) {
@@ -102,6 +113,8 @@ func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
 			})
 		}
 	})
+	end()
+	waits.Wait()
 
 	require.NoError(t, unix.Kill(qemu, unix.SIGCONT))
 	ctx, cancel := m.Within(t.Context(), 4*harnesstest.Within)
@@ -151,8 +164,45 @@ func TestEveryCallEndsWithItsContextWhereTheGuestStandsStill(t *testing.T) {
 
 func TestEveryCallEndsWithItsContextWhereTheGuestReadsNothing(t *testing.T) {
 	m := boot(t, bareMetal(t, "no kernel here", "^no kernel here$"))
+	fillSerialPort(t, m)
 	for _, r := range ofMachines {
 		t.Run(r.name, func(t *testing.T) { try(t, r, deaf, m) })
+	}
+}
+
+// fillSerialPort types until nothing more is taken. The host's kernel takes some hundred
+// writes for QEMU.
+func fillSerialPort(t *testing.T, m *harness.Machine) {
+	t.Helper()
+	fill(t, "the guest's serial port takes no more", 2*time.Second, func(ctx context.Context) error {
+		return m.Console().Type(ctx, bytes.Repeat([]byte("x"), 1<<20))
+	})
+}
+
+// fillMonitor gives commands to a QEMU that stands still until no more are taken.
+func fillMonitor(t *testing.T, m *harness.Machine) {
+	t.Helper()
+	fill(t, "QEMU does not read its commands", time.Millisecond, func(ctx context.Context) error { return m.SetLink(ctx, true) })
+}
+
+// fill calls f until it says that it is full.
+func fill(t *testing.T, full string, lasts time.Duration, f func(context.Context) error) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for says := ""; !strings.Contains(says, full); {
+			ctx, cancel := context.WithTimeout(t.Context(), lasts)
+			if err := f(ctx); err != nil {
+				says = err.Error()
+			}
+			cancel()
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(harnesstest.Within + margin):
+		t.Fatalf("it does not end with its context, or never says: %s", full)
 	}
 }
 
