@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/wire"
 )
 
@@ -108,7 +109,7 @@ func (a *agent) take(m wire.Message) error {
 	case wire.Hello:
 		a.greet()
 	case wire.Failed:
-		return fmt.Errorf("it says: %s", m.Payload)
+		return fmt.Errorf("it says: %s", printable.Text(string(m.Payload)))
 	case wire.Event:
 		a.events.add(string(m.Payload))
 		close(a.told)

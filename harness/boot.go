@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"guesthouse.example/harness/internal/qmp"
+	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/testcache"
 )
 
@@ -102,7 +103,7 @@ func (p *plan) restored(ctx context.Context, binary string, t *Template, why str
 	m, err := p.launch(ctx, binary, t, why)
 	if failed := (*BootError)(nil); errors.As(err, &failed) && ctx.Err() == nil {
 		said, _, _ := strings.Cut(failed.Stderr, "\n")
-		return nil, fmt.Errorf("restoring it failed: %w %s", failed.Err, said)
+		return nil, fmt.Errorf("restoring it failed: %w %s", failed.Err, printable.Text(said))
 	}
 	return m, err
 }
@@ -195,7 +196,7 @@ func (p *plan) spawn(binary string, args []string, rec *record, t *Template, ram
 	}
 	m := &Machine{
 		plan: p, proc: proc, record: rec, binary: binary,
-		console:   newConsole(proc.console, &stampedLines{file: &rec.console, start: rec.start}),
+		console:   newConsole(proc.console, printable.NewWriter(&stampedLines{file: &rec.console, start: rec.start})),
 		agent:     newAgent(proc.agent, &stampedLines{file: &rec.agent, start: rec.start}),
 		clock:     newClock(proc, rec.start),
 		migration: make(chan string, 16),
@@ -401,7 +402,7 @@ func (m *Machine) whyNotReady(err error) error {
 	}
 	err = fmt.Errorf("%w: it powered off before its console showed %q", ErrGuest, m.plan.Ready)
 	if why := m.agent.poweredOff(); why != "" {
-		err = fmt.Errorf("%w: %s", err, why)
+		err = fmt.Errorf("%w: %s", err, printable.Text(why))
 	} else if m.exit != nil {
 		err = fmt.Errorf("%w: its program has ended: %v", err, m.exit)
 	}

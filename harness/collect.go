@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -52,7 +51,7 @@ func (m *Machine) untilSilent(ctx context.Context) {
 // crashed returns the error of a guest that was seen to crash, nil of any other.
 func (m *Machine) crashed() error {
 	if crash := m.console.Crash(); crash != "" {
-		return fmt.Errorf("%w: %s", ErrGuest, crash)
+		return guestError(crash)
 	}
 	return nil
 }

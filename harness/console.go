@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness/internal/termtext"
+	"guesthouse.example/internal/printable"
 )
 
 // A Console is the log of everything a guest prints on its serial line, and the
@@ -254,6 +255,9 @@ func (c *Console) end() {
 	c.text.bytes = c.filter.End(c.filter.Append(c.text.bytes, c.log.bytes[log:]))
 	c.take(c.log.bytes[log:], c.text.bytes[text:])
 	c.look([]byte{'\n'}) // the last line has no end of its own
+	if safe, ok := c.record.(*printable.Writer); ok {
+		safe.Flush()
+	}
 	c.eof = true
 	c.wake()
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"guesthouse.example/internal/printable"
 )
 
 // ErrGuest is wrapped by every error whose cause is the guest: it crashed, it
@@ -52,7 +54,12 @@ func (e *BootError) Error() string {
 	return fmt.Sprintf("boot %s: %v\n%s", e.Target, e.Err, e.Report)
 }
 
-// A Report is what one needs to understand why something failed on a machine.
+// guestError is the error of a guest that failed, in its own words, which are for a person's
+// terminal from here on.
+func guestError(words string) error { return fmt.Errorf("%w: %s", ErrGuest, printable.Text(words)) }
+
+// A Report is what one needs to understand why something failed on a machine. Console has the
+// guest's bytes as they are; String makes them safe for a terminal.
 type Report struct {
 	Console []string // the last 20 lines of the console, or a crash with its trace
 	Stderr  string   // what QEMU said itself
@@ -66,10 +73,10 @@ func (r Report) String() string {
 	if len(r.Console) == 0 {
 		b.WriteString("its console is empty")
 	} else {
-		fmt.Fprintf(&b, "its console:\n\t%s", strings.Join(r.Console, "\n\t"))
+		fmt.Fprintf(&b, "its console:\n\t%s", strings.Join(printable.Lines(r.Console), "\n\t"))
 	}
 	if r.Stderr != "" {
-		fmt.Fprintf(&b, "\nQEMU said:\n\t%s", strings.ReplaceAll(r.Stderr, "\n", "\n\t"))
+		fmt.Fprintf(&b, "\nQEMU said:\n\t%s", strings.ReplaceAll(printable.Text(r.Stderr), "\n", "\n\t"))
 	}
 	if len(r.Stopped) > 0 {
 		fmt.Fprintf(&b, "\nits network stopped it from reaching %s (Spec.Outbound allows more)", strings.Join(r.Stopped, ", "))

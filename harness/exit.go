@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/wire"
 )
 
@@ -36,7 +37,7 @@ func (e Exit) String() string {
 		text = fmt.Sprintf("signal %d (%v)", int(e.Signal), e.Signal)
 	}
 	if e.Why != "" {
-		text += ": " + e.Why
+		text += ": " + printable.Text(e.Why)
 	}
 	return text
 }

@@ -118,7 +118,7 @@ func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string,
 		} else {
 			if now.crash != "" {
 				c.awaitRest(ctx)
-				return nil, 0, fmt.Errorf("%w: %s", ErrGuest, now.crash)
+				return nil, 0, guestError(now.crash)
 			}
 			if now.eof {
 				return nil, 0, errConsoleEnded

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"guesthouse.example/internal/printable"
 )
 
 // prefetch restores a machine before anybody asks for it. It stands still, so that it
@@ -40,7 +42,7 @@ func (p *plan) prefetch(ctx context.Context, binary string, t *Template) (*Machi
 	if err != nil {
 		m.discard()
 		said, _, _ := strings.Cut(rec.stderrText(), "\n")
-		return nil, fmt.Errorf("%w %s", err, said)
+		return nil, fmt.Errorf("%w %s", err, printable.Text(said))
 	}
 	return m, nil
 }
@@ -91,7 +93,7 @@ func (m *Machine) gone() error {
 	default:
 	}
 	if crash := m.console.Crash(); crash != "" {
-		return errors.New(crash)
+		return errors.New(printable.Text(crash))
 	}
 	return nil
 }

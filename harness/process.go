@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/tied"
 	"guesthouse.example/internal/wire"
 )
@@ -43,10 +45,11 @@ const (
 	seenFD  = 10
 )
 
-// outputWithin bounds how long, after QEMU's end, what it has started may hold its standard error.
-const outputWithin = time.Second
+// saidWithin bounds how long, after QEMU's end, what it has started may hold its standard error.
+const saidWithin = time.Second
 
-// startProcess starts QEMU, which dies with us, however we die. It inherits ram and state, which may be nil.
+// startProcess starts QEMU, which dies with us, however we die. What it says, made safe for a
+// terminal, goes to stderr. It inherits ram and state, which may be nil.
 func startProcess(binary string, args []string, stderr io.Writer, ram, state *os.File, filtered bool) (_ *process, err error) {
 	names := []string{"console", "monitor", "agent"}
 	if filtered {
@@ -74,8 +77,9 @@ func startProcess(binary string, args []string, stderr io.Writer, ram, state *os
 
 	cmd := exec.Command(binary, args...)
 	cmd.Env = environ()
-	cmd.Stdout, cmd.Stderr = stderr, stderr
-	cmd.WaitDelay = outputWithin
+	said := printable.NewWriter(stderr)
+	cmd.Stdout, cmd.Stderr = said, said
+	cmd.WaitDelay = saidWithin
 	cmd.ExtraFiles = closeInherited(append([]*os.File{far[0], far[1], ram, state}, far[2:]...)) // from descriptor 3 on
 	ended, err := tied.StartOn(ownUmask, cmd)
 	if err != nil {
@@ -83,7 +87,10 @@ func startProcess(binary string, args []string, stderr io.Writer, ram, state *os
 	}
 	p := &process{cmd: cmd, console: near[0], monitor: near[1], agent: near[2], frames: near[3:], done: make(chan struct{})}
 	go func() {
-		p.err = <-ended
+		if p.err = <-ended; errors.Is(p.err, exec.ErrWaitDelay) {
+			p.err = nil
+		}
+		said.Flush() // a record that cannot be written is told of elsewhere
 		close(p.done)
 	}()
 	return p, nil

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness/internal/records"
+	"guesthouse.example/internal/printable"
 )
 
 // A record is the directory that tells of one run, with records.Files. Every file is written
@@ -141,12 +142,12 @@ func (r *record) open(dir string, spec Spec, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(r.path(records.SpecFile), append(asked, '\n'), 0o600); err != nil {
+	if err := os.WriteFile(r.path(records.SpecFile), append(printable.JSON(asked), '\n'), 0o600); err != nil {
 		return err
 	}
 	var list bytes.Buffer
 	for _, a := range args {
-		fmt.Fprintln(&list, a)
+		fmt.Fprintln(&list, printable.Text(a))
 	}
 	if err := os.WriteFile(r.path("qemu.args"), list.Bytes(), 0o600); err != nil {
 		return err
@@ -167,7 +168,7 @@ func (r *record) path(name string) string { return filepath.Join(r.dir, name) }
 func (r *record) result(res Result) {
 	text, err := json.MarshalIndent(res, "", "\t")
 	if err == nil {
-		err = r.replaceResult(append(text, '\n'))
+		err = r.replaceResult(append(printable.JSON(text), '\n'))
 	}
 	if err != nil {
 		r.fails(records.ResultFile, err)

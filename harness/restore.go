@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"guesthouse.example/harness/internal/qmp"
+	"guesthouse.example/internal/printable"
 )
 
 // fits says why the plan's machine cannot be restored from the template; nil if
@@ -82,7 +83,7 @@ func (m *Machine) forward(ctx context.Context, ports []Port, after func() error)
 	}
 	for i, port := range ports {
 		if said := strings.TrimSpace(said[i]); said != "" {
-			return nil, fmt.Errorf("port %s/%d: QEMU: %s", port.Network, port.Guest, said)
+			return nil, fmt.Errorf("port %s/%d: QEMU: %s", port.Network, port.Guest, printable.Text(said))
 		}
 	}
 	return readPorts(table, ports)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/tied"
 )
 
@@ -94,5 +95,5 @@ func (w *lastWords) String() string {
 	if n := len(lines); n > maxLines {
 		lines = append([]string{"..."}, lines[n-maxLines:]...)
 	}
-	return "\t" + strings.Join(lines, "\n\t")
+	return "\t" + printable.Text(strings.Join(lines, "\n\t"))
 }

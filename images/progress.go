@@ -2,6 +2,7 @@ package images
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"guesthouse.example/internal/printable"
 )
 
 // The terminal has one last line, whichever Build of this process writes it:
@@ -82,7 +85,7 @@ func (o Options) notice(format string, args ...any) {
 	if lastLine.owner != nil {
 		fmt.Fprint(lastLine.owner.f, eraseLine)
 	}
-	fmt.Fprintf(o.Log, "guesthouse: "+format+"\n", args...)
+	io.WriteString(o.Log, printable.Text(fmt.Sprintf("guesthouse: "+format+"\n", args...)))
 }
 
 // elapsed is the detail of a step whose length nobody knows.

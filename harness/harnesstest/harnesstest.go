@@ -44,6 +44,7 @@ import (
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/images"
+	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
@@ -201,12 +202,12 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 		}
 		switch crash := m.Console().Crash(); {
 		case crash != "":
-			t.Errorf("the guest crashed during the test: %s", crash)
+			t.Errorf("the guest crashed during the test: %s", printable.Text(crash))
 		case !ended || m.mayBeOff.Load():
 		case err != nil:
 			t.Errorf("the machine ended during the test: %v", err)
 		default:
-			t.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s", whyOff(m.Result()))
+			t.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s", printable.Text(whyOff(m.Result())))
 		}
 		if t.Failed() {
 			t.Log(m.Report())

@@ -5,8 +5,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -120,6 +122,15 @@ var inner = map[string]func(*testing.T){
 		}
 		EndPrefetched()
 	},
+	"rude setup": func(t *testing.T) { Boot(t, rudeSpec(t, "setup")) },
+	"rude panic": func(t *testing.T) { Boot(t, rudeSpec(t, "panic")) },
+	"rude": func(t *testing.T) {
+		m := Boot(t, rudeSpec(t, ""))
+		m.Send("net sockets") // which says the service's name
+		m.Expect("1 service")
+		m.Send("poweroff")
+		m.Expect("never said")
+	},
 	"pass": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
 		t.Cleanup(m.Shutdown)
@@ -200,6 +211,58 @@ func TestAnEndThatATestExpectsIsNoFailure(t *testing.T) {
 	Require(t, "arm64")
 	out, ok := run(t, "expected status", nil)
 	require.True(t, ok, out)
+}
+
+// rudeSpec is a guest that tries to do something to terminals, and a QEMU that does too.
+func rudeSpec(t *testing.T, fails string) harness.Spec {
+	spec := Spec(t, "arm64", "./testdata/rude")
+	spec.Cmdline = []string{"rude=" + fails}
+	spec.QEMU = filepath.Join(t.TempDir(), "qemu")
+	require.NoError(t, os.WriteFile(spec.QEMU, []byte("#!/bin/sh\n"+
+		`printf 'warning \033]0;title\007\302\233 half \342\202\n' >&2; exec qemu-system-aarch64 "$@"`), 0o755))
+	return spec
+}
+
+// unsafe matches what does something to a terminal. It is written down apart from the code that
+// makes text safe.
+var unsafe = regexp.MustCompile("[\x00-\x08\x0b-\x1f\x7f\u0080-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+func TestNothingThatAGuestSaysActsOnATerminal(t *testing.T) {
+	Require(t, "arm64")
+	const rude = `\x1b]52;c;cm0gLXJm\x07\x1b]0;title\x1b\\x1b[?1003h\x00\x08\x9b5m\u009b2J\xe2\x82 \u202egnp.exe\x7f`
+	const text = `\x9b5m\u009b2J\xe2\x82 \u202egnp.exe` // reports show the console's text, without escape sequences
+	for name, says := range map[string][]string{
+		"rude setup": {text, "its console has not shown \"guesthouse: ready$\": the guest failed: its program has ended: exit status 1: setup: reason " + rude},
+		"rude panic": {text, "the guest failed: panic: "},
+		"rude":       {text + "  0 sockets of 1", `expect "never said": `},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tmp := t.TempDir()
+			out, ok := run(t, name, []string{"TMPDIR=" + tmp})
+			require.False(t, ok, out)
+			for _, text := range append(says, `warning \x1b]0;title\x07\u009b half \xe2\x82`) {
+				require.Contains(t, out, text)
+			}
+			require.NotRegexp(t, unsafe, out)
+			require.True(t, utf8.ValidString(out))
+			read := map[string]string{}
+			require.NoError(t, filepath.WalkDir(tmp, func(path string, entry os.DirEntry, err error) error {
+				if err != nil || entry.IsDir() || entry.Name() == "qemu" {
+					return err
+				}
+				text, err := os.ReadFile(path)
+				read[entry.Name()] = string(text)
+				require.NotRegexp(t, unsafe, string(text), entry.Name())
+				require.True(t, utf8.ValidString(string(text)), entry.Name())
+				return err
+			}))
+			require.Contains(t, read["console.log"], "console "+rude)
+			require.Contains(t, read["qemu.stderr"], `warning \x1b]0;title\x07\u009b half \xe2\x82`)
+			require.Contains(t, read["agent.log"], `event \x1b]52;`)
+			require.Contains(t, read, "result.json")
+		})
+	}
 }
 
 func TestTheNextMachineOfAKindIsPrefetched(t *testing.T) {

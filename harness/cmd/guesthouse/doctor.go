@@ -22,6 +22,7 @@ import (
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
 	"guesthouse.example/internal/disk"
+	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/target"
 )
 
@@ -74,7 +75,9 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 		return err // what was broken off proves nothing
 	}
 	problems := 0
-	for _, f := range all {
+	for i := range all {
+		f := &all[i]
+		f.Says, f.Hint = printable.Text(f.Says), printable.Text(f.Hint) // QEMU's words are in them
 		if f.Problem {
 			problems++
 		}

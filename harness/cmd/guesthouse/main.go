@@ -31,6 +31,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
+	"guesthouse.example/internal/printable"
 )
 
 func main() {
@@ -154,9 +155,9 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 	case errors.As(err, &kvm):
 		what, hint = kvm.Cause(), kvm.Hint()
 	}
-	fmt.Fprintf(stderr, "guesthouse: error: %s\n", what)
+	fmt.Fprintf(stderr, "guesthouse: error: %s\n", printable.Text(what))
 	if hint != "" {
-		fmt.Fprintf(stderr, "guesthouse: hint: %s\n", hint)
+		fmt.Fprintf(stderr, "guesthouse: hint: %s\n", printable.Text(hint))
 	}
 	if errors.Is(err, errUsage) {
 		return 2

@@ -17,13 +17,15 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/internal/printable"
 )
 
 const runUsage = `guesthouse run [flags]
 
 Boots a machine and gives its serial console. On a terminal every key goes to the
 guest, and Ctrl-A x ends the machine. Otherwise each line of standard input is
-typed to the guest once it is ready, and at its end the guest powers off.
+typed to the guest once it is ready, and at its end the guest powers off; what would act
+on a terminal is then shown as text, an escape character as \x1b.
 When the guest's program ends by itself, run exits with its status, or with 128
 and the number of the signal that ended it.
 
@@ -174,12 +176,17 @@ const powerOffWithin = 30 * time.Second
 // guest asks for it, and powers the guest off at its end, or ends it if it is none of
 // package guest.
 func converse(ctx context.Context, m *harness.Machine, std stdio) error {
-	screen := newScreen(std.out, std.err, false)
+	// Whoever reads it, a terminal or a log, is no terminal of the guest's.
+	safe := printable.NewWriter(std.out)
+	screen := newScreen(safe, std.err, false)
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	shown := make(chan error, 1)
 	go func() {
 		err := m.Console().Follow(context.Background(), screen)
+		if err == nil {
+			err = safe.Flush()
+		}
 		if err != nil {
 			err = fmt.Errorf("standard output: %w", err)
 			giveUp(err) // nobody would see the rest

@@ -6,9 +6,11 @@ import (
 	"io"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"guesthouse.example/harness/internal/termtext"
+	"guesthouse.example/internal/printable"
 )
 
 // A screen is where the guest's console is shown: the user's terminal or a
@@ -16,7 +18,8 @@ import (
 // of ours goes between the guest's lines and a prompt is seen.
 type screen struct {
 	out, err io.Writer
-	raw      bool // a terminal in raw mode, where "\n" alone does not return the carriage
+	raw      bool        // a terminal in raw mode, where "\n" alone does not return the carriage
+	muted    atomic.Bool // the guest's output is not shown
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced by every Write
@@ -48,7 +51,18 @@ func (s *screen) Write(p []byte) (int, error) {
 	s.prompted = s.prompted || prompt.Match(s.text)
 	close(s.changed)
 	s.changed = make(chan struct{})
+	if s.muted.Load() {
+		return len(p), nil
+	}
 	return len(p), s.show(s.out, p)
+}
+
+// again shows a guest's output that was muted, from its unfinished line on.
+func (s *screen) again() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.muted.Store(false)
+	s.show(s.out, s.line)
 }
 
 func (s *screen) show(w io.Writer, p []byte) error {
@@ -68,7 +82,7 @@ func (s *screen) notice(text string) error {
 		s.show(s.out, []byte{'\n'})
 		defer s.show(s.out, s.line)
 	}
-	return s.show(s.err, []byte(text+"\n"))
+	return s.show(s.err, []byte(printable.Text(text)+"\n"))
 }
 
 // finished returns how many lines the guest has finished.

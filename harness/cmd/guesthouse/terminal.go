@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"guesthouse.example/harness"
@@ -17,23 +19,28 @@ const (
 	escapeHelp = "\r\nCtrl-A x  end the machine\r\nCtrl-A a  send Ctrl-A to the guest\r\nCtrl-A h  this help\r\n"
 )
 
-// reset undoes what a guest's output may leave behind: colours, a hidden
-// cursor, and the line wrap that some firmware switches off.
-const reset = "\x1b[0m\x1b[?25h\x1b[?7h"
-
 // attach connects the user's terminal and the console until the machine ends or
-// the user says Ctrl-A x. Every key goes to the guest, Ctrl-C too. The terminal
-// is given back as it was.
+// the user says Ctrl-A x. Every key goes to the guest, Ctrl-C too, and every byte of
+// the guest to the terminal. The terminal is given back as it was.
 func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io.Writer) error {
+	screen := newScreen(out, stderr, true)
 	before, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
+	io.WriteString(out, keepTitle)
 	giveBack := func() {
-		io.WriteString(out, reset+"\r\n")
+		screen.muted.Store(true) // after a panic the guest's output goes on
+		io.WriteString(out, giveBackModes+"\r\n")
 		term.Restore(int(in.Fd()), before)
 	}
 	defer giveBack()
+	// Ctrl-Z is the guest's. This is for those who stop us from elsewhere.
+	stops, goesOn := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(stops, unix.SIGTSTP)
+	signal.Notify(goesOn, unix.SIGCONT)
+	defer signal.Stop(stops)
+	defer signal.Stop(goesOn)
 	// A panic ends the process, and runs what its own goroutine has deferred alone.
 	start := func(f func()) {
 		go func() {
@@ -47,7 +54,6 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 		}()
 	}
 
-	screen := newScreen(out, stderr, true)
 	shown := make(chan error, 1)
 	start(func() { shown <- m.Console().Follow(context.Background(), screen) })
 	ready := make(chan error, 1)
@@ -77,6 +83,26 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 	})
 	quit := make(chan error, 1)
 	start(func() { quit <- keys(ctx, m, in, out) })
+
+	start(func() {
+		for {
+			select {
+			case <-stops:
+				giveBack()
+				select {
+				case <-goesOn: // an earlier one
+				default:
+				}
+				unix.Kill(0, unix.SIGSTOP) // as the terminal's Ctrl-Z: the whole job
+				<-goesOn                   // the stop may come a moment later
+				term.MakeRaw(int(in.Fd()))
+				io.WriteString(out, keepTitle)
+				screen.again()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 
 	select {
 	case err = <-ended:

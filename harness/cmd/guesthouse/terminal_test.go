@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/internal/procs"
 )
 
 // A session is the command on a terminal of its own, as a person has it.
@@ -91,6 +94,12 @@ func (s *session) types(keys string) {
 	require.NoError(s.t, err)
 }
 
+// givesBack waits until the terminal's modes are given back.
+func (s *session) givesBack() {
+	s.t.Helper()
+	s.sees(regexp.QuoteMeta(giveBackModes))
+}
+
 // ends waits for the command's end and checks that the terminal is as it was.
 func (s *session) ends(status int) {
 	s.t.Helper()
@@ -135,7 +144,7 @@ func TestATerminalIsTheGuestsConsole(t *testing.T) {
 			s.sees(`a\^Ab`) // as the guest's terminal shows what it got
 
 			s.types(ctrlA + "x")
-			s.sees(`\x1b\[\?7h`) // line wrap is on again
+			s.givesBack()
 			s.ends(0)
 		})
 	}
@@ -148,6 +157,100 @@ func TestAGuestThatPowersOffGivesTheTerminalBack(t *testing.T) {
 	s := start(t, "arm64")
 	s.sees(`uart:~\$ `)
 	s.types("poweroff\r")
+	s.givesBack()
+	s.ends(0)
+}
+
+// leaves are what a guest can leave a terminal in, and what undoes it.
+var leaves = map[string][2]string{
+	"half a title":                {"\x1b]0;half", "\x1b\\"},
+	"synchronized update":         {"\x1b[?2026h", "\x1b[?2026l"},
+	"alternate screen":            {"\x1b[?1049h", "\x1b[?1049l"},
+	"origin mode":                 {"\x1b[?6h", "\x1b[?6l"},
+	"scroll region":               {"\x1b[2;5r", "\x1b[r"},
+	"margins":                     {"\x1b[?69h", "\x1b[?69l"},
+	"shifted out":                 {"\x0e", "\x0f"},
+	"line drawing":                {"\x1b(0", "\x1b(B"},
+	"line drawing as G1":          {"\x1b)0", "\x1b)B"},
+	"modifyOtherKeys":             {"\x1b[>4;2m", "\x1b[>4m"},
+	"colours":                     {"\x1b[7;31m", "\x1b[0m"},
+	"link":                        {"\x1b]8;;http://192.0.2.2/\x1b\\", "\x1b]8;;\x1b\\"},
+	"palette":                     {"\x1b]4;1;#000000\x1b\\", "\x1b]104\x1b\\"},
+	"foreground":                  {"\x1b]10;#000000\x1b\\", "\x1b]110\x1b\\"},
+	"background":                  {"\x1b]11;#000000\x1b\\", "\x1b]111\x1b\\"},
+	"colour of the cursor":        {"\x1b]12;#000000\x1b\\", "\x1b]112\x1b\\"},
+	"reverse video":               {"\x1b[?5h", "\x1b[?5l"},
+	"hidden cursor":               {"\x1b[?25l", "\x1b[?25h"},
+	"shape of the cursor":         {"\x1b[5 q", "\x1b[0 q"},
+	"no line wrap":                {"\x1b[?7l", "\x1b[?7h"},
+	"insert mode":                 {"\x1b[4h", "\x1b[4l"},
+	"new-line mode":               {"\x1b[20h", "\x1b[20l"},
+	"local echo":                  {"\x1b[12l", "\x1b[12h"},
+	"locked keyboard":             {"\x1b[2h", "\x1b[2l"},
+	"no repeated keys":            {"\x1b[?8l", "\x1b[?8h"},
+	"application cursor keys":     {"\x1b[?1h", "\x1b[?1l"},
+	"application keypad":          {"\x1b=", "\x1b>"},
+	"kitty's keyboard":            {"\x1b[>1u", "\x1b[=0u"},
+	"mouse of X10":                {"\x1b[?9h", "\x1b[?9l"},
+	"mouse":                       {"\x1b[?1000h", "\x1b[?1000l"},
+	"mouse when a button is held": {"\x1b[?1002h", "\x1b[?1002l"},
+	"mouse always":                {"\x1b[?1003h", "\x1b[?1003l"},
+	"mouse in UTF-8":              {"\x1b[?1005h", "\x1b[?1005l"},
+	"mouse as SGR":                {"\x1b[?1006h", "\x1b[?1006l"},
+	"mouse as urxvt":              {"\x1b[?1015h", "\x1b[?1015l"},
+	"mouse in pixels":             {"\x1b[?1016h", "\x1b[?1016l"},
+	"focus":                       {"\x1b[?1004h", "\x1b[?1004l"},
+	"bracketed paste":             {"\x1b[?2004h", "\x1b[?2004l"},
+	"no tab stops":                {"\x1b[3g", "\x1b[?5W"},
+	"title":                       {"\x1b]0;guest\x07", "\x1b[23;0t"},
+}
+
+func TestEveryModeThatAGuestLeavesIsUndone(t *testing.T) {
+	t.Parallel()
+	s := start(t, "arm64")
+	s.sees(regexp.QuoteMeta(keepTitle))
+	s.sees(`Ctrl-A x ends\r\n`)
+	s.sees(`uart:~\$ `)
+	for name, c := range leaves {
+		octal := ""
+		for _, b := range []byte(c[0]) {
+			octal += fmt.Sprintf(`\%03o`, b)
+		}
+		s.types("sh printf '" + octal + "'\r")
+		s.sees(regexp.QuoteMeta(c[0])) // it is the guest's live console
+		s.sees(`uart:~\$ `)
+		require.Contains(t, s.screen.String(), c[0], name)
+	}
+	s.types(ctrlA + "x")
+	s.givesBack()
+	shown := s.screen.String()
+	for name, c := range leaves {
+		require.Greater(t, strings.LastIndex(shown, c[1]), strings.LastIndex(shown, c[0]), name)
+	}
+	s.ends(0)
+}
+
+func TestATerminalIsGivenBackWhileWeAreStopped(t *testing.T) {
+	t.Parallel()
+	s := start(t, "arm64")
+	s.sees(`Ctrl-A x ends\r\n`)
+	s.sees(`uart:~\$ `)
+	require.NoError(t, s.cmd.Process.Signal(unix.SIGTSTP))
+	s.givesBack()
+	require.Eventually(t, func() bool {
+		p, ok := procs.Look(s.cmd.Process.Pid)
+		return ok && p.State == 'T'
+	}, time.Minute, 10*time.Millisecond)
+	now, err := unix.IoctlGetTermios(int(s.Tty().Fd()), unix.TCGETS)
+	require.NoError(t, err)
+	require.Equal(t, s.before, now)
+
+	require.NoError(t, s.cmd.Process.Signal(unix.SIGCONT))
+	s.sees(`uart:~\$ `) // the guest's unfinished line is shown again
+	s.types("uptime\r")
+	s.sees(`Uptime: \d+ ms`)
+	s.types(ctrlA + "x")
+	s.givesBack()
 	s.ends(0)
 }
 
@@ -156,6 +259,7 @@ func TestCtrlAXEndsAMachineThatStillBoots(t *testing.T) {
 	s := start(t, "arm64", "-cold")
 	s.sees(`init: starting /bin/uinit`)
 	s.types(ctrlA + "x")
+	s.givesBack()
 	s.ends(0)
 }
 
@@ -167,6 +271,7 @@ func TestASignalGivesTheTerminalBack(t *testing.T) {
 			s := start(t, "arm64", "-cold", "-dir", record)
 			s.sees(`init: starting /bin/uinit`)
 			require.NoError(t, s.cmd.Process.Signal(signal))
+			s.givesBack()
 			s.ends(128 + int(signal))
 			require.FileExists(t, filepath.Join(record, "console.log"))
 		})
@@ -177,7 +282,7 @@ func TestAPanicGivesTheTerminalBack(t *testing.T) {
 	t.Parallel()
 	harnesstest.Require(t, "arm64")
 	s := startAs(t, "guesthouse-that-panics", "run", "-target", "arm64", "-dir", t.TempDir())
-	s.sees(`\x1b\[\?7h`) // line wrap
+	s.givesBack()
 	s.sees(`panic: too much`)
 	s.ends(2)
 }

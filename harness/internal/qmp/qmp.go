@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness/internal/until"
+	"guesthouse.example/internal/printable"
 )
 
 // An Event is what QEMU says unasked, SHUTDOWN for example.
@@ -38,7 +39,9 @@ type Error struct {
 	Desc    string // QEMU's own words
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("qmp %s: %s (%s)", e.Command, e.Desc, e.Class) }
+func (e *Error) Error() string {
+	return fmt.Sprintf("qmp %s: %s (%s)", e.Command, printable.Text(e.Desc), e.Class)
+}
 
 // ErrClosed is wrapped by every error that follows the end of the connection,
 // which is the end of the QEMU process.
@@ -350,5 +353,6 @@ func (c *Client) record(direction string, line []byte) {
 	}
 	c.logM.Lock()
 	defer c.logM.Unlock()
-	fmt.Fprintf(c.log, "%s %s %s\n", time.Now().UTC().Format("15:04:05.000000"), direction, bytes.TrimSuffix(line, []byte{'\n'}))
+	line = printable.JSON(bytes.TrimRight(line, "\r\n"))
+	fmt.Fprintf(c.log, "%s %s %s\n", time.Now().UTC().Format("15:04:05.000000"), direction, line)
 }
