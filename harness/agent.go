@@ -52,6 +52,8 @@ type agent struct {
 	told   chan struct{} // closed when there is another
 	off    string        // why the guest powers off
 	exit   *wire.Exit    // how its program ended
+
+	commands map[uint32]*running // by the number of the request
 }
 
 // A question waits for its answer.
@@ -122,6 +124,10 @@ func (a *agent) take(m wire.Message) error {
 			return err
 		}
 		a.exit = &exit
+	case wire.Output, wire.Exited:
+		if r := a.commands[m.Answers]; r != nil {
+			return r.take(m)
+		}
 	}
 	if q := a.waits; q != nil && q.of == m.Type && q.sequence == m.Answers {
 		q.answer <- m
@@ -140,7 +146,10 @@ func (a *agent) note(who string, m wire.Message) {
 	switch m.Type {
 	case wire.Event, wire.PowerOff, wire.Failed, wire.Remark:
 		fmt.Fprintf(a.log, "%s: %s: %q\n", who, m.Type, m.Payload)
-	case wire.Ended:
+	case wire.Execute:
+		args, _ := wire.DecodeArgs(m.Payload)
+		fmt.Fprintf(a.log, "%s: %s: %q\n", who, m.Type, args)
+	case wire.Ended, wire.Exited:
 		exit, _ := wire.DecodeExit(m.Payload) // take says what is wrong
 		fmt.Fprintf(a.log, "%s: %s: %v %q\n", who, m.Type, exit, exit.Why)
 	default:
@@ -257,7 +266,11 @@ func (m *Machine) agentQuiesce(ctx context.Context, r *resumption) (*savedAgent,
 	if err := m.agent.lock(ctx); err != nil {
 		return nil, err
 	}
-	var err error
+	err := m.agent.noCommands()
+	if err != nil {
+		m.agent.unlock()
+		return nil, err
+	}
 	if r.quiesce, err = m.agent.pose(ctx, wire.Quiesce, nil); err != nil {
 		m.agent.unlock()
 		return nil, err

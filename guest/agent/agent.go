@@ -30,7 +30,11 @@ type Agent struct {
 	loud  *sync.Cond // quiet has become false
 	quiet bool       // from quiesce to restored
 
-	program *program
+	program  *program
+	programs *group   // all but init; nil in a kernel without control groups
+	remarks  []string // for when the harness hears them
+	children *Children
+	commands commands
 
 	rehearsal Rehearsal // where the program has none of its own; serve's own
 	prepared  bool      // by Prepare, also before the machine was saved; likewise
@@ -39,12 +43,16 @@ type Agent struct {
 
 // Open finds the harness's port and makes the line to the program. The agent works, as far as it
 // can, also after an error.
-func Open() (*Agent, error) {
-	a := &Agent{}
+func Open(children *Children) (*Agent, error) {
+	a := &Agent{children: children}
+	a.commands.running = make(map[uint32]*command)
 	a.loud = sync.NewCond(&a.mu)
 	var err error
 	if a.program, err = newProgram(); err != nil {
 		return a, err
+	}
+	if a.programs, err = newGroup("guest", nil); err != nil {
+		a.remarks = append(a.remarks, err.Error()) // it works without them
 	}
 	p, err := openPort()
 	if p == nil {
@@ -59,6 +67,13 @@ func Open() (*Agent, error) {
 	a.identity, err = newIdentityFile()
 	return a, err
 }
+
+// Hold has the guest's program start where the agent can kill it with all that it starts.
+func (a *Agent) Hold(attr *unix.SysProcAttr) { a.programs.hold(attr) }
+
+// Kill ends the guest's program, the leader of a process group, with all that it has started, and
+// the harness's commands.
+func (a *Agent) Kill(pid int) { a.programs.kill(pid) }
 
 // Here says whether the machine has the harness's port.
 func (a *Agent) Here() bool { return a.harness != nil }
@@ -86,6 +101,9 @@ func (a *Agent) serve() {
 	a.mu.Unlock()
 	if err != nil {
 		return
+	}
+	for _, text := range a.remarks {
+		a.Remark(text)
 	}
 	for {
 		m, err := a.harness.Receive()
@@ -119,6 +137,10 @@ func (a *Agent) answer(m wire.Message) error {
 			return nil
 		}
 		return a.reply(m, wire.EncodePort(a.rehearsal.Begin()))
+	case wire.Execute:
+		return a.execute(m)
+	case wire.Kill:
+		return a.killCommand(m)
 	case wire.Quiesce:
 		a.rehearsal.End()
 		a.program.quiesce()

@@ -327,6 +327,20 @@ func (m *Machine) Send(line string) {
 	}
 }
 
+// Output runs a command in the guest, apart from its console, and returns what it wrote to its
+// standard output. The test fails if the command ends with another status than 0;
+// [harness.Machine.Command] is for one that may.
+func (m *Machine) Output(name string, args ...string) string {
+	m.t.Helper()
+	ctx, cancel := m.within()
+	defer cancel()
+	out, err := m.Command(ctx, name, args...).Output()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return string(out)
+}
+
 // Event waits for the next of what the guest tells with guest.Event.
 func (m *Machine) Event() string {
 	m.t.Helper()

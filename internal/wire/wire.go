@@ -53,9 +53,9 @@ const (
 // most returns the longest payload of a type in bytes. Nobody makes room for a longer one.
 func (t Type) most() int {
 	switch t {
-	case PowerOff, Event, Failed, Remark:
+	case PowerOff, Event, Failed, Remark, Execute, Output:
 		return MaxText
-	case Ended:
+	case Ended, Exited:
 		return exitSize + MaxText
 	}
 	return MaxPayload
@@ -69,7 +69,7 @@ const (
 // A Type says what a message means.
 type Type uint16
 
-// The messages. A request is answered by a message of the same type.
+// The messages. A request is answered by a message of the same type, but for Execute.
 const (
 	Hello      Type = 1 + iota // guest: the conversation begins; payload Identity
 	Ready                      // guest: setup has returned; payload Stats
@@ -82,10 +82,20 @@ const (
 	Rehearse                   // request without payload: echo datagrams until Quiesce or Restored; answered with Port, 0 if there is none
 	Ended                      // guest: the program has, and the machine powers off; payload Exit
 	Remark                     // guest: payload is text for the record
-	lastType   = Remark
+	Execute                    // harness: run a command, payload Args; answered by Output and at last Exited
+	Output                     // guest: what a command has written; payload is Stdout or Stderr and the bytes
+	Exited                     // guest: a command has ended; payload Exit
+	Kill                       // harness: end a command with all that it has started; payload is the Number of its Execute
+	lastType   = Kill
 )
 
-var typeNames = [...]string{"", "hello", "ready", "restored", "power-off", "event", "statistics", "quiesce", "failed", "rehearse", "ended", "remark"}
+// The streams of a command's Output.
+const (
+	Stdout byte = 1
+	Stderr byte = 2
+)
+
+var typeNames = [...]string{"", "hello", "ready", "restored", "power-off", "event", "statistics", "quiesce", "failed", "rehearse", "ended", "remark", "execute", "output", "exited", "kill"}
 
 func (t Type) String() string {
 	if t >= Hello && t <= lastType {

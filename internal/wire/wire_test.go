@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,6 +130,25 @@ func TestPayloadsComeBack(t *testing.T) {
 	}
 	_, err = DecodeExit([]byte{1, 2})
 	require.EqualError(t, err, `exit status: "\x01\x02" is none`)
+
+	args, err := EncodeArgs([]string{"sh", "-c", "", "exit 3"})
+	require.NoError(t, err)
+	gotArgs, err := DecodeArgs(args)
+	require.NoError(t, err)
+	require.Equal(t, []string{"sh", "-c", "", "exit 3"}, gotArgs)
+	for says, args := range map[string][]string{
+		"a command without a name":                                       {""},
+		`command "a": no argument can hold a NUL byte`:                   {"a", "b\x00c"},
+		`command "a": its arguments have 65538 bytes: the most is 65536`: {"a", strings.Repeat("b", MaxText)},
+	} {
+		_, err := EncodeArgs(args)
+		require.EqualError(t, err, says)
+	}
+	_, err = DecodeArgs(nil)
+	require.EqualError(t, err, "execute: a command without a name")
+	number, err := DecodeNumber(EncodeNumber(7))
+	require.NoError(t, err)
+	require.EqualValues(t, 7, number)
 
 	now, err := DecodeClock(EncodeClock(time.Unix(1, 2)))
 	require.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/u-root/u-root/pkg/cmdline"
 	"github.com/u-root/u-root/pkg/libinit"
+	"github.com/u-root/u-root/pkg/ulog"
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/guest/agent"
@@ -31,7 +32,7 @@ func main() {
 	log.SetPrefix("init: ")
 	log.SetFlags(0) // the machine's clock may be wrong yet
 	libinit.SetEnv()
-	libinit.CreateRootfs()
+	createRootfs()
 	libinit.NetInit()
 	if err := libinit.InstallAllModules(); err != nil {
 		log.Print(err)
@@ -42,14 +43,28 @@ func main() {
 	if err := takeConsole(); err != nil {
 		log.Print(err)
 	}
-	harness, err := agent.Open()
+	children := agent.NewChildren()
+	harness, err := agent.Open(children)
 	if err != nil {
 		log.Print(err)
 	}
-	exit := run(harness, libinit.Command(program, libinit.WithArguments(cmdline.GetUinitArgs()...), inForeground))
+	exit := run(harness, children, libinit.Command(program, libinit.WithArguments(cmdline.GetUinitArgs()...), inForeground))
 	harness.Ended(exit)
 	signal.Ignore(unix.SIGTTOU) // the console is still that of the program's process group
 	log.Print("power off: ", poweroff.Now(os.Stdin, lastWords(exit, harness.Here())))
+}
+
+// createRootfs mounts what u-root's init does, but that the control groups are of version 2: one
+// tree in which programs can be frozen and killed together.
+func createRootfs() {
+	libinit.Create(libinit.PreNamespace, false)
+	ulog.KernelLog.Reinit() // the device is there now
+	libinit.Create(libinit.Namespace, false)
+	libinit.Create([]libinit.Creator{
+		libinit.Dir{Name: "/run", Mode: 0o755},
+		libinit.Mount{Source: "tmpfs", Target: "/run", FSType: "tmpfs"},
+		libinit.Mount{Source: "cgroup2", Target: "/sys/fs/cgroup", FSType: "cgroup2"},
+	}, true)
 }
 
 // takeConsole makes init the leader of the console's session. Linux hangs up a terminal when the

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -15,43 +14,40 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// run runs the guest's program to its end. Orphans, which are init's children, may end meanwhile.
-func run(harness *agent.Agent, cmd *exec.Cmd) wire.Exit {
+// run runs the guest's program to its end.
+func run(harness *agent.Agent, children *agent.Children, cmd *exec.Cmd) wire.Exit {
 	log.Printf("starting %s", cmd.Path)
 	if far := harness.ProgramEnd(); far != nil {
 		cmd.ExtraFiles = []*os.File{far} // descriptor 3
 		cmd.Env = append(os.Environ(), wire.ProgramVariable+"=3")
 	}
+	harness.Hold(cmd.SysProcAttr)
 	pids := make(chan int, 1)
 	harness.Start(func(told bool) {
 		pid := <-pids
 		pids <- pid
 		end(harness, pid, told)
 	})
-	if err := cmd.Start(); err != nil {
-		return wire.Exit{Status: notStarted, Why: err.Error()}
+	pid, ended, err := children.Start(func() (int, error) {
+		if err := cmd.Start(); err != nil {
+			return 0, err
+		}
+		pid := cmd.Process.Pid
+		return pid, cmd.Process.Release()
+	})
+	if err != nil {
+		return wire.Exit{Status: agent.NotStarted, Why: err.Error()}
 	}
-	pids <- cmd.Process.Pid
+	pids <- pid
 	if far := harness.ProgramEnd(); far != nil {
 		far.Close()
 	}
-	for {
-		var status unix.WaitStatus
-		pid, err := unix.Wait4(-1, &status, 0, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return wire.Exit{Status: notStarted, Why: os.NewSyscallError("wait4", err).Error()}
-		case pid == cmd.Process.Pid && status.Signaled():
-			return wire.Exit{Signal: int(status.Signal()), Why: aboutTheEnd(kernelLog(), pid)}
-		case pid == cmd.Process.Pid:
-			return wire.Exit{Status: status.ExitStatus()}
-		}
+	exit := agent.ExitOf(<-ended)
+	if exit.Signal != 0 {
+		exit.Why = aboutTheEnd(kernelLog(), pid)
 	}
+	return exit
 }
-
-// notStarted is a shell's status of a command that cannot be started.
-const notStarted = 127
 
 // obeyWithin bounds how long a program may take that was asked to end.
 const obeyWithin = 3 * time.Second
@@ -63,7 +59,7 @@ func end(harness *agent.Agent, pid int, told bool) {
 		unix.Kill(-pid, unix.SIGTERM) // all of its process group
 	}
 	time.Sleep(obeyWithin)
-	unix.Kill(-pid, unix.SIGKILL)
+	harness.Kill(pid)
 }
 
 // kernelLog returns what the kernel has logged, or nothing where it cannot be read.

@@ -6,10 +6,12 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,9 +20,16 @@ func main() {
 	if slices.Contains(os.Args, "now") {
 		os.Exit(3)
 	}
+	if slices.Contains(os.Args, "leave") {
+		child := exec.Command("/proc/self/exe", "daemon")
+		child.Stdout = os.Stdout
+		child.Start()
+		fmt.Println("begun")
+		return
+	}
 	if slices.Contains(os.Args, "daemon") {
 		fmt.Println("the child of a daemon runs")
-		select {}
+		time.Sleep(math.MaxInt64)
 	}
 	fmt.Print("guesthouse: ready\nuart:~$ ")
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
@@ -38,10 +47,10 @@ func main() {
 			unix.Kill(unix.Getpid(), unix.SIGKILL)
 		case "segv":
 			unix.Kill(unix.Getpid(), unix.SIGSEGV)
-			select {}
+			time.Sleep(math.MaxInt64)
 		case "term":
 			unix.Kill(unix.Getpid(), unix.SIGTERM)
-			select {}
+			time.Sleep(math.MaxInt64)
 		case "exec":
 			fmt.Println(unix.Exec("/bbin/gosh", []string{"gosh", "-c", "exit 7"}, os.Environ()))
 		case "daemon":
