@@ -107,8 +107,8 @@ func (s *Server) resume() {
 	if s.stopped || s.resting == nil {
 		return
 	}
-	err := s.accept.Register([]unix.PollFd{{Fd: int32(s.listenFd), Events: unix.POLLIN}}, nil)
-	if err != nil {
+	// Not Register: it would wait for the handler, which takes the same lock.
+	if err := s.accept.Add(s.listenFd, unix.POLLIN, nil); err != nil {
 		s.log.Error("Cannot register socket service handler", "error", err)
 	}
 }

@@ -23,18 +23,37 @@ import (
 // kernel's errno: EPERM for a regular file, which poll(2) calls always ready.
 // A descriptor that is not open is no failure, as in poll(2): the handler is
 // called with POLLNVAL, once, and the slot is free.
+//
+// When Register returns, no handler of the service runs that was called for the
+// former sockets: called while one does, it waits for it and then replaces the set,
+// including what that handler has registered. So the caller must not hold a lock
+// that the handler takes. Called from inside a handler it does not wait.
 func (s *Service) Register(fds []unix.PollFd, userData any) error {
-	if len(fds) == 0 {
+	return s.register(len(fds), func(i int) (unix.PollFd, any) { return fds[i], userData })
+}
+
+// RegisterEach is Register with user data of its own for each socket. What
+// [Service.Sockets] returns can be registered again, changed or not.
+func (s *Service) RegisterEach(sockets []Socket) error {
+	return s.register(len(sockets), func(i int) (unix.PollFd, any) { return sockets[i].PollFd, sockets[i].UserData })
+}
+
+func (s *Service) register(count int, entry func(int) (unix.PollFd, any)) error {
+	if count == 0 {
 		return s.clear("register", true)
 	}
 	return s.locked("register", true, func(l *Loop) error {
 		if err := l.capacity(s); err != nil {
 			return err
 		}
-		if len(fds) > int(s.count) {
-			return fmt.Errorf("%d sockets for %d slots: %w", len(fds), s.count, unix.ENOMEM)
+		if count > int(s.count) {
+			return fmt.Errorf("%d sockets for %d slots: %w", count, s.count, unix.ENOMEM)
 		}
-		return l.replace(s, fds, userData)
+		l.quiesce(s)
+		if l.state != running { // it was stopped meanwhile
+			return refusal(l.state, l.cause)
+		}
+		return l.replace(s, count, entry)
 	})
 }
 
@@ -44,7 +63,8 @@ func (s *Service) Register(fds []unix.PollFd, userData any) error {
 // handler waits for POLLOUT. Its cost does not depend on the number of slots.
 // (Zephyr #96109, #114405 and #118000 ask for it.)
 //
-// Like Register it waits for the loop's start. It fails with EIO and ENOENT as
+// Like Register it waits for the loop's start, but not for a handler, as it takes no
+// socket away. It fails with EIO and ENOENT as
 // Register does, ENOMEM when all slots are taken, and with the kernel's errno
 // when the socket can not be polled; this includes EBADF, for a descriptor that
 // is not open. A call that fails has changed nothing.
@@ -97,7 +117,8 @@ func (s *Service) Unregister() error {
 // gone in any case. The service itself stays: it can be given new sockets.
 // Unlike Unregister it may wait for the handler of another service too.
 //
-// Another service that has one of the sockets is called with POLLNVAL and loses it.
+// Another service that has one of the sockets loses it: its handler is called with
+// POLLNVAL once, also when the number belongs to a new socket by then.
 func (s *Service) Close() error {
 	return s.locked("close", false, func(l *Loop) error {
 		l.condemn(s)

@@ -8,6 +8,7 @@ import "golang.org/x/sys/unix"
 // waiting, and that is kept. The mark is the newest generation at the time when
 // the waiting began.
 func (l *Loop) collect(events []unix.EpollEvent, mark uint32) {
+	l.ready, l.at = l.ready[:0], 0
 	n, start := uint(len(events)), uint(0)
 	full := len(events) == len(l.events)
 	if n > 1 && !full && !l.full {

@@ -2,9 +2,9 @@ package socketservice
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,24 +42,26 @@ type call struct {
 }
 
 // run is the loop's goroutine. The channel gets the result of its setup; it is
-// nil when the loop goes on after a handler has ended the former goroutine.
+// nil when the loop goes on after the program has ended the former goroutine.
 func (l *Loop) run(ready chan<- error) {
+	// Two functions: a logger that calls Goexit too ends the second.
 	defer func() {
-		if l.inHandler {
-			// runtime.Goexit, which is also what a failing test in
-			// a handler calls: it can not be refused, but it is no
-			// reason to leave the other sockets without a loop.
-			l.inHandler = false
-			l.mu.Lock()
-			l.ready = l.ready[:0]
-			l.finish(false, 0)
-			l.mu.Unlock()
+		if l.inProgram {
+			l.inProgram = false
 			go l.run(nil)
+		}
+	}()
+	defer func() {
+		if l.inProgram {
+			l.survive()
 		}
 	}()
 	err := l.setThread()
 	l.mu.Lock()
 	l.goid = goid()
+	if ready == nil {
+		l.dispatch() // the rest of the round
+	}
 	l.mu.Unlock()
 	if ready != nil {
 		ready <- err
@@ -101,11 +103,13 @@ func (l *Loop) turn() bool {
 		return false
 	}
 	p, mark := l.poller, l.seq
+	l.waitsOn = p
 	l.mu.Unlock()
 
 	n, waitErr := p.wait(l.events)
 
 	l.mu.Lock()
+	l.waitsOn = nil
 	l.closeRetired()
 	l.round++
 	l.collect(l.events[:n], mark)
@@ -113,12 +117,15 @@ func (l *Loop) turn() bool {
 	if (l.dirty || waitErr != nil) && l.state != stopped {
 		buildErr = l.rebuild()
 	}
-	l.gatherInvalid()
+	robbed := l.robbed
+	l.robbed = false
 	l.dispatch()
 	l.mu.Unlock()
 
-	if waitErr != nil {
-		l.log.Error("poll failed", "error", waitErr)
+	if robbed {
+		l.say(slog.LevelWarn, "poller replaced", "cause", errGone)
+	} else if waitErr != nil {
+		l.say(slog.LevelError, "poll failed", "error", waitErr)
 	}
 	if buildErr == nil {
 		l.pause = 0
@@ -131,38 +138,34 @@ func (l *Loop) turn() bool {
 		return true
 	}
 	l.pause = min(max(2*l.pause, minPause), maxPause)
-	l.log.Error("poller can not be replaced", "error", buildErr, "retry", l.pause)
+	l.say(slog.LevelError, "poller can not be replaced", "error", buildErr, "retry", l.pause)
 	// Whatever the old poller does, it is not let spin.
 	time.Sleep(l.pause)
 	return true
 }
 
-// gatherInvalid adds the calls that report POLLNVAL.
-func (l *Loop) gatherInvalid() {
-	l.invalidFrom = len(l.ready)
-	for _, id := range l.invalid {
-		if sl := l.slots.at(id); sl.state == invalid {
-			l.ready = append(l.ready, call{id, sl.gen, unix.POLLNVAL})
-		}
-	}
-	l.invalid = l.invalid[:0]
-}
-
-// dispatch makes the round's calls. It is called with the lock held and gives
-// it up during each call; a slot whose generation has changed by then is
-// passed over.
+// dispatch makes the calls of the round that are still to be made. It is called
+// with the lock held and gives it up during each call; a slot whose generation has
+// changed by then is passed over.
 func (l *Loop) dispatch() {
-	if len(l.ready) == 0 {
+	if l.at == len(l.ready) && len(l.losses) == 0 {
 		return
 	}
 	begin := l.clock()
 	if begin-l.ended > rested {
 		l.yielded = begin
 	}
-	for _, c := range l.ready {
+	l.watchOver()
+	for l.at < len(l.ready) {
+		c := l.ready[l.at]
+		l.at++
 		sl := l.slots.at(c.slot)
+		if sl.gen != c.gen || l.state != running {
+			continue
+		}
 		s := l.services.at(sl.service)
-		if sl.gen != c.gen || l.state != running || len(l.quiescing) > 0 && l.quiescing[s] > 0 {
+		if len(l.quiescing) > 0 && l.quiescing[s] > 0 {
+			l.unpark(sl.fd)
 			continue
 		}
 		l.event = Event{
@@ -170,43 +173,29 @@ func (l *Loop) dispatch() {
 			UserData: l.userData(c.slot),
 			Service:  s,
 		}
-		if c.revents&unix.POLLNVAL != 0 {
-			l.dropFd(s, c.slot)
-		}
-		l.current, l.running = c, s
-		l.mu.Unlock()
-
-		ok := l.handle()
-		end := l.clock()
-
-		l.mu.Lock()
-		l.finish(ok, end-begin)
-		begin = end
+		begin = l.call(c, begin)
 	}
-	l.ready = l.ready[:0]
+	begin = l.tellLosses(begin)
 	l.ended = begin
 }
 
-// handle calls the handler for l.event.
-func (l *Loop) handle() (ok bool) {
-	service, fd := l.event.Service, l.event.Fd
-	defer func() {
-		if ok {
-			return
-		}
-		cause := recover()
-		if cause == nil {
-			cause = "runtime.Goexit"
-		} else {
-			l.inHandler = false
-		}
-		l.log.Error("handler failed, socket dropped", "service", service.name, "owner", service.Owner(),
-			"fd", fd, "cause", cause, "stack", string(debug.Stack()))
-	}()
-	l.inHandler = true
-	service.handler(&l.event)
-	l.inHandler = false
-	return true
+// call calls the handler for l.event, without the lock. It returns when it was done.
+func (l *Loop) call(c call, begin time.Duration) (end time.Duration) {
+	l.current, l.running, l.runningFd, l.begun = c, l.event.Service, l.event.Fd, begin
+	l.serial++
+	l.mu.Unlock()
+
+	ok := l.handle()
+	end = l.clock()
+	took := end - begin
+	if !ok || took >= l.slow {
+		l.report(ok, took)
+		end = l.clock()
+	}
+
+	l.mu.Lock()
+	l.finish(ok, took)
+	return end
 }
 
 // finish ends the call that runs.
@@ -214,20 +203,33 @@ func (l *Loop) finish(ok bool, took time.Duration) {
 	s, c := l.running, l.current
 	l.running, l.current = nil, call{}
 	l.event.UserData = nil // do not keep it alive
-	sl := l.slots.at(c.slot)
-	n := l.account(sl.service)
+	index := l.slots.at(s.base).service
+	n := l.account(index)
 	n.calls++
 	n.time += took
 	n.max = max(n.max, took)
 	if !ok || c.revents&(unix.POLLERR|unix.POLLNVAL) != 0 {
-		l.errors[sl.service]++
+		l.errors[index]++
 	}
-	if !ok && sl.gen == c.gen {
+	if !ok && c.revents&unix.POLLNVAL == 0 && l.slots.at(c.slot).gen == c.gen {
 		l.dropFd(s, c.slot)
 	}
 	l.execute()
 	if len(l.quiescing) > 0 {
 		l.returned.Broadcast()
+	}
+}
+
+// unpark has an error or a hang-up reported again that was not passed on.
+func (l *Loop) unpark(fd int32) {
+	w := l.lookup(fd)
+	if w == nil || !w.active || !w.parked {
+		return
+	}
+	w.parked = false
+	l.ev = w.interest(fd)
+	if err := l.poller.control(unix.EPOLL_CTL_MOD, int(fd), &l.ev); err != nil {
+		l.dirty = true
 	}
 }
 

@@ -46,12 +46,44 @@
 // changes nothing. A change takes effect at once: a handler is never called
 // for a socket that was removed or replaced before the call, not even when the
 // event had been collected already and not when the kernel has given the
-// descriptor's number to a new socket. No lock is held while a handler runs,
-// so a handler may call every function of this package. When Unregister,
-// Remove or Close returns, no handler of the service runs. Every ready socket is
-// served once before any is served twice.
+// descriptor's number to a new socket. Every ready socket is served once before
+// any is served twice. No lock is held while a handler runs, so a handler may
+// call every function of this package.
 //
-// A socket should be unregistered before it is closed. One that is closed
-// first costs at most a few surplus calls, the last of which reports POLLNVAL,
-// and then its slot is free; the loop does not spin on it.
+// One rule holds for the calls that take sockets from a service: Register,
+// RegisterEach, Unregister, Remove and Close. When such a call returns, no handler
+// of the service runs, and none will run for a socket that the call has taken away.
+// So the caller may close the socket and free what its handler uses. If a handler of
+// the service runs, the call waits for it, however long that takes: the caller must
+// not hold a lock that the handler takes. Called from inside a handler of the same
+// loop they do not wait, and hold from when that handler returns. Add takes nothing
+// away and never waits for a handler.
+//
+// # Sockets that are closed while a service has them
+//
+// A socket should be unregistered before it is closed. If one is closed first, or by
+// the Close of another service that had it too, the service loses it. Its handler is
+// called once more, with POLLNVAL; the slot is free by then, and the descriptor's
+// number may already belong to another file, so the handler must neither use nor
+// close it. There is no such call when the loop finds another file under the number:
+// to that service the number means nothing any more.
+//
+// The kernel does not say that a socket was closed. The loop finds out when the
+// service's Add needs the slot, when Sockets lists the service, when the number is
+// registered again, and of itself: it looks at 128 sockets every second. If a
+// duplicate of the descriptor keeps the socket open, the handler may be called once
+// for the socket's events before that. The loop does not spin on it.
+//
+// # POLLOUT
+//
+// Events are level-triggered, as those of poll(2): a handler is called again as long
+// as what it was called for lasts. Nearly always a socket is writable, so one that is
+// polled for POLLOUT has its handler called several hundred thousand times a second.
+// Poll for POLLOUT only while something waits to be sent:
+//
+//	_ = ev.Service.Add(int(ev.Fd), unix.POLLOUT, ev.UserData) // until it is sent
+//	_ = ev.Service.Add(int(ev.Fd), unix.POLLIN, ev.UserData)
+//
+// The loop logs one warning for a service that does otherwise for a second. It also
+// logs a handler that runs for a second, with its stack, and again when it returns.
 package socketservice

@@ -100,6 +100,8 @@ func (f *fake) wake() {
 	f.changed.Signal()
 }
 
+func (f *fake) intact() bool { return true }
+
 func (f *fake) close() { f.closed = true }
 
 // fire has one round report input on the descriptors, in this order.

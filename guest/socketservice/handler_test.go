@@ -2,7 +2,6 @@ package socketservice
 
 import (
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -171,7 +170,7 @@ func Test07_BadFdIsOnePOLLNVALAndAFreeSlot(t *testing.T) {
 	require.EqualValues(t, good, await(t, calls).Fd)
 	barrier(t, l)
 	none(t, calls)
-	require.Equal(t, in(good), s.Sockets())
+	require.Equal(t, in(good), polled(s))
 
 	require.NoError(t, s.Register(in(bad), nil), "and again")
 	require.EqualValues(t, unix.POLLNVAL, await(t, calls).Revents)
@@ -229,45 +228,6 @@ func Test10_UnregisterWaitsForTheHandlerThatRuns_110857(t *testing.T) {
 	closeEarly(t, ours)
 	barrier(t, l)
 	none(t, entered)
-}
-
-func Test15_PanicCostsTheSocketAndNotTheLoop(t *testing.T) {
-	for name, fail := range map[string]func(){
-		"panic":  func() { panic("no!") },
-		"Goexit": runtime.Goexit,
-	} {
-		t.Run(name, func(t *testing.T) {
-			log, lines := records()
-			l := newLoop(t, Config{Logger: log})
-			handler, calls := record()
-			s := l.Define("a", func(ev *Event) {
-				handler(ev)
-				if ev.UserData == "bad" {
-					fail()
-				}
-			}, 1)
-			other := l.Define("b", handler, 1)
-			require.NoError(t, l.Start())
-			a, peerA := socketpair(t)
-			b, peerB := socketpair(t)
-			require.NoError(t, s.Register(in(a), "bad"))
-			require.NoError(t, other.Register(in(b), nil))
-			send(t, peerA, "x")
-			await(t, calls)
-			line := await(t, lines)
-			for _, want := range []string{"level=ERROR", "module=net_sock_svc", "service=a", "fd=", "stack=", "handler_test.go"} {
-				require.Contains(t, line, want)
-			}
-			require.True(t, strings.Contains(line, "no!") || strings.Contains(line, "Goexit"))
-			send(t, peerB, "y")
-			require.Equal(t, "y", await(t, calls).text)
-			require.Empty(t, s.Sockets())
-			require.EqualValues(t, 1, s.Stats().Errors)
-			require.NoError(t, s.Register(in(a), "good"), "it may be registered again")
-			send(t, peerA, "z")
-			require.Equal(t, "z", await(t, calls).text)
-		})
-	}
 }
 
 func TestStopEndsEverything(t *testing.T) {

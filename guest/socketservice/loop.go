@@ -75,6 +75,7 @@ type Loop struct {
 	total    int               // slots of all services that PollMax admits
 	poller   poller
 	retired  []poller // replaced; the loop's goroutine may still wait on them
+	waitsOn  poller   // the one that it waits on
 
 	definitions     table[definition]
 	definitionsUsed uint32
@@ -87,8 +88,12 @@ type Loop struct {
 	watches   table[watch]       // by descriptor
 	shared    map[int32][]uint32 // the slots that hold a descriptor, after the first
 	seq       uint32             // the newest generation
-	invalid   []uint32           // slots whose POLLNVAL is still to be delivered
+	losses    []loss             // whose POLLNVAL is still to be delivered
+	lost      uint64             // how many there were
+	inspector *time.Timer        // see inspect
+	sweepAt   uint32             // the descriptor to look at next
 	dirty     bool               // the kernel's set is not ours: build it anew
+	robbed    bool               // of the poller's descriptors, which is still to be logged
 	planned   map[int32]int32    // of replace: by descriptor, the index in next
 	undo      []undo
 	next      []slot
@@ -97,20 +102,25 @@ type Loop struct {
 	executed  uint            // how often that was done
 
 	// The round that runs; see dispatch.go.
-	goid        uint64 // of the loop's goroutine
-	round       uint32
-	scan        uint // where it starts among the sockets that fired
-	full        bool // the newest had as many as one round takes
-	ready       []call
-	invalidFrom int // those of ready that report POLLNVAL
-	current     call
-	running     *Service         // whose handler runs
-	quiescing   map[*Service]int // callers of Unregister that wait for a handler
+	goid      uint64 // of the loop's goroutine
+	round     uint32
+	scan      uint   // where it starts among the sockets that fired
+	full      bool   // the newest had as many as one round takes
+	ready     []call // of the newest round
+	at        int    // the first of them that was not made yet
+	current   call
+	running   *Service // whose handler runs
+	runningFd int32
+	begun     time.Duration    // the newest call, by the clock
+	serial    uint64           // how many calls there were
+	quiescing map[*Service]int // callers that wait for its handler
+	watchdog                   // see watchdog.go
 
 	// Of the loop's goroutine alone.
 	events    []unix.EpollEvent
 	event     Event
-	inHandler bool
+	inProgram bool // in a handler or the logger
+	failure   failure
 	pause     time.Duration
 	ended     time.Duration // the newest round, by the clock
 	yielded   time.Duration // the processor to other goroutines
@@ -130,6 +140,7 @@ func NewLoop(c Config) *Loop {
 		shared:      map[int32][]uint32{},
 		planned:     map[int32]int32{},
 		quiescing:   map[*Service]int{},
+		watchdog:    watchdog{slow: slowHandler},
 	}
 	l.returned.L = &l.mu
 	l.configure(c)
@@ -202,6 +213,7 @@ func (l *Loop) Start() error {
 		return &Error{Op: "start", Err: err}
 	}
 	l.state = running
+	l.inspector = time.AfterFunc(sweepEvery, l.inspect)
 	return nil
 }
 
@@ -261,6 +273,9 @@ func (l *Loop) Stop() error {
 // shut closes the pollers. The loop's goroutine no longer uses them.
 func (l *Loop) shut() {
 	l.closeRetired()
+	if l.inspector != nil {
+		l.inspector.Stop()
+	}
 	if l.poller != nil {
 		l.poller.close()
 		l.poller = nil

@@ -32,6 +32,9 @@ type modelSocket struct {
 	surplus, news      int                // calls that said nothing new; the socket's news at the newest
 	duplicate, waiting bool               // waiting: ready since the beginning of some round
 	passed             map[*simSocket]int // how often others were served since
+	owed               bool               // the loop knows that it is lost, and has yet to say so
+	owedSince          int                // the round
+	excused            int                // the round in which a call from outside waited
 }
 
 // lost says that the descriptor was closed behind the service's back.
@@ -43,18 +46,18 @@ func (m *model) pollable(fd int32) bool {
 		return false
 	}
 	for _, s := range m.services {
-		s.has = slices.DeleteFunc(s.has, func(h *modelSocket) bool { return h.fd == fd && m.lost(h) })
+		s.has = slices.DeleteFunc(s.has, func(h *modelSocket) bool { return h.fd == fd && m.lost(h) && !h.owed })
 	}
 	return true
 }
 
-func (m *model) register(s *modelService, set []unix.PollFd, data int) (ok bool) {
+func (m *model) register(s *modelService, set []Socket) (ok bool) {
 	var has []*modelSocket
 	for _, p := range set {
 		if len(set) > s.slots || p.Fd >= 0 && !m.pollable(p.Fd) && m.k.open[p.Fd] != nil {
 			return false
 		}
-		h := &modelSocket{fd: p.Fd, sock: m.k.open[p.Fd], events: p.Events, data: data, since: m.round}
+		h := &modelSocket{fd: p.Fd, sock: m.k.open[p.Fd], events: p.Events, data: p.UserData.(int), since: m.round}
 		if first := find(has, p.Fd); first != nil {
 			h.duplicate = true
 			first.events |= p.Events
@@ -68,9 +71,17 @@ func (m *model) register(s *modelService, set []unix.PollFd, data int) (ok bool)
 }
 
 func (m *model) add(s *modelService, fd int32, events int16, data int) (ok bool) {
-	if find(s.has, fd) == nil && len(s.has) == s.slots || !m.pollable(fd) {
+	taken := 0 // lost sockets need no slot
+	for _, h := range s.has {
+		if !m.lost(h) {
+			taken++
+		}
+	}
+	if h := find(s.has, fd); (h == nil || h.owed) && taken == s.slots || !m.pollable(fd) {
 		return false
 	}
+	// What it is still to be told of the number could be taken for the new socket's.
+	s.has = slices.DeleteFunc(s.has, func(h *modelSocket) bool { return h.fd == fd && h.owed })
 	if find(s.has, fd) == nil {
 		s.has = append(s.has, &modelSocket{fd: fd, sock: m.k.open[fd]})
 	}
@@ -104,6 +115,9 @@ func (m *model) call(s *modelService, ev *Event, fired map[int32]int16) error {
 	if ev.Revents&unix.POLLNVAL != 0 && lost {
 		m.remove(s, ev.Fd)
 		return nil
+	}
+	if h.owed {
+		return errors.New("stale: the loop knows that the socket is lost")
 	}
 	if h.surplus++; !lost && (h.news != h.sock.news || ev.Revents&^unasked != 0) {
 		h.news, h.surplus = h.sock.news, 0
@@ -142,7 +156,10 @@ func (m *model) begin() {
 // end judges a round: whoever could be called has been.
 func (m *model) end(fired map[int32]int16) error {
 	for h := range m.all() {
-		if !m.lost(h) && !h.duplicate && h.since < m.round && h.called < m.round && fired[h.fd]&(h.events|unasked) != 0 {
+		if h.owed && h.owedSince < m.round && h.excused < m.round {
+			return errors.New("lost: a POLLNVAL was not delivered")
+		}
+		if h.excused < m.round && !m.lost(h) && !h.duplicate && h.since < m.round && h.called < m.round && fired[h.fd]&(h.events|unasked) != 0 {
 			return errors.New("lost: an event was not delivered")
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"sync/atomic"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,12 +26,17 @@ type poller interface {
 	// wake makes one wait, the one that runs or the next, return.
 	wake()
 
+	// intact reports whether the poller's own descriptors are what they were.
+	// Without them close closes nothing, and wake may have to be repeated.
+	intact() bool
+
 	close()
 }
 
-// errGone says that the poller's own descriptor is no longer open. Programs that
-// close all descriptors that they do not know do this.
-var errGone = errors.New("poller's descriptor was closed")
+// errGone says that one of the poller's own descriptors was closed by the program,
+// or is now another file. Programs that close all descriptors that they do not know
+// do this, and those that use dup2 with a number of their choice.
+var errGone = errors.New("the program has closed or replaced a descriptor of the poller")
 
 // interest returns the event structure that asks for mask on a descriptor. What
 // comes back with an event is the descriptor and the generation of the
@@ -44,7 +49,6 @@ func interest(fd int32, gen, mask uint32) unix.EpollEvent {
 type epoll struct {
 	fd   int
 	bell int // an eventfd that wake rings
-	gone atomic.Bool
 }
 
 // bellTag marks the eventfd's events: no descriptor is negative.
@@ -62,20 +66,33 @@ func newEpoll() (poller, error) {
 	}
 	p := &epoll{fd: fd, bell: bell}
 	ev := interest(bellTag, 0, unix.EPOLLIN)
-	if err := p.control(unix.EPOLL_CTL_ADD, bell, &ev); err != nil {
-		p.close()
+	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, bell, &ev); err != nil {
+		_ = unix.Close(fd)
+		_ = unix.Close(bell)
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
 	return p, nil
 }
 
 func (p *epoll) control(op int, fd int, ev *unix.EpollEvent) error {
+	if fd == p.fd || fd == p.bell {
+		if p.intact() {
+			return unix.EPERM // they are no sockets of a service
+		}
+		return errGone
+	}
 	err := unix.EpollCtl(p.fd, op, fd, ev)
-	if err == unix.EBADF && isOpen(fd) {
-		p.gone.Store(true)
+	if err != nil && err != unix.EEXIST && !p.intact() {
 		return errGone
 	}
 	return err
+}
+
+// intact asks for what only this poller can answer: whether it polls its bell.
+// The files themselves do not tell, as all of their kind share one inode.
+func (p *epoll) intact() bool {
+	ev := interest(bellTag, 0, unix.EPOLLIN)
+	return unix.EpollCtl(p.fd, unix.EPOLL_CTL_MOD, p.bell, &ev) == nil
 }
 
 func isOpen(fd int) bool {
@@ -89,15 +106,17 @@ func (p *epoll) wait(events []unix.EpollEvent) (int, error) {
 		// Go's own preemption signal is among the causes.
 		return 0, nil
 	}
-	if err == unix.EBADF {
-		p.gone.Store(true)
-		return 0, errGone
-	}
 	if err != nil {
+		if !p.intact() {
+			return 0, errGone
+		}
 		return 0, err
 	}
 	for i := range n {
 		if events[i].Fd == bellTag {
+			if !p.intact() {
+				return 0, errGone // what is under the bell's number is not to be read
+			}
 			var count [8]byte
 			_, _ = unix.Read(p.bell, count[:])
 			copy(events[i:n], events[i+1:n])
@@ -108,15 +127,33 @@ func (p *epoll) wait(events []unix.EpollEvent) (int, error) {
 }
 
 func (p *epoll) wake() {
+	if !p.intact() {
+		interrupt()
+		return
+	}
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
 	// It fails only when the counter is full, and then the bell rings anyway.
 	_, _ = unix.Write(p.bell, one[:])
 }
 
-func (p *epoll) close() {
-	if !p.gone.Load() { // else the number may be somebody else's by now
-		_ = unix.Close(p.fd)
+// interrupt ends the system calls of all threads with EINTR, by the signal that Go
+// itself uses for that: a wait whose bell is gone ends in no other way. It needs /proc.
+func interrupt() {
+	threads, _ := os.ReadDir("/proc/self/task")
+	for _, thread := range threads {
+		if tid, err := strconv.Atoi(thread.Name()); err == nil {
+			_ = unix.Tgkill(unix.Getpid(), tid, unix.SIGURG)
+		}
 	}
-	_ = unix.Close(p.bell)
+}
+
+// close closes nothing when one of the two descriptors is not ours any more, for
+// which of them that is can not be told: better one is left open than that a file
+// of the program is closed.
+func (p *epoll) close() {
+	if p.intact() {
+		_ = unix.Close(p.fd)
+		_ = unix.Close(p.bell)
+	}
 }

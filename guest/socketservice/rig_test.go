@@ -14,7 +14,13 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 20 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if sweepEvery != time.Second {
+		panic("the documentation says that the loop looks for closed sockets every second")
+	}
+	sweepEvery = 50 * time.Millisecond
+	goleak.VerifyTestMain(m)
+}
 
 // newLoop returns a loop that the test's end stops.
 func newLoop(t testing.TB, c Config) *Loop {
@@ -144,6 +150,14 @@ func in(fds ...int32) []unix.PollFd {
 		set[i] = unix.PollFd{Fd: fd, Events: unix.POLLIN}
 	}
 	return set
+}
+
+// polled returns the sockets of a service without their user data.
+func polled(s *Service) (fds []unix.PollFd) {
+	for _, sock := range s.Sockets() {
+		fds = append(fds, sock.PollFd)
+	}
+	return fds
 }
 
 // barrier waits until the loop has served everything that was ready before the

@@ -25,6 +25,8 @@ type sequence struct {
 	services []*Service
 	ids      int
 	waited   *simEpoll // in the round that runs
+	within   bool      // a round
+	outside  *outside
 	trace    []string
 	err      error
 }
@@ -89,6 +91,7 @@ func run(program []byte) error {
 		q.k.close(int32(fd))
 	}
 	q.l.events = make([]unix.EpollEvent, q.k.batch)
+	q.l.watching = true // no timer
 	q.k.meanwhile = func() {
 		if q.choose(4) == 1 {
 			q.act()
@@ -101,7 +104,11 @@ func run(program []byte) error {
 	q.l.state, q.l.goid = running, goid()
 	close(q.l.started)
 	for len(q.program) > 0 && q.err == nil {
-		switch q.choose(24) {
+		switch q.choose(26) {
+		case 24:
+			q.pass()
+		case 25:
+			q.steal()
 		case 0:
 			for range checkEvery + 4 { // enough to see whether it spins
 				q.turn()
@@ -136,7 +143,10 @@ func (q *sequence) turn() {
 	q.note("round")
 	q.waited = q.l.poller.(*simEpoll)
 	q.m.begin()
+	q.within = true
 	q.l.turn()
+	q.within = false
+	q.settle()
 	if q.err == nil {
 		if err := q.m.end(q.waited.reported); err != nil {
 			q.fail("round %d: %w", q.m.round, err)
@@ -153,16 +163,24 @@ func (q *sequence) turn() {
 // the program.
 func (q *sequence) handle(ms *modelService, ev *Event) {
 	q.note("call %v for %d", ev.UserData, ev.Fd)
-	q.executed("the handler before")
 	ms.calls++
+	if q.outside != nil && q.outside.ms == ms {
+		q.fail("call for %d while a call from outside waits for the handler", ev.Fd)
+	}
 	if err := q.m.call(ms, ev, q.waited.reported); err != nil {
 		q.fail("call for %d with %#x: %w", ev.Fd, ev.Revents, err)
 	}
+	q.settle()
+	q.executed("the handler before")
+	q.compare()
 	if q.err != nil {
 		return
 	}
 	if s := q.k.open[ev.Fd]; s != nil && ev.Revents&unix.POLLNVAL == 0 && q.choose(2) == 0 {
-		q.set(s, s.ready&^unix.POLLIN)
+		q.ready(s, s.ready&^unix.POLLIN)
+	}
+	if q.choose(6) == 1 {
+		q.wait(slices.Index(q.m.services, ms))
 	}
 	for range q.choose(3) {
 		q.act()
@@ -173,8 +191,10 @@ func (q *sequence) handle(ms *modelService, ev *Event) {
 		}
 	}
 	if q.choose(12) == 1 {
-		// It costs the socket, if the handler has not registered it anew.
-		if h := find(ms.has, ev.Fd); h != nil && h.since < q.m.round {
+		// It costs the socket, if the handler has not registered it anew, and if it
+		// has not been lost already.
+		q.compare()
+		if h := find(ms.has, ev.Fd); h != nil && h.since < q.m.round && !h.owed {
 			q.m.remove(ms, ev.Fd)
 		}
 		q.note("panic")
@@ -182,9 +202,9 @@ func (q *sequence) handle(ms *modelService, ev *Event) {
 	}
 }
 
-// set changes what is ready on a socket. One that nothing is ready on has lost its
+// ready changes what is ready on a socket. One that nothing is ready on has lost its
 // place in the kernel's queue: it waits anew.
-func (q *sequence) set(s *simSocket, ready int16) {
+func (q *sequence) ready(s *simSocket, ready int16) {
 	q.k.set(s, ready)
 	for h := range q.m.all() {
 		if h.sock == s && ready&h.events == 0 {
@@ -202,14 +222,61 @@ func (q *sequence) opened(s *simSocket) bool {
 	return false
 }
 
-// executed requires that the sockets that were to be closed are.
+// executed requires that the sockets that were to be closed are, and that the other
+// services that had them are told.
 func (q *sequence) executed(when string) {
-	for _, s := range q.m.doomed {
+	if q.err != nil || len(q.m.doomed) == 0 {
+		return
+	}
+	doomed := q.m.doomed
+	q.m.doomed = nil
+	for _, s := range doomed {
 		if q.opened(s) {
 			q.fail("still open after %s", when)
 		}
 	}
-	q.m.doomed = nil
+	q.compare()
+	for h := range q.m.all() {
+		if slices.Contains(doomed, h.sock) && !h.owed {
+			q.fail("socket %d was closed by another service, and its own is not told", h.fd)
+		}
+	}
+}
+
+// pass lets so much time pass that the loop looks for lost sockets.
+func (q *sequence) pass() {
+	q.note("a second passes")
+	q.compare()
+	var lost []*modelSocket
+	for h := range q.m.all() {
+		if q.m.lost(h) {
+			lost = append(lost, h)
+		}
+	}
+	q.l.inspect()
+	q.compare()
+	for h := range q.m.all() {
+		if slices.Contains(lost, h) && !h.owed {
+			q.fail("socket %d: the loop has not found in a second that it is lost", h.fd)
+		}
+	}
+}
+
+// steal puts another file under the poller's number. Nothing knows then which numbers
+// have gone to other sockets; so there are none.
+func (q *sequence) steal() {
+	for h := range q.m.all() {
+		if q.m.lost(h) && q.k.open[h.fd] != nil {
+			return
+		}
+	}
+	q.note("the poller's descriptor is taken")
+	stolen := q.l.poller.(*simEpoll)
+	stolen.stolen = true
+	q.turn()
+	if q.l.poller == stolen {
+		q.fail("the loop keeps a poller that is not its own")
+	}
 }
 
 // act does one thing that a program or its handlers can do, or that happens to
@@ -223,7 +290,7 @@ func (q *sequence) act() {
 	q.ids++
 	var err error
 	ok := true
-	op := q.choose(16)
+	op := q.choose(17)
 	defer func() { q.note("op %d service %d socket %d: #%d %v", op, i, fd, q.ids, err) }()
 	switch op {
 	case 0:
@@ -240,18 +307,15 @@ func (q *sequence) act() {
 		}
 	case 4, 5, 6:
 		if sock != nil {
-			q.set(sock, []int16{unix.POLLIN, unix.POLLIN | unix.POLLOUT, unix.POLLIN | unix.POLLHUP, unix.POLLERR, 0}[q.choose(5)])
+			q.ready(sock, []int16{unix.POLLIN, unix.POLLIN | unix.POLLOUT, unix.POLLIN | unix.POLLHUP, unix.POLLERR, 0}[q.choose(5)])
 		}
 	case 7:
 		q.waitFails()
 	case 8, 9:
-		var set []unix.PollFd
-		for range q.choose(ms.slots + 2) {
-			set = append(set, unix.PollFd{Fd: int32(q.choose(numbers)) - 1, Events: q.events()})
-		}
-		ok, err = q.m.register(ms, set, q.ids), s.Register(set, q.ids)
+		set := q.set(ms)
+		ok, err = q.m.register(ms, set), s.RegisterEach(set)
 	case 10:
-		ok, err = q.m.register(ms, nil, 0), s.Unregister()
+		ok, err = q.m.register(ms, nil), s.Unregister()
 	case 11:
 		q.m.close(ms)
 		err = s.Close()
@@ -260,6 +324,12 @@ func (q *sequence) act() {
 		}
 	case 12:
 		ok, err = q.m.remove(ms, fd), s.Remove(int(fd))
+	case 13:
+		for _, sock := range s.Sockets() {
+			if h := find(ms.has, sock.Fd); h == nil || q.m.lost(h) {
+				q.fail("service %d lists socket %d, which is lost", i, sock.Fd)
+			}
+		}
 	default:
 		events := q.events()
 		ok, err = q.m.add(ms, fd, events, q.ids), s.Add(int(fd), events, q.ids)
@@ -269,51 +339,21 @@ func (q *sequence) act() {
 	}
 }
 
+// set is a set of sockets to be registered.
+func (q *sequence) set(ms *modelService) (set []Socket) {
+	for range q.choose(ms.slots + 2) {
+		q.ids++
+		set = append(set, Socket{unix.PollFd{Fd: int32(q.choose(numbers)) - 1, Events: q.events()}, q.ids})
+	}
+	return set
+}
+
 func (q *sequence) events() int16 {
 	return []int16{unix.POLLIN, unix.POLLIN | unix.POLLOUT, unix.POLLOUT, 0}[q.choose(4)]
 }
 
 // waitFails has the next wait end in an error.
 func (q *sequence) waitFails() { q.l.poller.(*simEpoll).broken = true }
-
-// compare requires that the services have the sockets that they are to have, and
-// that the kernel is asked for exactly what they want.
-func (q *sequence) compare() {
-	if q.err != nil {
-		return
-	}
-	for i, ms := range q.m.services {
-		got := q.services[i].Sockets()
-		ms.has = slices.DeleteFunc(ms.has, func(h *modelSocket) bool {
-			at := slices.Index(got, unix.PollFd{Fd: h.fd, Events: h.events})
-			if at >= 0 {
-				got = slices.Delete(got, at, at+1)
-			} else if !q.m.lost(h) { // else the loop has found out
-				q.fail("service %d does not have socket %d", i, h.fd)
-			}
-			return at < 0
-		})
-		if len(got) > 0 {
-			q.fail("service %d has %v", i, got)
-		}
-		if st := q.services[i].Stats(); q.l.running == nil && st.Calls != ms.calls {
-			q.fail("service %d counts %d calls, want %d", i, st.Calls, ms.calls)
-		}
-	}
-	p := q.l.poller.(*simEpoll)
-	for fd, s := range q.k.open {
-		want, wanted := int16(0), false
-		for h := range q.m.all() {
-			if h.fd == fd && h.sock == s && !h.duplicate {
-				want, wanted = want|h.events, true
-			}
-		}
-		at := p.find(fd, s)
-		if wanted != (at >= 0) || wanted && int16(p.queue[at].ev.Events) != want {
-			q.fail("socket %d: the kernel is not asked for %#x (wanted: %v)", fd, want, wanted)
-		}
-	}
-}
 
 // nightly runs set the flag: see the Makefile.
 func init() {

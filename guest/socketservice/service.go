@@ -25,8 +25,9 @@ type Handler func(*Event)
 //
 // Revents is unfiltered: POLLERR, POLLHUP and POLLNVAL arrive whether or not
 // they were asked for, together with POLLIN where there are bytes to read
-// before the end (Zephyr #113090). POLLNVAL means that the descriptor was not
-// open; its slot is free already.
+// before the end (Zephyr #113090). POLLNVAL means that the service has lost the
+// socket, because it was closed: the slot is free already, and the handler must
+// neither use nor close the descriptor, whose number may be another file's by now.
 type Event struct {
 	unix.PollFd
 	UserData any
@@ -145,22 +146,37 @@ func (s *Service) Owner() string {
 // Slots returns how many sockets the service can hold.
 func (s *Service) Slots() int { return int(s.count) }
 
-// Sockets returns a copy of the occupied slots, in slot order, with the events
-// that they were registered for. Revents is zero.
-func (s *Service) Sockets() []unix.PollFd {
+// A Socket is one socket of a service: what is polled for on it, and the user
+// data that its events carry.
+type Socket struct {
+	unix.PollFd
+	UserData any
+}
+
+// Sockets returns a copy of the occupied slots, in slot order. Revents is zero. A
+// socket that was closed without being unregistered is not among them: Sockets
+// looks, at the cost of a system call for each.
+func (s *Service) Sockets() []Socket {
 	if s.definition == nil {
 		return nil
 	}
 	l := s.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var fds []unix.PollFd
+	if l.state == running {
+		l.sweepService(s)
+	}
+	return l.occupied(s)
+}
+
+func (l *Loop) occupied(s *Service) (sockets []Socket) {
 	for i := range s.count {
-		if sl := l.slots.at(s.base + uint32(i)); sl.fd >= 0 {
-			fds = append(fds, unix.PollFd{Fd: sl.fd, Events: sl.events})
+		id := s.base + uint32(i)
+		if sl := l.slots.at(id); sl.fd >= 0 {
+			sockets = append(sockets, Socket{unix.PollFd{Fd: sl.fd, Events: sl.events}, l.userData(id)})
 		}
 	}
-	return fds
+	return sockets
 }
 
 // Stats returns what the service has done so far.

@@ -15,16 +15,18 @@ type undo struct {
 	active bool
 }
 
-// replace gives the service a new set of sockets. It asks the kernel for all
-// new interests first, beside the old ones; if the kernel refuses one, those
-// before it are taken back and the old set has never been without a poller.
-func (l *Loop) replace(s *Service, fds []unix.PollFd, data any) error {
+// replace gives the service a new set of count sockets, of which entry returns
+// one and its user data. It asks the kernel for all new interests first, beside the
+// old ones; if the kernel refuses one, those before it are taken back and the old
+// set has never been without a poller.
+func (l *Loop) replace(s *Service, count int, entry func(int) (unix.PollFd, any)) error {
 	l.undo = l.undo[:0]
 	l.next = l.next[:0]
 	defer clear(l.planned)
 
-	for _, p := range fds {
+	for i := range count {
 		sl := slot{fd: -1}
+		p, _ := entry(i)
 		if p.Fd >= 0 {
 			sl.fd, sl.events = p.Fd, p.Events
 			if err := l.admit(s, &sl); err != nil {
@@ -44,6 +46,7 @@ func (l *Loop) replace(s *Service, fds []unix.PollFd, data any) error {
 			}
 		}
 	}
+	l.forget(s, -1)
 	gen := l.newGen()
 	s.free = noSlot
 	for i := s.count - 1; i >= 0; i-- { // so that the first free one is chained first
@@ -51,7 +54,7 @@ func (l *Loop) replace(s *Service, fds []unix.PollFd, data any) error {
 		sl := l.slots.at(id)
 		service := sl.service
 		*sl = slot{fd: -1}
-		if int(i) < len(l.next) {
+		if int(i) < len(l.next) && l.next[i].state != invalid {
 			*sl = l.next[i]
 		}
 		sl.service, sl.gen = service, gen
@@ -60,15 +63,17 @@ func (l *Loop) replace(s *Service, fds []unix.PollFd, data any) error {
 			s.free = i
 			l.setUserData(id, nil)
 		} else {
+			_, data := entry(int(i))
 			l.setUserData(id, data)
 		}
 	}
-	for i := range l.next {
-		switch id := s.base + uint32(i); l.slots.at(id).state {
+	for i, sl := range l.next {
+		switch sl.state {
 		case owner:
-			l.link(id)
+			l.link(s.base + uint32(i))
 		case invalid:
-			l.tell(id)
+			_, data := entry(i)
+			l.tell(s, unix.PollFd{Fd: sl.fd, Events: sl.events}, data)
 		}
 	}
 	return nil
@@ -83,6 +88,7 @@ func (l *Loop) admit(s *Service, sl *slot) error {
 		first.doubled = true
 		first.events |= sl.events
 		if first.state == invalid {
+			*sl = slot{fd: -1} // it is told once
 			return nil
 		}
 		w := l.watches.at(uint32(sl.fd))
@@ -132,8 +138,8 @@ func (l *Loop) add(s *Service, fd int32, events int16, data any) error {
 		return unix.EBADF
 	}
 	_, had := l.holding(s, fd)
-	for _, of := range l.untold(fd) {
-		had = had || of == s
+	if !had && s.free == noSlot {
+		l.sweepService(s) // closed sockets need none
 	}
 	if !had && s.free == noSlot {
 		return fmt.Errorf("all %d slots are taken: %w", s.count, unix.ENOMEM)
@@ -141,6 +147,7 @@ func (l *Loop) add(s *Service, fd int32, events int16, data any) error {
 	if err := l.arm(fd, uint16(events&pollable), s); err != nil {
 		return err
 	}
+	l.forget(s, fd)             // it would take the new socket for the old
 	id, had := l.holding(s, fd) // not if arm found that the old socket was lost
 	if !had {
 		id = s.base + uint32(s.free)
@@ -161,17 +168,12 @@ func (l *Loop) remove(s *Service, fd int32) bool {
 		l.dropFd(s, id)
 		return true
 	}
-	for id, of := range l.untold(fd) {
-		if of == s {
-			l.dropFd(s, id)
-			return true
-		}
-	}
-	return false
+	return fd >= 0 && l.forget(s, fd)
 }
 
 // release frees all slots of a service.
 func (l *Loop) release(s *Service) {
+	l.forget(s, -1)
 	for i := range s.count {
 		if id := s.base + uint32(i); l.slots.at(id).fd >= 0 {
 			l.drop(s, id)

@@ -35,6 +35,7 @@ type simEpoll struct {
 	queue    []*simInterest // all interests; who was reported goes to the end
 	reported map[int32]int16
 	broken   bool // wait fails
+	stolen   bool // the program has another file under its number
 }
 
 func newSimKernel(batch int) *simKernel {
@@ -94,6 +95,9 @@ func (p *simEpoll) find(fd int32, s *simSocket) int {
 }
 
 func (p *simEpoll) control(op int, fd int, ev *unix.EpollEvent) error {
+	if p.stolen {
+		return errGone
+	}
 	s := p.k.open[int32(fd)]
 	if s == nil {
 		return unix.EBADF
@@ -118,6 +122,9 @@ func (p *simEpoll) control(op int, fd int, ev *unix.EpollEvent) error {
 
 func (p *simEpoll) wait(events []unix.EpollEvent) (n int, _ error) {
 	p.reported = map[int32]int16{}
+	if p.stolen {
+		return 0, errGone
+	}
 	if p.broken {
 		return 0, unix.EIO
 	}
@@ -144,7 +151,8 @@ func (p *simEpoll) wait(events []unix.EpollEvent) (n int, _ error) {
 	return n, nil
 }
 
-func (p *simEpoll) wake() {}
+func (p *simEpoll) wake()        {}
+func (p *simEpoll) intact() bool { return !p.stolen }
 func (p *simEpoll) close() {
 	p.k.polls = slices.DeleteFunc(p.k.polls, func(q *simEpoll) bool { return q == p })
 }

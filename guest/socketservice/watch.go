@@ -1,10 +1,6 @@
 package socketservice
 
-import (
-	"iter"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // pollable are the events that can be asked for. Error and hang-up come
 // unasked; poll's and epoll's numbers are the same.
@@ -49,7 +45,7 @@ const (
 	free      slotState = iota
 	owner               // holds its watch and gets the events
 	duplicate           // an earlier slot of the service has the same descriptor
-	invalid             // the descriptor is not open; POLLNVAL is on its way
+	invalid             // of replace alone: the descriptor is not open
 )
 
 // chained is the descriptor of a free slot, which leads to the next free one of
@@ -216,11 +212,6 @@ func (l *Loop) arm(fd int32, mask uint16, except *Service) error {
 	}
 	if err == nil {
 		l.settled(fd, gen, mask)
-		// Whoever has still to hear that the number is not open must not:
-		// it would take the new socket for its own.
-		for id, s := range l.untold(fd) {
-			l.dropFd(s, id)
-		}
 	}
 	return err
 }
@@ -261,54 +252,6 @@ func isLost(err error) bool {
 	return err == unix.EBADF || err == unix.ENOENT || err == unix.EPERM
 }
 
-// lose takes from the holders of a descriptor the socket that is no longer
-// behind it. After EBADF, when nothing is, their handlers are told. Else the
-// number belongs to somebody else: a handler that is told could close it.
-func (l *Loop) lose(fd int32, err error) {
-	w := l.watches.at(uint32(fd))
-	w.active = false
-	w.gen = l.newGen()
-	for w.first != 0 {
-		id := w.first - 1
-		l.unlink(id)
-		if err == unix.EBADF {
-			l.tell(id)
-			continue
-		}
-		sl := l.slots.at(id)
-		sl.state = free
-		l.dropFd(l.services.at(sl.service), id)
-	}
-}
-
-// tell has POLLNVAL delivered for a slot that no watch has.
-func (l *Loop) tell(id uint32) {
-	l.slots.at(id).state = invalid
-	l.invalid = append(l.invalid, id)
-	l.poller.wake()
-}
-
-// untold lists the slots of a descriptor whose POLLNVAL is still to be delivered.
-// There are hardly ever any.
-func (l *Loop) untold(fd int32) iter.Seq2[uint32, *Service] {
-	return func(yield func(uint32, *Service) bool) {
-		is := func(id uint32) bool {
-			sl := l.slots.at(id)
-			return sl.fd != fd || sl.state != invalid || yield(id, l.services.at(sl.service))
-		}
-		for _, id := range l.invalid {
-			if !is(id) {
-				return
-			}
-		}
-		for _, c := range l.ready[min(l.invalidFrom, len(l.ready)):] {
-			if !is(c.slot) {
-				return
-			}
-		}
-	}
-}
-
 // renew has the loop build the kernel's set anew before its next round.
 func (l *Loop) renew() {
 	l.dirty = true
@@ -325,6 +268,8 @@ func (l *Loop) rebuild() error {
 		return err
 	}
 	old := l.poller
+	known := old.intact()
+	l.robbed = l.robbed || !known
 	l.poller = p
 	l.retired = append(l.retired, old)
 	old.wake() // the loop may be waiting on it
@@ -334,13 +279,14 @@ func (l *Loop) rebuild() error {
 		if w == nil || !w.active {
 			continue
 		}
-		l.ev = w.interest(fd)
-		// The old poller still knows whether the number has gone to
-		// another socket.
-		err := old.control(unix.EPOLL_CTL_MOD, int(fd), &l.ev)
-		if isLost(err) {
-			l.lose(fd, err)
-			continue
+		if known {
+			// The old poller still knows whether the number has gone to
+			// another socket. One that was taken from us can not be asked.
+			l.ev = w.interest(fd)
+			if err := old.control(unix.EPOLL_CTL_MOD, int(fd), &l.ev); isLost(err) {
+				l.lose(fd, err)
+				continue
+			}
 		}
 		l.ev = w.interest(fd)
 		if err := p.control(unix.EPOLL_CTL_ADD, int(fd), &l.ev); isLost(err) {
