@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"guesthouse.example/harness/internal/crash"
 	"guesthouse.example/harness/internal/qmp"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/testcache"
@@ -211,7 +212,7 @@ func (p *plan) spawn(binary string, args []string, rec *record, t *Template, ram
 		return nil, err
 	}
 	m.life, m.endLife = context.WithCancelCause(context.Background())
-	m.console.rest = m.collected
+	m.console.rest, m.console.detect = m.collected, crash.New(p.crashes)
 	go m.collect()
 	if t != nil {
 		m.console.begin(t.Console)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/harness/internal/crash"
 	"guesthouse.example/harness/internal/termtext"
 	"guesthouse.example/internal/printable"
 )
@@ -40,9 +42,12 @@ type Console struct {
 	filter termtext.Filter // makes text of the log
 	last   time.Time       // when the newest byte came
 	eof    bool            // the line has ended: no byte will follow
-	crash  string          // the line by which the guest was seen to fail
 	record io.Writer       // console.log
-	detect crashDetector
+
+	detect   *crash.Detector
+	crash    string   // the line by which the guest was seen to fail
+	warnings []string // of those that it has shown before, at most keepWarnings
+	unkept   int      // the others
 
 	crashed chan struct{}   // closed when the guest was seen to fail
 	rest    <-chan struct{} // closed when the rest of what it says about that is in the log; nil where nobody collects it
@@ -91,6 +96,7 @@ func (k *kept) trim() {
 
 func newConsole(line, record io.Writer) *Console {
 	return &Console{line: line, record: record, more: make(chan struct{}), crashed: make(chan struct{}),
+		detect:    crash.New(nil),
 		expecting: make(chan struct{}, 1), typing: make(chan struct{}, 1), drained: make(chan struct{})}
 }
 
@@ -217,21 +223,61 @@ func (c *Console) take(log, text []byte) {
 	c.wake()
 }
 
-// look looks for a crash in new text. The caller holds mu.
+// look looks for signs of a crash in new text. The caller holds mu.
 func (c *Console) look(text []byte) {
 	if c.crash != "" {
 		return
 	}
-	if c.crash = c.detect.write(text); c.crash != "" {
-		close(c.crashed)
+	c.note(c.detect.Write(text))
+}
+
+// note keeps the signs that were found, up to a crash. The caller holds mu.
+func (c *Console) note(found []crash.Found) {
+	for _, f := range found {
+		switch {
+		case c.crash != "":
+			return
+		case f.Sign.Severity == crash.Crash:
+			c.crash = f.Line
+			close(c.crashed)
+			return
+		case len(c.warnings) < keepWarnings:
+			c.warnings = append(c.warnings, f.Line)
+		default:
+			c.unkept++
+		}
 	}
+}
+
+// lookFor has the console look for a user's own signs of a crash too, also in what it holds already.
+func (c *Console) lookFor(own []*regexp.Regexp) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.detect, c.warnings, c.unkept = crash.New(own), nil, 0
+	c.look(c.text.bytes)
+}
+
+// keepWarnings bounds how many warnings are kept. The first ones tell most.
+const keepWarnings = 10
+
+// Warnings returns the lines by which the guest, its kernel or one of its programs was seen to be at
+// fault without having crashed: a data race, a report of a sanitizer, a kernel's warning. Of more than
+// 10 the last line says how many more there were.
+func (c *Console) Warnings() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	warnings := slices.Clone(c.warnings)
+	if c.unkept > 0 {
+		warnings = append(warnings, fmt.Sprintf("and %d more", c.unkept))
+	}
+	return warnings
 }
 
 // suspicious says whether the newest text may turn out to be the begin of a crash.
 func (c *Console) suspicious() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.crash == "" && c.detect.suspicious()
+	return c.crash == "" && c.detect.Suspicious()
 }
 
 // awaitRest waits until all that the guest says about its crash is in the log, or until ctx ends.
@@ -254,7 +300,7 @@ func (c *Console) end() {
 	}
 	c.text.bytes = c.filter.End(c.filter.Append(c.text.bytes, c.log.bytes[log:]))
 	c.take(c.log.bytes[log:], c.text.bytes[text:])
-	c.look([]byte{'\n'}) // the last line has no end of its own
+	c.note(c.detect.End()) // the last line has no end of its own
 	if safe, ok := c.record.(*printable.Writer); ok {
 		safe.Flush()
 	}

@@ -142,49 +142,6 @@ func TestExpectEndsWithTheConsole(t *testing.T) {
 	require.NotErrorIs(t, err, ErrGuest)
 }
 
-func TestACrashEndsEveryWaitAtOnce(t *testing.T) {
-	for name, c := range map[string]struct{ text, shows string }{
-		"kernel panic": {"[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\n", "VFS: Unable to mount"},
-		"oops":         {"[    2.0] Oops: 0002 [#1] PREEMPT SMP\n", "Oops: 0002"},
-		"arm64 oops":   {"[    2.0] Internal error: Oops: 96000044 [#1] SMP\n", "Internal error: Oops"},
-		"no memory":    {"[   12.125000] Out of memory: Killed process 71 (uinit)\n", "Killed process 71"},
-		"Go panic":     {"panic: runtime error: index out of range [3]\n\ngoroutine 1 [running]:\nmain.main()\n", "index out of range [3]"},
-		"Go fatal":     {"fatal error: all goroutines are asleep - deadlock!\n\ngoroutine 1 [select (no cases)]:\n", "deadlock!"},
-		"after prompt": {"uart:~$ panic: boom\n\ngoroutine 7 gp=0xc000 m=3 [running]:\n", "panic: boom"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g := newGuestLine(t)
-			go g.says(c.text)
-			_, err := g.console.Expect(within(t, 10*time.Second), "ready")
-			require.ErrorIs(t, err, ErrGuest)
-			require.ErrorContains(t, err, c.shows)
-		})
-	}
-}
-
-func TestACrashIsSeenHoweverItIsSplit(t *testing.T) {
-	text := "x\nKernel panic - not syncing: Attempted to kill init!\n"
-	for i := range text {
-		var d crashDetector
-		found := d.write([]byte(text[:i])) + d.write([]byte(text[i:]))
-		require.Equal(t, "Kernel panic - not syncing: Attempted to kill init!", found, "split at %d", i)
-	}
-}
-
-func TestAWordIsNoCrash(t *testing.T) {
-	g := newGuestLine(t)
-	g.says("panic: is what I do not\n[00:00:01.000,000] <err> app: handler panic: recovered\n" +
-		"[00:00:01.000,000] <err> app: Internal error: disk slow\nOops: I did it again\nlater\n")
-	expect(t, g.console, "later")
-	require.Empty(t, g.console.Crash())
-}
-
-func TestTextBeforeACrashIsStillFound(t *testing.T) {
-	g := newGuestLine(t)
-	g.says("step 1\npanic: boom\n\ngoroutine 1 [running]:\n")
-	expect(t, g.console, "panic: boom")
-}
-
 func TestFollowShowsEverythingFromTheFirstByteOn(t *testing.T) {
 	g := newGuestLine(t)
 	g.says("early\n")

@@ -61,11 +61,12 @@ func guestError(words string) error { return fmt.Errorf("%w: %s", ErrGuest, prin
 // A Report is what one needs to understand why something failed on a machine. Console has the
 // guest's bytes as they are; String makes them safe for a terminal.
 type Report struct {
-	Console []string // the last 20 lines of the console, or a crash with its trace
-	Stderr  string   // what QEMU said itself
-	Stopped []string // where the guest wanted to go and may not, as in Result
-	Dir     string   // the record; empty if it is not kept
-	Repeat  string   // the command that boots the same machine again; empty without a record
+	Console  []string // the last 20 lines of the console, or a crash with its trace
+	Warnings []string // the lines of it that Console.Warnings returns
+	Stderr   string   // what QEMU said itself
+	Stopped  []string // where the guest wanted to go and may not, as in Result
+	Dir      string   // the record; empty if it is not kept
+	Repeat   string   // the command that boots the same machine again; empty without a record
 }
 
 func (r Report) String() string {
@@ -74,6 +75,9 @@ func (r Report) String() string {
 		b.WriteString("its console is empty")
 	} else {
 		fmt.Fprintf(&b, "its console:\n\t%s", strings.Join(printable.Lines(r.Console), "\n\t"))
+	}
+	if len(r.Warnings) > 0 {
+		fmt.Fprintf(&b, "\nits warnings:\n\t%s", strings.Join(printable.Lines(r.Warnings), "\n\t"))
 	}
 	if r.Stderr != "" {
 		fmt.Fprintf(&b, "\nQEMU said:\n\t%s", strings.ReplaceAll(printable.Text(r.Stderr), "\n", "\n\t"))
@@ -89,7 +93,7 @@ func (r Report) String() string {
 
 // Report returns what is to be seen of the machine now.
 func (m *Machine) Report() Report {
-	r := Report{Console: evidence(m.console), Stderr: m.record.stderrText(), Stopped: m.filter.Stopped()}
+	r := Report{Console: evidence(m.console), Warnings: m.console.Warnings(), Stderr: m.record.stderrText(), Stopped: m.filter.Stopped()}
 	if m.keepsRecord() {
 		r.Dir = m.record.dir
 		r.Repeat = "go run guesthouse.example/harness/cmd/guesthouse run -spec " + quote(filepath.Join(r.Dir, "spec.json"))

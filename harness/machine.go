@@ -142,6 +142,7 @@ func (m *Machine) writeResult(change func(*Result)) {
 		return
 	}
 	change(&m.result)
+	m.result.Warnings = m.console.Warnings()
 	m.result.Stopped = m.filter.Stopped()
 	m.record.result(m.result)
 }
@@ -203,6 +204,7 @@ func (m *Machine) Result() Result {
 	defer m.resultMu.Unlock()
 	r := m.result
 	r.Stopped = m.filter.Stopped()
+	r.Warnings = m.console.Warnings()
 	return r
 }
 

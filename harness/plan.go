@@ -2,9 +2,11 @@ package harness
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +21,7 @@ type plan struct {
 	Spec
 	target  target.Target
 	ready   *pattern
+	crashes []*regexp.Regexp // Spec.Crashes, each at a line's start
 	ports   []Port
 	network network
 	alone   bool // QEMU runs without the harness's filter
@@ -46,6 +49,13 @@ func (s Spec) plan() (*plan, error) {
 	}
 	if p.ready, err = compile(p.Ready); err != nil {
 		return nil, fmt.Errorf("ready pattern: %w", err)
+	}
+	for _, expr := range p.Crashes {
+		re, err := crashPattern(expr)
+		if err != nil {
+			return nil, fmt.Errorf("crash pattern %q: %w", expr, err)
+		}
+		p.crashes = append(p.crashes, re)
 	}
 	if p.FirstByteWithin == 0 {
 		p.FirstByteWithin = defaultFirstByte
@@ -80,6 +90,18 @@ func (s Spec) plan() (*plan, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// crashPattern compiles one of Spec.Crashes.
+func crashPattern(expr string) (*regexp.Regexp, error) {
+	if _, err := regexp.Compile(expr); err != nil {
+		return nil, err // with the expression as the user wrote it
+	}
+	re, err := regexp.Compile("^(?:" + expr + ")")
+	if err == nil && re.MatchString("") {
+		err = errors.New("it matches every line: write what the guest prints only when it crashes")
+	}
+	return re, err
 }
 
 // check completes a Spec and refuses what cannot boot, before anything is

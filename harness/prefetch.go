@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,6 +67,9 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
 	if err := m.record.open(p.Dir, p.recorded(), m.proc.cmd.Args); err != nil {
 		m.discard()
 		return fmt.Errorf("boot %s: %w", p.Target, err)
+	}
+	if !slices.Equal(m.plan.Crashes, p.Crashes) {
+		m.console.lookFor(p.crashes)
 	}
 	m.plan, m.asked, m.result = p, asked, p.result("prefetched", "")
 	m.begin = m.clock.now()

@@ -91,6 +91,10 @@ type Result struct {
 	// "tcp 192.0.2.2:80": the first 32 places.
 	Stopped []string `json:"outbound_stopped,omitempty"`
 
+	// Warnings are the lines of the console by which the guest was seen to be at
+	// fault without having crashed; see [Console.Warnings].
+	Warnings []string `json:"warnings,omitempty"`
+
 	// The hashes of the files that it booted from, in hexadecimal; empty while
 	// they are computed, which takes part of the boot, and for a file that is
 	// gone meanwhile.

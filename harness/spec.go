@@ -46,6 +46,12 @@ type Spec struct {
 	// too: from there on the guest answers what is typed.
 	Ready string `json:"ready,omitempty"`
 
+	// Crashes are regular expressions for what the guest prints when it has
+	// crashed, in addition to what the harness knows of Linux, Go, Zephyr and
+	// others. They match at the start of a line, or behind a shell's prompt there.
+	// A template serves whatever they are.
+	Crashes []string `json:"crashes,omitempty"`
+
 	// FirstByteWithin and ReadyWithin bound the time from QEMU's start to
 	// the first byte on the console and to Ready, in nanoseconds in
 	// JSON; 0 is 30 s and 90 s. It is the machine's time, see

@@ -44,6 +44,8 @@ func TestWhatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		"accel":             {func(s *Spec) { s.Accel = "magic" }, `unknown acceleration "magic"`},
 		"outbound":          {func(s *Spec) { s.Outbound = "world" }, `outbound "world": it is "none", "host" or "internet"`},
 		"ready":             {func(s *Spec) { s.Ready = "(" }, "ready pattern: error parsing regexp"},
+		"crash":             {func(s *Spec) { s.Crashes = []string{"FATAL", "("} }, "crash pattern \"(\": error parsing regexp"},
+		"any line a crash":  {func(s *Spec) { s.Crashes = []string{".*"} }, `crash pattern ".*": it matches every line: write what the guest prints only when it crashes`},
 		"address":           {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.300/24"} }, "guesthouse.ip=192.0.2.300/24: write dhcp, or an IPv4 address"},
 		"no prefix":         {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.3"} }, "guesthouse.ip=192.0.2.3: write"},
 		"IPv6 address":      {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip6=192.0.2.3/24"} }, "write none, or an IPv6 address"},
@@ -109,7 +111,7 @@ func TestTheUsersArgumentsComeLast(t *testing.T) {
 
 func TestASpecSurvivesItsJSON(t *testing.T) {
 	s := minimal(t)
-	s.Ports, s.Cmdline, s.Memory = []string{"udp/1"}, []string{"x=1"}, 128
+	s.Ports, s.Cmdline, s.Memory, s.Crashes = []string{"udp/1"}, []string{"x=1"}, 128, []string{`FATAL\b`}
 	text, err := json.Marshal(s)
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "spec.json")

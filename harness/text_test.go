@@ -74,7 +74,7 @@ func TestTailAndTextAreWhatAPersonReads(t *testing.T) {
 
 func TestAColouredCrashIsOne(t *testing.T) {
 	g := newGuestLine(t)
-	go g.says("\x1b[31mpanic: boom\x1b[0m\r\r\n\r\r\n\x1b[1mgoroutine 1 [running]:\x1b[0m\r\r\n")
+	go g.says("\x1b[31mpanic: boom\x1b[0m\r\r\n\r\r\n\x1b[1mgoroutine 1 [running]:\x1b[0m\r\r\nmain.main()\r\r\n")
 	_, err := g.console.Expect(within(t, 10*time.Second), "ready")
 	require.ErrorIs(t, err, ErrGuest)
 	require.ErrorContains(t, err, "panic: boom")

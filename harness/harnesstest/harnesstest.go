@@ -178,6 +178,9 @@ func EndPrefetched() { templates().Close() }
 //
 // A guest that crashes fails the test. So does a machine that ends, as it does when the guest's
 // program ends, without the test's having asked for it by Shutdown, Wait or WaitExit.
+//
+// A guest with a data race, a report of a sanitizer or another of [harness.Console.Warnings] fails
+// the test at its end.
 func Boot(t testing.TB, spec harness.Spec) *Machine {
 	t.Helper()
 	if spec.QEMU == "" {
@@ -208,6 +211,9 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 			t.Errorf("the machine ended during the test: %v", err)
 		default:
 			t.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s", printable.Text(whyOff(m.Result())))
+		}
+		if warnings := m.Console().Warnings(); len(warnings) > 0 {
+			t.Errorf("the guest was at fault during the test:\n\t%s", strings.Join(printable.Lines(warnings), "\n\t"))
 		}
 		if t.Failed() {
 			t.Log(m.Report())

@@ -44,6 +44,12 @@ var inner = map[string]func(*testing.T){
 		_, err = conn.Read(make([]byte, 1))
 		require.NoError(t, err, "the answer")
 	},
+	"warning": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", echoGuest))
+		m.Send("sh echo; echo 'WARNING: DATA RACE'")
+		m.Expect("^WARNING: DATA RACE$")
+		m.Shutdown()
+	},
 	"off": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
 		m.Send("poweroff")
@@ -188,6 +194,7 @@ func TestFailuresExplainThemselves(t *testing.T) {
 		"dies":                      {"the guest failed: its program has ended: exit status 3"},
 		"dies unseen":               {"the machine ended during the test: the guest failed: its program has ended: exit status 3"},
 		"other status":              {"the guest failed: its program has ended: exit status 3: exit status 4 was expected"},
+		"warning":                   {"the guest was at fault during the test:", "WARNING: DATA RACE", "its warnings:"},
 		"restart":                   {"the machine ended during the test: the guest failed: it restarted instead of powering off"},
 		"exit":                      {`expect "never said": the console has ended`, "reboot: Power down"},
 		"full disk":                 {": console.log: file too large", "record: "},

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -127,6 +128,126 @@ func TestTheCrashOfAKernelIsToldToItsEnd(t *testing.T) {
 		for where, text := range map[string]string{"report": m.Report().String(), "console.log": consoleLog(t, m)} {
 			require.Contains(t, text, "Kernel panic - not syncing: sysrq triggered crash", where)
 			require.Contains(t, text, lastOfPanic[target], where)
+		}
+	})
+}
+
+func TestAGuestsCrashIsSeenInWhateverWayItComes(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		for way, says := range map[string]string{
+			"panic after an unfinished line": "panic: no such sensor",
+			"panic of many lines":            "panic: no such sensor",
+			"coloured panic":                 "panic: no such sensor",
+			"nil pointer":                    "panic: runtime error: invalid memory address or nil pointer dereference",
+			"fatal error":                    "fatal error: sync: unlock of unlocked mutex",
+			"all memory":                     "Out of memory: Killed process",
+		} {
+			t.Run(way, func(t *testing.T) {
+				m := crashes(t, target, crashesGuest)
+				tell(t, m, way)
+				ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+				defer cancel()
+				_, err := m.Console().Expect(ctx, "never said")
+				require.ErrorIs(t, err, harness.ErrGuest)
+				require.ErrorContains(t, err, says)
+			})
+		}
+	})
+}
+
+// Whoever talks to a guest may have it log what they say.
+func TestATextThatTheGuestLogsIsNoCrash(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		m := crashes(t, target, crashesGuest)
+		for _, text := range []string{
+			"Kernel panic - not syncing: haha",
+			"[    1.203456] Kernel panic - not syncing: haha\n[    1.203456] CPU: 0",
+			"\n[    1.203456] Kernel panic - not syncing: haha\n[    1.203456] CPU: 0\n",
+			"panic: haha\n\ngoroutine 1 [running]:\nmain.main()\n",
+			"\x1b[2K\rpanic: haha\r\n\r\ngoroutine 1 [running]:\r\nmain.main()\r\n",
+			">>> ZEPHYR FATAL ERROR 0: CPU exception on CPU 0",
+			"WARNING: DATA RACE",
+		} {
+			tell(t, m, text)
+			ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+			_, err := m.Console().Expect(ctx, `again="?`)
+			cancel()
+			require.NoError(t, err)
+		}
+		require.Empty(t, m.Console().Crash())
+		require.Empty(t, m.Console().Warnings())
+	})
+}
+
+func TestAWarningOfTheGuestIsKeptAndEndsNothing(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		m := crashes(t, target, crashesGuest)
+		tell(t, m, "report of a data race")
+		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+		defer cancel()
+		_, err := m.Console().Expect(ctx, "the guest goes on")
+		require.NoError(t, err)
+		require.Empty(t, m.Console().Crash())
+		require.Contains(t, m.Report().String(), "its warnings:\n\tWARNING: DATA RACE")
+		require.NoError(t, m.Shutdown(ctx))
+		var result harness.Result
+		text, err := os.ReadFile(filepath.Join(m.Dir(), "result.json"))
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(text, &result))
+		require.Equal(t, []string{"WARNING: DATA RACE"}, result.Warnings)
+		require.Equal(t, "ended", result.State)
+	})
+}
+
+// A template serves Specs with any patterns, and so does a machine that was prefetched for another one.
+func TestAUsersOwnSignOfACrashIsSeenInEveryWayOfBooting(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		dir := t.TempDir()
+		plain, prefetching := harness.TemplateCache{Dir: dir}, harness.TemplateCache{Dir: dir, Prefetch: true}
+		t.Cleanup(prefetching.Close)
+		for _, c := range []struct {
+			templates *harness.TemplateCache
+			crash     string
+			boot      string
+		}{
+			{&plain, "", "cold"},
+			{&plain, `.*<inf> guesthouse: a client says it is over`, "restored"},
+			{&prefetching, `.*<inf> guesthouse: .*so over`, "restored"},
+			{&prefetching, `\[\S+\] <inf> guesthouse: a client says it is over`, "prefetched"}, // where there is memory
+		} {
+			spec := harnesstest.Spec(t, target, crashesGuest)
+			spec.Accel = harness.TCG // of which templates are
+			spec.Ports = []string{"udp/4242"}
+			if c.crash != "" {
+				spec.Crashes = []string{c.crash}
+			}
+			m, err := c.templates.Boot(t.Context(), spec)
+			require.NoError(t, err)
+			t.Cleanup(func() { m.Close() })
+			if c.boot == "prefetched" {
+				t.Logf("it was %s", m.Result().Boot)
+			} else {
+				require.Equal(t, c.boot, m.Result().Boot, m.Result().Why)
+			}
+			tell(t, m, "it is over, so over")
+			ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+			defer cancel()
+			if c.crash == "" {
+				_, err = m.Console().Expect(ctx, `again=`)
+				require.NoError(t, err)
+				require.Empty(t, m.Console().Crash())
+			} else {
+				_, err = m.Console().Expect(ctx, `never said`)
+				require.ErrorIs(t, err, harness.ErrGuest)
+				require.Contains(t, m.Console().Crash(), "it is over, so over")
+			}
+			require.NoError(t, m.Close())
+			_, err = c.templates.Waiting(t.Context())
+			require.NoError(t, err)
 		}
 	})
 }

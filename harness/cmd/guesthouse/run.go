@@ -49,6 +49,8 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	flags.Func("qemu-arg", "an `argument` to add to QEMU's command line; may be repeated", appendTo(&spec.QEMUArgs))
 	flags.StringVar((*string)(&spec.Outbound), "outbound", "", "`what` the guest can reach by itself: none, host (services on the host's loopback, by the name host) or internet (default none)")
 	flags.StringVar(&spec.Ready, "ready", "", "the regular `expression` on the console that means ready (default what guest.Main prints)")
+	flags.Func("crash", "a regular `expression` that begins a line of the console when the guest has crashed, besides what is known of Linux, Go, Zephyr and others; may be repeated",
+		appendTo(&spec.Crashes))
 	flags.StringVar(&accel, "accel", "", "`tcg` or kvm (default kvm where it boots the kernel, and tcg elsewhere or with -qemu-arg)")
 	flags.BoolVar(&spec.Cold, "cold", false, "boot, also where a machine of the same kind could be restored from a template")
 	flags.StringVar(&spec.Dir, "dir", "", "the record `directory` (default a temporary one, kept if the run fails)")

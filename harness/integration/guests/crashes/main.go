@@ -1,13 +1,16 @@
 // Crashes is a guest that crashes in the way that a datagram on UDP port 4242 names, in a
-// goroutine of its own and without an answer.
+// goroutine of its own and without an answer. Any other datagram it logs.
 package main
 
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"strings"
+	"sync"
 
 	"guesthouse.example/guest"
 )
@@ -25,7 +28,13 @@ func main() {
 				if err != nil {
 					return
 				}
-				go ways[string(buf[:n])]()
+				text := string(buf[:n])
+				if way, ok := ways[text]; ok {
+					go way()
+				} else {
+					slog.Info("a client says " + text)
+					slog.Info(text, "again", text)
+				}
 			}
 		}()
 		return nil
@@ -52,15 +61,23 @@ var ways = map[string]func(){
 		var p *int
 		*p = 1
 	},
-	"concurrent map writes": func() {
-		m := make(map[int]int)
-		for range 2 {
-			go func() {
-				for {
-					m[1] = 1
-				}
-			}()
+	"all memory": func() {
+		var all [][]byte
+		for {
+			block := make([]byte, 1<<20)
+			for i := 0; i < len(block); i += 4096 {
+				block[i] = 1
+			}
+			all = append(all, block)
+			runtime.KeepAlive(all)
 		}
+	},
+	"report of a data race": func() { // as the race detector prints it, which the targets do not all have
+		fmt.Fprint(os.Stderr, "==================\nWARNING: DATA RACE\nWrite at 0x00c00001c0a8 by goroutine 7:\n==================\n")
+		fmt.Println("the guest goes on")
+	},
+	"fatal error": func() {
+		new(sync.Mutex).Unlock()
 	},
 }
 

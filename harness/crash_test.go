@@ -1,0 +1,90 @@
+package harness
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What signs there are is tested beside their table.
+
+func TestACrashEndsEveryWaitAtOnce(t *testing.T) {
+	for name, c := range map[string]struct{ text, shows string }{
+		"of the kernel": {"[    2.0][    T1] Oops: 0002 [#1] PREEMPT SMP\n", "Oops: 0002"},
+		"of a program":  {"panic: no such sensor\n\ngoroutine 1 [running]:\nmain.main()\n", "no such sensor"},
+		"in the way of a prompt that is in colours": {"\x1b[32muart:~$ \x1b[mpanic: no such sensor\n\ngoroutine 1 [running]:\nmain.main()\n", "no such sensor"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuestLine(t)
+			go g.says(c.text)
+			_, err := g.console.Expect(within(t, 10*time.Second), "ready")
+			require.ErrorIs(t, err, ErrGuest)
+			require.ErrorContains(t, err, c.shows)
+		})
+	}
+}
+
+func TestAWordIsNoCrash(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("panic: is what I do not\n[00:00:01.000,000] <err> app: handler panic: recovered\n" +
+		"[00:00:01.000,000] <err> app: Internal error: disk slow\nOops: I did it again\nlater\n")
+	expect(t, g.console, "later")
+	require.Empty(t, g.console.Crash())
+	require.Empty(t, g.console.Warnings())
+}
+
+func TestTextBeforeACrashIsStillFound(t *testing.T) {
+	c := newConsole(io.Discard, io.Discard)
+	c.append([]byte("step 1\npanic: boom\n\ngoroutine 1 [running]:\nmain.main()\n"))
+	require.Equal(t, "panic: boom", c.Crash())
+	expect(t, c, "panic: boom")
+}
+
+func TestAWarningEndsNoWaitAndIsKept(t *testing.T) {
+	g := newGuestLine(t)
+	g.says("==================\nWARNING: DATA RACE\nWrite at 0x00c00001c0a8 by goroutine 7:\nlater\n")
+	expect(t, g.console, "later")
+	require.Empty(t, g.console.Crash())
+	require.Equal(t, []string{"WARNING: DATA RACE"}, g.console.Warnings())
+}
+
+func TestTheFirstOfManyWarningsAreKept(t *testing.T) {
+	c := newConsole(io.Discard, io.Discard)
+	for i := range keepWarnings + 3 {
+		c.append(fmt.Appendf(nil, "[    1.000000] BUG: KASAN: use-after-free in f%d\n", i))
+	}
+	require.Len(t, c.Warnings(), keepWarnings+1)
+	require.Equal(t, "[    1.000000] BUG: KASAN: use-after-free in f0", c.Warnings()[0])
+	require.Equal(t, "and 3 more", c.Warnings()[keepWarnings])
+}
+
+// A prefetched machine is handed out to a Spec that may have other patterns than the one before.
+func TestAConsoleLooksForAnothersSignsInWhatItHoldsToo(t *testing.T) {
+	p, err := Spec{Target: "x86_64", Crashes: []string{`FATAL\b`}}.plan()
+	require.NoError(t, err)
+	before, after := newConsole(io.Discard, io.Discard), newConsole(io.Discard, io.Discard)
+	before.append([]byte("WARNING: DATA RACE\nI say FATAL\nFATAL: no such sensor\n"))
+	require.Empty(t, before.Crash())
+	before.lookFor(p.crashes)
+	require.Equal(t, "FATAL: no such sensor", before.Crash())
+	require.Len(t, before.Warnings(), 1)
+
+	after.lookFor(p.crashes)
+	after.append([]byte("uart:~$ FATAL: no such sensor\n"))
+	require.Equal(t, "FATAL: no such sensor", after.Crash())
+}
+
+func TestAReportHasTheBeginAndTheEndOfALongCrash(t *testing.T) {
+	c := newConsole(io.Discard, io.Discard)
+	c.append([]byte(strings.Repeat("before\n", 30) + "panic: no such sensor\n\ngoroutine 1 [running]:\n" +
+		strings.Repeat("main.deep()\n", 300) + "exit status 2\n"))
+	lines := evidence(c)
+	require.Equal(t, []string{"before", "before", "before", "panic: no such sensor", "", "goroutine 1 [running]:"}, lines[:6])
+	require.Len(t, lines, beforeCrash+ofCrash+1+afterCrash)
+	require.Equal(t, fmt.Sprintf("[%d lines left out]", 304-ofCrash-afterCrash), lines[beforeCrash+ofCrash])
+	require.Equal(t, "exit status 2", lines[len(lines)-1])
+}

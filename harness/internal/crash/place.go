@@ -1,0 +1,82 @@
+package crash
+
+import "bytes"
+
+// prompt returns the length of a shell's prompt at the start of a line, as "uart:~$ ", "nsh> " or
+// "root@host:/# "; 0 without one.
+func prompt(line []byte) int {
+	const longest = 64
+	end := bytes.IndexByte(line[:min(len(line), longest)], ' ')
+	if end < 1 {
+		return 0
+	}
+	switch line[end-1] {
+	case '$', '#', '>':
+	default:
+		return 0
+	}
+	for _, b := range line[:end-1] {
+		if !letterOrDigit(b) && !bytes.ContainsRune([]byte("@:~/._-"), rune(b)) {
+			return 0
+		}
+	}
+	return end + 1
+}
+
+func letterOrDigit(b byte) bool { return digit(b) || b|0x20 >= 'a' && b|0x20 <= 'z' }
+
+func digit(b byte) bool { return b >= '0' && b <= '9' }
+
+// stamp returns the length of what Linux puts before a line of its log: the time in seconds since
+// its start, and where it is built to tell it the caller, as "[    1.234567][    T1] ". 0 is without.
+func stamp(line []byte) int {
+	if len(line) < len("[0.0] ") || line[0] != '[' {
+		return 0
+	}
+	at, digits, dot := 1, 0, false
+	for ; at < len(line) && line[at] == ' '; at++ {
+	}
+	for ; at < len(line) && (digit(line[at]) || line[at] == '.' && !dot && digits > 0); at++ {
+		if dot = dot || line[at] == '.'; !dot {
+			digits++
+		}
+	}
+	if !dot || at == len(line) || line[at] != ']' {
+		return 0
+	}
+	at++
+	for at < len(line) && line[at] == '[' { // the processor, thread or program
+		end := bytes.IndexByte(line[at:], ']')
+		if end < 0 {
+			return 0
+		}
+		at += end + 1
+	}
+	if at == len(line) || line[at] != ' ' {
+		return 0
+	}
+	return at + 1
+}
+
+// rtosPrefix returns the length of what an RTOS puts before its own words: groups in brackets,
+// which are the time, the level or the processor, and for Zephyr the level and the module of its
+// fatal errors, as "[00:00:00.010,000] <err> os: " or "E: ".
+func rtosPrefix(line []byte) int {
+	at := 0
+	for at < len(line) && line[at] == '[' {
+		end := bytes.IndexByte(line[at:min(len(line), at+32)], ']')
+		if end < 0 {
+			return 0
+		}
+		at += end + 1
+		if at < len(line) && line[at] == ' ' {
+			at++
+		}
+	}
+	for _, level := range [][]byte{[]byte("<err> os: "), []byte("E: ")} {
+		if bytes.HasPrefix(line[at:], level) {
+			return at + len(level)
+		}
+	}
+	return at
+}
