@@ -62,10 +62,7 @@ const Within = 30 * time.Second
 // the others out.
 func EachTarget(t *testing.T, f func(t *testing.T, target string)) {
 	t.Helper()
-	names, err := listed("GUESTHOUSE_TARGETS")
-	if err != nil {
-		t.Fatal(err)
-	}
+	names := asked(t).targets
 	if names == nil {
 		names = target.Names()
 	}
@@ -94,33 +91,14 @@ func Require(t testing.TB, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	required, err := listed("GUESTHOUSE_REQUIRE")
-	if err != nil {
-		t.Fatal(err)
-	}
+	required := asked(t).required
 	if _, err := testcache.LookPath(tg.QEMU); err != nil {
 		missing := &harness.MissingQEMUError{Binary: tg.QEMU, Package: tg.QEMUPackage, Err: err}
 		if slices.Contains(required, name) {
-			t.Fatalf("GUESTHOUSE_REQUIRE has %s: %v", name, missing)
+			t.Fatalf("%s has %s: %v", requireVariable, name, missing)
 		}
 		t.Skip(missing)
 	}
-}
-
-// listed returns the targets that an environment variable lists, nil if it is
-// not set.
-func listed(variable string) ([]string, error) {
-	list := os.Getenv(variable)
-	if list == "" {
-		return nil, nil
-	}
-	names := strings.Split(list, ",")
-	for _, name := range names {
-		if _, err := target.Lookup(name); err != nil {
-			return nil, fmt.Errorf("%s=%s: %w", variable, list, err)
-		}
-	}
-	return names, nil
 }
 
 // builds holds one image a target and guest: the sources do not change while a
@@ -159,7 +137,8 @@ type Machine struct {
 
 // templates returns the user's cache.
 var templates = sync.OnceValue(func() *harness.TemplateCache {
-	return &harness.TemplateCache{Prefetch: os.Getenv("GUESTHOUSE_PREFETCH") != "0"}
+	prefetch, _ := switched(prefetchVariable, true) // Boot has looked at the error
+	return &harness.TemplateCache{Prefetch: prefetch}
 })
 
 // EndPrefetched ends the machines that wait for a test to boot them. They end with
@@ -170,11 +149,11 @@ func EndPrefetched() { templates().Close() }
 // Boot boots the machine of a Spec, and ends it when the test does. The first of
 // its kind is saved when it is ready, and the next ones are restored from it: see
 // [harness.TemplateCache], of which the user's is used. Spec.Cold refuses
-// that, and GUESTHOUSE_COLD=1 does where the Spec names no template.
+// that, and GUESTHOUSE_COLD=1 (true, yes, on) does where the Spec names no template.
 //
 // While a test runs, the next machine of the same kind is restored and waits, so that
 // a test that boots it has it in some tens of milliseconds, where the host's memory
-// carries that; GUESTHOUSE_PREFETCH=0 switches it off.
+// carries that; GUESTHOUSE_PREFETCH=0 (false, no, off) switches it off.
 //
 // A guest that crashes fails the test. So does a machine that ends, as it does when the guest's
 // program ends, without the test's having asked for it by Shutdown, Wait or WaitExit.
@@ -189,7 +168,7 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 	if spec.Dir == "" {
 		spec.Dir = recordDir(t)
 	}
-	if os.Getenv("GUESTHOUSE_COLD") == "1" && spec.Template == nil {
+	if asked(t).cold && spec.Template == nil {
 		spec.Cold = true
 	}
 	booted, err := templates().Boot(t.Context(), spec)

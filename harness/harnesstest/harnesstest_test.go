@@ -137,6 +137,10 @@ var inner = map[string]func(*testing.T){
 		m.Send("poweroff")
 		m.Expect("never said")
 	},
+	"how": func(t *testing.T) {
+		result := Boot(t, Spec(t, "arm64", echoGuest)).Result()
+		t.Logf("the machine is %s: %s", result.Boot, result.Why)
+	},
 	"pass": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
 		t.Cleanup(m.Shutdown)
