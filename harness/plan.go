@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"guesthouse.example/harness/internal/tsc"
+	"guesthouse.example/internal/capacity"
 	"guesthouse.example/internal/subnet"
 	"guesthouse.example/internal/target"
 )
@@ -43,6 +44,9 @@ func (s Spec) plan() (*plan, error) {
 	}
 	if p.Memory < 1 {
 		return nil, fmt.Errorf("memory of %d MiB: the least is 1, and Debian's kernels take %d", p.Memory, debianMemory)
+	}
+	if _, total, ok := capacity.Memory(); ok && int64(p.Memory) > total>>20 {
+		return nil, fmt.Errorf("memory of %d MiB: this host has %d", p.Memory, total>>20)
 	}
 	if p.Ready == "" {
 		p.Ready = DefaultReady

@@ -40,6 +40,7 @@ func TestWhatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		"port number":       {func(s *Spec) { s.Ports = []string{"udp/70000"} }, "from 1 to 65535"},
 		"port network":      {func(s *Spec) { s.Ports = []string{"sctp/1"} }, "write it as udp/4242"},
 		"port twice":        {func(s *Spec) { s.Ports = []string{"udp/1", "udp/1"} }, "udp/1 is listed twice"},
+		"memory of no host": {func(s *Spec) { s.Memory = 999_999_999 }, "memory of 999999999 MiB: this host has "},
 		"memory":            {func(s *Spec) { s.Memory = -8 }, "memory of -8 MiB: the least is 1, and Debian's kernels take 96"},
 		"accel":             {func(s *Spec) { s.Accel = "magic" }, `unknown acceleration "magic"`},
 		"outbound":          {func(s *Spec) { s.Outbound = "world" }, `outbound "world": it is "none", "host" or "internet"`},
