@@ -48,8 +48,11 @@ func CheckCache(ctx context.Context, o Options) (dir string, err error) {
 		err = os.WriteFile(w.path("file"), []byte("can be written"), 0o666)
 		w.close()
 	}
+	if failed := (*Error)(nil); errors.As(err, &failed) {
+		err = failed.Err
+	}
 	if err != nil {
-		return "", fail("check cache", string(c), err, "make it writable, or name another directory with -cache DIR or Options.Cache")
+		return "", fail("check cache", string(c), err, writableHint)
 	}
 	return string(c), nil
 }
@@ -68,7 +71,11 @@ func openCache(o Options) (cache, error) {
 		return "", fail("open cache", o.Cache, err, "")
 	}
 	for _, sub := range []string{"kernels", "busybox", "initramfs", "locks", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {
+		err := os.MkdirAll(filepath.Join(dir, sub), 0o777)
+		if _, missing := os.Stat(dir); missing == nil && readOnly(err) {
+			break // it serves as far as it has what is asked for
+		}
+		if err != nil {
 			return "", fail("open cache", dir, err, "name a directory that can be written with -cache DIR or Options.Cache")
 		}
 	}
@@ -79,11 +86,31 @@ func (c cache) path(elem ...string) string {
 	return filepath.Join(append([]string{string(c)}, elem...)...)
 }
 
+// readOnly reports whether an error says that something must not be written.
+func readOnly(err error) bool { return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) }
+
+const writableHint = "make it writable, or name another directory with -cache DIR or Options.Cache"
+
 // A workshop is the exclusive right to make one thing, and an empty directory
 // to make it in.
 type workshop struct {
 	tmp  string
-	lock *flock.Flock
+	lock *flock.Flock // nil outside the cache
+}
+
+// anyWorkshop is workshop for a thing that does not go into the cache: where that cannot be
+// written it is a directory of the system's for temporary files, which two may have at once.
+func (c cache) anyWorkshop(ctx context.Context, thing string) (*workshop, error) {
+	w, err := c.workshop(ctx, thing)
+	// The directories are missing of a cache that nobody could write.
+	if !readOnly(err) && !errors.Is(err, fs.ErrNotExist) {
+		return w, err
+	}
+	tmp, err := os.MkdirTemp("", "guesthouse-build-")
+	if err != nil {
+		return nil, err
+	}
+	return &workshop{tmp: tmp}, nil
 }
 
 // workshop waits for the right to make thing, and sweeps what processes that were
@@ -94,7 +121,7 @@ func (c cache) workshop(ctx context.Context, thing string) (*workshop, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("lock: %w", err)
+		return nil, fail("write cache", string(c), err, writableHint)
 	}
 	err := os.RemoveAll(w.tmp)
 	if err == nil {
@@ -102,7 +129,7 @@ func (c cache) workshop(ctx context.Context, thing string) (*workshop, error) {
 	}
 	if err != nil {
 		w.close()
-		return nil, err
+		return nil, fail("write cache", string(c), err, writableHint)
 	}
 	c.sweep()
 	return w, nil
@@ -127,7 +154,9 @@ func (c cache) sweep() {
 func (w *workshop) close() {
 	// What cannot be removed now is swept by the next one.
 	_ = os.RemoveAll(w.tmp)
-	_ = w.lock.Unlock()
+	if w.lock != nil {
+		_ = w.lock.Unlock()
+	}
 }
 
 func (w *workshop) path(name string) string { return filepath.Join(w.tmp, name) }

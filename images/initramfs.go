@@ -73,7 +73,7 @@ func buildGuest(ctx context.Context, c cache, t target.Target, pkg string, o Opt
 	}
 	// Two builds of one program would only do the work twice.
 	thing := strings.Join(append([]string{g.dir, pkg}, o.BuildFlags...), "\x00")
-	w, err := c.workshop(ctx, "guest-"+t.Name+"-"+hashBytes([]byte(thing))[:16])
+	w, err := c.anyWorkshop(ctx, "guest-"+t.Name+"-"+hashBytes([]byte(thing))[:16])
 	if err != nil {
 		return nil, 0, fail(step, pkg, err, "")
 	}
