@@ -223,8 +223,7 @@ func testBuildFails(t *testing.T, o Options) {
 	outside := o
 	outside.Dir = t.TempDir()
 	_, err = Build(t.Context(), "arm64", ".", outside)
-	require.ErrorContains(t, err, "not in a Go module")
-	require.ErrorContains(t, err, "hint: ")
+	require.ErrorContains(t, err, "not in a Go module\nhint: change into the directory of the guest's module")
 
 	stranger := o
 	stranger.Dir = t.TempDir()
@@ -253,6 +252,32 @@ func testBuildFails(t *testing.T, o Options) {
 		require.ErrorContains(t, err, "hint: install Go")
 	})
 	requireEmpty(t, filepath.Join(o.Cache, "tmp"))
+}
+
+// Of a module without a test of its guest "go mod tidy" keeps only the sums of the guest.
+func TestAModuleWithOnlyAGuestBuildsAfterWhatTheHintSays(t *testing.T) {
+	root, err := filepath.Abs("..")
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(dir+"/go.mod", fmt.Appendf(nil,
+		"module sensor.example\n\ngo 1.26.0\n\nrequire guesthouse.example v0.0.0\n\nreplace guesthouse.example => %s\n", root), 0o666))
+	require.NoError(t, os.WriteFile(dir+"/main.go", []byte(
+		"package main\n\nimport \"guesthouse.example/guest\"\n\nfunc main() { guest.Main(func() error { return nil }) }\n"), 0o666))
+	do := func(command string) {
+		cmd := exec.Command("sh", "-c", command)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s: %s", command, out)
+	}
+	do("go mod tidy")
+	_, err = Build(t.Context(), "arm64", ".", Options{Dir: dir}) // with the user's cache, as u-root's commands are the same
+	var failed *Error
+	require.ErrorAs(t, err, &failed)
+	_, commands, found := strings.Cut(failed.Hint, ": ")
+	require.True(t, found, failed.Hint)
+	do(commands)
+	_, err = Build(t.Context(), "arm64", ".", Options{Dir: dir})
+	require.NoError(t, err)
 }
 
 func TestBuildFullDisk(t *testing.T) { apart.Run(t, testBuildFullDisk) }

@@ -29,7 +29,10 @@ const (
 	makebb      = "github.com/u-root/gobusybox/src/cmd/makebb"
 )
 
-const ownModuleHint = "the guest's module must require guesthouse.example and have the sums of what that needs: go mod tidy adds them"
+// ownModuleHint ends with commands for a shell. Of what a module only requires "go mod tidy" keeps
+// no sums; a tool line keeps those of package images, which tools.go completes.
+const ownModuleHint = "the guest's module must require guesthouse.example and keep the sums of all that an image is built from: " +
+	"go mod edit -tool=guesthouse.example/harness/cmd/guesthouse && go mod tidy"
 
 // busybox returns the guest's init and u-root's commands compiled into one program, which
 // looks at the name it is called by.

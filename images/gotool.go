@@ -50,7 +50,7 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 	}
 	testcache.DependsOnEnv(slices.Collect(maps.Keys(variables))...)
 	if (env.GOMOD == "" || env.GOMOD == os.DevNull) && env.GOWORK == "" {
-		return nil, fail(step, dir, errors.New("not in a Go module"), "run it in the guest's module, or name its directory with Options.Dir")
+		return nil, fail(step, dir, errors.New("not in a Go module"), "change into the directory of the guest's module; a program names it with Options.Dir")
 	}
 	// Not empty: an empty variable gives way to "go env -w".
 	flags := "-buildvcs=false"
