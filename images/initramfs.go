@@ -24,7 +24,8 @@ import (
 // the guest has to load, in this order: one name a line; blank lines and those
 // that begin with "#" count for nothing. A name may be of a module that is
 // built into the kernel. What they depend on is in the modules.dep of
-// /lib/modules/RELEASE, as u-root's pkg/kmodule reads it.
+// /lib/modules/RELEASE, as u-root's pkg/kmodule reads it, and which devices they drive
+// in modules.alias: init loads others there for the devices that it finds.
 const ModulesLoad = "/etc/modules-load.d/guesthouse.conf"
 
 // programs are what the initramfs runs.
@@ -149,7 +150,7 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]cpio.Reco
 		return nil, err
 	}
 	wanted := slices.Concat(t.Modules, modules.among(t.OptionalModules))
-	c, err := modules.closure(wanted)
+	c, err := modules.closure(slices.Concat(wanted, modules.among(t.DeviceModules)))
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +172,7 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]cpio.Reco
 	load += strings.Join(wanted, "\n") + "\n"
 	return append(records,
 		cpio.StaticFile(path.Join(dir, "modules.dep"), c.modulesDep(), 0o644),
+		cpio.StaticFile(path.Join(dir, "modules.alias"), c.modulesAlias(), 0o644),
 		cpio.StaticFile(path.Join(dir, "modules.builtin"), builtin, 0o644),
 		cpio.StaticFile(ModulesLoad[1:], load, 0o644)), nil
 }

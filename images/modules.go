@@ -95,6 +95,7 @@ type module struct {
 	path    string // kernel/drivers/net/virtio_net.ko
 	data    []byte
 	depends []string // names
+	aliases []string // patterns of the devices that it drives, as virtio:d00000002v*
 	release string   // of the kernel it is made for
 	machine elf.Machine
 }
@@ -149,6 +150,8 @@ func (m *module) parse() error {
 					m.depends = append(m.depends, strings.ReplaceAll(d, "-", "_"))
 				}
 			}
+		case "alias":
+			m.aliases = append(m.aliases, value)
 		case "vermagic":
 			m.release, _, _ = strings.Cut(value, " ")
 		}
@@ -230,6 +233,17 @@ func (t *tree) closure(wanted []string) (*closure, error) {
 	}
 	slices.Sort(c.builtin)
 	return c, nil
+}
+
+// modulesAlias is the file modules.alias as depmod(8) writes it.
+func (c *closure) modulesAlias() string {
+	var b strings.Builder
+	for _, m := range c.modules {
+		for _, alias := range m.aliases {
+			b.WriteString("alias " + alias + " " + m.name + "\n")
+		}
+	}
+	return b.String()
 }
 
 // modulesDep is the file modules.dep as depmod(8) writes it: a module, and all

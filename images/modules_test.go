@@ -70,6 +70,16 @@ kernel/net/virtio_net.ko: kernel/net/net_failover.ko kernel/net/failover.ko
 `, c.modulesDep())
 }
 
+func TestModulesTellWhichDevicesTheyDrive(t *testing.T) {
+	tree := writeTree(t, map[string][]byte{
+		"virtio-blk.ko": fakeModule("virtio\x00alias=virtio:d00000002v*\x00alias=virtio:d00000022v*"),
+		"virtio.ko":     fakeModule(""),
+	})
+	c, err := tree.closure([]string{"virtio_blk"})
+	require.NoError(t, err)
+	require.Equal(t, "alias virtio:d00000002v* virtio_blk\nalias virtio:d00000022v* virtio_blk\n", c.modulesAlias())
+}
+
 func TestOptionalModulesAreThoseTheKernelHas(t *testing.T) {
 	tree := writeTree(t, map[string][]byte{
 		"a-b.ko":          fakeModule(""),
@@ -101,7 +111,7 @@ func TestClosureChecksHashes(t *testing.T) {
 	require.NoError(t, err)
 	records, err := k.moduleRecords(fakeTarget, 62)
 	require.NoError(t, err)
-	require.Len(t, records, 4)
+	require.Len(t, records, 5)
 
 	_, err = k.moduleRecords(fakeTarget, 183)
 	require.ErrorContains(t, err, "module virtio_net is for EM_X86_64, and the target is EM_AARCH64")

@@ -5,10 +5,15 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/u-root/u-root/pkg/kmodule"
+	"golang.org/x/sys/unix"
 )
 
 // File lists the kernel modules to load. It is in the initramfs of every
@@ -16,7 +21,8 @@ import (
 const File = "/etc/modules-load.d/guesthouse.conf"
 
 // Load loads the kernel modules that a file names, one a line, each
-// after those it depends on. Modules that are loaded already, or that the kernel has built in, are
+// after those it depends on, and then those of other devices that the machine has. Modules that
+// are loaded already, or that the kernel has built in, are
 // fine. After one that cannot be loaded it goes on with the others.
 func Load(file string) error {
 	f, err := os.Open(file)
@@ -24,22 +30,67 @@ func Load(file string) error {
 		return fmt.Errorf("kernel modules: %w", err)
 	}
 	defer f.Close()
-	var prober *kmodule.Prober // a kernel without modules has no list of them
+	var p prober
 	var errs []error
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		name := strings.TrimSpace(lines.Text())
-		if name == "" || strings.HasPrefix(name, "#") {
-			continue
-		}
-		if prober == nil {
-			if prober, err = kmodule.NewProber(kmodule.ProbeOpts{}); err != nil {
-				return fmt.Errorf("kernel module %s: %w", name, err)
-			}
-		}
-		if err := prober.Probe(name, ""); err != nil {
-			errs = append(errs, fmt.Errorf("kernel module %s: %w", name, err))
+		if name := strings.TrimSpace(lines.Text()); name != "" && !strings.HasPrefix(name, "#") {
+			errs = append(errs, p.load(name))
 		}
 	}
-	return errors.Join(append(errs, lines.Err())...)
+	errs = append(errs, lines.Err())
+	var kernel unix.Utsname
+	if err := unix.Uname(&kernel); err != nil {
+		return errors.Join(append(errs, os.NewSyscallError("uname", err))...)
+	}
+	for _, name := range forDevices("/sys", path.Join("/lib/modules", unix.ByteSliceToString(kernel.Release[:]), "modules.alias")) {
+		errs = append(errs, p.load(name))
+	}
+	return errors.Join(errs...)
+}
+
+// A prober reads the list of modules when the first is asked for: a kernel without modules has none.
+type prober struct{ *kmodule.Prober }
+
+func (p *prober) load(name string) (err error) {
+	if p.Prober == nil {
+		p.Prober, err = kmodule.NewProber(kmodule.ProbeOpts{})
+	}
+	if err == nil {
+		err = p.Probe(name, "")
+	}
+	if err != nil {
+		return fmt.Errorf("kernel module %s: %w", name, err)
+	}
+	return nil
+}
+
+// forDevices returns the modules that drive virtio devices which have no driver yet, as a
+// modules.alias says. The initramfs of a kernel without modules has none.
+func forDevices(sys, aliases string) (names []string) {
+	list, err := os.ReadFile(aliases)
+	if err != nil {
+		return nil
+	}
+	files, _ := filepath.Glob(filepath.Join(sys, "bus/virtio/devices/*/modalias"))
+	for _, file := range files {
+		if _, err := os.Lstat(filepath.Join(filepath.Dir(file), "driver")); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		device, err := os.ReadFile(file)
+		if err != nil {
+			continue // it is gone
+		}
+		for line := range strings.Lines(string(list)) {
+			// alias virtio:d00000002v* virtio_blk
+			f := strings.Fields(line)
+			if len(f) != 3 || f[0] != "alias" || slices.Contains(names, f[2]) {
+				continue
+			}
+			if drives, _ := path.Match(f[1], strings.TrimSpace(string(device))); drives {
+				names = append(names, f[2])
+			}
+		}
+	}
+	return names
 }

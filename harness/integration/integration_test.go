@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -198,6 +199,27 @@ func TestALogLineLeavesThePromptWhole(t *testing.T) {
 		m.Expect(`uart:~\$ `)
 		echoes(t, m.Dial("tcp", echoPort), "x")
 		m.Expect(`\[\d\d:\d\d:\d\d\.\d{3},\d{3}\] <inf> net_echo_server_svc_sample: Connection from \S+ \(\d+\)\nuart:~\$ `)
+	})
+}
+
+func TestADiskThatQEMUIsGivenIsThere(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		image := filepath.Join(t.TempDir(), "disk")
+		disk := append([]byte("written by the host\n"), make([]byte, 64<<10)...)
+		require.NoError(t, os.WriteFile(image, disk, 0o666))
+		spec := echoSpec(t, target)
+		spec.QEMUArgs = []string{"-drive", "if=virtio,format=raw,file=" + image}
+		m := harnesstest.Boot(t, spec)
+		m.Send("sh head -n 1 /dev/vda")
+		m.Expect(`^written by the host$`)
+		m.Expect(`uart:~\$ `)
+		m.Send("sh echo written by the guest > /dev/vda; echo done")
+		m.Expect(`^done$`)
+		m.Shutdown()
+		disk, err := os.ReadFile(image)
+		require.NoError(t, err)
+		require.Equal(t, "written by the guest\n", string(disk[:len("written by the guest\n")]))
 	})
 }
 

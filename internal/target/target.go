@@ -59,6 +59,10 @@ type Target struct {
 	// them the machine boots all the same.
 	OptionalModules []string
 
+	// DeviceModules are in the guest where the kernel has them, and loaded where the machine
+	// has a device that they drive: QEMU's command line may give it one.
+	DeviceModules []string
+
 	// Cmdline is the kernel command line that selects the console and
 	// skips what costs boot time in an emulated machine.
 	Cmdline []string
@@ -83,6 +87,9 @@ var quick = []string{"quiet", "mitigations=off", "cryptomgr.notests", "nokaslr",
 // agent drives the line between the guest's agent and the harness.
 var agent = []string{"virtio_console"}
 
+// disk drives -drive if=virtio.
+var disk = []string{"virtio_blk"}
+
 var table = []Target{
 	{
 		Name:            "x86",
@@ -99,6 +106,7 @@ var table = []Target{
 		NetDevice:       "virtio-net-pci,romfile=,guest_announce=off",
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
+		DeviceModules:   disk,
 		Cmdline:         append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
 		ClockRate:       "tsc_early_khz=",
 		EarlyConsole:    []string{"ignore_loglevel", "earlyprintk=ttyS0,115200"},
@@ -123,6 +131,7 @@ var table = []Target{
 		NetDevice:       "virtio-net-pci,romfile=,guest_announce=off", // no boot ROM
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
+		DeviceModules:   disk,
 		// Nothing watches the clock: the emulated TSC never drifts.
 		Cmdline:      append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
 		ClockRate:    "tsc_early_khz=",
@@ -143,6 +152,7 @@ var table = []Target{
 		NetDevice:       "virtio-net-pci,romfile=,guest_announce=off",
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
+		DeviceModules:   disk,
 		Cmdline:         append([]string{"console=ttyAMA0"}, quick...),
 		EarlyConsole:    []string{"ignore_loglevel", "earlycon"},
 	},
@@ -163,6 +173,7 @@ var table = []Target{
 		NetDevice:       "virtio-net-pci,romfile=,guest_announce=off",
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
+		DeviceModules:   disk,
 		Cmdline:         append([]string{"console=ttyAMA0"}, quick...),
 		EarlyConsole:    []string{"ignore_loglevel", "earlycon"},
 	},
