@@ -17,7 +17,7 @@ import (
 //
 // The command is found in the PATH of the guest's init. It begins in the directory /, its standard
 // input is empty, and it has no terminal. When the context of Machine.Command ends, it is killed
-// with all that it has started. What it leaves running when it ends by itself runs on, but its
+// with all that it has started; a guest that does not answer does that when it does. What it leaves running when it ends by itself runs on, but its
 // output is not waited for.
 type Cmd struct {
 	Args []string // its name and its arguments
@@ -149,9 +149,19 @@ func (c *Cmd) run() (*running, error) {
 	case <-c.m.agent.ended:
 		err = c.m.orCrash(ctx, c.m.agent.err)
 	case <-ctx.Done():
+		killed := make(chan error, 1)
+		go func() {
+			killed <- c.m.killCommand(number, r)
+			c.m.agent.leave(number, r)
+		}()
 		err = context.Cause(ctx)
-		if killed := c.m.killCommand(number, r); killed != nil {
-			err = fmt.Errorf("%w; it could not be killed: %w", err, killed)
+		select {
+		case failed := <-killed:
+			if failed != nil {
+				err = fmt.Errorf("%w; it could not be killed: %w", err, failed)
+			}
+		case <-time.After(resumesWithin):
+			return fail(c.m.agent.soFar(r), fmt.Errorf("%w; it is killed when the guest's agent answers", err))
 		}
 	}
 	r = c.m.agent.leave(number, r)
@@ -196,8 +206,15 @@ func (a *agent) execute(ctx context.Context, payload []byte) (number uint32, r *
 // leave takes no more of a command, and returns what there was.
 func (a *agent) leave(number uint32, r *running) *running {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	delete(a.commands, number)
+	a.mu.Unlock()
+	return a.soFar(r)
+}
+
+// soFar returns what there is of a command.
+func (a *agent) soFar(r *running) *running {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	return &running{out: r.out, both: r.both, exit: r.exit}
 }
 

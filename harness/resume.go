@@ -16,8 +16,9 @@ type resumption struct {
 	quiet    bool      // and has answered
 }
 
-// resumesWithin is how long a machine may take to go on after the end of Save's context, on
-// the wall, until Save returns and leaves the rest to be done when QEMU answers.
+// resumesWithin is how long what has to be undone at the end of a context may take, on the wall:
+// to let a machine go on after Save, to kill a command. Then the call returns, and the rest is done
+// when QEMU or the guest answers.
 const resumesWithin = time.Second
 
 // resume lets the machine go on and then calls done, also when ctx ends first.
