@@ -197,7 +197,9 @@ func TestACommandThatIsNotReadEndsWithTheContext(t *testing.T) {
 			}()
 			err := c.Execute(ctx, "first", nil, nil)
 			require.ErrorIs(t, err, errEnough)
-			require.EqualError(t, err, "qmp first: QEMU does not read its commands: enough")
+			if read > 0 {
+				require.EqualError(t, err, "qmp first: QEMU does not read its commands: enough")
+			}
 
 			// What follows is whole, and so is what was begun. Its answer is for nobody.
 			second := make(chan error)
@@ -256,7 +258,17 @@ func TestAFullSocketHoldsUpNobodyAndLosesNoByte(t *testing.T) {
 		return ctx
 	}
 	long := strings.Repeat("x", 1<<20) // more than a socket holds
-	err = c.Execute(short(), "first", map[string]string{"text": long}, nil)
+	begun, enough := context.WithCancelCause(t.Context())
+	first := make(chan error)
+	go func() { first <- c.Execute(begun, "first", map[string]string{"text": long}, nil) }()
+	raw, err := ends[1].(*net.UnixConn).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Read(func(fd uintptr) bool { // until part of the line is there
+		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return n > 0 || err != unix.EAGAIN
+	}))
+	enough(errEnough)
+	err = <-first
 	require.ErrorIs(t, err, errEnough)
 	require.ErrorContains(t, err, "QEMU does not read its commands")
 	require.ErrorIs(t, c.Execute(short(), "never", nil, nil), errEnough)
