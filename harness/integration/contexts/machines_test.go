@@ -70,6 +70,9 @@ var ofMachines = []row[*harness.Machine]{
 		_, err := m.Stats(ctx)
 		return err
 	}, atOnce: map[string]string{deaf: noAgent}},
+	{name: "harness.Machine.Command", call: func(ctx context.Context, m *harness.Machine) error {
+		return m.Command(ctx, "sleep", "1000").Run()
+	}, atOnce: map[string]string{deaf: noAgent}},
 	{name: "harness.Machine.Event", call: func(ctx context.Context, m *harness.Machine) error {
 		_, err := m.Event(ctx)
 		return err
@@ -121,6 +124,9 @@ func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
 	defer cancel()
 	_, err := m.Stats(ctx)
 	require.NoError(t, err, "its monitor and its agent work")
+	out, err := m.Command(ctx, "echo", "hello").Output()
+	require.NoError(t, err)
+	require.Equal(t, "hello\n", string(out))
 	conn, err := m.Dial(ctx, "udp", 4242)
 	require.NoError(t, err)
 	defer conn.Close()

@@ -1,0 +1,73 @@
+package contexts
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"guesthouse.example/harness/harnesstest"
+)
+
+// ofTests are the calls of a machine that belongs to a test. They have no context and end by
+// themselves, within harnesstest.Within of the machine's time.
+var ofTests = []row[*harnesstest.Machine]{
+	{name: "harnesstest.Machine.Dial", call: with(func(m *harnesstest.Machine) { m.Dial("tcp", 4242) }), atOnce: map[string]string{deaf: ""}},
+	{name: "harnesstest.Machine.Expect", call: with(func(m *harnesstest.Machine) { m.Expect("never said") })},
+	{name: "harnesstest.Machine.Send", call: with(func(m *harnesstest.Machine) { m.Send(strings.Repeat("x", 1<<20)) })},
+	{name: "harnesstest.Machine.Event", call: with(func(m *harnesstest.Machine) { m.Event() }), atOnce: map[string]string{deaf: noAgent}},
+	{name: "harnesstest.Machine.Output", call: with(func(m *harnesstest.Machine) { m.Output("true") }), atOnce: map[string]string{deaf: noAgent}},
+	{name: "harnesstest.Machine.Wait", call: with(func(m *harnesstest.Machine) { m.Wait() })},
+	{name: "harnesstest.Machine.WaitExit", call: with(func(m *harnesstest.Machine) { m.WaitExit(3) })},
+	{name: "harnesstest.Machine.Shutdown", call: with(func(m *harnesstest.Machine) { m.Shutdown() })},
+}
+
+func with(f func(*harnesstest.Machine)) func(context.Context, *harnesstest.Machine) error {
+	return func(_ context.Context, m *harnesstest.Machine) error { f(m); return nil }
+}
+
+// A failing test is one that its Fatal does not end.
+type failing struct {
+	testing.TB
+	fatal func(string)
+}
+
+func (f failing) Fatal(args ...any) {
+	f.fatal(fmt.Sprint(args...))
+	runtime.Goexit()
+}
+
+func TestTheCallsOfATestsMachineEndByThemselves(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup
+	for _, r := range ofTests {
+		said := make(chan string, 1)
+		m := harnesstest.Boot(failing{t, func(text string) { said <- text }}, bareMetal(t, "no kernel here", "^no kernel here$"))
+		all.Go(func() {
+			go func() {
+				defer close(said)
+				r.call(t.Context(), m)
+			}()
+			select {
+			case text := <-said:
+				says, atOnce := r.atOnce[deaf]
+				switch {
+				case !atOnce:
+					assert.Contains(t, text, "not within 30s of the machine's time", r.name)
+				case says == "":
+					assert.Empty(t, text, r.name)
+				default:
+					assert.Contains(t, text, says, r.name)
+				}
+			case <-time.After(10*harnesstest.Within + margin): // the most that 30 s take on a busy host
+				t.Errorf("%s does not end", r.name)
+			}
+		})
+	}
+	all.Wait()
+}
