@@ -50,10 +50,12 @@ soak: qemu
 	@$(GO) build -buildvcs=false -o out/guesthouse-soak ./harness/integration/soak
 	@$(leash) out/guesthouse-soak -n $(or $(N),200) $(ARGS)
 
-# The socket service's model test and fuzz target, at length.
+# The model test and the fuzz targets, at length.
 nightly: $(guesthouse)
 	$(leash) $(GO) test -run TestModel -timeout 60m ./guest/socketservice -rapid.checks=100000
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m -fuzzminimizetime 1s ./guest/socketservice
+	$(leash) $(GO) test -run '^$$' -fuzz FuzzJudge -fuzztime 2m ./harness/internal/outbound
+	$(leash) $(GO) test -run '^$$' -fuzz FuzzStream -fuzztime 1m ./harness/internal/outbound
 
 check: $(guesthouse)
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; } >&2

@@ -36,6 +36,24 @@ func TestAGuestReachesWhatItsSpecSays(t *testing.T) {
 	}
 }
 
+// A guest that sends whatever it likes, as fast as it can, neither breaks nor fills what stands between
+// it and its network.
+func TestAFloodOfFramesHarmsNobody(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/calls")
+		spec.Ports = []string{"udp/4242", "tcp/4242"}
+		m := harnesstest.Boot(t, spec)
+		for range 5 {
+			require.Equal(t, "flooded", asked(t, m.Dial, "flood 4000"))
+		}
+		echoes(t, m.Dial("tcp", echoPort), "a stream")
+		require.Equal(t, "hello", asked(t, m.Dial, "hello"))
+		require.Len(t, m.Result().Stopped, 32, "of thousands")
+		require.Empty(t, m.Report().Stderr, "QEMU has nothing to complain of")
+	})
+}
+
 // reaches has a guest go everywhere and looks what arrives.
 func reaches(t *testing.T, m *harnesstest.Machine, outbound harness.Outbound) {
 	open := outbound == harness.OutboundHost || outbound == harness.OutboundInternet

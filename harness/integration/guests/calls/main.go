@@ -3,15 +3,19 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"guesthouse.example/guest"
 )
@@ -88,6 +92,9 @@ func do(self net.PacketConn, what, where string, said *string) error {
 			err = errors.Join(err, netlink.RouteReplace(&netlink.Route{LinkIndex: card.Attrs().Index, Gw: net.ParseIP(gateway)}))
 		}
 		return err
+	case "flood": // sends so many frames as no driver would
+		*said = "flooded"
+		return flood(where)
 	case "names":
 		own, err := os.Hostname()
 		if err != nil {
@@ -98,6 +105,54 @@ func do(self net.PacketConn, what, where string, said *string) error {
 		return err
 	}
 	return nil
+}
+
+// flood sends frames of all sizes: noise behind the types that a network knows, and beginnings of
+// connections to everywhere.
+func flood(count string) error {
+	card, err := net.InterfaceByName("eth0")
+	if err != nil {
+		return err
+	}
+	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(socket)
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	types := []uint16{0x0800, 0x86dd, 0x0806, 0x88f8, 0x8100, 0}
+	for i := range n {
+		frame := make([]byte, 14+random.IntN(1500))
+		for j := range frame {
+			frame[j] = byte(random.Uint32())
+		}
+		binary.BigEndian.PutUint16(frame[12:], types[i%len(types)])
+		if len(frame) >= 54 && i%2 == 0 {
+			ip := frame[14:]
+			ip[0], ip[6], ip[7], ip[9] = 0x45, 0, 0, []byte{1, 6, 17}[random.IntN(3)]
+			binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+			binary.BigEndian.PutUint16(ip[10:], 0)
+			binary.BigEndian.PutUint16(ip[10:], sum(ip[:20]))
+			ip[33] = 2 // SYN
+		}
+		if err := unix.Sendto(socket, frame, 0, &unix.SockaddrLinklayer{Ifindex: card.Index}); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return os.NewSyscallError("sendto", err)
+		}
+	}
+	return nil
+}
+
+// sum is the checksum of a header, whose own is zero.
+func sum(header []byte) uint16 {
+	var sum uint32
+	for i := 0; i < len(header); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(header[i:]))
+	}
+	return ^uint16(sum>>16 + sum)
 }
 
 func echo(l net.Listener) {
