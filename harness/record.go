@@ -141,6 +141,11 @@ func (r *record) open(dir string, spec Spec, args []string) (err error) {
 		if err := unix.Flock(int(r.held.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			return fmt.Errorf("%s: a running machine writes its record there; give each a directory of its own", r.dir)
 		}
+		for _, name := range records.Files { // a FIFO would hold up whoever writes to it
+			if info, err := os.Stat(r.path(name)); err == nil && !info.Mode().IsRegular() {
+				return fmt.Errorf("%s: not a regular file: remove it, or give the record a directory of its own", r.path(name))
+			}
+		}
 	}
 	asked, err := json.MarshalIndent(spec, "", "\t")
 	if err != nil {

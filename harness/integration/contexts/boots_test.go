@@ -162,10 +162,13 @@ func TestABootIsNotHeldUpByAFIFO(t *testing.T) {
 		"initramfs": {func(s *harness.Spec) { s.Initramfs = fifo }, "initramfs " + fifo + ": not a regular file"},
 		"QEMU":      {func(s *harness.Spec) { s.QEMU = fifo }, "permission denied"},
 		"record":    {func(s *harness.Spec) { s.Dir = fifo }, "not a directory"},
+		"a file of the record": {func(s *harness.Spec) {
+			require.NoError(t, os.Symlink(fifo, filepath.Join(s.Dir, "spec.json")))
+		}, "spec.json: not a regular file"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			h := host{good, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}}
-			h.spec.Cold = false
+			h.spec.Cold, h.spec.Dir = false, t.TempDir()
 			c.change(&h.spec)
 			for _, r := range ofBoots {
 				if r.name == "harness.TemplateCache.Waiting" || r.name == "harness.ProbeKVM" {
