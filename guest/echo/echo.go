@@ -4,8 +4,8 @@
 // example of how a server with connections is written for that package.
 //
 // Its console lines are those of the sample (samples/net/sockets/echo_service),
-// so that one set of console patterns fits both. Three things it does
-// differently, each because the sample's way lets one client harm others:
+// so that one set of console patterns fits both. Four things it does
+// differently, the first three because the sample's way lets one client harm others:
 //
 //   - It never blocks. What a TCP client does not take waits in a buffer of
 //     [BufferSize] bytes, and the client is not read from until it has taken
@@ -13,8 +13,12 @@
 //     queueing it would only move the loss, for UDP has no way to slow a sender.
 //   - When accept fails for want of descriptors or memory, the listener is kept
 //     and tried again later. The sample restarts, and closes all connections.
-//   - A connection over the capacity is shut down before it is closed and what
-//     it sent is read, so that its client sees the end and not a reset.
+//   - A connection over the capacity is shut down, and closed when its client has
+//     ended it too, so that its client sees the end and not a reset, whatever it
+//     sends. Of such connections 64 are closed at a time, each within 2 seconds;
+//     further ones wait in the listener's queue.
+//   - A UDP datagram that is longer than [BufferSize] is dropped, counted as an error
+//     of service_udp, and logged. The sample answers with the first 1500 bytes.
 //
 // Addresses are printed as Zephyr's inet_ntop does: a client of IPv4 is
 // ::ffff:192.0.2.2.
@@ -24,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,9 +48,8 @@ const (
 	// and the loop.
 	DefaultClients = 17
 
-	// BufferSize is the greatest UDP payload, in bytes; of a longer one the
-	// first BufferSize bytes come back. It is also what is kept for a TCP
-	// client that does not read.
+	// BufferSize is the greatest UDP payload that is answered, in bytes. It is
+	// also what is kept for a TCP client that does not read.
 	BufferSize = 1500
 
 	// Module is the sample's name in the log.
@@ -85,8 +89,11 @@ type Server struct {
 	datagrams *udpbatch.Batch
 	stream    [BufferSize]byte
 	clients   []*client
+	refused   uint64 // UDP answers, by the kernel
+	oversized uint64 // datagrams
 
 	dropped atomic.Uint64
+	turning sync.WaitGroup // see turnAway
 
 	mu       sync.Mutex // never held where Unregister waits for a handler
 	started  bool
@@ -94,6 +101,10 @@ type Server struct {
 	udpFd    int
 	listenFd int
 	resting  *time.Timer // see rest
+	short    bool        // accept fails, which was logged
+	surplus  map[*os.File]bool
+
+	surplusTime time.Duration // the constant, except in tests
 }
 
 // New defines the server's three services, service_udp, service_accept and
@@ -107,10 +118,12 @@ func New(c Config) *Server {
 		c.Clients = DefaultClients
 	}
 	s := &Server{
-		cfg:       c,
-		udpFd:     -1,
-		listenFd:  -1,
-		datagrams: udpbatch.New(udpBatch, BufferSize),
+		cfg:         c,
+		udpFd:       -1,
+		listenFd:    -1,
+		surplus:     map[*os.File]bool{},
+		surplusTime: surplusTime,
+		datagrams:   udpbatch.New(udpBatch, BufferSize),
 	}
 	define := socketservice.Define
 	if c.Loop != nil {
@@ -195,6 +208,7 @@ func (s *Server) Stop() {
 	_ = s.accept.Unregister()
 	_ = s.tcp.Unregister()
 	_ = s.udp.Unregister()
+	s.dismiss()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, fd := range []*int{&s.listenFd, &s.udpFd} {
@@ -223,5 +237,6 @@ func (s *Server) Port() int {
 	return port
 }
 
-// Dropped returns how many UDP answers could not be sent.
+// Dropped returns how many UDP datagrams were not answered, because they were longer than
+// BufferSize or because the answer could not be sent.
 func (s *Server) Dropped() uint64 { return s.dropped.Load() }

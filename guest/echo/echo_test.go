@@ -143,18 +143,43 @@ func TestUDP(t *testing.T) {
 	}
 }
 
-func TestUDPEmptyAndOversized(t *testing.T) {
+func TestUDPEmptyAndGreatest(t *testing.T) {
 	s, _ := start(t, 0)
 	conn := dial(t, "udp", "::1", s)
 	got := make([]byte, 4096)
-	for _, size := range []int{0, 1, echo.BufferSize, echo.BufferSize + 1, 3000} {
+	for _, size := range []int{0, 1, echo.BufferSize} {
 		sent := noise(size)
 		_, err := conn.Write(sent)
 		require.NoError(t, err)
 		n, err := conn.Read(got)
 		require.NoError(t, err)
-		require.Equal(t, sent[:min(size, echo.BufferSize)], got[:n])
+		require.Equal(t, sent, got[:n])
 	}
+	require.Zero(t, s.Dropped())
+}
+
+// Half an answer would be a wrong one.
+func TestUDPOversizedIsDroppedAndCounted(t *testing.T) {
+	s, con := start(t, 0)
+	conn := dial(t, "udp", "::1", s)
+	const rounds = 5
+	for i := range rounds {
+		// Loopback keeps their order: an answer to an oversized one would come first.
+		for _, size := range []int{echo.BufferSize + 1, 3, 3000, 60000, 4} {
+			_, err := conn.Write(noise(size))
+			require.NoError(t, err)
+		}
+		for _, size := range []int{3, 4} {
+			got := make([]byte, 4096)
+			n, err := conn.Read(got)
+			require.NoError(t, err)
+			require.Equal(t, noise(size), got[:n])
+		}
+		require.EqualValues(t, 3*(i+1), s.Dropped())
+	}
+	require.EqualValues(t, 3*rounds, s.stats(t, "service_udp").Errors)
+	const line = "<err> net_echo_server_svc_sample: Datagram of more than 1500 bytes dropped\n"
+	require.Equal(t, 4, strings.Count(con.String(), line), "the 1st, 2nd, 4th and 8th of 15")
 }
 
 func TestTCP(t *testing.T) {
@@ -234,32 +259,6 @@ func TestHalfClose(t *testing.T) {
 	require.NoError(t, <-wrote)
 	require.True(t, bytes.Equal(sent, got))
 	con.expect(t, "Connection from ::1 closed\n", 1)
-}
-
-func TestOverCapacity(t *testing.T) {
-	const capacity = 3
-	s, con := start(t, capacity)
-	var in []net.Conn
-	for range capacity {
-		conn := dial(t, "tcp", "::1", s)
-		roundtrip(t, conn, "x")
-		in = append(in, conn)
-	}
-	for i := range 5 {
-		over := dial(t, "tcp", "::1", s)
-		_, err := io.WriteString(over, strings.Repeat("nobody reads this", 100))
-		require.NoError(t, err)
-		got, err := io.ReadAll(over)
-		require.NoError(t, err, "must be an end and not a reset")
-		require.Empty(t, got)
-		con.expect(t, "Max capacity reached\n", i+1)
-	}
-	for _, conn := range in {
-		roundtrip(t, conn, "still here")
-	}
-	require.NoError(t, in[0].Close())
-	con.expect(t, " closed\n", 1)
-	roundtrip(t, dial(t, "tcp", "::1", s), "room again")
 }
 
 // fill writes until the server has stopped reading for want of a reader. It

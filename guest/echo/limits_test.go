@@ -7,19 +7,31 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/guest/socketservice"
 	"guesthouse.example/internal/apart"
 )
+
+// service returns one of the server's services.
+func (r *rig) service(t testing.TB, name string) *socketservice.Service {
+	t.Helper()
+	for s := range r.loop.All() {
+		if s.Name() == name {
+			return s
+		}
+	}
+	require.FailNow(t, "no such service", name)
+	return nil
+}
+
+func (r *rig) stats(t testing.TB, service string) socketservice.Stats {
+	t.Helper()
+	return r.service(t, service).Stats()
+}
 
 // calls returns how often a service's handler was called.
 func (r *rig) calls(t testing.TB, service string) uint64 {
 	t.Helper()
-	for s := range r.loop.All() {
-		if s.Name() == service {
-			return s.Stats().Calls
-		}
-	}
-	require.FailNow(t, "no such service", service)
-	return 0
+	return r.stats(t, service).Calls
 }
 
 // The limit on descriptors belongs to a process and other tests need theirs.

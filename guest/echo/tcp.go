@@ -31,7 +31,15 @@ type client struct {
 
 // serveAccept is the handler of service_accept.
 func (s *Server) serveAccept(ev *socketservice.Event) {
+	if lost(ev) {
+		s.log.Error("The listener was closed")
+		return
+	}
 	for range acceptBudget {
+		if s.crowded() {
+			s.rest(nil)
+			return
+		}
 		fd, sa, err := unix.Accept4(int(ev.Fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
@@ -61,7 +69,7 @@ func (s *Server) welcome(fd int, sa unix.Sockaddr) {
 	s.log.Info(fmt.Sprintf("Connection from %s (%d)", c, fd))
 	if len(s.clients) == s.tcp.Slots() {
 		s.log.Warn("Max capacity reached")
-		turnAway(fd)
+		s.turnAway(fd)
 		return
 	}
 	if err := s.tcp.Add(fd, unix.POLLIN, c); err != nil {
@@ -72,17 +80,24 @@ func (s *Server) welcome(fd int, sa unix.Sockaddr) {
 	s.clients = append(s.clients, c)
 }
 
+// lost reports whether the socket was closed behind the server's back. Its number may be
+// another file's.
+func lost(ev *socketservice.Event) bool { return ev.Revents&unix.POLLNVAL != 0 }
+
 // rest takes the listener out of the poller, where it would fire without end,
-// until a client leaves or the time is over. A lasting shortage is logged once:
-// resting is not nil from the first failure to the next client.
-func (s *Server) rest(err error) {
+// until a connection ends or the time is over. A lasting shortage, which is an error of
+// accept, is logged once: it lasts until accept succeeds.
+func (s *Server) rest(shortage error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
 		return
 	}
+	if shortage != nil && !s.short {
+		s.short = true
+		s.log.Error(fmt.Sprintf("accept: %d. Retrying.", -int(shortage.(unix.Errno))))
+	}
 	if s.resting == nil {
-		s.log.Error(fmt.Sprintf("accept: %d. Retrying.", -int(err.(unix.Errno))))
 		s.resting = time.AfterFunc(retryAccept, s.resume)
 	} else {
 		s.resting.Reset(retryAccept)
@@ -94,6 +109,7 @@ func (s *Server) rest(err error) {
 func (s *Server) rested() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.short = false
 	if s.resting != nil {
 		s.resting.Stop()
 		s.resting = nil
@@ -113,22 +129,13 @@ func (s *Server) resume() {
 	}
 }
 
-// turnAway closes a connection so that its client reads the end of the stream.
-// Closing with unread bytes would send a reset, which can overtake the end.
-func turnAway(fd int) {
-	_ = unix.Shutdown(fd, unix.SHUT_WR)
-	var sink [BufferSize]byte
-	for range tcpBudget {
-		if n, err := unix.Read(fd, sink[:]); n <= 0 && err != unix.EINTR {
-			break
-		}
-	}
-	_ = unix.Close(fd)
-}
-
 // serveTCP is the handler of service_tcp.
 func (s *Server) serveTCP(ev *socketservice.Event) {
 	c := ev.UserData.(*client)
+	if lost(ev) {
+		s.forget(c)
+		return
+	}
 	waited := len(c.rest) > 0
 	if !s.serve(c) {
 		s.leave(c)
@@ -153,6 +160,11 @@ func (s *Server) serveTCP(ev *socketservice.Event) {
 func (s *Server) leave(c *client) {
 	_ = s.tcp.Remove(c.fd)
 	_ = unix.Close(c.fd)
+	s.forget(c)
+}
+
+// forget makes room for another client.
+func (s *Server) forget(c *client) {
 	last := len(s.clients) - 1
 	s.clients[c.index] = s.clients[last]
 	s.clients[c.index].index = c.index

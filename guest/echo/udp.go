@@ -19,6 +19,10 @@ const (
 
 // serveUDP is the handler of service_udp.
 func (s *Server) serveUDP(ev *socketservice.Event) {
+	if lost(ev) {
+		s.log.Error("The UDP socket was closed")
+		return
+	}
 	fd := int(ev.Fd)
 	for range udpBudget {
 		msgs, err := s.datagrams.Receive(fd)
@@ -30,12 +34,21 @@ func (s *Server) serveUDP(ev *socketservice.Event) {
 		}
 		full := len(msgs) == udpBatch
 		for len(msgs) > 0 {
-			sent, err := s.datagrams.Send(fd, msgs)
-			if err == nil {
-				break
+			whole := 0
+			for whole < len(msgs) && !msgs[whole].Truncated {
+				whole++
 			}
-			s.drop(err)
-			msgs = msgs[sent+1:]
+			if whole == 0 {
+				s.dropOversized()
+				msgs = msgs[1:]
+				continue
+			}
+			sent, err := s.datagrams.Send(fd, msgs[:whole])
+			if err != nil {
+				s.drop(err)
+				sent++
+			}
+			msgs = msgs[sent:]
 		}
 		if !full {
 			return // that was all
@@ -43,12 +56,27 @@ func (s *Server) serveUDP(ev *socketservice.Event) {
 	}
 }
 
-// drop counts an answer that could not be sent. A full send buffer is no error,
-// and a sender with an address that can not be answered must not be able to
-// fill the console: the line appears for the 1st, 2nd, 4th, 8th... only.
+// drop counts an answer that could not be sent. A full send buffer is no error.
 func (s *Server) drop(err error) {
-	n := s.dropped.Add(1)
-	if err != unix.EAGAIN && n&(n-1) == 0 {
-		s.log.Error(fmt.Sprintf("sendto: %d", -int(err.(unix.Errno))))
+	s.dropped.Add(1)
+	if err != unix.EAGAIN {
+		s.refused++
+		s.complain(s.refused, fmt.Sprintf("sendto: %d", -int(err.(unix.Errno))))
+	}
+}
+
+// dropOversized counts a datagram whose end is lost: half an answer would be a wrong one.
+func (s *Server) dropOversized() {
+	s.dropped.Add(1)
+	s.oversized++
+	s.complain(s.oversized, fmt.Sprintf("Datagram of more than %d bytes dropped", BufferSize))
+}
+
+// complain counts an error of service_udp and logs it, if it is the 1st, 2nd, 4th, 8th...
+// of its kind: a sender must not be able to fill the console.
+func (s *Server) complain(n uint64, line string) {
+	s.udp.CountErrors(1)
+	if n&(n-1) == 0 {
+		s.log.Error(line)
 	}
 }

@@ -24,6 +24,10 @@ func ListenTCP(port int) (fd int, err error) {
 	return listen("tcp", unix.SOCK_STREAM, port)
 }
 
+// backlog is how many connections may wait to be accepted. The kernel takes its own limit,
+// net.core.somaxconn, where that is less: 4096, and 128 before Linux 5.4.
+const backlog = 4096
+
 func listen(network string, kind, port int) (fd int, err error) {
 	fd = -1
 	step := func(call string, f func() error) {
@@ -49,7 +53,7 @@ func listen(network string, kind, port int) (fd int, err error) {
 	}
 	step("bind", func() error { return unix.Bind(fd, &unix.SockaddrInet6{Port: port}) })
 	if kind == unix.SOCK_STREAM {
-		step("listen", func() error { return unix.Listen(fd, unix.SOMAXCONN) })
+		step("listen", func() error { return unix.Listen(fd, backlog) })
 	}
 	if err != nil {
 		if fd >= 0 {

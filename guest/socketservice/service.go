@@ -76,7 +76,9 @@ type Stats struct {
 	// includes the loop's own work since the one before: about 0.1 µs.
 	Time, MaxTime time.Duration
 
-	Errors uint64 // events with POLLERR or POLLNVAL, and panics
+	// Errors are events with POLLERR or POLLNVAL, panics, and what CountErrors
+	// added.
+	Errors uint64
 }
 
 // define is Define for callers skip frames up the stack.
@@ -194,6 +196,18 @@ func (s *Service) Stats() Stats {
 		stats.Calls, stats.Time, stats.MaxTime = c.calls, c.time, c.max
 	}
 	return stats
+}
+
+// CountErrors adds errors that a handler met to those of [Service.Stats]: a datagram that
+// it could not answer, for example. It may be called from anywhere.
+func (s *Service) CountErrors(n uint64) {
+	if s.definition == nil {
+		return
+	}
+	l := s.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.errors[l.slots.at(s.base).service] += n
 }
 
 // counters are what is counted at every call of a service's handler. Errors are
