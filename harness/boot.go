@@ -186,7 +186,7 @@ func (p *plan) recorded() Spec {
 
 // result is that of a machine that has just been asked for.
 func (p *plan) result(how, why string) Result {
-	return Result{State: "booting", Target: p.Target, Boot: how, Why: why, Accel: p.Accel, AccelWhy: p.accelWhy, AccelEvidence: p.accelEvidence}
+	return Result{State: "booting", Test: p.Test, Target: p.Target, Boot: how, Why: why, Accel: p.Accel, AccelWhy: p.accelWhy, AccelEvidence: p.accelEvidence}
 }
 
 // spawn starts QEMU, whose machine stands still, and reads what comes from it.

@@ -147,6 +147,25 @@ func (m *Machine) writeResult(change func(*Result)) {
 	m.record.result(m.result)
 }
 
+// MarkFailed says that the run has failed, for a reason that the machine does not know: that of a
+// test for example. Its Result says so, unless it has a reason of the machine's own, and so a
+// temporary record stays. It may be called after Close too, where the record is kept.
+func (m *Machine) MarkFailed(reason error) {
+	m.resultMu.Lock()
+	defer m.resultMu.Unlock()
+	if m.sealed && m.record.made && m.result.Error == "" {
+		return // the record is gone
+	}
+	m.result.State = "failed"
+	if m.result.Error == "" {
+		m.result.Error = reason.Error()
+	}
+	m.record.result(m.result)
+	if m.sealed {
+		m.record.tidy()
+	}
+}
+
 // Dial connects to a port of the guest that the Spec lists. A TCP connection is
 // made to QEMU, which accepts it at once and resets it if the guest does not
 // listen. Nobody reaches a guest that has crashed.

@@ -73,7 +73,8 @@ func (r *record) unlessBroken(ctx context.Context) (context.Context, context.Can
 
 // Result is the content of a record's result.json.
 type Result struct {
-	State         string  `json:"state"` // "booting", "ready", "ended", "failed"
+	State         string  `json:"state"`          // "booting", "ready", "ended", "failed"
+	Test          string  `json:"test,omitempty"` // that the machine is for
 	Target        string  `json:"target"`
 	Accel         Accel   `json:"accel"`
 	AccelWhy      string  `json:"accel_why"`                // it was chosen, in few words; "asked for" if it was
@@ -238,12 +239,15 @@ func (r *record) close(keep bool) {
 		f.close()
 	}
 	if r.dir != "" {
-		os.Remove(r.path(records.ResultFile + ".new"))
+		r.tidy()
 	}
 	if r.held != nil {
 		r.held.Close()
 	}
 }
+
+// tidy removes what only a record that is being written needs.
+func (r *record) tidy() { os.Remove(r.path(records.ResultFile + ".new")) }
 
 // stampedLines writes text to a file with the seconds since start before each
 // line.

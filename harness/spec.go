@@ -79,6 +79,9 @@ type Spec struct {
 	// when this process was killed.
 	Dir string `json:"-"`
 
+	// Test names the test that the machine is for; its Result has the name.
+	Test string `json:"-"`
+
 	// QEMU is the emulator's binary; empty is the target's, found in PATH.
 	QEMU string `json:"qemu,omitempty"`
 

@@ -33,6 +33,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -43,7 +44,6 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/internal/records"
-	"guesthouse.example/images"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
@@ -101,38 +101,14 @@ func Require(t testing.TB, name string) {
 	}
 }
 
-// builds holds one image a target and guest: the sources do not change while a
-// test binary runs.
-var builds sync.Map // of "target guest" to func() (images.Image, error)
-
-// Spec builds the guest program (an import path, or a directory that begins with
-// a dot) for the target and returns a Spec that boots it.
-func Spec(t testing.TB, target, guest string) harness.Spec {
-	t.Helper()
-	Require(t, target)
-	t.Cleanup(testcache.Look) // somebody may have edited the guest meanwhile
-	build, _ := builds.LoadOrStore(target+" "+guest, sync.OnceValues(func() (images.Image, error) {
-		var notices strings.Builder
-		image, err := images.Build(context.Background(), target, guest, images.Options{Log: &notices})
-		if notices.Len() > 0 {
-			fmt.Fprint(os.Stderr, notices.String())
-		}
-		return image, err
-	}))
-	image, err := build.(func() (images.Image, error))()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return harness.Spec{Target: target, Kernel: image.Kernel, Initramfs: image.Initramfs}
-}
-
 // A Machine is a harness.Machine that belongs to a test: what fails, fails the
 // test, and says what the console showed. Its methods wait at most Within, and
 // work in a Cleanup too.
 type Machine struct {
 	*harness.Machine
 	t        testing.TB
-	mayBeOff atomic.Bool // the test has seen the machine's end
+	mayBeOff atomic.Bool           // the test has seen the machine's end
+	failed   atomic.Pointer[error] // why the machine failed the test
 }
 
 // templates returns the user's cache.
@@ -171,34 +147,90 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 	if asked(t).cold && spec.Template == nil {
 		spec.Cold = true
 	}
-	booted, err := templates().Boot(t.Context(), spec)
+	spec.Test = t.Name()
+	stop := beforeDeadline(t, func() {
+		sayTimeout(t, fmt.Sprintf("the machine, %s, is being started; record: %s", spec.Target, spec.Dir))
+	})
+	booted, err := templates().Start(t.Context(), spec)
+	stop()
 	if err != nil {
+		t.Fatal(err)
+	}
+	stop = beforeDeadline(t, func() { timeout(t, booted) })
+	if err := booted.WaitReady(t.Context()); err != nil {
+		stop()
+		booted.Close()
 		t.Fatal(err)
 	}
 	m := &Machine{Machine: booted, t: t}
 	t.Cleanup(func() {
+		stop()
 		m.lastWords()
 		ended, err := m.ended()
 		if broken := m.Close(); broken != nil && (err == nil || !errors.Is(err, broken)) {
-			t.Error(broken)
+			m.fails(broken)
 		}
 		switch crash := m.Console().Crash(); {
 		case crash != "":
-			t.Errorf("the guest crashed during the test: %s", printable.Text(crash))
+			m.fails(fmt.Errorf("the guest crashed during the test: %s", printable.Text(crash)))
 		case !ended || m.mayBeOff.Load():
 		case err != nil:
-			t.Errorf("the machine ended during the test: %v", err)
+			m.fails(fmt.Errorf("the machine ended during the test: %w", err))
 		default:
-			t.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s", printable.Text(whyOff(m.Result())))
+			m.fails(fmt.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s", printable.Text(whyOff(m.Result()))))
 		}
 		if warnings := m.Console().Warnings(); len(warnings) > 0 {
-			t.Errorf("the guest was at fault during the test:\n\t%s", strings.Join(printable.Lines(warnings), "\n\t"))
+			m.fails(fmt.Errorf("the guest was at fault during the test:\n\t%s", strings.Join(printable.Lines(warnings), "\n\t")))
 		}
-		if t.Failed() {
+		if hasFailed(t) {
+			m.MarkFailed(m.verdict())
 			t.Log(m.Report())
 		}
 	})
 	return m
+}
+
+// verdict is why the test has failed, as far as its machine knows.
+func (m *Machine) verdict() error {
+	if err := m.failed.Load(); err != nil {
+		return fmt.Errorf("the test failed: %w", *err)
+	}
+	if panics() {
+		return errors.New("the test panicked")
+	}
+	return errors.New("the test failed")
+}
+
+// hasFailed reports in a Cleanup whether the test has failed. Of a test that panics package
+// testing says so only when the Cleanups have run.
+func hasFailed(t testing.TB) bool { return t.Failed() || panics() }
+
+// panics reports whether a panic has brought the caller here.
+func panics() bool {
+	pcs := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
+	for {
+		f, more := frames.Next()
+		if f.Function == "runtime.gopanic" {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// fails fails the test, and fatal ends it too.
+func (m *Machine) fails(err error) {
+	m.t.Helper()
+	m.failed.CompareAndSwap(nil, &err)
+	m.t.Error(err)
+}
+
+func (m *Machine) fatal(err error) {
+	m.t.Helper()
+	m.fails(err)
+	m.t.FailNow()
 }
 
 // wordsWithin is how long, in the machine's time, a test that has failed waits for its guest
@@ -208,7 +240,7 @@ const wordsWithin = 500 * time.Millisecond
 // lastWords gives the guest of a test that has failed the time to tell of a crash: often a
 // connection that breaks is the first sign of it, before a word of it has come.
 func (m *Machine) lastWords() {
-	if !m.t.Failed() {
+	if !hasFailed(m.t) {
 		return
 	}
 	ctx, cancel := m.Machine.Within(context.Background(), wordsWithin)
@@ -263,7 +295,7 @@ func recordDir(t testing.TB) string {
 	}
 	if parent == "" {
 		t.Cleanup(func() {
-			if !t.Failed() {
+			if !hasFailed(t) {
 				os.RemoveAll(dir)
 			}
 		})
@@ -280,7 +312,7 @@ func (m *Machine) Dial(network string, port int) net.Conn {
 	defer cancel()
 	conn, err := m.Machine.Dial(ctx, network, port)
 	if err != nil {
-		m.t.Fatal(err)
+		m.fatal(err)
 	}
 	conn.SetDeadline(time.Now().Add(4 * Within))
 	m.t.Cleanup(func() { conn.Close() })
@@ -296,7 +328,7 @@ func (m *Machine) Expect(pattern string) []string {
 	defer cancel()
 	match, err := m.Console().Expect(ctx, pattern)
 	if err != nil {
-		m.t.Fatal(err)
+		m.fatal(err)
 	}
 	return match
 }
@@ -308,7 +340,7 @@ func (m *Machine) Send(line string) {
 	ctx, cancel := m.within()
 	defer cancel()
 	if err := m.Console().Send(ctx, line); err != nil {
-		m.t.Fatal(err)
+		m.fatal(err)
 	}
 }
 
@@ -333,7 +365,7 @@ func (m *Machine) Event() string {
 	defer cancel()
 	text, err := m.Machine.Event(ctx)
 	if err != nil {
-		m.t.Fatal(err)
+		m.fatal(err)
 	}
 	return text
 }
@@ -346,7 +378,7 @@ func (m *Machine) Shutdown() {
 	ctx, cancel := m.within()
 	defer cancel()
 	if err := m.Machine.Shutdown(ctx); err != nil {
-		m.t.Fatal(err)
+		m.fatal(err)
 	}
 }
 
@@ -358,7 +390,7 @@ func (m *Machine) WaitExit(status int) {
 	ctx, cancel := m.within()
 	defer cancel()
 	if err := m.Machine.WaitExit(ctx, status); err != nil {
-		m.t.Fatal(err)
+		m.fatal(err)
 	}
 }
 
@@ -371,6 +403,6 @@ func (m *Machine) Wait() {
 	ctx, cancel := m.within()
 	defer cancel()
 	if err := m.Machine.Wait(ctx); err != nil {
-		m.t.Fatal(err)
+		m.fatal(err)
 	}
 }

@@ -104,7 +104,8 @@ var inner = map[string]func(*testing.T){
 		spec.Cmdline = []string{"module_blacklist=virtio_net"}
 		Boot(t, spec)
 	},
-	"build": func(t *testing.T) { Spec(t, "arm64", "./testdata/broken") },
+	"only build": func(t *testing.T) { Spec(t, "arm64", echoGuest) },
+	"build":      func(t *testing.T) { Spec(t, "arm64", "./testdata/broken") },
 	"dial": func(t *testing.T) {
 		Boot(t, Spec(t, "arm64", echoGuest)).Dial("udp", 4242)
 	},
@@ -140,6 +141,18 @@ var inner = map[string]func(*testing.T){
 	"how": func(t *testing.T) {
 		result := Boot(t, Spec(t, "arm64", echoGuest)).Result()
 		t.Logf("the machine is %s: %s", result.Boot, result.Why)
+	},
+	"timeout": func(t *testing.T) {
+		Boot(t, Spec(t, "arm64", echoGuest))
+		select {}
+	},
+	"panic": func(t *testing.T) {
+		Boot(t, Spec(t, "arm64", echoGuest))
+		panic("a test's own")
+	},
+	"fail": func(t *testing.T) {
+		Boot(t, Spec(t, "arm64", echoGuest))
+		t.FailNow()
 	},
 	"pass": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
