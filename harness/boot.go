@@ -248,6 +248,11 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 			}
 		}
 	})
+	if err == nil {
+		m.resultMu.Lock()
+		m.result.QEMU = m.qmp.Version() // which is recorded with what comes next
+		m.resultMu.Unlock()
+	}
 	switch {
 	case err != nil:
 	case t != nil:

@@ -13,6 +13,7 @@ import (
 
 	"guesthouse.example/harness/internal/outbound"
 	"guesthouse.example/harness/internal/qmp"
+	"guesthouse.example/harness/internal/records"
 )
 
 // A Machine is a running emulated machine. Its methods may be called from any
@@ -133,6 +134,23 @@ func (m *Machine) hash() {
 		initramfs, _ = hashes.of(m.plan.Initramfs)
 	}
 	m.writeResult(func(r *Result) { r.KernelSHA256, r.InitramfsSHA256 = kernel, initramfs })
+	if said := m.plan.Origin; said == nil || said.KernelSHA256 != kernel || said.InitramfsSHA256 != initramfs {
+		m.correctSpec(said.of(kernel, initramfs))
+	}
+}
+
+// correctSpec records what the Spec did not say of its files.
+func (m *Machine) correctSpec(origin *Origin) {
+	spec := m.plan.recorded()
+	spec.Origin = origin
+	m.resultMu.Lock()
+	defer m.resultMu.Unlock()
+	if m.sealed {
+		return
+	}
+	if err := m.record.spec(spec); err != nil {
+		m.record.fails(records.SpecFile, err)
+	}
 }
 
 func (m *Machine) writeResult(change func(*Result)) {

@@ -72,6 +72,7 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
 		m.console.lookFor(p.crashes)
 	}
 	m.plan, m.asked, m.result = p, asked, p.result("prefetched", "")
+	m.result.QEMU = m.qmp.Version()
 	m.begin = m.clock.now()
 	m.writeResult(func(*Result) {})
 	if err := m.goOn(ctx); err != nil {

@@ -79,6 +79,7 @@ type Result struct {
 	Accel         Accel   `json:"accel"`
 	AccelWhy      string  `json:"accel_why"`                // it was chosen, in few words; "asked for" if it was
 	AccelEvidence string  `json:"accel_evidence,omitempty"` // of what KVM does or does not do here
+	QEMU          string  `json:"qemu,omitempty"`           // its version, as it says itself
 	Boot          string  `json:"boot"`                     // "cold", "restored" from a template, or "prefetched": restored before it was asked for
 	Why           string  `json:"why,omitempty"`            // a cold boot was one, or a restored machine had not been prefetched
 	ClockLate     float64 `json:"clock_late,omitempty"`     // seconds: a restored guest's clock is late by that much at most
@@ -148,11 +149,7 @@ func (r *record) open(dir string, spec Spec, args []string) (err error) {
 			}
 		}
 	}
-	asked, err := json.MarshalIndent(spec, "", "\t")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(r.path(records.SpecFile), append(printable.JSON(asked), '\n'), 0o600); err != nil {
+	if err := r.spec(spec); err != nil {
 		return err
 	}
 	var list bytes.Buffer
@@ -168,6 +165,19 @@ func (r *record) open(dir string, spec Spec, args []string) (err error) {
 		}
 	}
 	return nil
+}
+
+// spec replaces spec.json at once.
+func (r *record) spec(s Spec) error {
+	text, err := json.MarshalIndent(s, "", "\t")
+	if err != nil {
+		return err
+	}
+	file := r.path(records.SpecFile)
+	if err := os.WriteFile(file+".new", append(printable.JSON(text), '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
 }
 
 func (r *record) path(name string) string { return filepath.Join(r.dir, name) }

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -82,11 +83,36 @@ type Spec struct {
 	// Test names the test that the machine is for; its Result has the name.
 	Test string `json:"-"`
 
+	// Origin tells what Kernel and Initramfs are, for whoever boots the Spec where these
+	// files are not. Every record's spec.json has their hashes.
+	Origin *Origin `json:"origin,omitempty"`
+
 	// QEMU is the emulator's binary; empty is the target's, found in PATH.
 	QEMU string `json:"qemu,omitempty"`
 
 	// QEMUArgs are added to QEMU's command line.
 	QEMUArgs []string `json:"qemu_args,omitempty"`
+}
+
+// An Origin tells which kernel and initramfs a Spec means, wherever their files are, and how they
+// were made, as far as that is known.
+type Origin struct {
+	KernelSHA256    string `json:"kernel_sha256,omitempty"`    // in hexadecimal
+	KernelPackage   string `json:"kernel_package,omitempty"`   // a Debian package and its version; empty for a kernel of the user's own
+	InitramfsSHA256 string `json:"initramfs_sha256,omitempty"` // in hexadecimal
+	Guest           string `json:"guest,omitempty"`            // the import path of the guest program in the initramfs
+}
+
+// of returns the origin of files with these hashes, which leaves out what was said of others.
+func (o *Origin) of(kernel, initramfs string) *Origin {
+	is := Origin{KernelSHA256: kernel, InitramfsSHA256: initramfs}
+	if o != nil && o.KernelSHA256 == kernel {
+		is.KernelPackage = o.KernelPackage
+	}
+	if o != nil && o.InitramfsSHA256 == initramfs {
+		is.Guest = o.Guest
+	}
+	return &is
 }
 
 // DefaultReady matches what guest.Main prints, above its first prompt, when all services are
@@ -115,19 +141,24 @@ const (
 
 // ReadSpec reads a Spec from a JSON file, as it stands in every record.
 func ReadSpec(file string) (Spec, error) {
-	var s Spec
 	testcache.Depends(file)
-	f, err := os.Open(file)
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return s, fmt.Errorf("spec: %w", err)
+		return Spec{}, fmt.Errorf("spec: %w", err)
 	}
-	defer f.Close()
-	dec := json.NewDecoder(f)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&s); err != nil {
+	s, err := DecodeSpec(text)
+	if err != nil {
 		return s, fmt.Errorf("spec %s: %w", file, err)
 	}
 	return s, nil
+}
+
+// DecodeSpec decodes the content of such a file. It refuses fields that it does not know.
+func DecodeSpec(text []byte) (s Spec, err error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	err = dec.Decode(&s)
+	return s, err
 }
 
 // Command returns a QEMU command line that boots the machine with its console

@@ -21,7 +21,9 @@
 package images
 
 import (
+	"bytes"
 	"context"
+	"debug/buildinfo"
 	"errors"
 	"io"
 	"os"
@@ -81,6 +83,9 @@ type Image struct {
 	Kernel, Initramfs             string
 	KernelSHA256, InitramfsSHA256 string
 
+	// Guest is the import path of the guest program.
+	Guest string
+
 	// Release is the kernel's release, as "uname -r" prints it in the guest. It
 	// is empty for a kernel of the user's own without modules.
 	Release string
@@ -119,6 +124,9 @@ func Build(ctx context.Context, targetName, guestPkg string, o Options) (Image, 
 		return Image{}, err
 	}
 	img := kernel.image()
+	if info, err := buildinfo.Read(bytes.NewReader(parts.guest)); err == nil {
+		img.Guest = info.Path
+	}
 	img.Initramfs, img.InitramfsSHA256, err = writeInitramfs(ctx, t, kernel, parts, o)
 	if err != nil {
 		return Image{}, err

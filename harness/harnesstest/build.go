@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,7 +37,10 @@ func Spec(t testing.TB, target, guest string) harness.Spec {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return harness.Spec{Target: target, Kernel: image.Kernel, Initramfs: image.Initramfs}
+	return harness.Spec{Target: target, Kernel: image.Kernel, Initramfs: image.Initramfs, Origin: &harness.Origin{
+		KernelSHA256: image.KernelSHA256, KernelPackage: strings.TrimSpace(image.KernelPackage + " " + image.KernelVersion),
+		InitramfsSHA256: image.InitramfsSHA256, Guest: image.Guest,
+	}}
 }
 
 const (

@@ -353,7 +353,7 @@ func (m *Machine) Output(name string, args ...string) string {
 	defer cancel()
 	out, err := m.Command(ctx, name, args...).Output()
 	if err != nil {
-		m.t.Fatal(err)
+		m.fatal(err)
 	}
 	return string(out)
 }

@@ -29,9 +29,11 @@ func (f *imageFlags) register(flags *flag.FlagSet) {
 const cacheUsage = "the `directory` that keeps kernels and images (default guesthouse in the user's cache directory)"
 
 func (f *imageFlags) build(ctx context.Context, log io.Writer) (images.Image, error) {
-	return images.Build(ctx, f.target, f.guest, images.Options{
-		Cache: f.cache, Kernel: f.kernel, Modules: f.modules, Log: log, Progress: os.Stderr,
-	})
+	return images.Build(ctx, f.target, f.guest, f.options(log))
+}
+
+func (f *imageFlags) options(log io.Writer) images.Options {
+	return images.Options{Cache: f.cache, Kernel: f.kernel, Modules: f.modules, Log: log, Progress: os.Stderr}
 }
 
 const noGuest = "none"

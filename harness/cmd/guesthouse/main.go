@@ -3,6 +3,7 @@
 //
 //	guesthouse run [-target T] [-guest PACKAGE] …   boot and give the console
 //	guesthouse build [-target T] [-guest PACKAGE]   build kernel and initramfs, print their paths
+//	guesthouse bundle RECORD                        pack a record with all that boots its machine elsewhere
 //	guesthouse traffic NETWORK ADDRESS …            check an echo service, or load it
 //	guesthouse doctor                               check what this host has for running guests
 //	guesthouse targets                              list the targets
@@ -43,6 +44,8 @@ const usage = `guesthouse boots a guest in an emulated machine and gives its ser
 usage:
 	guesthouse run [flags]       boot a machine and give its console
 	guesthouse build [flags]     build kernel and initramfs and print their paths
+	guesthouse bundle [-o FILE] RECORD
+	                             pack a record with all that boots its machine elsewhere
 	guesthouse traffic [flags] NETWORK ADDRESS
 	                             check an echo service, or load it
 	guesthouse doctor [flags]    check what this host has for running guests
@@ -66,6 +69,7 @@ type stdio struct {
 var commands = map[string]command{
 	"run":       runCommand,
 	"build":     buildCommand,
+	"bundle":    bundleCommand,
 	"traffic":   trafficCommand,
 	"doctor":    doctorCommand,
 	"targets":   targetsCommand,
@@ -96,7 +100,7 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	}
 	run, ok := commands[args[0]]
 	if !ok {
-		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, traffic, doctor, targets, templates, images and leash\n", args[0])
+		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, bundle, traffic, doctor, targets, templates, images and leash\n", args[0])
 		return 2
 	}
 
@@ -148,6 +152,8 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 	var missing *harness.MissingQEMUError
 	var kvm *harness.KVMError
 	switch {
+	case errors.As(err, new(*missingError)):
+		hint = bundleHint
 	case errors.As(err, &image):
 		what, hint = image.Cause(), image.Hint
 	case errors.As(err, &missing):

@@ -40,7 +40,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	var accel, specFile string
 	var dryRun bool
 	image.register(flags)
-	flags.StringVar(&specFile, "spec", "", "boot what this `file` says, the spec.json of a record, instead of building; of the other flags only -append, -qemu-arg, -outbound, -cold, -dir and -n apply")
+	flags.StringVar(&specFile, "spec", "", "boot what this `file` says, the spec.json of a record or a bundle, instead of building; of the other flags only -append, -qemu-arg, -outbound, -cold, -dir, -cache and -n apply")
 	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and stop")
 	flags.IntVar(&spec.Memory, "memory", 0, "the machine's `size` in MiB (default 256)")
 	flags.Func("port", "a guest `port` to reach from the host, as udp/4242; may be repeated (default udp/4242 and tcp/4242)",
@@ -63,10 +63,10 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	spec.Accel = harness.Accel(accel)
 
 	if specFile != "" {
-		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "outbound", "cold", "dir", "n"); err != nil {
+		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "outbound", "cold", "dir", "cache", "n"); err != nil {
 			return err
 		}
-		saved, err := harness.ReadSpec(specFile)
+		saved, err := image.replay(ctx, specFile, std.err)
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 			if err != nil {
 				return err
 			}
-			spec.Kernel, spec.Initramfs = built.Kernel, built.Initramfs
+			spec.Kernel, spec.Initramfs, spec.Origin = built.Kernel, built.Initramfs, origin(built)
 		}
 	}
 	if dryRun {

@@ -26,6 +26,7 @@ const (
 // Files are all that a record can hold.
 var Files = []string{
 	SpecFile,            // what was asked for; "guesthouse run -spec" boots it again
+	SpecFile + ".new",   // that is about to replace it
 	"qemu.args",         // QEMU's command line, one argument a line
 	"console.log",       // the console, each line with the seconds since QEMU's start
 	"qemu.stderr",       // what QEMU itself said

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/internal/records"
+	"guesthouse.example/images"
+	"guesthouse.example/internal/target"
+)
+
+const bundleUsage = `guesthouse bundle [flags] RECORD
+
+Packs the directory RECORD of a run with its kernel and its initramfs into one file, which
+"guesthouse run -spec FILE" boots on another host: without a network, a cache or the guest's
+sources. The file is a tar archive, compressed with zstd. Of the same record it is the same file.`
+
+// A bundle holds these files first, so that they are read before all else, and then those of
+// the record. Kernel and initramfs have the names that its spec.json gives them.
+const (
+	bundledKernel    = "kernel"
+	bundledInitramfs = "initramfs"
+	mostSpec         = 1 << 20 // bytes of a bundle's spec.json
+	mostImage        = 4 << 30 // bytes of a bundle's kernel or initramfs
+)
+
+func bundleCommand(ctx context.Context, args []string, std stdio) error {
+	flags := flag.NewFlagSet("bundle", flag.ContinueOnError)
+	var f imageFlags
+	out := flags.String("o", "", "the `file` to write (default the record's name with .tar.zst in this directory)")
+	flags.StringVar(&f.cache, "cache", "", cacheUsage)
+	if err := parse(flags, args, std, bundleUsage); err != nil {
+		return err
+	}
+	if flags.NArg() != 1 {
+		return fmt.Errorf("bundle: want the directory of one record, got %d arguments (%w; -h explains)", flags.NArg(), errUsage)
+	}
+	dir := flags.Arg(0)
+	spec, err := harness.ReadSpec(filepath.Join(dir, records.SpecFile))
+	if err != nil {
+		return fmt.Errorf("bundle %s: %w", dir, err)
+	}
+	if spec, err = f.find(ctx, spec, std.err); err != nil {
+		return fmt.Errorf("bundle %s: %w", dir, err)
+	}
+	file := *out
+	if file == "" {
+		file = baseName(dir) + ".tar.zst"
+	}
+	if err := writeBundle(file, dir, spec); err != nil {
+		return fmt.Errorf("bundle %s: %w", dir, err)
+	}
+	_, err = fmt.Fprintln(std.out, file)
+	return err
+}
+
+// writeBundle writes a file that is there whole or not at all.
+func writeBundle(file, dir string, spec harness.Spec) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // unless it has been renamed
+	defer f.Close()
+	// One after another, so that the bytes do not depend on the number of processors.
+	z, err := zstd.NewWriter(f, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	t := tar.NewWriter(z)
+	if err := packRecord(t, dir, spec); err != nil {
+		return err
+	}
+	if err := errors.Join(t.Close(), z.Close(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}
+
+func packRecord(t *tar.Writer, dir string, spec harness.Spec) error {
+	kernel, initramfs := spec.Kernel, spec.Initramfs
+	of := harness.Origin{}
+	if spec.Origin != nil {
+		of = *spec.Origin
+	}
+	var err error
+	if of.KernelSHA256, err = fileSHA256(kernel); err != nil {
+		return err
+	}
+	spec.Kernel, spec.Origin = bundledKernel, &of
+	if isUsualQEMU(spec) {
+		spec.QEMU = ""
+	}
+	if initramfs != "" {
+		if of.InitramfsSHA256, err = fileSHA256(initramfs); err != nil {
+			return err
+		}
+		spec.Initramfs = bundledInitramfs
+	}
+	text, err := json.MarshalIndent(spec, "", "\t")
+	if err != nil {
+		return err
+	}
+	text = append(text, '\n')
+	if err := pack(t, records.SpecFile, int64(len(text)), bytes.NewReader(text)); err != nil {
+		return err
+	}
+	if err := packFile(t, bundledKernel, kernel); err != nil {
+		return err
+	}
+	if initramfs != "" {
+		if err := packFile(t, bundledInitramfs, initramfs); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(slices.Values(records.Files)) {
+		if name == records.SpecFile {
+			continue
+		}
+		err := packFile(t, name, filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// isUsualQEMU reports whether a Spec means the target's QEMU, found in PATH.
+func isUsualQEMU(s harness.Spec) bool {
+	t, err := target.Lookup(s.Target)
+	return s.QEMU == "" || err == nil && s.QEMU == t.QEMU
+}
+
+func packFile(t *tar.Writer, name, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: not a regular file", file)
+	}
+	return pack(t, name, info.Size(), f)
+}
+
+// pack adds a file of a size, of which r may meanwhile have more.
+func pack(t *tar.Writer, name string, size int64, r io.Reader) error {
+	if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o600, Format: tar.FormatPAX}); err != nil {
+		return err
+	}
+	_, err := io.CopyN(t, r, size)
+	return err
+}
+
+// isBundle reports whether a file is compressed with zstd, as bundles are.
+func isBundle(file string) (bool, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	magic := make([]byte, 4)
+	n, err := io.ReadFull(f, magic)
+	if err != nil && n > 0 || errors.Is(err, io.EOF) {
+		err = nil // it is short
+	}
+	return bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), err
+}
+
+// unpackBundle puts a bundle's kernel and initramfs into the cache, and returns a Spec that
+// boots them. Nothing else of it is written anywhere: its names lead nowhere.
+func unpackBundle(ctx context.Context, file string, o images.Options) (spec harness.Spec, err error) {
+	defer func() {
+		var image *images.Error
+		switch {
+		case err == nil:
+			return
+		case errors.As(err, &image): // of a step that nobody has asked for
+			err = fmt.Errorf("%s: %w", image.Object, image.Err)
+		}
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = fmt.Errorf("the file is cut short: copy it again: %w", err)
+		}
+		err = fmt.Errorf("bundle %s: %w", file, err)
+	}()
+	f, err := os.Open(file)
+	if err != nil {
+		return spec, err
+	}
+	defer f.Close()
+	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return spec, err
+	}
+	defer z.Close()
+	t := tar.NewReader(z)
+	next := func(name string, most int64) error {
+		h, err := t.Next()
+		switch {
+		case err == io.EOF:
+			return fmt.Errorf("%s is missing: %w", name, io.ErrUnexpectedEOF)
+		case err != nil:
+			return err
+		case h.Name != name || h.Typeflag != tar.TypeReg:
+			return fmt.Errorf("it has %q where %s should be: it is no bundle of a record", h.Name, name)
+		case h.Size > most:
+			return fmt.Errorf("%s has %d bytes, more than %d", name, h.Size, most)
+		}
+		return nil
+	}
+	if err := next(records.SpecFile, mostSpec); err != nil {
+		return spec, err
+	}
+	text, err := io.ReadAll(t)
+	if err != nil {
+		return spec, err
+	}
+	if spec, err = harness.DecodeSpec(text); err != nil {
+		return spec, fmt.Errorf("%s: %v", records.SpecFile, err) // its end is not the file's
+	}
+	// A record from elsewhere says what is booted, and not what runs on this host.
+	if !isUsualQEMU(spec) || len(spec.QEMUArgs) > 0 {
+		return spec, fmt.Errorf("its run had a QEMU or QEMU arguments of its own (%q %q), which may reach anything on this host: unpack it with tar, look at its spec.json and boot that", spec.QEMU, spec.QEMUArgs)
+	}
+	if spec.Kernel != bundledKernel || spec.Initramfs != "" && spec.Initramfs != bundledInitramfs || spec.Origin == nil {
+		return spec, fmt.Errorf("%s: it names no kernel of the bundle: it is no bundle of a record", records.SpecFile)
+	}
+	if out := spec.Outbound; out != "" && out != harness.OutboundNone {
+		spec.Outbound = harness.OutboundNone
+		if o.Log != nil {
+			fmt.Fprintf(o.Log, "guesthouse: in its run the guest could reach more than it does here: -outbound %s lets it\n", out)
+		}
+	}
+	if err := next(bundledKernel, mostImage); err != nil {
+		return spec, err
+	}
+	if spec.Kernel, err = images.ImportKernel(ctx, spec.Origin.KernelSHA256, t, o); err != nil {
+		return spec, err
+	}
+	if spec.Initramfs != "" {
+		if err := next(bundledInitramfs, mostImage); err != nil {
+			return spec, err
+		}
+		if spec.Initramfs, err = images.ImportInitramfs(ctx, spec.Origin.InitramfsSHA256, t, o); err != nil {
+			return spec, err
+		}
+	}
+	return spec, nil
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/images"
+)
+
+func origin(i images.Image) *harness.Origin {
+	return &harness.Origin{
+		KernelSHA256: i.KernelSHA256, KernelPackage: strings.TrimSpace(i.KernelPackage + " " + i.KernelVersion),
+		InitramfsSHA256: i.InitramfsSHA256, Guest: i.Guest,
+	}
+}
+
+// replay returns the Spec of a record's spec.json or of a bundle, with a kernel and an initramfs
+// that are here.
+func (f *imageFlags) replay(ctx context.Context, file string, log io.Writer) (harness.Spec, error) {
+	is, err := isBundle(file)
+	if err != nil {
+		return harness.Spec{}, fmt.Errorf("spec: %w", err)
+	}
+	if is {
+		return unpackBundle(ctx, file, f.options(log))
+	}
+	spec, err := harness.ReadSpec(file)
+	if err != nil {
+		return spec, err
+	}
+	return f.find(ctx, spec, log)
+}
+
+// find returns a Spec whose files are here and are what its origin says: those that it names, or
+// those of the cache, or what is fetched and built again.
+func (f *imageFlags) find(ctx context.Context, spec harness.Spec, log io.Writer) (harness.Spec, error) {
+	var of harness.Origin
+	if spec.Origin != nil {
+		of = *spec.Origin
+	}
+	is, err := hasSHA256(spec.Kernel, of.KernelSHA256)
+	if err == nil && !is {
+		spec.Kernel, err = f.findKernel(ctx, spec, of, log)
+	}
+	if err != nil {
+		return spec, err
+	}
+	if spec.Initramfs == "" {
+		return spec, nil
+	}
+	is, err = hasSHA256(spec.Initramfs, of.InitramfsSHA256)
+	if err == nil && !is {
+		spec.Initramfs, err = f.findInitramfs(ctx, spec, of, log)
+	}
+	return spec, err
+}
+
+// A missingError says what a Spec means and is not here.
+type missingError struct{ what, why string }
+
+func (e *missingError) Error() string { return e.what + ": " + e.why }
+
+const bundleHint = "where the run was made, guesthouse bundle RECORD packs all that it needs into one file for run -spec"
+
+func (f *imageFlags) findKernel(ctx context.Context, spec harness.Spec, of harness.Origin, log io.Writer) (string, error) {
+	what := fmt.Sprintf("the kernel %s, %s", spec.Kernel, named(of.KernelSHA256))
+	if of.KernelSHA256 == "" {
+		return "", &missingError{what, "it is not here"}
+	}
+	path, err := images.FindKernel(of.KernelSHA256, f.options(log))
+	if err == nil || !errors.Is(err, os.ErrNotExist) {
+		return path, err
+	}
+	if of.KernelPackage == "" {
+		return "", &missingError{what, "it is neither there nor in the cache"}
+	}
+	k, err := images.FetchKernel(ctx, spec.Target, f.options(log))
+	if err != nil {
+		return "", &missingError{what, fmt.Sprintf("it is neither there nor in the cache, and %s could not be fetched: %v", of.KernelPackage, err)}
+	}
+	if k.SHA256 != of.KernelSHA256 {
+		return "", &missingError{what, fmt.Sprintf("it is neither there nor in the cache; it is of %s, and this guesthouse fetches %s %s", of.KernelPackage, k.Package, k.Version)}
+	}
+	return k.Path, nil
+}
+
+func (f *imageFlags) findInitramfs(ctx context.Context, spec harness.Spec, of harness.Origin, log io.Writer) (string, error) {
+	what := fmt.Sprintf("the initramfs %s, %s", spec.Initramfs, named(of.InitramfsSHA256))
+	if of.InitramfsSHA256 == "" {
+		return "", &missingError{what, "it is not here"}
+	}
+	path, err := images.FindInitramfs(of.InitramfsSHA256, f.options(log))
+	if err == nil || !errors.Is(err, os.ErrNotExist) {
+		return path, err
+	}
+	if of.Guest == "" {
+		return "", &missingError{what, "it is neither there nor in the cache, and nobody knows how it was made"}
+	}
+	built, err := images.Build(ctx, spec.Target, of.Guest, f.options(log))
+	if err != nil {
+		return "", &missingError{what, fmt.Sprintf("it is neither there nor in the cache, and building its guest again failed: %v", err)}
+	}
+	if built.InitramfsSHA256 != of.InitramfsSHA256 {
+		return "", &missingError{what, fmt.Sprintf("it is neither there nor in the cache, and the sources of %s here make another one, %s: check out those of the run, with its version of Go",
+			of.Guest, named(built.InitramfsSHA256))}
+	}
+	return built.Initramfs, nil
+}
+
+func named(sum string) string {
+	if sum == "" {
+		return "of unknown SHA-256"
+	}
+	return "SHA-256 " + sum
+}
+
+// hasSHA256 reports whether a file is there and has a hash, if one is known.
+func hasSHA256(file, sum string) (bool, error) {
+	f, err := os.Open(file)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return false, nil // it is another home's
+	}
+	if err != nil {
+		return false, err
+	}
+	f.Close()
+	if sum == "" {
+		return true, nil
+	}
+	is, err := fileSHA256(file)
+	return is == sum, err
+}
+
+func fileSHA256(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return hex.EncodeToString(h.Sum(nil)), err
+}
+
+// baseName is a name for what is made of a record.
+func baseName(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	return filepath.Base(dir)
+}
