@@ -434,7 +434,7 @@ func (c *Console) length() int64 {
 	return c.log.end()
 }
 
-// Text returns what is kept of the text that the guest has shown, as Expect searches it.
+// Text returns what is kept of the text that the guest has shown, with the echo of what was typed.
 func (c *Console) Text() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -41,10 +41,14 @@ func TestTheEchoOfACommandIsNoAnswerAmongLogLines(t *testing.T) {
 					return
 				default:
 				}
-				if conn, err := m.Machine.Dial(t.Context(), "tcp", echoPort); err == nil {
-					conn.Close()
+				conn, err := m.Machine.Dial(t.Context(), "tcp", echoPort)
+				if err != nil {
+					return
 				}
-				time.Sleep(time.Millisecond)
+				conn.SetDeadline(time.Now().Add(harnesstest.Within))
+				conn.Write([]byte("x"))
+				conn.Read(make([]byte, 1))
+				conn.Close()
 			}
 		}()
 		defer func() { close(stop); <-stopped }()
