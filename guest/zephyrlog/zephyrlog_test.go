@@ -135,8 +135,13 @@ func TestConcurrentRecordsAreWrittenWhole(t *testing.T) {
 	}
 	wg.Wait()
 	require.Len(t, w.lines, goroutines*each)
+	whole := regexp.MustCompile(`^\[\d+:\d\d:\d\d\.\d{3},\d{3}\] <inf> m(\d): text i=(\d+)\n$`)
+	next := make(map[string]int)
 	for _, l := range w.lines {
-		require.Regexp(t, `^\[\d+:\d\d:\d\d\.\d{3},\d{3}\] <inf> m\d: text i=\d+\n$`, l)
+		m := whole.FindStringSubmatch(l)
+		require.NotNil(t, m, l)
+		require.Equal(t, strconv.Itoa(next[m[1]]), m[2], "each record once, those of a goroutine in their order")
+		next[m[1]]++
 	}
 }
 

@@ -198,6 +198,7 @@ func TestAKernelFileThatIsNone(t *testing.T) {
 		spec.FirstByteWithin = 5 * time.Second // some QEMUs run anything
 		err := boot(t, spec)
 		require.NotErrorIs(t, err, harness.ErrGuest)
+		require.Regexp(t, `no byte on its console within 5s|QEMU did not start: QEMU ended: exit status 1`, err.Err)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ func TestThePowerGoesOffUnderTraffic(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		ctx, cancel := context.WithCancel(t.Context())
+		var answers atomic.Int64
 		var senders sync.WaitGroup
 		defer senders.Wait()
 		defer cancel()
@@ -33,7 +35,10 @@ func TestThePowerGoesOffUnderTraffic(t *testing.T) {
 						return
 					}
 					conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-					if _, err := conn.Read(buf); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+					switch _, err := conn.Read(buf); {
+					case err == nil:
+						answers.Add(1)
+					case !errors.Is(err, os.ErrDeadlineExceeded):
 						return
 					}
 				}
@@ -43,6 +48,8 @@ func TestThePowerGoesOffUnderTraffic(t *testing.T) {
 		m.Expect(`uart:~\$ `)
 		m.Send("sh echo $((1 + 1)) begun; sleep 1000")
 		m.Expect(`2 begun`)
+		before := answers.Load()
+		require.Eventually(t, func() bool { return answers.Load() > before+20 }, harnesstest.Within, 10*time.Millisecond, "there is traffic")
 		m.Shutdown()
 		require.Equal(t, "the harness asked for it", m.Result().PowerOff)
 	})
