@@ -69,7 +69,7 @@ func (c cache) initramfs(sum string) (string, error) {
 }
 
 // ImportKernel puts a kernel that was brought along into the cache and returns its path. It
-// refuses one with another SHA-256.
+// refuses one with another SHA-256. When ctx ends while r blocks, a Read of r is left behind.
 func ImportKernel(ctx context.Context, sum string, r io.Reader, o Options) (string, error) {
 	return bring(ctx, "kernel", sum, r, o, func(c cache, w *workshop) (string, error) {
 		dir := c.path("kernels", sum)
@@ -87,7 +87,7 @@ func ImportKernel(ctx context.Context, sum string, r io.Reader, o Options) (stri
 }
 
 // ImportInitramfs puts an initramfs that was brought along into the cache and returns its path.
-// It refuses one with another SHA-256.
+// It refuses one with another SHA-256. When ctx ends while r blocks, a Read of r is left behind.
 func ImportInitramfs(ctx context.Context, sum string, r io.Reader, o Options) (string, error) {
 	return bring(ctx, "initramfs", sum, r, o, func(c cache, w *workshop) (string, error) {
 		file, err := c.initramfs(sum)
@@ -118,7 +118,7 @@ func bring(ctx context.Context, what, sum string, r io.Reader, o Options, put fu
 	h := sha256.New()
 	f, err := os.Create(w.path(brought))
 	if err == nil {
-		_, err = io.Copy(io.MultiWriter(f, h), r)
+		err = copyUntil(ctx, io.MultiWriter(f, h), r)
 		err = errors.Join(err, f.Close())
 	}
 	if is := hex.EncodeToString(h.Sum(nil)); err == nil && is != sum {
@@ -132,4 +132,20 @@ func bring(ctx context.Context, what, sum string, r io.Reader, o Options, put fu
 		return "", fail(step, sum, err, "")
 	}
 	return path, nil
+}
+
+// copyUntil copies until ctx ends. A Read of r that still blocks then is left behind.
+func copyUntil(ctx context.Context, w io.Writer, r io.Reader) error {
+	read, write := io.Pipe()
+	defer context.AfterFunc(ctx, func() { read.CloseWithError(context.Cause(ctx)) })()
+	go func() {
+		_, err := io.Copy(write, r)
+		write.CloseWithError(err)
+	}()
+	_, err := io.Copy(w, read)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	read.Close() // ends the goroutine where w has failed
+	return err
 }

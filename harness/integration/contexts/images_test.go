@@ -2,8 +2,10 @@ package contexts
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/gofrs/flock"
@@ -19,6 +21,7 @@ const (
 	goHangs  = "the go command hangs"
 	aptHangs = "apt hangs"
 	isFIFO   = "the kernel is a FIFO"
+	slow     = "what is imported does not come"
 )
 
 const guest = "guesthouse.example/guest/cmd/uinit"
@@ -38,6 +41,18 @@ var ofImages = []row[images.Options]{
 	}, atOnce: map[string]string{isFIFO: "not a regular file"}},
 	{name: "images.CheckCache", call: func(ctx context.Context, o images.Options) error {
 		_, err := images.CheckCache(ctx, o)
+		return err
+	}},
+	{name: "images.ImportKernel", call: func(ctx context.Context, o images.Options) error {
+		reader, writer := io.Pipe()
+		defer writer.Close() // until then nobody writes
+		_, err := images.ImportKernel(ctx, strings.Repeat("0", 64), reader, o)
+		return err
+	}},
+	{name: "images.ImportInitramfs", call: func(ctx context.Context, o images.Options) error {
+		reader, writer := io.Pipe()
+		defer writer.Close()
+		_, err := images.ImportInitramfs(ctx, strings.Repeat("0", 64), reader, o)
 		return err
 	}},
 	{name: "images.Clear", call: func(ctx context.Context, o images.Options) error { return images.Clear(ctx, o) }},
@@ -61,14 +76,19 @@ func tryImages(t *testing.T, state string, o images.Options, names ...string) {
 func TestABuildEndsWithItsContextWhereAnotherHasTheLock(t *testing.T) {
 	o := images.Options{Cache: t.TempDir()}
 	require.NoError(t, os.MkdirAll(filepath.Join(o.Cache, "locks"), 0o777))
-	for _, thing := range []string{"kernel-" + target, "busybox-" + target, "check", "clear"} {
+	for _, thing := range []string{"kernel-" + target, "busybox-" + target, "check", "clear", "import-kernel", "import-initramfs"} {
 		lock := flock.New(filepath.Join(o.Cache, "locks", thing))
 		ok, err := lock.TryLock()
 		require.NoError(t, err)
 		require.True(t, ok)
 		defer lock.Close()
 	}
-	tryImages(t, locked, o, "images.Build", "images.BuildInitramfs", "images.FetchKernel", "images.CheckCache", "images.Clear")
+	tryImages(t, locked, o, "images.Build", "images.BuildInitramfs", "images.FetchKernel", "images.CheckCache", "images.Clear",
+		"images.ImportKernel", "images.ImportInitramfs")
+}
+
+func TestAnImportEndsWithItsContextWhereNothingComes(t *testing.T) {
+	tryImages(t, slow, images.Options{Cache: t.TempDir()}, "images.ImportKernel", "images.ImportInitramfs")
 }
 
 // hanging has programs of these names hang, with a child that has their output open.
