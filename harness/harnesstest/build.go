@@ -27,12 +27,12 @@ func Spec(t testing.TB, target, guest string) harness.Spec {
 	t.Helper()
 	Require(t, target)
 	t.Cleanup(testcache.Look) // somebody may have edited the guest meanwhile
+	doing := fmt.Sprintf("%s: building the guest %s", target, guest)
 	build, _ := builds.LoadOrStore(target+" "+guest, sync.OnceValues(func() (images.Image, error) {
+		defer progress(os.Stderr, doing)()
 		return images.Build(context.Background(), target, guest, images.Options{Log: os.Stderr})
 	}))
-	doing := fmt.Sprintf("%s: building the guest %s", target, guest)
 	defer beforeDeadline(t, func() { sayTimeout(t, doing) })()
-	defer progress(os.Stderr, doing)()
 	image, err := build.(func() (images.Image, error))()
 	if err != nil {
 		t.Fatal(err)
