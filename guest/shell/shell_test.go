@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,6 +135,117 @@ type writes []string
 func (w *writes) Write(p []byte) (int, error) {
 	*w = append(*w, string(p))
 	return len(p), nil
+}
+
+// How other bytes come, by the keys that people press.
+const (
+	up, down, right, left = "\x1b[A", "\x1b[B", "\x1b[C", "\x1b[D"
+	home, end, del        = "\x1b[H", "\x1b[F", "\x1b[3~"
+	ctrlC, ctrlU, ctrlW   = "\x03", "\x15", "\x17"
+)
+
+func TestALineIsEditedWithTheKeysThatOneExpects(t *testing.T) {
+	for name, c := range map[string]struct{ before, key, after, runs string }{
+		"left":                     {"sh echo wrld", left, left + left + "o\r", "world"},
+		"the keypad's arrows":      {"sh echo wrld", "\x1bOD", "\x1bOD\x1bODo\r", "world"},
+		"right":                    {"sh echo wrld", left, left + left + left + right + "o\r", "world"},
+		"home":                     {"echo hello", home, "sh \r", "hello"},
+		"end":                      {"echo hello", home, "sh " + end + " you\r", "hello you"},
+		"delete":                   {"xsh echo hello", home, del + "\r", "hello"},
+		"backspace":                {"sh echo hexllo", left, left + left + "\x7f\r", "hello"},
+		"backspace at the start":   {"sh echo hello", home, "\x7f\x7f\r", "hello"},
+		"a character of two bytes": {"sh echo 20°", end, "C\r", "20°C"},
+		"one of them removed":      {"sh echo 20°", end, "\x7f\r", "20"},
+		"a letter in the middle":   {"sh echo Zrich", left, left + left + left + "ü\r", "Zürich"},
+		"a tab":                    {"sh echo\t'a\tb'", left, left + left + left + left + "\t\r", "a\tb"},
+		"Ctrl-U":                   {"nonsense", left, ctrlU + "sh echo hello\r", "hello"},
+		"Ctrl-W":                   {"sh echo hello world ", end, ctrlW + "\r", "hello"},
+		"Ctrl-A and Ctrl-E":        {"echo hell", left, "\x01sh \x05o\r", "hello"},
+		"a key without a meaning":  {"sh echo he", "\x1b[15~", "llo\x1bx\r", "hello"},
+		"Esc and Enter":            {"sh echo hello", "\x1b", "\r", "hello"},
+		"Ctrl-D in a line":         {"sh echo hel", end, "\x04lo\r", "hello"},
+		"nothing in the history":   {"sh echo hello", up, up + down + "\r", "hello"},
+		"bytes that are no text":   {"sh printf 'a\xc3 \xff' | hexdump -C", left, "C\r", ".*61 c3 20 ff.*"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newTerminal(t)
+			s.types(c.before + c.key)
+			s.sees(`\ruart:~\$ `) // the editor has the line
+			s.types(c.after)
+			shown, err := s.Expect(expect.Regexp(regexp.MustCompile(`\n` + c.runs + `\r\n`)))
+			require.NoError(t, err, "%q", shown)
+			require.NotContains(t, shown, "\x1b", "what is shown has no escape sequences")
+			s.sees(`uart:~\$ $`)
+			s.types("uptime\r") // as before
+			s.sees(`^uptime\r\nUptime: \d+ ms\r\nuart:~\$ $`)
+		})
+	}
+}
+
+func TestCtrlCDropsTheLineThatIsEdited(t *testing.T) {
+	s := newTerminal(t)
+	s.types("nonsense" + left)
+	s.sees(`\ruart:~\$ nonsense`)
+	s.types(ctrlC)
+	s.sees(`\^C\r\nuart:~\$ $`)
+	s.types("uptime\r")
+	s.sees(`^uptime\r\nUptime: \d+ ms\r\n`)
+}
+
+func TestUpAndDownGoThroughTheLinesBefore(t *testing.T) {
+	s := newTerminal(t)
+	for _, word := range []string{"one", "two"} {
+		s.types("sh echo " + word + "\r")
+		s.sees(`\n` + word + `\r\nuart:~\$ $`)
+	}
+	s.types(up)
+	s.sees(`\ruart:~\$ .*sh echo two$`)
+	s.types(up + "\r")
+	s.sees(`\none\r\nuart:~\$ $`)
+	s.types("sh echo th")
+	s.sees(`th$`)
+	s.types(up)
+	s.sees(`\ruart:~\$ sh echo th`)
+	s.types(up + up + down + down + down + "ree\r")
+	s.sees(`\nthree\r\nuart:~\$ $`)
+}
+
+func TestALineOfAnyLengthIsTaken(t *testing.T) {
+	s := newTerminal(t)
+	word := strings.Repeat("0123456789", 300)
+	s.types("sh echo " + word + " | wc -c\r")
+	s.sees(`\n3001\r\n`)
+}
+
+// What is typed behind a command is for the program that it starts.
+func TestAProgramReadsWhatWasTypedAhead(t *testing.T) {
+	s := newTerminal(t)
+	s.types("sh read line; echo \"it got $line\"\rfirst line\rsh echo and then\r")
+	s.sees(`\nit got first line\r\n`)
+	s.sees(`uart:~\$ and then\r\n`)
+}
+
+func TestALogLineLeavesWhatIsEditedWhole(t *testing.T) {
+	s := newTerminal(t)
+	s.types("upme" + left)
+	s.sees(`\ruart:~\$ upme`)
+	s.types(left)
+	s.sees(`\x08\x08$`)
+	fmt.Fprintln(s.shell, "[00:00:01.000,000] <inf> app: hello")
+	s.sees(`\r\n\[00:00:01\.000,000\] <inf> app: hello\r\nuart:~\$ upme\x08\x08$`)
+	s.types("ti\r")
+	s.sees(`\nUptime: \d+ ms\r\n`)
+}
+
+// The prompt that a log line restores must not come between a command and its answer.
+func TestAnAnswerBeginsALineAlsoAmongLogLines(t *testing.T) {
+	s := newTerminal(t)
+	for range 50 {
+		go fmt.Fprintln(s.shell, "[00:00:01.000,000] <inf> app: hello")
+		s.types("uptime\r")
+		s.sees(`\nUptime: \d+ ms\r\n`)
+	}
 }
 
 func TestPoweroffEndsTheShell(t *testing.T) {

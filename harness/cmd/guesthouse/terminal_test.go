@@ -142,6 +142,12 @@ func TestATerminalIsTheGuestsConsole(t *testing.T) {
 			s.sees(`Ctrl-A x  end the machine`)
 			s.types("a" + ctrlA + ctrlA + "b\r")
 			s.sees(`a\^Ab`) // as the guest's terminal shows what it got
+			s.sees(`uart:~\$ $`)
+			s.types("\x1b[A") // Up
+			s.sees(`\ruart:~\$ .*a\^Ab$`)
+			s.types("\x1b[A\x1b[A\r") // up to net sockets
+			s.sees(`\nservice_udp +1 socket`)
+			s.sees(`uart:~\$ $`)
 
 			s.types(ctrlA + "x")
 			s.givesBack()
