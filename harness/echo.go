@@ -35,9 +35,10 @@ type span struct {
 //   - It may be divided. Each part but the last goes to the end of its line too, or has
 //     other text behind it.
 //   - Once a guest has echoed so, an echo and its parts may stand anywhere: a Linux terminal
-//     echoes also in the middle of what a program prints.
+//     echoes also in the middle of what a program prints. Then some of it may also be missing.
 //   - Each line has one echo. An editor may show a line that came early once more behind its prompt.
-//   - For 5 s a part of an echo is one; then only if the rest has come.
+//   - For 5 s a part of an echo is one; then only if the rest has come, or if it is half of the line
+//     or more and the guest has echoed.
 //
 // An echo is found in whole lines, so it does not depend on how they come.
 type echoes struct {
@@ -139,31 +140,59 @@ func (e *echoes) giveUp(at int64) {
 
 // line looks for echoes in a whole line that begins at an offset.
 func (e *echoes) line(line []byte, at int64) {
-	for _, early := range []bool{false, true} { // a line that was just typed goes before one that is shown again
-		for i, s := range e.sent {
-			if s.early != early {
-				continue
+	var taken []span
+	for _, undivided := range []bool{true, false} {
+		for _, early := range []bool{false, true} { // a line that was just typed goes before one that is shown again
+			for i := 0; i < len(e.sent); i++ {
+				s := e.sent[i]
+				if s.early != early {
+					continue
+				}
+				now := s.follow(line, at)
+				if now.whole == nil || slices.ContainsFunc(taken, now.whole[len(now.whole)-1].within) {
+					if !undivided {
+						s.runs, s.lines = now.runs, now.lines
+					}
+					continue
+				}
+				if undivided && !now.undivided {
+					continue
+				}
+				taken = append(taken, now.whole[len(now.whole)-1])
+				for _, part := range append(now.whole, now.lines...) {
+					e.add(part)
+				}
+				i = e.shown(i, now.prompted)
+				if undivided {
+					return // nothing else is in this line
+				}
 			}
-			now := s.follow(line, at)
-			if now.whole == nil {
-				continue
-			}
-			for _, part := range append(now.whole, now.lines...) {
-				e.add(part)
-			}
-			if now.prompted || early {
-				e.sent = slices.Delete(e.sent, i, i+1)
-			} else {
-				s.early, s.anywhere, s.runs, s.lines = true, false, nil, nil
-			}
-			return
 		}
 	}
-	for _, s := range e.sent {
-		now := s.follow(line, at)
-		s.runs, s.lines = now.runs, now.lines
+}
+
+// shown notes that the echo of a line is whole, and returns the index before the next one.
+func (e *echoes) shown(i int, prompted bool) int {
+	switch s := e.sent[i]; {
+	case prompted: // so what was typed before has been read, and shown as far as it will be
+		for _, earlier := range e.sent[:i] {
+			for _, part := range earlier.most() {
+				e.add(part)
+			}
+		}
+		e.sent = slices.Delete(e.sent, 0, i+1)
+		return -1
+	case s.early:
+		e.sent = slices.Delete(e.sent, i, i+1)
+		return i - 1
+	default:
+		s.early, s.anywhere, s.runs, s.lines = true, false, nil, nil
+		return i
 	}
 }
+
+// within says whether a part is in another one.
+func (s span) within(other span) bool { return other.From <= s.From && s.To <= other.To }
 
 // add adds a part of a whole echo.
 func (e *echoes) add(part span) {
@@ -208,20 +237,30 @@ func (s *sentLine) places(line []byte, at int64) (all []place) {
 
 // progress is how far the echo of a line has come.
 type progress struct {
-	whole    []span // its parts, if it is whole
-	prompted bool   // the last of them stands behind a prompt
-	runs     []run  // if it is not
-	lines    []span // parts that go to the ends of their lines
+	whole     []span // its parts, if it is whole
+	undivided bool   // which is one, in its place
+	prompted  bool   // the last of them stands behind a prompt
+	runs      []run  // if it is not
+	lines     []span // parts that go to the ends of their lines
 }
 
 // follow follows the echo through a line that begins at an offset.
 func (s *sentLine) follow(line []byte, at int64) (now progress) {
 	now.runs, now.lines = s.runs, slices.Clip(s.lines)
-	for _, p := range s.places(line, at) {
+	places := s.places(line, at)
+	for _, p := range places {
+		rest := bytes.TrimRight(line[p.offset:], " ")
+		if p.least == 1 && slices.ContainsFunc(s.shown, func(shown []byte) bool { return bytes.Equal(rest, bytes.TrimRight(shown, " ")) }) {
+			begin := at + int64(p.offset)
+			now.whole, now.undivided, now.prompted = []span{{begin, at + int64(len(line))}}, true, p.prompted
+			return now
+		}
+	}
+	for _, p := range places {
 		rest, begin := line[p.offset:], at+int64(p.offset)
 		known := now.runs
 		for i := range len(known) + len(s.shown) {
-			r, n := s.goesOn(s.run(known, i), rest, begin, p.least)
+			r, n := s.goesOn(s.run(known, i), rest, begin, p)
 			if n == 0 {
 				continue
 			}
@@ -245,22 +284,36 @@ func (s *sentLine) follow(line []byte, at int64) (now progress) {
 	return now
 }
 
-// goesOn returns of how many bytes the next part of a run is that begins at an offset, at least so
-// many; 0 if there is none. The run has skipped parts that are too short to be found.
-func (s *sentLine) goesOn(r run, text []byte, at int64, least int) (run, int) {
+// goesOn returns of how many bytes the next part of a run is that begins at an offset, in a place;
+// 0 if there is none. The run has skipped parts that are too short to be found, or that an editor has
+// not shown before it showed the rest behind its prompt.
+func (s *sentLine) goesOn(r run, text []byte, at int64, p place) (run, int) {
 	if len(r.parts) > 0 && r.parts[len(r.parts)-1].To > at {
 		return r, 0
 	}
-	if n := commonPrefix(text, r.shown[r.seen:]); n >= least {
+	if n := commonPrefix(text, r.shown[r.seen:]); n >= p.least {
 		return r, n
 	}
-	for seen := r.seen + 1; s.anywhere && seen < min(r.seen+mostSkipped, len(r.shown)); seen++ {
+	last := len(r.shown)
+	if !p.prompted {
+		last = min(last, r.seen+mostSkipped)
+	}
+	for seen := r.seen + 1; s.anywhere && seen < last; seen++ {
 		if n := commonPrefix(text, r.shown[seen:]); n >= shortestPart {
 			r.seen = seen
 			return r, n
 		}
 	}
 	return r, 0
+}
+
+// most returns the parts of an echo that has come so far that it is one without its rest; nil
+// if it has not.
+func (s *sentLine) most() []span {
+	if len(s.runs) > 0 && s.anywhere && 2*s.runs[0].seen >= len(s.runs[0].shown) {
+		return s.runs[0].parts
+	}
+	return nil
 }
 
 // run returns one of the runs, or behind them one that has not begun.
@@ -325,8 +378,8 @@ func (e *echoes) hidden(text *kept, from int64, at time.Time) hidden {
 				}
 			}
 		}
-		if len(parts) == 0 || !until.IsZero() && !at.Before(until) {
-			continue
+		if !until.IsZero() && !at.Before(until) {
+			parts, until = s.most(), time.Time{}
 		}
 		h.parts = append(h.parts, parts...)
 		for _, part := range parts {
@@ -334,7 +387,7 @@ func (e *echoes) hidden(text *kept, from int64, at time.Time) hidden {
 				h.unsure = part.From
 			}
 		}
-		if !until.IsZero() && (h.until.IsZero() || until.Before(h.until)) {
+		if len(parts) > 0 && !until.IsZero() && (h.until.IsZero() || until.Before(h.until)) {
 			h.until = until
 		}
 	}

@@ -107,6 +107,31 @@ func TestTheEchoOfAGuestThatHasEchoedIsFoundAnywhere(t *testing.T) {
 	}
 }
 
+func TestAnEchoThatIsNotFoundDoesNotKeepTheNextOneFromBeingFound(t *testing.T) {
+	c := sent("$ ", "uptime", "uptime\r\n5 ms\r\n$ ")
+	one := "sh nosuchprogram all-good-1 and some more words that make the line long"
+	two := strings.Replace(one, "1", "2", 1)
+	c.expectEcho([]byte(one + "\r"))()
+	c.append([]byte(one[:60] + "[00] <inf> app: hi\r\n$ no\r\n$ "))
+	c.expectEcho([]byte(two + "\r"))()
+	c.append([]byte(two + "\r\nno\r\n$ "))
+	require.NotContains(t, searchable(c), "all-good")
+	require.NotContains(t, searchable(c), "words")
+	require.Equal(t, 2, strings.Count(searchable(c), "\nno\n")+strings.Count(searchable(c), "$ no\n"))
+}
+
+func TestTheEndOfAnEchoBehindAPromptIsOne(t *testing.T) {
+	c := sent("$ ", "uptime", "uptime\r\n5 ms\r\nnot found")
+	typed := c.expectEcho([]byte("sh nosuchprogram all-good and some words\r"))
+	for _, b := range bytesOf("\r\n$ all-good and some words\r\n") {
+		c.append([]byte(b))
+		require.NotContains(t, searchable(c), "all-good")
+	}
+	typed()
+	c.append([]byte("all-good\r\n"))
+	require.Contains(t, searchable(c), "\n$ ·······················\nall-good\n")
+}
+
 func TestWhatIsNoEchoIsNotLeftOut(t *testing.T) {
 	for name, c := range map[string]struct{ before, line, after string }{
 		"an answer without an echo":         {"Name? ", "Bob", "hello Bob\nyou said: Bob\n"},
