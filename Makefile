@@ -56,6 +56,7 @@ nightly: $(guesthouse)
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m -fuzzminimizetime 1s ./guest/socketservice
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzJudge -fuzztime 2m ./harness/internal/outbound
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzStream -fuzztime 1m ./harness/internal/outbound
+	$(leash) $(GO) test -run '^$$' -fuzz FuzzDetector -fuzztime 1m ./harness/internal/crash
 
 check: $(guesthouse)
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; } >&2

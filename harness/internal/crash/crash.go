@@ -44,6 +44,7 @@ type Detector struct {
 }
 
 const (
+	mostTried   = 4       // of what looks like a sign's begin in the middle of a line
 	longestLine = 4 << 10 // of a longer line only this much is looked at
 	traceWithin = 1000    // lines between a Go program's last words, which may be as long, and its trace
 )
@@ -173,22 +174,29 @@ func (d *Detector) sign(line []byte, stampEnd int) (Found, bool) {
 	return Found{}, false
 }
 
-// behindText notes a sign behind the text of a line without an end. A log record has one.
+// behindText notes a sign behind the text of a line without an end. A log record has one. Of what may
+// be one it looks at a few, so that no guest can make its lines costly.
 func (d *Detector) behindText(line []byte, from int) {
-	for at := from + 1; at < len(line); at++ {
-		i := bytes.IndexByte(line[at:], '[')
-		if i < 0 {
+	stamps, begin := 0, min(from+1, len(line))
+	if bytes.IndexByte(line[begin:], '[') < 0 { // far cheaper than looking from the end
+		stamps = mostTried
+	}
+	for end := len(line); stamps < mostTried; { // the kernel's line is the last
+		at := bytes.LastIndexByte(line[begin:end], '[') + begin
+		if at < begin {
 			break
 		}
-		at += i
+		end = at
 		if n := stamp(line[at:]); n > 0 {
+			stamps++
 			if s := stampedSigns.find(line[at+n:]); s != nil {
 				d.unfinished = Found{s, string(line[at:])}
 				return
 			}
 		}
 	}
-	for at := from; ; at++ { // a colon is rare, so that looking for it costs little
+	tried := 0
+	for at := from; tried < mostTried; at++ { // a colon is rare, so that looking for it costs little
 		i := bytes.IndexByte(line[at:], ':')
 		if i < 0 {
 			return
@@ -198,10 +206,11 @@ func (d *Detector) behindText(line []byte, from int) {
 		}
 		for _, words := range goWords {
 			begin := at + 1 - len(words)
-			if begin <= 0 || !bytes.HasSuffix(line[:at+1], words) || len(bytes.TrimSpace(line[:begin])) == 0 || record.Match(line) {
+			if begin <= 0 || !bytes.HasSuffix(line[:at+1], words) || len(bytes.TrimSpace(line[:begin])) == 0 {
 				continue
 			}
-			if s := plainSigns.find(line[begin:]); s != nil {
+			tried++
+			if s := plainSigns.find(line[begin:]); s != nil && !record.Match(line) {
 				d.words, d.since, d.inTrace = Found{s, string(line[begin:])}, 0, false
 				return
 			}

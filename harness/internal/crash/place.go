@@ -27,6 +27,21 @@ func letterOrDigit(b byte) bool { return digit(b) || b|0x20 >= 'a' && b|0x20 <= 
 
 func digit(b byte) bool { return b >= '0' && b <= '9' }
 
+// longestStamp is more than a time and its groups take.
+const longestStamp = 200
+
+// mostGroups bounds how many groups in brackets may follow each other.
+const mostGroups = 4
+
+// group returns the length of the short group in brackets at the start of a text; 0 without one.
+func group(text []byte) int {
+	const longest = 32
+	if len(text) == 0 || text[0] != '[' {
+		return 0
+	}
+	return bytes.IndexByte(text[:min(len(text), longest)], ']') + 1
+}
+
 // stamp returns the length of what Linux puts before a line of its log: the time in seconds since
 // its start, and where it is built to tell it the caller, as "[    1.234567][    T1] ". 0 is without.
 func stamp(line []byte) int {
@@ -34,6 +49,7 @@ func stamp(line []byte) int {
 		return 0
 	}
 	at, digits, dot := 1, 0, false
+	line = line[:min(len(line), longestStamp)]
 	for ; at < len(line) && line[at] == ' '; at++ {
 	}
 	for ; at < len(line) && (digit(line[at]) || line[at] == '.' && !dot && digits > 0); at++ {
@@ -45,12 +61,12 @@ func stamp(line []byte) int {
 		return 0
 	}
 	at++
-	for at < len(line) && line[at] == '[' { // the processor, thread or program
-		end := bytes.IndexByte(line[at:], ']')
-		if end < 0 {
-			return 0
+	for range mostGroups {
+		n := group(line[at:]) // the processor, thread or program
+		if n == 0 {
+			break
 		}
-		at += end + 1
+		at += n
 	}
 	if at == len(line) || line[at] != ' ' {
 		return 0
@@ -63,13 +79,12 @@ func stamp(line []byte) int {
 // fatal errors, as "[00:00:00.010,000] <err> os: " or "E: ".
 func rtosPrefix(line []byte) int {
 	at := 0
-	for at < len(line) && line[at] == '[' {
-		end := bytes.IndexByte(line[at:min(len(line), at+32)], ']')
-		if end < 0 {
-			return 0
+	for range mostGroups {
+		n := group(line[at:])
+		if n == 0 {
+			break
 		}
-		at += end + 1
-		if at < len(line) && line[at] == ' ' {
+		if at += n; at < len(line) && line[at] == ' ' {
 			at++
 		}
 	}
