@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -15,16 +14,19 @@ import (
 // A scratch is a module of a user with a guest, its dependencies and a test, and beside it a
 // module that replaces another one.
 type scratch struct {
-	dir string // the module's
-	env []string
+	dir    string // the module's
+	env    []string
+	gotool string // the go command, whatever PATH its environment has
 }
 
 func newScratch(t *testing.T) *scratch {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
+	gotool, err := exec.LookPath("go")
+	require.NoError(t, err)
 	parent := t.TempDir()
-	s := &scratch{dir: filepath.Join(parent, "user"), env: append(os.Environ(), "GOFLAGS=", "GOWORK=", "GOPROXY=off", "GUESTHOUSE_COLD=", "GUESTHOUSE_TARGETS=")}
+	s := &scratch{dir: filepath.Join(parent, "user"), gotool: gotool, env: append(os.Environ(), "GOFLAGS=", "GOWORK=", "GOPROXY=off", "GUESTHOUSE_COLD=", "GUESTHOUSE_TARGETS=")}
 	for _, name := range []string{"go.mod", "go.sum"} {
 		text, err := os.ReadFile(filepath.Join(root, name))
 		require.NoError(t, err)
@@ -155,7 +157,7 @@ func (s *scratch) replace(t *testing.T, name, old, by string) {
 
 func (s *scratch) goCommand(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(runtime.GOROOT(), "bin", "go"), args...)
+	cmd := exec.CommandContext(t.Context(), s.gotool, args...)
 	cmd.Dir, cmd.Env = s.dir, s.env
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -179,7 +181,7 @@ func (s *scratch) run(t *testing.T, test string) (cached bool) {
 func (s *scratch) runs(t *testing.T, test string) {
 	t.Helper()
 	require.False(t, s.run(t, test), "go answered from its cache")
-	require.True(t, s.run(t, test), "without an edit go does not answer from its cache")
+	require.True(t, s.run(t, test), "without an edit, of this repository either, go does not answer from its cache")
 }
 
 // What go test answers from its cache was answered by the same guest on the same machine.
@@ -214,7 +216,7 @@ func TestGoTestRunsAgainWhenWhatItDependsOnHasChanged(t *testing.T) {
 		edit.do()
 		require.False(t, s.run(t, "TestBuild"), "after a change of %s go answered from its cache", edit.of)
 	}
-	require.True(t, s.run(t, "TestBuild"), "without an edit go does not answer from its cache")
+	require.True(t, s.run(t, "TestBuild"), "without an edit, of this repository either, go does not answer from its cache")
 }
 
 func TestGoTestRunsAgainWhenQEMUHasChanged(t *testing.T) {
