@@ -267,10 +267,22 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 		}
 	}
 	if errors.Is(err, qmp.ErrClosed) && !isTemplateFault(err) {
-		<-m.proc.done
+		if err := m.processEnd(ctx); err != nil {
+			return err
+		}
 		return fmt.Errorf("QEMU did not start: %w", m.proc.describe())
 	}
 	return err
+}
+
+// processEnd waits for the end of a QEMU whose monitor has ended.
+func (m *Machine) processEnd(ctx context.Context) error {
+	select {
+	case <-m.proc.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("QEMU's monitor has ended and QEMU has not: %w", context.Cause(ctx))
+	}
 }
 
 // readPorts reads which host ports the kernel gave to the forwards of these guest's ports.

@@ -63,21 +63,27 @@ func (m *Machine) undo(ctx context.Context, r *resumption) (err error) {
 	return m.agentRestored(ctx, m.agent.wire.Epoch()+1)
 }
 
-// cancelMigration ends a migration that may have begun, so that the end of it is not taken
-// for that of the next.
+// cancelMigration ends a migration that may have begun. Commands are answered in their order, so
+// it has, or never will, when this one is answered.
 func (m *Machine) cancelMigration(ctx context.Context) error {
 	if err := m.qmp.Execute(ctx, "migrate_cancel", nil, nil); err != nil {
 		return err
 	}
-	var now struct{ Status string }
-	if err := m.qmp.Execute(ctx, "query-migrate", nil, &now); err != nil {
-		return err
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var now struct{ Status string }
+		if err := m.qmp.Execute(ctx, "query-migrate", nil, &now); err != nil {
+			return err
+		}
+		switch now.Status { // also of an earlier one, where this one has not begun
+		case "", "none", "completed", "failed", "cancelled":
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("migration: %w", context.Cause(ctx))
+		}
 	}
-	if now.Status == "" || now.Status == "none" {
-		return nil // it never began
-	}
-	if err := m.migrated(ctx); ctx.Err() != nil {
-		return err
-	}
-	return nil
 }

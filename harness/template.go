@@ -283,6 +283,9 @@ func (m *Machine) saveState(ctx context.Context, file string, r *resumption) (sa
 	if err == nil {
 		err = m.qmp.Give(ctx, "state", f)
 	}
+	for len(m.migration) > 0 { // one that was given up
+		<-m.migration
+	}
 	if err == nil {
 		r.migrates = true
 		err = m.qmp.Execute(ctx, "migrate", map[string]string{"uri": "fd:state"}, nil)
@@ -309,18 +312,25 @@ var (
 	errEndedInMigration = errors.New("QEMU ended during the migration")
 )
 
-// migrated waits for the end of a migration.
+// migrated waits for the end of a migration that was just asked for. What is told before it
+// begins is of one that was given up.
 func (m *Machine) migrated(ctx context.Context) error {
-	for {
+	for begun := false; ; {
 		select {
 		case status := <-m.migration:
-			switch status {
-			case "completed":
+			switch {
+			case status == "setup":
+				begun = true
+			case !begun:
+			case status == "completed":
 				return nil
-			case "failed", "cancelled":
+			case status == "failed", status == "cancelled":
 				return fmt.Errorf("%w: its status is %s", errMigrationFailed, status)
 			}
 		case <-m.qmp.Done():
+			if err := m.processEnd(ctx); err != nil {
+				return err
+			}
 			return fmt.Errorf("%w: %w", errEndedInMigration, m.proc.describe())
 		case <-ctx.Done():
 			return fmt.Errorf("migration: %w", context.Cause(ctx))
