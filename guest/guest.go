@@ -119,6 +119,22 @@ var harness *line
 // a machine without the harness's line says nothing.
 func Event(text string) { harness.tell(wire.Event, wireText(text)) }
 
+// OnRestore has a function called in each machine that is restored from the one that is saved later,
+// and in that one when it goes on: for what a program must have of its own, as a seed, or must do
+// anew. By then the kernel has new entropy, the host's clock and a new BootID, which the program
+// cannot have used before: all programs stand still from before the save. The functions are called
+// one after the other, in the order in which they were given, while the rest of the program runs,
+// and before the harness forwards a port to the machine. They have 10 s. In a machine that is
+// restored before somebody asks for it they are called when somebody does.
+func OnRestore(f func()) {
+	restorations.mu.Lock()
+	defer restorations.mu.Unlock()
+	restorations.calls = append(restorations.calls, f)
+	if len(restorations.calls) == 1 {
+		harness.tell(wire.Attends, nil)
+	}
+}
+
 // BootID tells the boots and the restorations of machines apart: a machine that
 // was saved, and each that is restored from it, has another one from then on. It is
 // written as in /proc/sys/kernel/random/boot_id, where other programs find it too.

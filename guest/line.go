@@ -3,7 +3,9 @@ package guest
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,8 +41,28 @@ func openLine(powerOff func()) *line {
 	}
 	l := &line{conn: wire.NewGuest(descriptor(fd)), powerOff: powerOff}
 	l.conn.Send(wire.Message{Type: wire.Hello}) // where that fails so does serve
+	restorations.mu.Lock()
+	defer restorations.mu.Unlock()
+	if len(restorations.calls) > 0 {
+		l.conn.Send(wire.Message{Type: wire.Attends})
+	}
 	go l.serve()
 	return l
+}
+
+// restorations are what OnRestore was given.
+var restorations struct {
+	mu    sync.Mutex
+	calls []func()
+}
+
+func restored() {
+	restorations.mu.Lock()
+	calls := slices.Clone(restorations.calls)
+	restorations.mu.Unlock()
+	for _, call := range calls {
+		call()
+	}
 }
 
 // serve answers the agent until the program ends. After an error nobody is left to hear of it:
@@ -67,6 +89,8 @@ func (l *line) answer(m wire.Message) error {
 		payload = wire.EncodePort(l.rehearsal.Begin())
 	case wire.Quiesce:
 		l.rehearsal.End()
+	case wire.Resume:
+		restored()
 	case wire.PowerOff:
 		go l.powerOff() // the answer is that the program ends
 		return nil

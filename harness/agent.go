@@ -287,24 +287,12 @@ func (m *Machine) agentQuiesce(ctx context.Context, r *resumption) (*savedAgent,
 
 // agentRestored begins a conversation with the agent of a guest that was saved,
 // here or in another machine, and waits until the guest has new entropy, the
-// host's clock and a new boot identity.
+// host's clock and a new boot identity. In a machine that is somebody's the program has then done
+// what guest.OnRestore was given.
 func (m *Machine) agentRestored(ctx context.Context, epoch uint32) error {
 	ctx, cancel := m.Within(ctx, agentWithin)
 	defer cancel()
-	late, err := m.agent.restored(ctx, epoch)
-	m.clockIsLate(late)
-	return err
-}
-
-// agentAnew gives a guest that was restored all that once more.
-func (m *Machine) agentAnew(ctx context.Context) error {
-	ctx, cancel := m.Within(ctx, agentWithin)
-	defer cancel()
-	if err := m.agent.lock(ctx); err != nil {
-		return err
-	}
-	late, err := m.agent.anew(ctx)
-	m.agent.unlock()
+	late, err := m.agent.restored(ctx, epoch, !m.waits)
 	m.clockIsLate(late)
 	return err
 }
@@ -317,7 +305,7 @@ func (m *Machine) clockIsLate(by time.Duration) {
 
 // restored is agentRestored, and returns how late the guest's clock may be. It gives back the
 // turn that quiesce took; in a machine that was restored nobody has it.
-func (a *agent) restored(ctx context.Context, epoch uint32) (late time.Duration, err error) {
+func (a *agent) restored(ctx context.Context, epoch uint32, resume bool) (late time.Duration, err error) {
 	select {
 	case a.turn <- struct{}{}:
 	default:
@@ -325,7 +313,11 @@ func (a *agent) restored(ctx context.Context, epoch uint32) (late time.Duration,
 	defer a.unlock()
 	a.greet()
 	a.wire.Open(epoch)
-	return a.anew(ctx)
+	late, attends, err := a.anew(ctx)
+	if err == nil && resume && attends {
+		_, err = a.ask(ctx, wire.Resume, nil)
+	}
+	return late, err
 }
 
 // agentRehearse has the guest's agent echo datagrams until it is made quiet or given a new life,
@@ -350,37 +342,37 @@ func (m *Machine) agentRehearse(ctx context.Context) (int, error) {
 }
 
 // anew gives the guest new entropy, the host's clock and a new boot identity, and returns
-// how late that may be. The caller has the turn.
-func (a *agent) anew(ctx context.Context) (late time.Duration, err error) {
+// how late that may be, and whether its program wants to hear of Resume. The caller has the turn.
+func (a *agent) anew(ctx context.Context) (late time.Duration, attends bool, err error) {
 	var boot wire.BootID
 	rand.Read(boot[:]) // it does not fail
 	// The guest's clock is late by the way there: once more, if that was long.
 	for range clockTries {
-		if late, err = a.renew(ctx, boot); err != nil || late <= clockWithin {
+		if late, attends, err = a.renew(ctx, boot); err != nil || late <= clockWithin {
 			break
 		}
 	}
-	return late, err
+	return late, attends, err
 }
 
 // renew asks once and returns how long that took.
-func (a *agent) renew(ctx context.Context, boot wire.BootID) (time.Duration, error) {
+func (a *agent) renew(ctx context.Context, boot wire.BootID) (took time.Duration, attends bool, err error) {
 	r := wire.Restore{Boot: boot, Entropy: make([]byte, 2*wire.MinEntropy)}
 	rand.Read(r.Entropy)
 	r.Now = time.Now()
 	answer, err := a.ask(ctx, wire.Restored, r.Encode())
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	took := time.Since(r.Now)
-	guest, err := wire.DecodeClock(answer)
+	took = time.Since(r.Now)
+	guest, err := wire.DecodeRenewed(answer)
 	if err != nil {
-		return 0, fmt.Errorf("%w: its agent: %w", ErrGuest, err)
+		return 0, false, fmt.Errorf("%w: its agent: %w", ErrGuest, err)
 	}
-	if ran := guest.Sub(r.Now); ran < 0 || ran > took+clockStep {
-		return 0, fmt.Errorf("%w: its clock was set to %v and says %v after %v", ErrGuest, r.Now.UTC(), guest.UTC(), took)
+	if ran := guest.Clock.Sub(r.Now); ran < 0 || ran > took+clockStep {
+		return 0, false, fmt.Errorf("%w: its clock was set to %v and says %v after %v", ErrGuest, r.Now.UTC(), guest.Clock.UTC(), took)
 	}
-	return took, nil
+	return took, guest.Attends, nil
 }
 
 // Stats is what the guest tells of itself.

@@ -186,10 +186,10 @@ func TestARestoredGuestMustHaveTheHostsClock(t *testing.T) {
 				}
 				r, _ := wire.DecodeRestore(m.Payload)
 				boots <- r.Boot
-				guest.Send(wire.Message{Type: m.Type, Answers: m.Sequence, Payload: wire.EncodeClock(r.Now.Add(change))})
+				guest.Send(wire.Message{Type: m.Type, Answers: m.Sequence, Payload: wire.Renewed{Clock: r.Now.Add(change)}.Encode()})
 			}
 		}()
-		_, err := a.restored(t.Context(), 3)
+		_, err := a.restored(t.Context(), 3, true)
 		if says == "" {
 			require.NoError(t, err)
 		} else {

@@ -34,6 +34,7 @@ type Machine struct {
 	ram     *os.File // the guest's memory, if Save can read it
 
 	migration chan string            // how a migration comes along
+	waits     bool                   // it was prefetched and belongs to nobody yet
 	saving    chan struct{}          // holds a token while Save runs
 	resuming  sync.WaitGroup         // what lets the machine go on after Save
 	template  atomic.Pointer[making] // what the machine becomes when it is ready

@@ -31,11 +31,13 @@ func (p *plan) prefetch(ctx context.Context, binary string, t *Template) (*Machi
 	if err != nil {
 		return nil, err
 	}
+	m.waits = true
 	if err = m.connect(ctx, t); err == nil {
 		err = m.rehearse(ctx)
 	}
 	if err == nil {
-		err = m.agentAnew(ctx) // the rehearsal's port closes
+		// The rehearsal's port closes, and programs go on only in the machine that is handed out.
+		_, err = m.agentQuiesce(ctx, &resumption{})
 	}
 	if err == nil {
 		err = m.qmp.Execute(ctx, "stop", nil, nil)
@@ -71,6 +73,7 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
 	if !slices.Equal(m.plan.Crashes, p.Crashes) {
 		m.console.lookFor(p.crashes)
 	}
+	m.waits = false
 	m.plan, m.asked, m.result = p, asked, p.result("prefetched", "")
 	m.result.QEMU = m.qmp.Version()
 	m.begin = m.clock.now()
@@ -111,7 +114,9 @@ func (m *Machine) goOn(ctx context.Context) error {
 		return err
 	}
 	var err error
-	m.ports, err = m.forward(ctx, m.plan.ports, func() error { return m.agentAnew(ctx) })
+	m.ports, err = m.forward(ctx, m.plan.ports, func() error {
+		return m.agentRestored(ctx, m.agent.wire.Epoch()+1)
+	})
 	return err
 }
 

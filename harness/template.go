@@ -63,7 +63,7 @@ type identity struct {
 }
 
 // templateFormat changes with everything that makes older templates useless.
-const templateFormat = 3
+const templateFormat = 4
 
 // identity describes the machine that the plan boots with a QEMU binary. Ports
 // are left out: they are forwarded to a machine that runs already.

@@ -22,7 +22,7 @@ type Agent struct {
 	harness  *wire.Conn // nil in a machine without the port
 	port     *port
 	random   int             // descriptor of /dev/urandom
-	identity *identityFile   // nil where it could not be made
+	identity identityFile    // empty where it could not be made
 	powerOff func(told bool) // what the harness may ask for
 	asked    atomic.Bool     // it has
 
@@ -32,6 +32,7 @@ type Agent struct {
 
 	program  *program
 	programs *group   // all but init; nil in a kernel without control groups
+	freezer  freezer  // of all these
 	remarks  []string // for when the harness hears them
 	children *Children
 	commands commands
@@ -53,6 +54,9 @@ func Open(children *Children) (*Agent, error) {
 	}
 	if a.programs, err = newGroup("guest", nil); err != nil {
 		a.remarks = append(a.remarks, err.Error()) // it works without them
+	}
+	if a.freezer, err = newFreezer(a.programs); err != nil {
+		a.remarks = append(a.remarks, "programs are stopped by SIGSTOP while the machine is saved: "+err.Error())
 	}
 	p, err := openPort()
 	if p == nil {
@@ -144,6 +148,9 @@ func (a *Agent) answer(m wire.Message) error {
 	case wire.Quiesce:
 		a.rehearsal.End()
 		a.program.quiesce()
+		if err := a.freezer.freeze(); err != nil {
+			a.Remark("stop all programs: " + err.Error())
+		}
 		if err := a.network.Prepare(); err != nil {
 			a.Remark(err.Error()) // the network asks when it has to
 		}
@@ -159,7 +166,16 @@ func (a *Agent) answer(m wire.Message) error {
 		if err := a.network.Announce(); err != nil {
 			defer a.Remark(err.Error())
 		}
-		return a.reply(m, wire.EncodeClock(time.Now()))
+		err = a.reply(m, wire.Renewed{Clock: time.Now(), Attends: a.program.attends.Load()}.Encode())
+		if failed := a.freezer.thaw(); failed != nil {
+			return fmt.Errorf("let all programs go on: %w", failed)
+		}
+		return err
+	case wire.Resume:
+		if a.program.ask(m) {
+			return nil
+		}
+		return a.reply(m, nil)
 	default:
 		return fmt.Errorf("%s is nothing that an agent is asked", m.Type)
 	}

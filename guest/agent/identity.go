@@ -38,32 +38,34 @@ var ownBootID = sync.OnceValue(func() (id wire.BootID) {
 	return id
 })
 
-// An identityFile is wire.BootIDFile. A restored machine writes there before its program goes on,
-// so that nobody has to be told.
-type identityFile struct{ fd int }
+// An identityFile is wire.BootIDFile, mapped into memory. A restored machine writes there before its
+// program goes on, so that nobody has to be told, and without a system call, whose code an emulated
+// processor would have to translate first.
+type identityFile []byte
 
-func newIdentityFile() (*identityFile, error) {
+func newIdentityFile() (identityFile, error) {
 	id := bootID()
 	if err := os.MkdirAll(filepath.Dir(wire.BootIDFile), 0o755); err != nil {
 		return nil, fmt.Errorf("boot identity: %w", err)
 	}
-	fd, err := unix.Open(wire.BootIDFile, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o444)
+	file, err := os.OpenFile(wire.BootIDFile, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o444)
 	if err != nil {
-		return nil, fmt.Errorf("boot identity: %w", &os.PathError{Op: "open", Path: wire.BootIDFile, Err: err})
+		return nil, fmt.Errorf("boot identity: %w", err)
 	}
-	f := &identityFile{fd}
-	if err := f.write(id); err != nil {
-		return f, err
+	defer file.Close()
+	if _, err := file.WriteString(id.String() + "\n"); err != nil {
+		return nil, fmt.Errorf("boot identity: %w", err)
 	}
+	text, err := unix.Mmap(int(file.Fd()), 0, len(id.String()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("boot identity: %w", &os.PathError{Op: "mmap", Path: wire.BootIDFile, Err: err})
+	}
+	f := identityFile(text)
+	f.write(id) // the page is there from now on
 	if err := unix.Mount(wire.BootIDFile, kernelBootID, "", unix.MS_BIND, ""); err != nil {
 		return f, fmt.Errorf("boot identity: %w", &os.PathError{Op: "mount over", Path: kernelBootID, Err: err})
 	}
 	return f, nil
 }
 
-func (f *identityFile) write(id wire.BootID) error {
-	if _, err := unix.Pwrite(f.fd, []byte(id.String()+"\n"), 0); err != nil {
-		return fmt.Errorf("boot identity: %w", os.NewSyscallError("pwrite", err))
-	}
-	return nil
-}
+func (f identityFile) write(id wire.BootID) { copy(f, id.String()) }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,8 @@ type program struct {
 	mu    sync.Mutex
 	here  bool              // it has said hello, and its line is whole
 	asked map[uint32]uint32 // the sequence numbers of what it was asked, and of the harness's request
+
+	attends atomic.Bool // it wants to hear of Resume
 }
 
 func newProgram() (*program, error) {
@@ -84,7 +87,9 @@ func (a *Agent) hear(m wire.Message) error {
 		case p.calm <- struct{}{}:
 		default: // nobody waits for it any more
 		}
-	case wire.Statistics, wire.Rehearse:
+	case wire.Attends:
+		p.attends.Store(true)
+	case wire.Statistics, wire.Rehearse, wire.Resume:
 		p.mu.Lock()
 		of, ok := p.asked[m.Answers]
 		delete(p.asked, m.Answers)

@@ -20,10 +20,8 @@ func (a *Agent) restore(r wire.Restore) error {
 	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
 		return fmt.Errorf("set the clock to %s: %w", r.Now.UTC(), os.NewSyscallError("clock_settime", err))
 	}
-	if a.identity == nil {
-		return nil // Open has said why
-	}
-	return a.identity.write(r.Boot)
+	a.identity.write(r.Boot)
+	return nil
 }
 
 // addEntropy gives the kernel random bytes, through its device, and makes it use them at once.

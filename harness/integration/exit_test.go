@@ -69,8 +69,8 @@ func ends(t *testing.T, spec harness.Spec, told string, exit harness.Exit) error
 	ctx, cancel := m.Within(t.Context(), harnesstest.Within)
 	defer cancel()
 	require.NoError(t, m.Console().Send(ctx, told))
-	err = m.Wait(ctx)
-	require.NotNil(t, m.Result().Exit, told)
+	err = m.Wait(ctx) // which returns as soon as a crash is seen
+	require.Eventually(t, func() bool { return m.Result().Exit != nil }, 4*harnesstest.Within, 10*time.Millisecond, told)
 	require.Equal(t, exit, *m.Result().Exit, told)
 	if crash := m.Console().Crash(); crash == "" && exit.Signal == 0 {
 		require.NoError(t, m.WaitExit(ctx, exit.Status), "whoever expects this end has no failure")
@@ -78,6 +78,33 @@ func ends(t *testing.T, spec harness.Spec, told string, exit harness.Exit) error
 		require.ErrorContains(t, m.WaitExit(ctx, 42), "exit status 42 was expected")
 	}
 	return err
+}
+
+func TestTheEndIsToldHoweverTheMachineCameUp(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/ends")
+		spec.Accel = harness.TCG // of which templates are
+		cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+		defer cache.Close()
+		dies := func(how string) {
+			t.Helper()
+			m, err := cache.Boot(t.Context(), spec)
+			require.NoError(t, err)
+			defer m.Close()
+			require.Equal(t, how, m.Result().Boot, m.Result().Why)
+			ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+			defer cancel()
+			require.NoError(t, m.Console().Send(ctx, "exit 3"))
+			require.EqualError(t, m.Wait(ctx), "the guest failed: its program has ended: exit status 3")
+		}
+		dies("cold")
+		waits(t, cache, spec)
+		dies("prefetched")
+		cache.Close()
+		cache.Prefetch = false
+		dies("restored")
+	})
 }
 
 func TestAProgramThatEndsBeforeItIsReadySaysHow(t *testing.T) {

@@ -59,17 +59,27 @@ func DecodeRestore(b []byte) (r Restore, err error) {
 	return r, nil
 }
 
-// EncodeClock returns the payload of the answer to Restored: the guest's clock.
-func EncodeClock(now time.Time) []byte {
-	return binary.BigEndian.AppendUint64(nil, uint64(now.UnixNano()))
+// Renewed is what a guest answers to Restored.
+type Renewed struct {
+	Clock   time.Time // the guest's
+	Attends bool      // its program wants to hear of Resume
 }
 
-// DecodeClock reads it.
-func DecodeClock(b []byte) (time.Time, error) {
-	if len(b) != 8 {
-		return time.Time{}, fmt.Errorf("clock: %d bytes, not 8", len(b))
+// Encode returns the payload.
+func (r Renewed) Encode() []byte {
+	attends := byte(0)
+	if r.Attends {
+		attends = 1
 	}
-	return time.Unix(0, int64(binary.BigEndian.Uint64(b))), nil
+	return append(binary.BigEndian.AppendUint64(nil, uint64(r.Clock.UnixNano())), attends)
+}
+
+// DecodeRenewed reads it.
+func DecodeRenewed(b []byte) (Renewed, error) {
+	if len(b) != 9 || b[8] > 1 {
+		return Renewed{}, fmt.Errorf("renewed: %q is no clock and what follows it", b[:min(len(b), 9)])
+	}
+	return Renewed{time.Unix(0, int64(binary.BigEndian.Uint64(b))), b[8] == 1}, nil
 }
 
 // EncodePort returns the payload of the answer to Rehearse: a UDP port.

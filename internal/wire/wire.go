@@ -73,11 +73,11 @@ type Type uint16
 const (
 	Hello      Type = 1 + iota // guest: the conversation begins; payload Identity
 	Ready                      // guest: setup has returned; payload Stats
-	Restored                   // request: payload Restore; answered with Clock
+	Restored                   // request: payload Restore; answered with Renewed
 	PowerOff                   // harness: power off; guest: the program is about to end in order, payload is text that says why
 	Event                      // guest: payload is text
 	Statistics                 // request without payload; answered with Stats
-	Quiesce                    // request: say nothing more until Restored; no payload
+	Quiesce                    // request: stop all programs, and say nothing more until Restored; no payload
 	Failed                     // guest: the agent has ended; payload is text
 	Rehearse                   // request without payload: echo datagrams until Quiesce or Restored; answered with Port, 0 if there is none
 	Ended                      // guest: the program has, and the machine powers off; payload Exit
@@ -86,7 +86,9 @@ const (
 	Output                     // guest: what a command has written; payload is Stdout or Stderr and the bytes
 	Exited                     // guest: a command has ended; payload Exit
 	Kill                       // harness: end a command with all that it has started; payload is the Number of its Execute
-	lastType   = Kill
+	Attends                    // program: it wants to hear of Resume
+	Resume                     // request without payload: the machine is restored and somebody's; answered when the program has done what it does then
+	lastType   = Resume
 )
 
 // The streams of a command's Output.
@@ -95,7 +97,7 @@ const (
 	Stderr byte = 2
 )
 
-var typeNames = [...]string{"", "hello", "ready", "restored", "power-off", "event", "statistics", "quiesce", "failed", "rehearse", "ended", "remark", "execute", "output", "exited", "kill"}
+var typeNames = [...]string{"", "hello", "ready", "restored", "power-off", "event", "statistics", "quiesce", "failed", "rehearse", "ended", "remark", "execute", "output", "exited", "kill", "attends", "resume"}
 
 func (t Type) String() string {
 	if t >= Hello && t <= lastType {

@@ -150,9 +150,14 @@ func TestPayloadsComeBack(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 7, number)
 
-	now, err := DecodeClock(EncodeClock(time.Unix(1, 2)))
-	require.NoError(t, err)
-	require.Equal(t, time.Unix(1, 2), now)
+	for _, attends := range []bool{false, true} {
+		renewed := Renewed{time.Unix(1, 2), attends}
+		got, err := DecodeRenewed(renewed.Encode())
+		require.NoError(t, err)
+		require.Equal(t, renewed, got)
+	}
+	_, err = DecodeRenewed(make([]byte, 8))
+	require.ErrorContains(t, err, "renewed: ")
 }
 
 // What is read as a frame is written as the same bytes, and nothing panics.
@@ -164,7 +169,7 @@ func FuzzReceive(f *testing.F) {
 		epoch, m, n, err := decode(bytes.NewReader(b))
 		if err == nil {
 			require.Equal(t, b[:n], encode(epoch, m))
-			DecodeClock(m.Payload)
+			DecodeRenewed(m.Payload)
 			DecodeRestore(m.Payload)
 			if e, err := DecodeExit(m.Payload); err == nil && len(e.Why) <= MaxText {
 				require.Equal(t, m.Payload, e.Encode())

@@ -1,0 +1,93 @@
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+)
+
+// heldFor is the least of its own time for which a program stands still over a save: until then
+// the guest has been seen to do nothing.
+const heldFor = 20 * time.Millisecond
+
+// Whatever goroutines of the guest draw meanwhile, no two machines of one template draw the same:
+// all programs stand still from before the save until the machine has entropy of its own.
+func TestNoTwoMachinesOfATemplateDrawTheSame(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/draws")
+		original, template := save(t, spec)
+		spec.Template = template
+		machines := []*harnesstest.Machine{original}
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		for range 8 {
+			all.Go(func() {
+				m := restored(t, spec)
+				mu.Lock()
+				defer mu.Unlock()
+				machines = append(machines, m)
+			})
+		}
+		all.Wait()
+		require.Len(t, machines, 9)
+		seen := make(map[string]string)
+		for i, m := range machines {
+			for _, file := range []string{"/drawn-by-go-0", "/drawn-by-go-1", "/drawn-by-getrandom-0", "/drawn-by-getrandom-1"} {
+				lines := strings.Fields(m.Output("sh", "-c", "while ! test -e "+file+"; do sleep 0.1; done; cat "+file))
+				require.Len(t, lines, 1+200)
+				held, err := time.ParseDuration(lines[0])
+				require.NoError(t, err)
+				require.GreaterOrEqual(t, held, heldFor, "machine %d%s drew until it was saved, or before it had entropy of its own", i, file)
+				for _, value := range lines[1:] {
+					by := fmt.Sprint("machine ", i, file)
+					require.Empty(t, seen[value], "%s drew it again", by)
+					seen[value] = by
+				}
+			}
+		}
+	})
+}
+
+// In a machine that waits for somebody who asks for it the functions run when somebody does.
+func TestAProgramHearsOnceThatItsMachineWasRestored(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := harnesstest.Spec(t, target, "./guests/draws")
+		spec.Accel = harness.TCG
+		cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+		defer cache.Close()
+		hears := func(how string) {
+			t.Helper()
+			m, err := cache.Boot(t.Context(), spec)
+			require.NoError(t, err)
+			defer m.Close()
+			require.Equal(t, how, m.Result().Boot, m.Result().Why)
+			ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+			defer cancel()
+			stats, err := m.Stats(ctx)
+			require.NoError(t, err)
+			told, err := m.Event(ctx)
+			require.NoError(t, err)
+			require.Equal(t, "restored as "+stats.BootID, told, "it was told before the machine was handed out")
+			require.NoError(t, m.Command(ctx, "sh", "-c", "test $(cat /proc/sys/kernel/random/boot_id) = "+stats.BootID).Run(),
+				"other programs find the identity where it always is")
+			require.NoError(t, m.Shutdown(ctx))
+			_, err = m.Event(ctx)
+			require.ErrorContains(t, err, "the line has ended", "there was no other")
+		}
+		hears("cold") // and saved
+		waits(t, cache, spec)
+		hears("prefetched")
+		cache.Close()
+		cache.Prefetch = false
+		hears("restored")
+	})
+}
