@@ -164,6 +164,7 @@ func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
 	cancel()
 	_, err := cache.Boot(gone, spec)
 	require.ErrorIs(t, err, context.Canceled)
+	cache.Close() // a boot that was cancelled before it began has left what waits to others
 	require.Empty(t, procs.Marked(mark))
 
 	cache.Prefetch = false
