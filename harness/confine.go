@@ -60,12 +60,22 @@ func hasSeccomp(binary string) bool {
 	return has.(func() bool)()
 }
 
+var seccompKnown sync.Map // of the identities of binaries that seccompOf has the answer for
+
 // probeSandbox finds out what sandboxArgs asks of a binary, which may have to be run for that,
 // unless ctx ends first.
 func probeSandbox(ctx context.Context, binary string) error {
+	id, err := binaryIdentity(binary)
+	if err != nil {
+		return nil // whoever starts it says so
+	}
+	if _, known := seccompKnown.Load(id); known {
+		return nil
+	}
 	known := make(chan struct{})
 	go func() {
 		hasSeccomp(binary)
+		seccompKnown.Store(id, true)
 		close(known)
 	}()
 	select {
