@@ -40,6 +40,7 @@ func spin() {
 		return
 	}
 	fmt.Println("spins")
-	for {
+	for turns := uint64(0); ; {
+		turns++
 	}
 }
