@@ -151,7 +151,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 		rec.close(false)
 		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
 	}
-	m.asked, m.result = asked, p.result(how, why)
+	m.asked, m.result = asked, p.result(m.proc, how, why)
 	if kind == savedRAM {
 		m.ram, owned = ram, true // until Close
 	}
@@ -185,8 +185,8 @@ func (p *plan) recorded() Spec {
 }
 
 // result is that of a machine that has just been asked for.
-func (p *plan) result(how, why string) Result {
-	return Result{State: "booting", Test: p.Test, Target: p.Target, Boot: how, Why: why, Accel: p.Accel, AccelWhy: p.accelWhy, AccelEvidence: p.accelEvidence}
+func (p *plan) result(qemu *process, how, why string) Result {
+	return Result{PID: qemu.cmd.Process.Pid, State: "booting", Test: p.Test, Target: p.Target, Boot: how, Why: why, Accel: p.Accel, AccelWhy: p.accelWhy, AccelEvidence: p.accelEvidence}
 }
 
 // spawn starts QEMU, whose machine stands still, and reads what comes from it.

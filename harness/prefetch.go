@@ -74,7 +74,7 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
 		m.console.lookFor(p.crashes)
 	}
 	m.waits = false
-	m.plan, m.asked, m.result = p, asked, p.result("prefetched", "")
+	m.plan, m.asked, m.result = p, asked, p.result(m.proc, "prefetched", "")
 	m.result.QEMU = m.qmp.Version()
 	m.begin = m.clock.now()
 	m.writeResult(func(*Result) {})

@@ -80,6 +80,7 @@ type Result struct {
 	AccelWhy      string  `json:"accel_why"`                // it was chosen, in few words; "asked for" if it was
 	AccelEvidence string  `json:"accel_evidence,omitempty"` // of what KVM does or does not do here
 	QEMU          string  `json:"qemu,omitempty"`           // its version, as it says itself
+	PID           int     `json:"qemu_pid"`                 // the number of QEMU's process, while it runs
 	Boot          string  `json:"boot"`                     // "cold", "restored" from a template, or "prefetched": restored before it was asked for
 	Why           string  `json:"why,omitempty"`            // a cold boot was one, or a restored machine had not been prefetched
 	ClockLate     float64 `json:"clock_late,omitempty"`     // seconds: a restored guest's clock is late by that much at most

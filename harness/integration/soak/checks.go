@@ -181,25 +181,19 @@ func killQEMU(ctx context.Context, m *harness.Machine, qemu int, after time.Dura
 	return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(qemu, unix.SIGKILL, nil, 0))
 }
 
-// openQEMU returns a descriptor of the process, which is the child that writes to the
-// record. Its number may be another's when it has ended.
+// openQEMU returns a descriptor of the process. Its number may be another's when it has ended, so
+// it must be a child of ours.
 func openQEMU(m *harness.Machine) (int, error) {
-	said, err := os.Stat(filepath.Join(m.Dir(), "qemu.stderr"))
+	pid := m.Result().PID
+	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return -1, err
+		return -1, os.NewSyscallError("pidfd_open", err)
 	}
-	for _, child := range procs.Children(os.Getpid()) {
-		fd, err := unix.PidfdOpen(child.PID, 0)
-		if err != nil {
-			continue // it has ended
-		}
-		its, err := os.Stat(fmt.Sprintf("/proc/%d/fd/2", child.PID))
-		if err == nil && os.SameFile(said, its) {
-			return fd, nil
-		}
+	if p, ok := procs.Look(pid); !ok || p.Parent != os.Getpid() {
 		unix.Close(fd)
+		return -1, fmt.Errorf("QEMU, process %d, has ended", pid)
 	}
-	return -1, fmt.Errorf("no child writes to %s: QEMU has ended", filepath.Join(m.Dir(), "qemu.stderr"))
+	return fd, nil
 }
 
 type step func(ctx context.Context, m *harness.Machine) error
