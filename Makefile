@@ -35,7 +35,7 @@ qemu-run: $(guesthouse)
 # -count=1: go's cache of results does not know the host, on which the tests of machines depend.
 # The units (make unit) it may keep.
 test: check qemu
-	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 20m ./...
+	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 40m ./...
 
 # The units alone need neither QEMU nor a network.
 unit: $(guesthouse)
@@ -43,7 +43,7 @@ unit: $(guesthouse)
 
 integration: qemu
 	@mkdir -p out
-	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 20m -artifacts -outputdir $(CURDIR)/out ./harness/integration/... ./harness/harnesstest/...
+	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 40m -artifacts -outputdir $(CURDIR)/out ./harness/integration/... ./harness/harnesstest/...
 
 # Ctrl-C ends it early; ARGS='-h' lists its flags. The records of flakes are in out/soak.
 soak: qemu

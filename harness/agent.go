@@ -321,7 +321,7 @@ func (a *agent) restored(ctx context.Context, epoch uint32, resume bool) (late t
 }
 
 // agentRehearse has the guest's agent echo datagrams until it is made quiet or given a new life,
-// and returns the UDP port.
+// and returns the UDP port; 0 of a guest without a network.
 func (m *Machine) agentRehearse(ctx context.Context) (int, error) {
 	if err := m.agent.lock(ctx); err != nil {
 		return 0, err
@@ -332,9 +332,6 @@ func (m *Machine) agentRehearse(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	port, err := wire.DecodePort(answer)
-	if err == nil && port == 0 {
-		err = errors.New("it has no UDP port to rehearse on")
-	}
 	if err != nil {
 		return 0, fmt.Errorf("%w: its agent: %w", ErrGuest, err)
 	}

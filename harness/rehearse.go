@@ -38,7 +38,7 @@ func (m *Machine) rehearse(ctx context.Context) error {
 	ctx, cancel := m.Within(ctx, agentWithin)
 	defer cancel()
 	port, err := m.agentRehearse(ctx)
-	if err != nil {
+	if err != nil || port == 0 { // without a network there is no echo to rehearse
 		return err
 	}
 	forwarded, err := m.forward(ctx, []Port{{Network: "udp", Guest: port}}, nil)

@@ -24,6 +24,7 @@ import (
 func waits(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) {
 	t.Helper()
 	spec.Dir = ""
+	why := ""
 	for range 100 {
 		n, err := cache.Waiting(t.Context())
 		require.NoError(t, err)
@@ -32,9 +33,10 @@ func waits(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) {
 		}
 		m, err := cache.Boot(t.Context(), spec)
 		require.NoError(t, err)
+		why = m.Result().Why
 		require.NoError(t, m.Close())
 	}
-	t.Fatal("the host has no memory for a machine that waits: a quarter of it must be free")
+	t.Fatalf("no machine waits, for want of memory (a quarter of the host's must be free) or because %s", why)
 }
 
 func TestAPrefetchedMachineIsAsFreshAsAny(t *testing.T) {
