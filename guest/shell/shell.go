@@ -16,7 +16,6 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,9 +37,9 @@ type Shell struct {
 	rest []byte // what was read behind a line
 
 	mu       sync.Mutex
-	prompted bool      // the prompt stands on the last line
-	restored time.Time // by Write, last
-	edits    bool      // the editor has the line
+	prompted bool // the prompt stands on the last line
+	below    bool // it may stand below the echo of a line that is to be read
+	edits    bool // the editor has the line
 	line     editor
 }
 
@@ -61,7 +60,7 @@ func (s *Shell) Write(p []byte) (int, error) {
 		again = s.line.again()
 	}
 	_, err := fmt.Fprintf(s.out, "\n%s%s%s", p, Prompt, again)
-	s.restored = time.Now()
+	s.below = true
 	return len(p), err
 }
 
@@ -85,6 +84,7 @@ func (s *Shell) Run(greeting string, prompted func()) error {
 			s.mu.Lock()
 			if s.prompted {
 				io.WriteString(s.out, "\n"+Prompt)
+				s.below = true
 			}
 			s.mu.Unlock()
 		}
@@ -136,12 +136,14 @@ func (s *Shell) set(mode *unix.Termios) error {
 	return os.NewSyscallError("TCSETS", unix.IoctlSetTermios(int(s.in.Fd()), unix.TCSETS, mode))
 }
 
-// prompt writes the prompt below whole lines, with one write: nobody can write between them.
+// prompt writes the prompt below whole lines, with one write: nobody can write between them. The
+// echo of a line that was typed before stands above it.
 func (s *Shell) prompt(above string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	ahead := s.more()
 	io.WriteString(s.out, above+Prompt)
-	s.prompted = true
+	s.prompted, s.below = true, ahead > 0
 }
 
 func (s *Shell) unprompt() {
@@ -177,9 +179,6 @@ func (s *Shell) read() (string, error) {
 	}
 }
 
-// atOnce is how soon after a log line a line that was entered may have been entered before.
-const atOnce = 100 * time.Millisecond
-
 // readPrompted reads what the terminal has. The prompt is gone together with a line, so that
 // nobody restores it before the answer.
 func (s *Shell) readPrompted(buf []byte) (int, error) {
@@ -197,9 +196,10 @@ func (s *Shell) readPrompted(buf []byte) (int, error) {
 	}
 	n, err := s.in.Read(buf)
 	if n > 0 && buf[n-1] == '\n' {
-		// The kernel echoes a line before it tells of it: it may have been entered before
-		// the prompt was restored.
-		if s.prompted && time.Since(s.restored) < atOnce {
+		// The kernel echoes a line before it tells of it: the prompt may have been written
+		// after that, and stands then where the answer is to begin. Nobody can tell, and an
+		// empty line above an answer does no harm.
+		if s.prompted && s.below {
 			io.WriteString(s.out, "\n")
 		}
 		s.prompted = false

@@ -37,8 +37,8 @@ func newTerminal(t *testing.T) *terminal {
 
 func (s *terminal) sees(pattern string) {
 	s.t.Helper()
-	_, err := s.Expect(expect.Regexp(regexp.MustCompile(pattern)))
-	require.NoError(s.t, err, "waiting for %s", pattern)
+	said, err := s.Expect(expect.Regexp(regexp.MustCompile(pattern)))
+	require.NoError(s.t, err, "waiting for %s, seen %q", pattern, said)
 }
 
 func (s *terminal) types(line string) {
@@ -223,7 +223,7 @@ func TestAProgramReadsWhatWasTypedAhead(t *testing.T) {
 	s := newTerminal(t)
 	s.types("sh read line; echo \"it got $line\"\rfirst line\rsh echo and then\r")
 	s.sees(`\nit got first line\r\n`)
-	s.sees(`uart:~\$ and then\r\n`)
+	s.sees(`uart:~\$ \r\nand then\r\n`) // the answer begins a line
 }
 
 func TestALogLineLeavesWhatIsEditedWhole(t *testing.T) {
@@ -245,6 +245,7 @@ func TestAnAnswerBeginsALineAlsoAmongLogLines(t *testing.T) {
 		go fmt.Fprintln(s.shell, "[00:00:01.000,000] <inf> app: hello")
 		s.types("uptime\r")
 		s.sees(`\nUptime: \d+ ms\r\n`)
+		s.sees(`uart:~\$ `)
 	}
 }
 
