@@ -29,8 +29,19 @@ func newTerminal(t *testing.T) *terminal {
 	console, err := expect.NewConsole(expect.WithDefaultTimeout(10 * time.Second))
 	require.NoError(t, err)
 	s := &terminal{console, t, New(console.Tty(), console.Tty()), make(chan error, 1)}
-	go func() { s.ended <- s.shell.Run("", func() {}) }()
-	t.Cleanup(func() { console.Close() })
+	go func() {
+		s.ended <- s.shell.Run("", func() {})
+		close(s.ended)
+	}()
+	t.Cleanup(func() {
+		console.Send("\x03\x15poweroff\r") // the shell has the terminal until it ends
+		select {
+		case <-s.ended:
+		case <-time.After(10 * time.Second):
+			t.Error("the shell does not end")
+		}
+		console.Close()
+	})
 	s.sees(`^uart:~\$ $`)
 	return s
 }
