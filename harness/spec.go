@@ -103,7 +103,7 @@ type Origin struct {
 	Guest           string `json:"guest,omitempty"`            // the import path of the guest program in the initramfs
 }
 
-// of returns the origin of files with these hashes, which leaves out what was said of others.
+// of returns the origin of files with these hashes, without the facts about files with other hashes.
 func (o *Origin) of(kernel, initramfs string) *Origin {
 	is := Origin{KernelSHA256: kernel, InitramfsSHA256: initramfs}
 	if o != nil && o.KernelSHA256 == kernel {

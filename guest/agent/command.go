@@ -109,7 +109,7 @@ func (a *Agent) attend(number uint32, c *command, out, errs *os.File, ended <-ch
 	a.say(wire.Message{Type: wire.Exited, Answers: number, Payload: ExitOf(status).Encode()})
 }
 
-// pass passes on what comes out of a pipe, up to its end or its deadline.
+// pass passes on the output of a pipe, up to its end or its deadline.
 func (a *Agent) pass(number uint32, stream byte, pipe *os.File) {
 	buf := make([]byte, 1+outputAtOnce)
 	buf[0] = stream

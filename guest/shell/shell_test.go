@@ -127,7 +127,7 @@ func TestALogLineStandsAboveThePrompt(t *testing.T) {
 	s.sees(`\r\n\[00:00:01\.000,000\] <inf> app: hello\r\nuart:~\$ $`)
 }
 
-// Somebody who has seen the greeting may type at once: the answer must not begin beside a prompt
+// A person may type as soon as the greeting is there: the answer must not begin beside a prompt
 // that comes later.
 func TestTheGreetingComesWithThePromptBelowIt(t *testing.T) {
 	read, write, err := os.Pipe()

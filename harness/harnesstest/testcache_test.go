@@ -257,7 +257,7 @@ func TestGoTestRunsAgainWhenFilesOfTheUsersOwnHaveChanged(t *testing.T) {
 		s.runs(t, test)
 	}
 	for range 3 {
-		require.False(t, s.run(t, "TestOwnQEMUArgs"), "QEMU's arguments may name files of which nobody knows")
+		require.False(t, s.run(t, "TestOwnQEMUArgs"), "QEMU's arguments may name files that the harness does not know")
 	}
 }
 

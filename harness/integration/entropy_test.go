@@ -56,7 +56,7 @@ func TestNoTwoMachinesOfATemplateDrawTheSame(t *testing.T) {
 	})
 }
 
-// In a machine that waits for somebody who asks for it the functions run when somebody does.
+// In a prefetched machine the functions run when a test boots it.
 func TestAProgramHearsOnceThatItsMachineWasRestored(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {

@@ -131,7 +131,8 @@ func (w *Writer) write(text []byte) error {
 	return err
 }
 
-// begun returns how many bytes at the end of a text wait for what follows them.
+// begun returns the number of bytes at the end of a text that begin an unfinished character, or are
+// a backslash, whose meaning the next byte decides.
 func begun(text []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
 		if last := text[len(text)-n:]; utf8.RuneStart(last[0]) {

@@ -54,7 +54,7 @@ func main() {
 	log.Print("power off: ", poweroff.Now(os.Stdin, lastWords(exit, harness.Here())))
 }
 
-// createRootfs mounts what u-root's init does, but that the control groups are of version 2: one
+// createRootfs mounts what u-root's init mounts, with control groups of version 2: one
 // tree in which programs can be frozen and killed together.
 func createRootfs() {
 	libinit.Create(libinit.PreNamespace, false)

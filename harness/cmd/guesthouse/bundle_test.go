@@ -194,7 +194,7 @@ func TestARecordOfAnotherHomeIsBuiltAgain(t *testing.T) {
 		": it is neither there nor in the cache, and the sources of "+spec.Origin.Guest+" here make another one, SHA-256 ")
 	require.Contains(t, stderr, "guesthouse: hint: where the run was made, guesthouse bundle RECORD packs all that it needs")
 
-	// And who has nothing hears what is missing, and from where it could come.
+	// A user who has neither is told what is missing, and where it could come from.
 	spec.Origin.KernelPackage = ""
 	_, stderr, err = stranger(t).run(t, "run", "-spec", writeSpec(t, spec))
 	require.Error(t, err)

@@ -99,7 +99,7 @@ func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
 	for _, r := range ofMachines[:last] {
 		t.Run(r.name, func(t *testing.T) { try(t, r, stopped, m) })
 	}
-	// Two callers wait for each other, and for one who has more time.
+	// Two callers wait for each other, and for a third that has more time.
 	fillMonitor(t, m)
 	fillSerialPort(t, m)
 	patient, end := context.WithCancel(t.Context())

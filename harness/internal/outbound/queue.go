@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mostQueued bounds what waits for QEMU, in bytes.
+// mostQueued bounds the frames that are queued for QEMU, in bytes.
 const mostQueued = 1 << 20
 
 // A queue writes frames to QEMU and never waits for it: QEMU may just wait until we read, and
