@@ -28,8 +28,8 @@ var rules = []struct {
 	{folder: "host/traffic", std: true},
 	{folder: "images", imports: "images internal"},
 	{folder: "images/testdata", imports: ""},
-	{folder: "harness", imports: "internal harness/internal"},
-	{folder: "harness/internal", imports: "internal harness/internal"},
+	{folder: "harness", imports: "internal harness/internal harness/console"},
+	{folder: "harness/internal", imports: "internal harness/internal harness/console"},
 	// What joins the parts.
 	{folder: "harness/harnesstest", imports: "internal harness images"},
 	{folder: "harness/harnesstest/testdata", imports: "guest"},

@@ -9,12 +9,13 @@ import (
 	"strings"
 	"unicode"
 
+	"guesthouse.example/harness/internal/guestfault"
 	"guesthouse.example/internal/printable"
 )
 
 // ErrGuest is wrapped by every error whose cause is the guest: it crashed, it
 // hung, it ended. Other errors come from the host.
-var ErrGuest = errors.New("the guest failed")
+var ErrGuest = guestfault.ErrGuest
 
 // A MissingQEMUError says that the target's emulator is not installed.
 type MissingQEMUError struct {
@@ -56,7 +57,7 @@ func (e *BootError) Error() string {
 
 // guestError is the error of a guest that failed, in its own words, which are for a person's
 // terminal from here on.
-func guestError(words string) error { return fmt.Errorf("%w: %s", ErrGuest, printable.Text(words)) }
+func guestError(words string) error { return guestfault.New(words) }
 
 // A Report is what one needs to understand why something failed on a machine. Console has the
 // guest's bytes as they are; String makes them safe for a terminal.
