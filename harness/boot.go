@@ -15,6 +15,7 @@ import (
 	"guesthouse.example/harness/internal/crash"
 	"guesthouse.example/harness/internal/qmp"
 	"guesthouse.example/internal/printable"
+	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/testcache"
 )
 
@@ -83,7 +84,7 @@ func (p *plan) noteInputs() {
 	}
 	for _, file := range []string{p.Kernel, p.Initramfs} {
 		// What bears its hash as its name cannot change, and a cache renews its time.
-		if sum, err := hashes.of(file); file != "" && (err != nil || !strings.Contains(filepath.Base(file), sum)) {
+		if sum, err := regular.SHA256(file); file != "" && (err != nil || !strings.Contains(filepath.Base(file), sum)) {
 			testcache.Depends(file)
 		}
 	}

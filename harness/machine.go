@@ -14,6 +14,7 @@ import (
 	"guesthouse.example/harness/internal/outbound"
 	"guesthouse.example/harness/internal/qmp"
 	"guesthouse.example/harness/internal/records"
+	"guesthouse.example/internal/regular"
 )
 
 // A Machine is a running emulated machine. Its methods may be called from any
@@ -129,10 +130,10 @@ func (m *Machine) besides(err error) error {
 // hash records the hashes of the kernel and the initramfs, while the machine boots.
 func (m *Machine) hash() {
 	defer close(m.hashed)
-	kernel, _ := hashes.of(m.plan.Kernel) // what is gone by now has none
+	kernel, _ := regular.SHA256(m.plan.Kernel) // what is gone by now has none
 	initramfs := ""
 	if m.plan.Initramfs != "" {
-		initramfs, _ = hashes.of(m.plan.Initramfs)
+		initramfs, _ = regular.SHA256(m.plan.Initramfs)
 	}
 	m.writeResult(func(r *Result) { r.KernelSHA256, r.InitramfsSHA256 = kernel, initramfs })
 	if said := m.plan.Origin; said == nil || said.KernelSHA256 != kernel || said.InitramfsSHA256 != initramfs {

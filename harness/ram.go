@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/regular"
 )
 
 // newRAM returns a file in memory for a machine's RAM.
@@ -53,7 +55,7 @@ func copyRAM(ctx context.Context, file string, src *os.File) (savedFile, error) 
 	}); err != nil {
 		return savedFile{}, err
 	}
-	is, err := stateOf(dst)
+	is, err := regular.StateOf(dst)
 	return savedFile{is, hex.EncodeToString(h.Sum(nil))}, err
 }
 

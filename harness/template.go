@@ -46,7 +46,7 @@ type templateFile struct {
 
 // A savedFile is a file when it was saved.
 type savedFile struct {
-	fileState
+	regular.State
 	SHA256 string `json:"sha256"`
 }
 
@@ -78,8 +78,8 @@ func (p *plan) identity(binary string) (identity, error) {
 	if id.QEMU, err = binaryIdentity(binary); err != nil {
 		return id, err
 	}
-	if id.Kernel, err = hashes.of(p.Kernel); err == nil && p.Initramfs != "" {
-		id.Initramfs, err = hashes.of(p.Initramfs)
+	if id.Kernel, err = regular.SHA256(p.Kernel); err == nil && p.Initramfs != "" {
+		id.Initramfs, err = regular.SHA256(p.Initramfs)
 	}
 	return id, err
 }
@@ -95,7 +95,7 @@ func binaryIdentity(binary string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	is, err := stateOf(f)
+	is, err := regular.StateOf(f)
 	if err != nil {
 		return "", err
 	}
@@ -354,7 +354,7 @@ func OpenTemplate(dir string) (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("template %s: %w", dir, err)
 	}
-	t.RAM.fileState = is // trusted from now on, also where it is a copy
+	t.RAM.State = is // trusted from now on, also where it is a copy
 	return t, nil
 }
 
@@ -450,8 +450,8 @@ func (t *Template) trustRAM(f *os.File) error {
 	if err := ownedByUs(f); err != nil {
 		return templateFault{err}
 	}
-	is, err := stateOf(f)
-	if err != nil || is == t.RAM.fileState {
+	is, err := regular.StateOf(f)
+	if err != nil || is == t.RAM.State {
 		return err
 	}
 	_, err = t.checkRAM(f)
@@ -460,8 +460,8 @@ func (t *Template) trustRAM(f *os.File) error {
 
 // checkRAM reads all memory, refuses it if it is not what was saved, and returns the state that
 // the file had before.
-func (t *Template) checkRAM(f *os.File) (fileState, error) {
-	is, err := stateOf(f)
+func (t *Template) checkRAM(f *os.File) (regular.State, error) {
+	is, err := regular.StateOf(f)
 	if err != nil {
 		return is, err
 	}
@@ -478,7 +478,7 @@ func (t *Template) checkRAM(f *os.File) (fileState, error) {
 }
 
 func describeFile(f *os.File) (savedFile, error) {
-	is, err := stateOf(f)
+	is, err := regular.StateOf(f)
 	if err != nil {
 		return savedFile{}, err
 	}

@@ -54,7 +54,7 @@ func (p *plan) verdictKey(binary string) (key verdictKey, err error) {
 	}
 	key.Host = strings.TrimSpace(string(boot))
 	if key.QEMU, err = binaryIdentity(binary); err == nil {
-		key.Kernel, err = hashes.of(p.Kernel)
+		key.Kernel, err = regular.SHA256(p.Kernel)
 	}
 	return key, err
 }

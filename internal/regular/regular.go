@@ -1,5 +1,5 @@
-// Package regular opens regular files and nothing else: to open a FIFO waits for its
-// other end, for ever, whatever a context says.
+// Package regular opens regular files only, tells whether one has changed, and hashes it. Opening a
+// FIFO would block until somebody opens its other end, whatever a context says.
 package regular
 
 import (
