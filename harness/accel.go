@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"guesthouse.example/internal/testcache"
+	"guesthouse.example/harness/internal/qemu"
 )
 
 // A KVMError says why a machine does not run under KVM.
@@ -68,59 +68,45 @@ func ProbeKVM(ctx context.Context, s Spec) (evidence string, err error) {
 	if err != nil {
 		return "", err
 	}
-	binary, err := p.findQEMU()
-	if err != nil {
+	if err := p.findQEMU(); err != nil {
 		return "", err
 	}
-	return kvm.check(ctx, p, binary, false)
+	return kvm.check(ctx, p, false)
 }
 
 // choose settles how the plan's machine is accelerated: as the Spec asks, and where
 // it leaves that open by KVM if it boots the very kernel, else by TCG. An error is
 // that of KVM which was asked for, or the end of ctx.
-func (l *ladder) choose(ctx context.Context, p *plan, binary string) (err error) {
-	p.accelWhy = "asked for"
+func (l *ladder) choose(ctx context.Context, p *plan) error {
 	switch {
-	case p.asked == TCG:
+	case p.spec.Accel == TCG:
+		p.use(choice{TCG, "asked for", ""})
 		return nil
-	case p.asked == KVM:
-		p.accelEvidence, err = l.check(ctx, p, binary, false)
+	case p.spec.Accel == KVM:
+		evidence, err := l.check(ctx, p, false)
+		p.use(choice{KVM, "asked for", evidence})
 		return err
-	case p.Template != nil:
-		p.accelWhy = "that of templates"
+	case p.spec.Template != nil:
+		p.use(choice{TCG, "that of templates", ""})
 		return nil
-	case len(p.QEMUArgs) > 0:
-		// They may forbid KVM, as -icount does, and are not part of
-		// what the ladder boots.
-		p.accelWhy = "QEMU arguments of its own"
+	case len(p.spec.QEMUArgs) > 0:
+		// They may forbid KVM, as -icount does, and the ladder does not boot with them.
+		p.use(choice{TCG, "QEMU arguments of its own", ""})
 		return nil
 	}
-	evidence, err := l.check(ctx, p, binary, true)
+	evidence, err := l.check(ctx, p, true)
 	var failed *KVMError
 	switch {
 	case err == nil:
-		p.Accel, p.accelWhy, p.accelEvidence = KVM, "it boots the kernel", evidence
+		p.use(choice{KVM, "it boots the kernel", evidence})
 	case ctx.Err() != nil:
 		return err
 	case errors.As(err, &failed):
-		p.accelWhy, p.accelEvidence = failed.What, failed.Evidence
+		p.use(choice{TCG, failed.What, failed.Evidence})
 	default:
-		p.accelWhy, p.accelEvidence = "KVM could not be tried", oneLine(err)
+		p.use(choice{TCG, "KVM could not be tried", oneLine(err)})
 	}
 	return nil
-}
-
-// findQEMU returns the path of the emulator, or a *MissingQEMUError.
-func (p *plan) findQEMU() (string, error) {
-	binary, err := testcache.LookPath(p.QEMU)
-	if err == nil {
-		return binary, nil
-	}
-	missing := &MissingQEMUError{Binary: p.QEMU, Err: err}
-	if p.QEMU == p.target.QEMU {
-		missing.Package = p.target.QEMUPackage
-	}
-	return "", missing
 }
 
 // A ladder is the checks of KVM, the cheap ones first. Its fields are what tests
@@ -170,13 +156,13 @@ func createVM(device *os.File) error {
 // cheap makes the checks that need no guest.
 func (l *ladder) cheap(p *plan) error {
 	fail := func(what string, err error, cure string) error {
-		return &KVMError{Target: p.Target, What: what, Evidence: err.Error(), Cure: cure}
+		return &KVMError{Target: p.spec.Target, What: what, Evidence: err.Error(), Cure: cure}
 	}
-	if hosts := p.target.KVMHosts; !slices.Contains(hosts, l.host) {
+	if hosts := p.qemu.Target.KVMHosts; !slices.Contains(hosts, l.host) {
 		if hosts == nil {
 			hosts = []string{"no host"}
 		}
-		return fail("this host's KVM runs no "+p.Target+" guests",
+		return fail("this host's KVM runs no "+p.spec.Target+" guests",
 			fmt.Errorf("the host is %s; KVM runs them on %s", l.host, strings.Join(hosts, ", ")), "")
 	}
 	f, err := os.OpenFile(l.device, os.O_RDWR, 0)
@@ -196,17 +182,17 @@ func (l *ladder) cheap(p *plan) error {
 // check goes up the whole ladder. Where KVM has booted no kernel at all and has
 // failed with another one, it is not tried again if doubt will do: a host whose KVM
 // lies costs its deadline once, and not for each kernel that somebody builds.
-func (l *ladder) check(ctx context.Context, p *plan, binary string, doubt bool) (evidence string, err error) {
+func (l *ladder) check(ctx context.Context, p *plan, doubt bool) (evidence string, err error) {
 	if err := l.cheap(p); err != nil {
 		return "", err
 	}
-	key, err := p.verdictKey(binary)
+	key, err := p.verdictKey()
 	if err != nil {
-		return "", fmt.Errorf("kvm for %s: %w", p.Target, err)
+		return "", fmt.Errorf("kvm for %s: %w", p.spec.Target, err)
 	}
-	v, err := l.verdict(ctx, key, doubt, func() (verdict, error) { return l.boot(ctx, p, binary) })
+	v, err := l.verdict(ctx, key, doubt, func() (verdict, error) { return l.boot(ctx, p) })
 	if err != nil {
-		return "", fmt.Errorf("kvm for %s: %w", p.Target, err)
+		return "", fmt.Errorf("kvm for %s: %w", p.spec.Target, err)
 	}
 	if v.Boots {
 		return v.Evidence, nil
@@ -215,14 +201,14 @@ func (l *ladder) check(ctx context.Context, p *plan, binary string, doubt bool) 
 	if v.file != "" {
 		cure = "to try once more remove " + quote(v.file)
 	}
-	return "", &KVMError{Target: p.Target, What: "KVM is present but does not boot a guest", Evidence: v.Evidence, Cure: cure}
+	return "", &KVMError{Target: p.spec.Target, What: "KVM is present but does not boot a guest", Evidence: v.Evidence, Cure: cure}
 }
 
 // boot boots the kernel emulated, to see how long that takes, and under KVM. Of a kernel that
 // says nothing emulated nobody knows how long it takes.
-func (l *ladder) boot(ctx context.Context, p *plan, binary string) (verdict, error) {
+func (l *ladder) boot(ctx context.Context, p *plan) (verdict, error) {
 	within, compared := l.within, ""
-	emulated, err := tryBoot(ctx, p, binary, TCG, within)
+	emulated, err := tryBoot(ctx, p, TCG, within)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -230,7 +216,7 @@ func (l *ladder) boot(ctx context.Context, p *plan, binary string) (verdict, err
 		within = min(within, emulated.took+l.later)
 		compared = fmt.Sprintf(" (emulated: %.2f s)", emulated.took.Seconds())
 	}
-	accelerated, err := tryBoot(ctx, p, binary, KVM, within)
+	accelerated, err := tryBoot(ctx, p, KVM, within)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -251,28 +237,27 @@ type tried struct {
 // tryBoot boots the kernel alone, told to print as early as it can, to its first byte.
 // QEMU's arguments of the user's own are left out: they may name what two machines
 // must not share. The error is the end of ctx, or what kept QEMU from being started.
-func tryBoot(ctx context.Context, p *plan, binary string, accel Accel, within time.Duration) (t tried, err error) {
-	q := *p
-	q.Accel, q.Initramfs, q.ports, q.Cmdline = accel, "", nil, p.target.EarlyConsole
-	q.alone = true                          // and without a network, which no kernel needs for its first byte
-	q.Memory = max(p.Memory, defaultMemory) // its size is not in question
-	stderr, err := newRAM(0)                // a file without a name: nothing is left of it
+func tryBoot(ctx context.Context, p *plan, accel Accel, within time.Duration) (t tried, err error) {
+	q := p.qemu
+	q.KVM, q.Initramfs, q.Cmdline = accel == KVM, "", q.Target.EarlyConsole
+	q.Memory = max(q.Memory, defaultMemory) // its size is not in question
+	stderr, err := qemu.NewRAM(0)           // a file without a name: nothing is left of it
 	if err != nil {
 		return t, err
 	}
 	defer stderr.Close()
 	start := time.Now()
-	proc, err := startProcess(binary, slices.Concat(sandboxArgs(binary, nil), q.machineArgs(ownRAM), connectionArgs()), stderr, nil, nil, false)
+	proc, err := q.StartProbe(stderr)
 	if err != nil {
 		return t, err
 	}
-	defer proc.monitor.Close()
-	defer proc.agent.Close()
+	defer proc.Monitor.Close()
+	defer proc.Agent.Close()
 	console := newConsole(io.Discard, io.Discard)
 	drained := make(chan struct{})
 	go func() {
-		console.drain(proc.console)
-		proc.console.Close()
+		console.drain(proc.Console)
+		proc.Console.Close()
 		close(drained)
 	}()
 	clock := newClock(proc, start)
@@ -281,13 +266,13 @@ func tryBoot(ctx context.Context, p *plan, binary string, accel Accel, within ti
 	defer cancel()
 	t.silent = console.awaitByte(firstCtx)
 	t.took = clock.now().machine
-	proc.kill()
+	proc.Kill()
 	<-drained
 	if ctx.Err() != nil {
 		return t, context.Cause(ctx) // which says nothing of KVM
 	}
 	if errors.Is(t.silent, errConsoleEnded) {
-		t.silent = fmt.Errorf("without a byte on its console, %w", proc.describe())
+		t.silent = fmt.Errorf("without a byte on its console, %w", proc.Describe())
 	}
 	said, _ := io.ReadAll(io.NewSectionReader(stderr, 0, 4096))
 	if text := strings.Join(strings.Fields(string(said)), " "); text != "" {

@@ -40,6 +40,7 @@ func fakeQEMUs(t *testing.T, emulated, underKVM string) (p *plan, binary string,
 	require.NoError(t, os.WriteFile(binary, []byte(script), 0o755))
 	p, err := minimal(t).check()
 	require.NoError(t, err)
+	p.qemu.Binary = binary
 	return p, binary, func() int {
 		text, err := os.ReadFile(filepath.Join(dir, "runs"))
 		if !errors.Is(err, os.ErrNotExist) {
@@ -68,8 +69,8 @@ func TestKVMIsRefusedWithEvidenceByTheCheapChecks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLadder(t.TempDir())
 			c.change(l)
-			p, binary, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
-			_, err := l.check(t.Context(), p, binary, false)
+			p, _, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
+			_, err := l.check(t.Context(), p, false)
 			var failed *KVMError
 			require.ErrorAs(t, err, &failed)
 			require.Equal(t, "x86_64", failed.Target)
@@ -77,7 +78,7 @@ func TestKVMIsRefusedWithEvidenceByTheCheapChecks(t *testing.T) {
 			require.Equal(t, c.evidence, failed.Evidence)
 			require.Contains(t, failed.Hint(), `ask for no acceleration, or for "tcg"`)
 
-			require.NoError(t, l.choose(t.Context(), p, binary))
+			require.NoError(t, l.choose(t.Context(), p))
 			require.Equal(t, []any{TCG, c.what, c.evidence}, chosen(p))
 			require.Zero(t, runs(), "nothing is booted")
 		})
@@ -89,9 +90,9 @@ func TestKVMThatLiesIsFoundByBootingAndRemembered(t *testing.T) {
 	cache := filepath.Join(t.TempDir(), "accel")
 	l := newLadder(cache)
 	l.later = 300 * time.Millisecond
-	p, binary, runs := fakeQEMU(t, "echo KVM is fine >&2; exec sleep 1000")
+	p, _, runs := fakeQEMU(t, "echo KVM is fine >&2; exec sleep 1000")
 	var first *KVMError
-	_, err := l.check(t.Context(), p, binary, false)
+	_, err := l.check(t.Context(), p, false)
 	require.ErrorAs(t, err, &first)
 	require.Equal(t, "KVM is present but does not boot a guest", first.What)
 	require.Regexp(t, `^the kernel printed nothing within \d\.\d\d s.* \(emulated: \d\.\d\d s\)`, first.Evidence)
@@ -99,14 +100,14 @@ func TestKVMThatLiesIsFoundByBootingAndRemembered(t *testing.T) {
 
 	ran := runs()                                          // a script that never got a processor has not counted itself
 	for _, later := range []*ladder{l, newLadder(cache)} { // this process, and another
-		_, err = later.check(t.Context(), p, binary, false)
+		_, err = later.check(t.Context(), p, false)
 		require.Equal(t, first, err)
 	}
 	require.Equal(t, ran, runs())
 
 	// Another kernel is another question.
-	require.NoError(t, os.WriteFile(p.Kernel, []byte("another"), 0o644))
-	_, err = l.check(t.Context(), p, binary, false)
+	require.NoError(t, os.WriteFile(p.qemu.Kernel, []byte("another"), 0o644))
+	_, err = l.check(t.Context(), p, false)
 	require.ErrorAs(t, err, &first)
 	files, err := filepath.Glob(filepath.Join(cache, "*.json"))
 	require.NoError(t, err)
@@ -117,8 +118,8 @@ func TestKVMThatLiesIsFoundByBootingAndRemembered(t *testing.T) {
 func TestAKernelThatIsSilentEmulatedSaysNothingOfKVM(t *testing.T) {
 	l := newLadder(t.TempDir())
 	l.within, l.later = 250*time.Millisecond, time.Nanosecond
-	p, binary, _ := fakeQEMUs(t, "exit 1", "exec sleep 1000") // such as a QEMU without TCG
-	_, err := l.check(t.Context(), p, binary, false)
+	p, _, _ := fakeQEMUs(t, "exit 1", "exec sleep 1000") // such as a QEMU without TCG
+	_, err := l.check(t.Context(), p, false)
 	var failed *KVMError
 	require.ErrorAs(t, err, &failed)
 	require.Contains(t, failed.Evidence, "the kernel printed nothing within 0.25 s")
@@ -126,8 +127,8 @@ func TestAKernelThatIsSilentEmulatedSaysNothingOfKVM(t *testing.T) {
 }
 
 func TestKVMThatEndsQEMUIsToldWithItsWords(t *testing.T) {
-	p, binary, _ := fakeQEMU(t, "echo error: failed to set MSR >&2; exit 1")
-	_, err := newLadder(t.TempDir()).check(t.Context(), p, binary, false)
+	p, _, _ := fakeQEMU(t, "echo error: failed to set MSR >&2; exit 1")
+	_, err := newLadder(t.TempDir()).check(t.Context(), p, false)
 	var failed *KVMError
 	require.ErrorAs(t, err, &failed)
 	require.Regexp(t, `^without a byte on its console, QEMU ended: exit status 1 \(emulated: \d\.\d\d s\): error: failed to set MSR$`, failed.Evidence)
@@ -135,11 +136,11 @@ func TestKVMThatEndsQEMUIsToldWithItsWords(t *testing.T) {
 
 func TestKVMThatBootsIsUsedAndRemembered(t *testing.T) {
 	cache := t.TempDir()
-	p, binary, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
-	evidence, err := newLadder(cache).check(t.Context(), p, binary, false)
+	p, _, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
+	evidence, err := newLadder(cache).check(t.Context(), p, false)
 	require.NoError(t, err)
 	require.Contains(t, evidence, "the kernel's first byte came after ")
-	again, err := newLadder(cache).check(t.Context(), p, binary, false)
+	again, err := newLadder(cache).check(t.Context(), p, false)
 	require.NoError(t, err)
 	require.Equal(t, evidence, again)
 	require.Equal(t, 1, runs())
@@ -149,9 +150,9 @@ func TestKVMThatBootsIsUsedAndRemembered(t *testing.T) {
 func TestKVMNeedsNoCache(t *testing.T) {
 	l := newLadder("")
 	l.cache = func() (string, error) { return "", errors.New("no HOME") }
-	p, binary, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
+	p, _, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
 	for range 2 {
-		_, err := l.check(t.Context(), p, binary, false)
+		_, err := l.check(t.Context(), p, false)
 		require.NoError(t, err)
 	}
 	require.Equal(t, 1, runs())
@@ -161,11 +162,11 @@ func TestKVMNeedsNoCache(t *testing.T) {
 func TestAProbeThatIsGivenUpIsNoVerdict(t *testing.T) {
 	cache := t.TempDir()
 	l := newLadder(cache)
-	p, binary, _ := fakeQEMU(t, "exec sleep 1000")
+	p, _, _ := fakeQEMU(t, "exec sleep 1000")
 	why := errors.New("changed their mind")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
-	_, err := l.check(ctx, p, binary, false)
+	_, err := l.check(ctx, p, false)
 	require.ErrorIs(t, err, why)
 	files, err := filepath.Glob(filepath.Join(cache, "*.json"))
 	require.NoError(t, err)
@@ -193,86 +194,87 @@ func TestKVMThatIsAskedForIsNeverReplaced(t *testing.T) {
 }
 
 // chosen is a plan's acceleration and why.
-func chosen(p *plan) []any { return []any{p.Accel, p.accelWhy, p.accelEvidence} }
+func chosen(p *plan) []any { return []any{p.accel.accel, p.accel.why, p.accel.evidence} }
 
 // asking returns the same plan for a Spec that asks for an acceleration.
 func asking(t *testing.T, p *plan, accel Accel) *plan {
-	s := p.Spec
+	s := p.spec
 	s.Accel = accel
 	q, err := s.check()
 	require.NoError(t, err)
+	q.qemu.Binary = p.qemu.Binary
 	return q
 }
 
 func TestKVMIsChosenWhereItBootsTheKernel(t *testing.T) {
-	p, binary, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
+	p, _, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
 	l := newLadder(t.TempDir())
-	require.NoError(t, l.choose(t.Context(), p, binary))
-	require.Equal(t, KVM, p.Accel)
-	require.Equal(t, "it boots the kernel", p.accelWhy)
-	require.Contains(t, p.accelEvidence, "the kernel's first byte came after ")
+	require.NoError(t, l.choose(t.Context(), p))
+	require.Equal(t, KVM, p.accel.accel)
+	require.Equal(t, "it boots the kernel", p.accel.why)
+	require.Contains(t, p.accel.evidence, "the kernel's first byte came after ")
 
 	again := asking(t, p, "")
-	require.NoError(t, l.choose(t.Context(), again, binary))
+	require.NoError(t, l.choose(t.Context(), again))
 	require.Equal(t, chosen(p), chosen(again))
 	asked := asking(t, p, KVM)
-	require.NoError(t, l.choose(t.Context(), asked, binary))
-	require.Equal(t, []any{KVM, "asked for", p.accelEvidence}, chosen(asked))
+	require.NoError(t, l.choose(t.Context(), asked))
+	require.Equal(t, []any{KVM, "asked for", p.accel.evidence}, chosen(asked))
 	tcg := asking(t, p, TCG)
-	require.NoError(t, l.choose(t.Context(), tcg, binary))
+	require.NoError(t, l.choose(t.Context(), tcg))
 	require.Equal(t, []any{TCG, "asked for", ""}, chosen(tcg))
 	require.Equal(t, 1, runs())
 }
 
 // What the ladder does not boot is not chosen by it.
 func TestTCGIsChosenForWhatTheLadderDoesNotKnow(t *testing.T) {
-	p, binary, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
+	p, _, runs := fakeQEMU(t, "printf x >&3; exec sleep 1000")
 	l := newLadder(t.TempDir())
 	template := *p
-	template.Template = &Template{}
-	require.NoError(t, l.choose(t.Context(), &template, binary))
+	template.spec.Template = &Template{}
+	require.NoError(t, l.choose(t.Context(), &template))
 	require.Equal(t, []any{TCG, "that of templates", ""}, chosen(&template))
 	args := *p
-	args.QEMUArgs = []string{"-icount", "shift=auto"}
-	require.NoError(t, l.choose(t.Context(), &args, binary))
+	args.spec.QEMUArgs = []string{"-icount", "shift=auto"}
+	require.NoError(t, l.choose(t.Context(), &args))
 	require.Equal(t, []any{TCG, "QEMU arguments of its own", ""}, chosen(&args))
 	require.Zero(t, runs())
 
 	// What has nothing to do with KVM is no error of who did not ask for it.
-	require.NoError(t, os.Remove(p.Kernel))
-	require.NoError(t, l.choose(t.Context(), p, binary))
-	require.Equal(t, "KVM could not be tried", p.accelWhy)
-	require.Contains(t, p.accelEvidence, "no such file or directory")
+	require.NoError(t, os.Remove(p.qemu.Kernel))
+	require.NoError(t, l.choose(t.Context(), p))
+	require.Equal(t, "KVM could not be tried", p.accel.why)
+	require.Contains(t, p.accel.evidence, "no such file or directory")
 }
 
 // A host whose KVM lies costs its deadline once, and not for each kernel.
 func TestKVMThatHasBootedNothingIsNotTriedAgainUnasked(t *testing.T) {
 	cache := t.TempDir()
 	l := newLadder(cache)
-	p, binary, runs := fakeQEMU(t, `case "$*" in *kernel2*) printf x >&3; exec sleep 1000;; esac; echo no MSR >&2; exit 1`)
-	require.NoError(t, l.choose(t.Context(), p, binary))
-	evidence := p.accelEvidence
+	p, _, runs := fakeQEMU(t, `case "$*" in *kernel2*) printf x >&3; exec sleep 1000;; esac; echo no MSR >&2; exit 1`)
+	require.NoError(t, l.choose(t.Context(), p))
+	evidence := p.accel.evidence
 	require.Contains(t, evidence, "without a byte on its console, QEMU ended: exit status 1")
 	require.Equal(t, []any{TCG, "KVM is present but does not boot a guest", evidence}, chosen(p))
 
 	second := asking(t, p, "")
-	second.Kernel += "2"
-	require.NoError(t, os.WriteFile(second.Kernel, []byte("another"), 0o644))
+	second.spec.Kernel, second.qemu.Kernel = second.spec.Kernel+"2", second.spec.Kernel+"2"
+	require.NoError(t, os.WriteFile(second.qemu.Kernel, []byte("another"), 0o644))
 	for _, later := range []*ladder{l, newLadder(cache)} { // this process, and another
 		q := *second
-		require.NoError(t, later.choose(t.Context(), &q, binary))
+		require.NoError(t, later.choose(t.Context(), &q))
 		require.Equal(t, []any{TCG, "KVM is present but does not boot a guest", "of another kernel: " + evidence}, chosen(&q))
 	}
 	require.Equal(t, 1, runs())
 
 	// It is when somebody asks, and what boots speaks for KVM.
-	require.NoError(t, l.choose(t.Context(), asking(t, second, KVM), binary))
+	require.NoError(t, l.choose(t.Context(), asking(t, second, KVM)))
 	require.Equal(t, 2, runs())
 	third := asking(t, p, "")
-	third.Kernel += "23"
-	require.NoError(t, os.WriteFile(third.Kernel, []byte("a third"), 0o644))
-	require.NoError(t, newLadder(cache).choose(t.Context(), third, binary))
-	require.Equal(t, KVM, third.Accel)
+	third.spec.Kernel, third.qemu.Kernel = third.spec.Kernel+"23", third.spec.Kernel+"23"
+	require.NoError(t, os.WriteFile(third.qemu.Kernel, []byte("a third"), 0o644))
+	require.NoError(t, newLadder(cache).choose(t.Context(), third))
+	require.Equal(t, KVM, third.accel.accel)
 	require.Equal(t, 3, runs())
 }
 
@@ -302,11 +304,11 @@ func TestAMachineWhoseKVMLiesStartsWithoutIt(t *testing.T) {
 }
 
 func TestWhoGivesUpChoosesNothing(t *testing.T) {
-	p, binary, _ := fakeQEMU(t, "exec sleep 1000")
+	p, _, _ := fakeQEMU(t, "exec sleep 1000")
 	why := errors.New("changed their mind")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
-	require.ErrorIs(t, newLadder(t.TempDir()).choose(ctx, p, binary), why)
+	require.ErrorIs(t, newLadder(t.TempDir()).choose(ctx, p), why)
 }
 
 // The verdicts of this boot and of others that may go on elsewhere are kept. What a writer

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/wire"
 )
@@ -241,7 +242,7 @@ func (m *Machine) agentHere(ctx context.Context) error {
 		return err
 	}
 	for _, d := range devices {
-		if d.Label == "agent" && d.Open {
+		if d.Label == qemu.AgentDevice && d.Open {
 			select {
 			case <-m.agent.hello:
 				return nil
@@ -401,7 +402,7 @@ func (m *Machine) Stats(ctx context.Context) (Stats, error) {
 		s, err = m.agent.stats(ctx)
 	}
 	if err != nil {
-		return Stats{}, fmt.Errorf("statistics of %s: %w", m.plan.Target, m.orCrash(ctx, err))
+		return Stats{}, fmt.Errorf("statistics of %s: %w", m.plan.spec.Target, m.orCrash(ctx, err))
 	}
 	return s, nil
 }

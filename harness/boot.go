@@ -8,11 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	"guesthouse.example/harness/internal/crash"
+	"guesthouse.example/harness/internal/guestconn"
+	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/regular"
@@ -42,39 +43,38 @@ func Boot(ctx context.Context, s Spec) (*Machine, error) {
 // or to use its console meanwhile. WaitReady waits for the rest of what Boot
 // does.
 func Start(ctx context.Context, s Spec) (*Machine, error) {
-	p, binary, err := s.prepare(ctx)
+	p, err := s.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
 	why := ""
 	if s.Template != nil {
-		m, err := p.restored(ctx, binary, s.Template, "")
+		m, err := p.restored(ctx, s.Template, "")
 		if err == nil || ctx.Err() != nil {
 			return m, err
 		}
 		why = oneLine(err)
 	}
-	return p.launch(ctx, binary, nil, why)
+	return p.launch(ctx, nil, why)
 }
 
 // prepare checks a Spec, finds its QEMU and settles the acceleration.
-func (s Spec) prepare(ctx context.Context) (*plan, string, error) {
+func (s Spec) prepare(ctx context.Context) (*plan, error) {
 	p, err := s.check()
 	if err != nil {
-		return nil, "", fmt.Errorf("boot: %w", err)
+		return nil, fmt.Errorf("boot: %w", err)
 	}
-	binary, err := p.findQEMU()
-	if err != nil {
-		return nil, "", err
+	if err := p.findQEMU(); err != nil {
+		return nil, err
 	}
 	p.noteInputs()
-	if err := kvm.choose(ctx, p, binary); err != nil {
-		return nil, "", err
+	if err := kvm.choose(ctx, p); err != nil {
+		return nil, err
 	}
-	if err := probeSandbox(ctx, binary); err != nil {
-		return nil, "", fmt.Errorf("boot %s: %w", p.Target, err)
+	if err := qemu.ProbeSandbox(ctx, p.qemu.Binary); err != nil {
+		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
-	return p, binary, nil
+	return p, nil
 }
 
 // noteInputs tells go's cache of test results what this test depends on, besides QEMU.
@@ -82,27 +82,27 @@ func (p *plan) noteInputs() {
 	if !testcache.Active() {
 		return
 	}
-	for _, file := range []string{p.Kernel, p.Initramfs} {
+	for _, file := range []string{p.spec.Kernel, p.spec.Initramfs} {
 		// What bears its hash as its name cannot change, and a cache renews its time.
 		if sum, err := regular.SHA256(file); file != "" && (err != nil || !strings.Contains(filepath.Base(file), sum)) {
 			testcache.Depends(file)
 		}
 	}
-	if p.Template != nil {
-		testcache.Depends(filepath.Join(p.Template.dir, templateName), filepath.Join(p.Template.dir, stateName), filepath.Join(p.Template.dir, ramName))
+	if p.spec.Template != nil {
+		testcache.Depends(filepath.Join(p.spec.Template.dir, templateName), filepath.Join(p.spec.Template.dir, stateName), filepath.Join(p.spec.Template.dir, ramName))
 	}
-	if len(p.QEMUArgs) > 0 {
+	if len(p.spec.QEMUArgs) > 0 {
 		testcache.Never() // they may name files
 	}
 }
 
 // restored restores the machine from a template. The reason is why it was not prefetched
 // when it could have been.
-func (p *plan) restored(ctx context.Context, binary string, t *Template, why string) (*Machine, error) {
-	if err := t.fits(p, binary); err != nil {
+func (p *plan) restored(ctx context.Context, t *Template, why string) (*Machine, error) {
+	if err := t.fits(p); err != nil {
 		return nil, err
 	}
-	m, err := p.launch(ctx, binary, t, why)
+	m, err := p.launch(ctx, t, why)
 	if failed := (*BootError)(nil); errors.As(err, &failed) && ctx.Err() == nil {
 		said, _, _ := strings.Cut(failed.Stderr, "\n")
 		return nil, fmt.Errorf("restoring it failed: %w %s", failed.Err, printable.Text(said))
@@ -114,8 +114,8 @@ func oneLine(err error) string { return strings.Join(strings.Fields(err.Error())
 
 // launch starts QEMU, to boot or to restore a template, and lets the machine run.
 // The reason is why it boots or is restored when there could have been a faster way.
-func (p *plan) launch(ctx context.Context, binary string, t *Template, why string) (*Machine, error) {
-	how, kind, asked := "cold", ownRAM, time.Now()
+func (p *plan) launch(ctx context.Context, t *Template, why string) (*Machine, error) {
+	how, kind, asked := "cold", qemu.OwnRAM, time.Now()
 	var ram, state *os.File
 	var err error
 	if t != nil {
@@ -123,17 +123,17 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 		case restoring <- struct{}{}:
 			defer func() { <-restoring }()
 		case <-ctx.Done():
-			return nil, fmt.Errorf("boot %s: %w", p.Target, context.Cause(ctx))
+			return nil, fmt.Errorf("boot %s: %w", p.spec.Target, context.Cause(ctx))
 		}
-		how, kind = "restored", t.ramKind()
+		how, kind = "restored", qemu.RestoreRAM(t.Version)
 		if ram, state, err = t.open(); err != nil {
 			return nil, err
 		}
 		defer state.Close()
 	} else if p.savable() {
 		// Without it the machine can do all but be saved.
-		if ram, err = newRAM(p.Memory); err == nil {
-			kind = savedRAM
+		if ram, err = qemu.NewRAM(p.spec.Memory); err == nil {
+			kind = qemu.SharedRAM
 		}
 	}
 	owned := false
@@ -142,18 +142,18 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 			ram.Close()
 		}
 	}()
-	args := p.args(binary, kind)
-	rec, err := newRecord(p.Dir, p.recorded(), append([]string{binary}, args...))
+	args := p.qemu.Args(kind)
+	rec, err := newRecord(p.spec.Dir, p.spec, append([]string{p.qemu.Binary}, args...))
 	if err != nil {
-		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
+		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
-	m, err := p.spawn(binary, args, rec, t, ram, state)
+	m, err := p.spawn(args, rec, t, ram, state)
 	if err != nil {
 		rec.close(false)
-		return nil, fmt.Errorf("boot %s: %w", p.Target, err)
+		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
 	m.asked, m.result = asked, p.result(m.proc, how, why)
-	if kind == savedRAM {
+	if kind == qemu.SharedRAM {
 		m.ram, owned = ram, true // until Close
 	}
 	m.writeResult(func(*Result) {})
@@ -167,7 +167,7 @@ func (p *plan) launch(ctx context.Context, binary string, t *Template, why strin
 
 // giveUp ends a machine that nobody watches yet, and returns the error that says why.
 func (m *Machine) giveUp(ctx context.Context, err error) error {
-	m.proc.kill()
+	m.proc.Kill()
 	<-m.drained
 	<-m.agent.ended
 	m.filter.Wait()
@@ -178,28 +178,22 @@ func (m *Machine) giveUp(ctx context.Context, err error) error {
 	return boot
 }
 
-// recorded is the Spec for the record.
-func (p *plan) recorded() Spec {
-	s := p.Spec
-	s.Accel = p.asked // who repeats the run elsewhere has another choice
-	return s
-}
-
 // result is that of a machine that has just been asked for.
-func (p *plan) result(qemu *process, how, why string) Result {
-	return Result{PID: qemu.cmd.Process.Pid, State: "booting", Test: p.Test, Target: p.Target, Boot: how, Why: why, Accel: p.Accel, AccelWhy: p.accelWhy, AccelEvidence: p.accelEvidence}
+func (p *plan) result(proc *qemu.Process, how, why string) Result {
+	return Result{PID: proc.PID(), State: "booting", Test: p.spec.Test, Target: p.spec.Target, Boot: how, Why: why,
+		Accel: p.accel.accel, AccelWhy: p.accel.why, AccelEvidence: p.accel.evidence}
 }
 
 // spawn starts QEMU, whose machine stands still, and reads what comes from it.
-func (p *plan) spawn(binary string, args []string, rec *record, t *Template, ram, state *os.File) (*Machine, error) {
-	proc, err := startProcess(binary, args, &rec.stderr, ram, state, p.Outbound.filtered())
+func (p *plan) spawn(args []string, rec *record, t *Template, ram, state *os.File) (*Machine, error) {
+	proc, err := p.qemu.Start(args, &rec.stderr, ram, state)
 	if err != nil {
 		return nil, err
 	}
 	m := &Machine{
-		plan: p, proc: proc, record: rec, binary: binary,
-		console:   newConsole(proc.console, printable.NewWriter(&stampedLines{file: &rec.console, start: rec.start})),
-		agent:     newAgent(proc.agent, &stampedLines{file: &rec.agent, start: rec.start}),
+		plan: p, proc: proc, record: rec,
+		console:   newConsole(proc.Console, printable.NewWriter(&stampedLines{file: &rec.console, start: rec.start})),
+		agent:     newAgent(proc.Agent, &stampedLines{file: &rec.agent, start: rec.start}),
 		clock:     newClock(proc, rec.start),
 		migration: make(chan string, 16),
 		saving:    make(chan struct{}, 1),
@@ -209,10 +203,10 @@ func (p *plan) spawn(binary string, args []string, rec *record, t *Template, ram
 		ended:     make(chan struct{}),
 	}
 	if err := m.filterNetwork(); err != nil {
-		proc.kill()
+		proc.Kill()
 		return nil, err
 	}
-	m.life, m.endLife = context.WithCancelCause(context.Background())
+	m.life = guestconn.NewLife(m.ending)
 	m.console.rest, m.console.detect = m.collected, crash.New(p.crashes)
 	go m.collect()
 	if t != nil {
@@ -223,8 +217,8 @@ func (p *plan) spawn(binary string, args []string, rec *record, t *Template, ram
 	}
 	go m.agent.listen()
 	go func() {
-		m.console.drain(proc.console)
-		proc.console.Close()
+		m.console.drain(proc.Console)
+		proc.Console.Close()
 		close(m.drained)
 	}()
 	return m, nil
@@ -236,7 +230,7 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 	ctx, cancel := m.clock.until(ctx, moment{}, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
 	defer cancel()
 	var err error
-	m.qmp, err = qmp.New(ctx, m.proc.monitor, &m.record.qmp, func(e qmp.Event) {
+	m.qmp, err = qmp.New(ctx, m.proc.Monitor, &m.record.qmp, func(e qmp.Event) {
 		switch e.Name {
 		case "SHUTDOWN":
 			m.shutdown.Store(string(e.Data))
@@ -261,7 +255,7 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 	default:
 		var table string
 		if err = m.qmp.ExecuteAll(ctx, usernet(&table)); err == nil {
-			m.ports, err = readPorts(table, m.plan.ports)
+			m.forwards, err = qemu.ReadForwards(table, m.plan.qemu.Forwards)
 		}
 		if err == nil {
 			err = m.qmp.Execute(ctx, "cont", nil, nil)
@@ -271,7 +265,7 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 		if err := m.processEnd(ctx); err != nil {
 			return err
 		}
-		return fmt.Errorf("QEMU did not start: %w", m.proc.describe())
+		return fmt.Errorf("QEMU did not start: %w", m.proc.Describe())
 	}
 	return err
 }
@@ -279,37 +273,11 @@ func (m *Machine) connect(ctx context.Context, t *Template) error {
 // processEnd waits for the end of a QEMU whose monitor has ended.
 func (m *Machine) processEnd(ctx context.Context) error {
 	select {
-	case <-m.proc.done:
+	case <-m.proc.Done:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("QEMU's monitor has ended and QEMU has not: %w", context.Cause(ctx))
 	}
-}
-
-// readPorts reads which host ports the kernel gave to the forwards of these guest's ports.
-func readPorts(table string, ports []Port) (forwarded []Port, err error) {
-	host := make(map[Port]int)
-	for line := range strings.Lines(table) {
-		// TCP[HOST_FORWARD]  3  127.0.0.1 43467  192.0.2.1 4242  0 0
-		f := strings.Fields(line)
-		if len(f) < 6 || !strings.HasSuffix(f[0], "[HOST_FORWARD]") {
-			continue
-		}
-		from, err1 := strconv.Atoi(f[3])
-		to, err2 := strconv.Atoi(f[5])
-		if err1 == nil && err2 == nil {
-			network, _, _ := strings.Cut(strings.ToLower(f[0]), "[")
-			host[Port{Network: network, Guest: to}] = from
-		}
-	}
-	for _, port := range ports {
-		found, ok := host[port]
-		if !ok {
-			return nil, fmt.Errorf("port %s/%d: QEMU does not list its forward: %q", port.Network, port.Guest, table)
-		}
-		forwarded = append(forwarded, Port{Network: port.Network, Guest: port.Guest, Host: found})
-	}
-	return forwarded, nil
 }
 
 // WaitReady waits until the console has shown Ready. It fails when the first
@@ -335,7 +303,7 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 	if err != nil {
 		m.awaitCrash(ctx)
 		// That somebody changed their mind is no failure.
-		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, errClosed) {
+		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, guestconn.ErrClosed) {
 			m.writeResult(func(r *Result) { r.State, r.Error = "failed", err.Error() })
 		}
 		return m.bootError(err)
@@ -365,20 +333,20 @@ func mustCompile(expr string) *pattern {
 }
 
 func (m *Machine) waitReady(ctx context.Context) error {
-	first := fmt.Errorf("no byte on its console within %v", m.plan.FirstByteWithin)
-	firstCtx, cancel := m.clock.until(ctx, m.begin, m.plan.FirstByteWithin, first)
+	first := fmt.Errorf("no byte on its console within %v", m.plan.spec.FirstByteWithin)
+	firstCtx, cancel := m.clock.until(ctx, m.begin, m.plan.spec.FirstByteWithin, first)
 	defer cancel()
 	if err := m.console.awaitByte(firstCtx); err != nil {
 		return m.whyNotReady(err)
 	}
-	shown := fmt.Errorf("its console has not shown %q", m.plan.Ready)
-	late := fmt.Errorf("%w: not ready within %v: %w", ErrGuest, m.plan.ReadyWithin, shown)
-	readyCtx, cancel := m.clock.until(ctx, m.begin, m.plan.ReadyWithin, late)
+	shown := fmt.Errorf("its console has not shown %q", m.plan.spec.Ready)
+	late := fmt.Errorf("%w: not ready within %v: %w", ErrGuest, m.plan.spec.ReadyWithin, shown)
+	readyCtx, cancel := m.clock.until(ctx, m.begin, m.plan.spec.ReadyWithin, late)
 	defer cancel()
-	readyCtx, cancel = m.clock.unlessHanging(readyCtx, m.plan.ReadyWithin/hangsAfter, m.console.length, shown)
+	readyCtx, cancel = m.clock.unlessHanging(readyCtx, m.plan.spec.ReadyWithin/hangsAfter, m.console.length, shown)
 	defer cancel()
 	_, at, err := m.console.wait(readyCtx, m.plan.ready, 0)
-	if err == nil && m.plan.Ready == DefaultReady {
+	if err == nil && m.plan.spec.Ready == DefaultReady {
 		err = m.waitPrompt(readyCtx, at)
 	}
 	return m.whyNotReady(err)
@@ -411,15 +379,15 @@ func (m *Machine) whyNotReady(err error) error {
 	}
 	<-m.ended
 	if _, ok := m.err.(*ExitError); ok {
-		return fmt.Errorf("its console has not shown %q: %w", m.plan.Ready, m.err)
+		return fmt.Errorf("its console has not shown %q: %w", m.plan.spec.Ready, m.err)
 	}
 	if m.err != nil {
 		return m.err
 	}
 	if m.closing.Load() {
-		return errClosed
+		return guestconn.ErrClosed
 	}
-	err = fmt.Errorf("%w: it powered off before its console showed %q", ErrGuest, m.plan.Ready)
+	err = fmt.Errorf("%w: it powered off before its console showed %q", ErrGuest, m.plan.spec.Ready)
 	if why := m.agent.poweredOff(); why != "" {
 		err = fmt.Errorf("%w: %s", err, printable.Text(why))
 	} else if m.exit != nil {

@@ -47,7 +47,7 @@ func TestWhoWaitsForItsTurnToBeRestoredCanGiveUp(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("changed their mind")
 	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
-	_, err = p.launch(ctx, "qemu", &Template{}, "")
+	_, err = p.launch(ctx, &Template{}, "")
 	require.ErrorIs(t, err, why)
 	require.ErrorContains(t, err, "boot x86_64: ")
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/procs"
 )
 
@@ -51,16 +52,16 @@ type sample struct {
 
 // newClock returns the clock of a process that was started at start. Where the
 // kernel does not tell how long threads waited, it is the clock on the wall.
-func newClock(p *process, start time.Time) *clock {
+func newClock(p *qemu.Process, start time.Time) *clock {
 	return &clock{
 		wall: func() time.Duration { return time.Since(start) },
 		last: sample{stolen: readStolen("/proc/stat")}, // since the host's boot
 		look: func() (sample, bool) {
 			select {
-			case <-p.done: // its number may be another's
+			case <-p.Done: // its number may be another's
 				return sample{}, false
 			default:
-				return lookAt(p.cmd.Process.Pid)
+				return lookAt(p.PID())
 			}
 		},
 	}

@@ -128,7 +128,7 @@ func (r *running) take(m wire.Message) error {
 
 func (c *Cmd) run() (*running, error) {
 	fail := func(r *running, err error) (*running, error) {
-		return r, fmt.Errorf("command %q in %s: %w", strings.Join(c.Args, " "), c.m.plan.Target, err)
+		return r, fmt.Errorf("command %q in %s: %w", strings.Join(c.Args, " "), c.m.plan.spec.Target, err)
 	}
 	none := &running{ended: make(chan struct{})}
 	payload, err := wire.EncodeArgs(c.Args)

@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -142,14 +141,5 @@ func evidence(c *Console) []string {
 }
 
 func (m *Machine) bootError(err error) *BootError {
-	return &BootError{Target: m.plan.Target, Err: err, Report: m.Report()}
-}
-
-// describe says how a QEMU process that is gone has ended.
-func (p *process) describe() error {
-	<-p.done
-	if p.err != nil {
-		return fmt.Errorf("QEMU ended: %w", p.err)
-	}
-	return errors.New("QEMU ended by itself")
+	return &BootError{Target: m.plan.spec.Target, Err: err, Report: m.Report()}
 }

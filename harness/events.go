@@ -71,13 +71,13 @@ func (m *Machine) Event(ctx context.Context) (string, error) {
 		text, dropped, ok, told := m.agent.next()
 		switch {
 		case dropped > 0:
-			return "", fmt.Errorf("event of %s: %d events were dropped, because the guest told them faster than they were taken", m.plan.Target, dropped)
+			return "", fmt.Errorf("event of %s: %d events were dropped, because the guest told them faster than they were taken", m.plan.spec.Target, dropped)
 		case ok:
 			return text, nil
 		}
 		if !here {
 			if err := m.agentHere(ctx); err != nil {
-				return "", fmt.Errorf("event of %s: %w", m.plan.Target, err)
+				return "", fmt.Errorf("event of %s: %w", m.plan.spec.Target, err)
 			}
 			here = true
 			continue
@@ -88,10 +88,10 @@ func (m *Machine) Event(ctx context.Context) (string, error) {
 			select {
 			case <-told: // the last before it ended
 			default:
-				return "", fmt.Errorf("event of %s: %w", m.plan.Target, m.orCrash(ctx, m.agent.err))
+				return "", fmt.Errorf("event of %s: %w", m.plan.spec.Target, m.orCrash(ctx, m.agent.err))
 			}
 		case <-ctx.Done():
-			return "", fmt.Errorf("event of %s: none was told: %w", m.plan.Target, context.Cause(ctx))
+			return "", fmt.Errorf("event of %s: none was told: %w", m.plan.spec.Target, context.Cause(ctx))
 		}
 	}
 }

@@ -17,7 +17,7 @@ func (m *Machine) SetLink(ctx context.Context, up bool) error {
 	// By the name of the network's end, QEMU sets both ends of the cable.
 	arguments := map[string]any{"name": "net0", "up": up}
 	if err := m.qmp.Execute(ctx, "set_link", arguments, nil); err != nil {
-		return fmt.Errorf("set the link of %s: %w", m.plan.Target, err)
+		return fmt.Errorf("set the link of %s: %w", m.plan.spec.Target, err)
 	}
 	return nil
 }

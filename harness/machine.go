@@ -11,28 +11,30 @@ import (
 	"sync/atomic"
 	"time"
 
+	"guesthouse.example/harness/internal/guestconn"
 	"guesthouse.example/harness/internal/outbound"
+	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
 	"guesthouse.example/harness/internal/records"
+	"guesthouse.example/internal/procs"
 	"guesthouse.example/internal/regular"
 )
 
 // A Machine is a running emulated machine. Its methods may be called from any
 // goroutine.
 type Machine struct {
-	plan    *plan
-	proc    *process
-	qmp     *qmp.Client
-	console *Console
-	agent   *agent
-	filter  *outbound.Filter // nil if the guest may reach all
-	record  *record
-	clock   *clock
-	asked   time.Time // when somebody asked for it
-	begin   moment    // then; its deadlines count from there
-	ports   []Port
-	binary  string   // QEMU's
-	ram     *os.File // the guest's memory, if Save can read it
+	plan     *plan
+	proc     *qemu.Process
+	qmp      *qmp.Client
+	console  *Console
+	agent    *agent
+	filter   *outbound.Filter // nil if the guest may reach all
+	record   *record
+	clock    *clock
+	asked    time.Time // when somebody asked for it
+	begin    moment    // then; its deadlines count from there
+	forwards []qemu.Forward
+	ram      *os.File // the guest's memory, if Save can read it
 
 	migration chan string            // how a migration comes along
 	waits     bool                   // it was prefetched and belongs to nobody yet
@@ -51,26 +53,56 @@ type Machine struct {
 	typedOff  atomic.Bool   // Shutdown has asked a guest without an agent
 	close     sync.Once
 
-	life    context.Context // ends with the crash of the guest or the end of the machine, which is its cause
-	endLife context.CancelCauseFunc
+	life *guestconn.Life // of connections; ends with the crash of the guest or the end of the machine
 
 	resultMu sync.Mutex
 	result   Result
 	sealed   bool // Close has finished the record
 }
 
-var errClosed = errors.New("the machine was closed")
-
 // watch waits for the end of QEMU and says how it ended.
 func (m *Machine) watch() {
 	go m.live()
-	<-m.proc.done
+	<-m.proc.Done
 	<-m.drained
 	<-m.qmp.Done()
 	<-m.agent.ended
 	m.filter.Wait()
 	m.fail(m.end(), true)
 	close(m.ended)
+}
+
+// live ends the machine's life, and with it the connections, when the guest has crashed and printed the
+// rest of its crash, or when the machine has ended.
+func (m *Machine) live() {
+	select {
+	case <-m.collected:
+		if err := m.crashed(); err != nil {
+			m.life.End(err)
+			return
+		}
+	case <-m.ended:
+	}
+	<-m.ended
+	switch {
+	case m.err != nil:
+		m.life.End(fmt.Errorf("the machine has ended: %w", m.err))
+	case m.closing.Load():
+		m.life.End(guestconn.ErrClosed)
+	default:
+		m.life.End(guestconn.ErrPoweredOff)
+	}
+}
+
+// ending reports whether QEMU is gone, going, or has announced that it goes.
+func (m *Machine) ending() bool {
+	select {
+	case <-m.proc.Done:
+		return true
+	default:
+	}
+	p, ok := procs.Look(m.proc.PID())
+	return !ok || p.Ends || m.shutdown.Load() != nil
 }
 
 // end returns why a machine that is gone has ended; nil is a power-off.
@@ -86,14 +118,14 @@ func (m *Machine) end() error {
 		return nil
 	case strings.Contains(reason, `"guest-shutdown"`):
 		return poweredOff(exit, asked)
-	case strings.Contains(reason, `"guest-reset"`) && m.plan.Memory < debianMemory:
-		return fmt.Errorf("%w: it restarted instead of powering off; it may need more than %d MiB of memory", ErrGuest, m.plan.Memory)
+	case strings.Contains(reason, `"guest-reset"`) && m.plan.spec.Memory < debianMemory:
+		return fmt.Errorf("%w: it restarted instead of powering off; it may need more than %d MiB of memory", ErrGuest, m.plan.spec.Memory)
 	case strings.Contains(reason, `"guest-reset"`):
 		return fmt.Errorf("%w: it restarted instead of powering off", ErrGuest)
 	case strings.Contains(reason, `"guest-panic"`):
 		return fmt.Errorf("%w: it panicked", ErrGuest)
 	}
-	return m.proc.describe()
+	return m.proc.Describe()
 }
 
 // fail records how the machine ended. That somebody changed their mind is an
@@ -130,20 +162,20 @@ func (m *Machine) besides(err error) error {
 // hash records the hashes of the kernel and the initramfs, while the machine boots.
 func (m *Machine) hash() {
 	defer close(m.hashed)
-	kernel, _ := regular.SHA256(m.plan.Kernel) // what is gone by now has none
+	kernel, _ := regular.SHA256(m.plan.spec.Kernel) // what is gone by now has none
 	initramfs := ""
-	if m.plan.Initramfs != "" {
-		initramfs, _ = regular.SHA256(m.plan.Initramfs)
+	if m.plan.spec.Initramfs != "" {
+		initramfs, _ = regular.SHA256(m.plan.spec.Initramfs)
 	}
 	m.writeResult(func(r *Result) { r.KernelSHA256, r.InitramfsSHA256 = kernel, initramfs })
-	if said := m.plan.Origin; said == nil || said.KernelSHA256 != kernel || said.InitramfsSHA256 != initramfs {
+	if said := m.plan.spec.Origin; said == nil || said.KernelSHA256 != kernel || said.InitramfsSHA256 != initramfs {
 		m.correctSpec(said.of(kernel, initramfs))
 	}
 }
 
 // correctSpec records what the Spec did not say of its files.
 func (m *Machine) correctSpec(origin *Origin) {
-	spec := m.plan.recorded()
+	spec := m.plan.spec
 	spec.Origin = origin
 	m.resultMu.Lock()
 	defer m.resultMu.Unlock()
@@ -213,26 +245,36 @@ func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn,
 		m.console.awaitRest(ctx)
 		return nil, fmt.Errorf("dial %s/%d: %w", network, port, err)
 	}
-	for _, p := range m.ports {
+	for _, p := range m.forwards {
 		if p.Network == network && p.Guest == port {
-			conn, err := m.dial(ctx, network, p.Host)
+			conn, err := m.life.Dial(ctx, network, p.Host)
 			if err != nil {
 				return nil, fmt.Errorf("dial %s/%d: %w", network, port, err)
 			}
 			return conn, nil
 		}
 	}
-	return nil, fmt.Errorf("dial %s/%d: not among the machine's ports %q: add it to Spec.Ports", network, port, m.plan.Spec.Ports)
+	return nil, fmt.Errorf("dial %s/%d: not among the machine's ports %q: add it to Spec.Ports", network, port, m.plan.spec.Ports)
 }
 
 // Ports returns the guest's reachable ports and where on 127.0.0.1 they are.
-func (m *Machine) Ports() []Port { return append([]Port(nil), m.ports...) }
+func (m *Machine) Ports() (ports []Port) {
+	for _, f := range m.forwards {
+		ports = append(ports, Port(f))
+	}
+	return ports
+}
 
 // Console returns the guest's serial console.
 func (m *Machine) Console() *Console { return m.console }
 
-// Spec returns what the machine was booted from, with its defaults filled in.
-func (m *Machine) Spec() Spec { return m.plan.Spec }
+// Spec returns what the machine was booted from, with its defaults filled in and the acceleration that
+// was chosen.
+func (m *Machine) Spec() Spec {
+	s := m.plan.spec
+	s.Accel = m.plan.accel.accel
+	return s
+}
 
 // Dir returns the record directory.
 func (m *Machine) Dir() string { return m.record.dir }
@@ -296,7 +338,7 @@ func (m *Machine) closeWithin(ctx context.Context) {
 	m.closing.Store(true)
 	m.close.Do(func() {
 		m.awaitCrash(ctx)
-		m.proc.kill()
+		m.proc.Kill()
 		<-m.ended
 		m.resuming.Wait()
 		if t := m.template.Swap(nil); t != nil {

@@ -45,15 +45,15 @@ func (o Outbound) filtered() bool { return o != OutboundInternet }
 
 // rules are those of the plan's guest.
 func (p *plan) rules() outbound.Rules {
-	host, _ := subnet.Others(p.network.guest)
-	host6, _ := subnet.Others(p.network.guest6)
-	return outbound.Rules{Gateway: host, Gateway6: host6, Host: p.Outbound == OutboundHost}
+	host, _ := subnet.Others(p.qemu.Network.Guest)
+	host6, _ := subnet.Others(p.qemu.Network.Guest6)
+	return outbound.Rules{Gateway: host, Gateway6: host6, Host: p.spec.Outbound == OutboundHost}
 }
 
 // filterNetwork begins to filter the network of a machine that stands still yet.
 func (m *Machine) filterNetwork() (err error) {
-	if m.plan.Outbound.filtered() {
-		f := m.proc.frames
+	if m.plan.qemu.Filtered {
+		f := m.proc.Frames
 		m.filter, err = outbound.Start(m.plan.rules(), f[0], f[1], f[2])
 	}
 	return err

@@ -42,10 +42,10 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 	case <-alive.Done():
 	}
 	if err := m.crashed(); err != nil {
-		return fmt.Errorf("shut down %s: %w", m.plan.Target, err)
+		return fmt.Errorf("shut down %s: %w", m.plan.spec.Target, err)
 	}
 	return fmt.Errorf("shut down %s: the guest, asked by %s, has not powered off and was ended by force: %w",
-		m.plan.Target, how, context.Cause(ctx))
+		m.plan.spec.Target, how, context.Cause(ctx))
 }
 
 // agentPowerOff asks the guest's agent, which does not answer but obeys.

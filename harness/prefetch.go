@@ -8,18 +8,19 @@ import (
 	"strings"
 	"time"
 
+	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/printable"
 )
 
 // prefetch restores a machine before anybody asks for it. It stands still, so that it
 // takes no processor time and grows no older, no port leads to it, and its record is in
 // memory: should this process die there is nothing but QEMU, which dies with it.
-func (p *plan) prefetch(ctx context.Context, binary string, t *Template) (*Machine, error) {
+func (p *plan) prefetch(ctx context.Context, t *Template) (*Machine, error) {
 	if t.Agent == nil {
 		return nil, errNoAgent // who else gives it a clock and entropy when it goes on?
 	}
 	q := *p
-	q.Dir, q.Ports, q.ports = "", nil, nil
+	q.spec.Dir, q.spec.Ports, q.qemu.Forwards = "", nil, nil
 	ram, state, err := t.open()
 	if err != nil {
 		return nil, err
@@ -27,7 +28,7 @@ func (p *plan) prefetch(ctx context.Context, binary string, t *Template) (*Machi
 	defer ram.Close()
 	defer state.Close()
 	rec := startRecord()
-	m, err := q.spawn(binary, q.args(binary, t.ramKind()), rec, t, ram, state)
+	m, err := q.spawn(q.qemu.Args(qemu.RestoreRAM(t.Version)), rec, t, ram, state)
 	if err != nil {
 		return nil, err
 	}
@@ -66,11 +67,11 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
 		m.discard()
 		return uselessError{err}
 	}
-	if err := m.record.open(p.Dir, p.recorded(), m.proc.cmd.Args); err != nil {
+	if err := m.record.open(p.spec.Dir, p.spec, m.proc.CommandLine()); err != nil {
 		m.discard()
-		return fmt.Errorf("boot %s: %w", p.Target, err)
+		return fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
-	if !slices.Equal(m.plan.Crashes, p.Crashes) {
+	if !slices.Equal(m.plan.spec.Crashes, p.spec.Crashes) {
 		m.console.lookFor(p.crashes)
 	}
 	m.waits = false
@@ -94,8 +95,8 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
 // gone says why a prefetched machine does not wait any more; nil if it does.
 func (m *Machine) gone() error {
 	select {
-	case <-m.proc.done: // somebody has killed it
-		return m.proc.describe()
+	case <-m.proc.Done: // somebody has killed it
+		return m.proc.Describe()
 	case <-m.agent.ended:
 		return m.agent.err
 	default:
@@ -114,7 +115,7 @@ func (m *Machine) goOn(ctx context.Context) error {
 		return err
 	}
 	var err error
-	m.ports, err = m.forward(ctx, m.plan.ports, func() error {
+	m.forwards, err = m.forward(ctx, m.plan.qemu.Forwards, func() error {
 		return m.agentRestored(ctx, m.agent.wire.Epoch()+1)
 	})
 	return err
@@ -123,7 +124,7 @@ func (m *Machine) goOn(ctx context.Context) error {
 // discard ends a machine that was never handed out, and leaves nothing of it but a record
 // that somebody has asked for.
 func (m *Machine) discard() {
-	m.proc.kill()
+	m.proc.Kill()
 	<-m.drained
 	<-m.agent.ended
 	m.filter.Wait()

@@ -14,14 +14,15 @@ import (
 func stands(t *testing.T) *Machine {
 	p, err := Spec{Target: "x86_64"}.plan()
 	require.NoError(t, err)
-	m, err := p.spawn("sleep", []string{"1000"}, startRecord(), nil, nil, nil)
+	p.qemu.Binary = "sleep"
+	m, err := p.spawn([]string{"1000"}, startRecord(), nil, nil, nil)
 	require.NoError(t, err)
 	return m
 }
 
 func hasEnded(m *Machine) bool {
 	select {
-	case <-m.proc.done:
+	case <-m.proc.Done:
 		return true
 	default:
 		return false
@@ -212,7 +213,7 @@ func TestAMachineThatIsGoneIsNotHandedOut(t *testing.T) {
 	}
 	killed := stands(t)
 	require.NoError(t, killed.gone())
-	killed.proc.kill()
+	killed.proc.Kill()
 	require.Contains(t, handOut(killed), "the machine that waited was of no use: ")
 	crashed := stands(t)
 	crashed.console.append([]byte("Kernel panic - not syncing: gone\n"))

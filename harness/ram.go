@@ -14,20 +14,6 @@ import (
 	"guesthouse.example/internal/regular"
 )
 
-// newRAM returns a file in memory for a machine's RAM.
-func newRAM(mib int) (*os.File, error) {
-	fd, err := unix.MemfdCreate("guesthouse-ram", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), "guest's memory")
-	if err := f.Truncate(int64(mib) << 20); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
 // copyRAM writes a new file with the content of another, and holes where that
 // is zero, unless ctx ends.
 func copyRAM(ctx context.Context, file string, src *os.File) (savedFile, error) {

@@ -15,7 +15,7 @@ func booting(ready string) *Machine {
 	start := time.Now()
 	return &Machine{
 		plan: &plan{
-			Spec:  Spec{Ready: ready, FirstByteWithin: time.Minute, ReadyWithin: time.Minute},
+			spec:  Spec{Ready: ready, FirstByteWithin: time.Minute, ReadyWithin: time.Minute},
 			ready: mustCompile(ready),
 		},
 		console: newConsole(io.Discard, io.Discard),

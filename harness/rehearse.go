@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
 )
 
@@ -41,7 +42,7 @@ func (m *Machine) rehearse(ctx context.Context) error {
 	if err != nil || port == 0 { // without a network there is no echo to rehearse
 		return err
 	}
-	forwarded, err := m.forward(ctx, []Port{{Network: "udp", Guest: port}}, nil)
+	forwarded, err := m.forward(ctx, []qemu.Forward{{Network: "udp", Guest: port}}, nil)
 	if err != nil {
 		return err
 	}

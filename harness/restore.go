@@ -6,17 +6,18 @@ import (
 	"runtime"
 	"strings"
 
+	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
 	"guesthouse.example/internal/printable"
 )
 
 // fits says why the plan's machine cannot be restored from the template; nil if
 // it can.
-func (t *Template) fits(p *plan, binary string) error {
+func (t *Template) fits(p *plan) error {
 	if why := p.noTemplate(); why != "" {
 		return fmt.Errorf("%s", why)
 	}
-	id, err := p.identity(binary)
+	id, err := p.identity()
 	if err != nil {
 		return err
 	}
@@ -40,14 +41,14 @@ func (m *Machine) restore(ctx context.Context, t *Template) error {
 	}
 	err := m.qmp.ExecuteAll(ctx,
 		qmp.Command{Name: "migrate-set-capabilities", Arguments: ignoreShared},
-		qmp.Command{Name: "migrate-incoming", Arguments: map[string]string{"uri": fmt.Sprintf("fd:%d", stateFD)}})
+		qmp.Command{Name: "migrate-incoming", Arguments: map[string]string{"uri": fmt.Sprintf("fd:%d", qemu.StateFD)}})
 	if err == nil {
 		err = m.qmp.ExecuteAfter(ctx, func() error { return m.migrated(ctx) }, qmp.Command{Name: "cont"})
 	}
 	if err != nil {
 		return m.loadFailed(err)
 	}
-	m.ports, err = m.forward(ctx, m.plan.ports, func() error {
+	m.forwards, err = m.forward(ctx, m.plan.qemu.Forwards, func() error {
 		if t.Agent == nil {
 			return nil
 		}
@@ -61,12 +62,11 @@ func (m *Machine) restore(ctx context.Context, t *Template) error {
 
 // forward has QEMU forward the guest's ports as soon as after returns nil, or at once if
 // that is nil, and returns them with the host's.
-func (m *Machine) forward(ctx context.Context, ports []Port, after func() error) ([]Port, error) {
+func (m *Machine) forward(ctx context.Context, ports []qemu.Forward, after func() error) ([]qemu.Forward, error) {
 	said := make([]string, len(ports))
 	var commands []qmp.Command
 	for i, port := range ports {
-		commands = append(commands, qmp.Human(
-			fmt.Sprintf("hostfwd_add net0 %s:127.0.0.1:0-%s:%d", port.Network, m.plan.network.guest.Addr(), port.Guest), &said[i]))
+		commands = append(commands, qmp.Human(m.plan.qemu.Network.AddCommand(port), &said[i]))
 	}
 	// What the guest has sent by then is with QEMU before the first datagram for it comes: with its
 	// announcement QEMU need not ask where the guest is.
@@ -86,8 +86,8 @@ func (m *Machine) forward(ctx context.Context, ports []Port, after func() error)
 			return nil, fmt.Errorf("port %s/%d: QEMU: %s", port.Network, port.Guest, printable.Text(said))
 		}
 	}
-	return readPorts(table, ports)
+	return qemu.ReadForwards(table, ports)
 }
 
 // usernet asks QEMU for the forwards and connections of its user networking.
-func usernet(table *string) qmp.Command { return qmp.Human("info usernet", table) }
+func usernet(table *string) qmp.Command { return qmp.Human(qemu.TableCommand, table) }

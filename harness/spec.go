@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"guesthouse.example/internal/testcache"
@@ -134,8 +133,6 @@ const (
 	defaultMemory    = 256 // MiB
 	defaultFirstByte = 30 * time.Second
 	defaultReadyIn   = 90 * time.Second
-	defaultGuestIP   = "192.0.2.1/24"
-	defaultGuestIP6  = "2001:db8::1/64"
 	debianMemory     = 96 // MiB with which Debian's kernels and u-root still boot
 )
 
@@ -172,11 +169,10 @@ func (s Spec) Command() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.Outbound == OutboundHost {
+	if p.spec.Outbound == OutboundHost {
 		return nil, errHostAlone
 	}
-	p.alone = true
-	return slices.Concat([]string{p.QEMU}, p.machineArgs(ownRAM), []string{"-serial", "mon:stdio"}, p.QEMUArgs), nil
+	return append([]string{p.qemu.Binary}, p.qemu.TerminalArgs()...), nil
 }
 
 // Validate refuses a Spec that cannot boot whatever its kernel and initramfs

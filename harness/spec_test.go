@@ -21,9 +21,9 @@ func minimal(t *testing.T) Spec {
 func TestTheZeroValuesWork(t *testing.T) {
 	p, err := minimal(t).check()
 	require.NoError(t, err)
-	require.Equal(t, 256, p.Memory)
-	require.Equal(t, TCG, p.Accel)
-	require.Equal(t, DefaultReady, p.Ready)
+	require.Equal(t, 256, p.spec.Memory)
+	require.Equal(t, TCG, p.accel.accel)
+	require.Equal(t, DefaultReady, p.spec.Ready)
 }
 
 func TestWhatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {

@@ -14,6 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/regular"
 )
 
@@ -65,42 +68,17 @@ type identity struct {
 // templateFormat changes with everything that makes older templates useless.
 const templateFormat = 4
 
-// identity describes the machine that the plan boots with a QEMU binary. Ports
-// are left out: they are forwarded to a machine that runs already.
-func (p *plan) identity(binary string) (identity, error) {
-	q := *p
-	q.ports, q.Kernel = nil, "KERNEL"
-	if q.Initramfs != "" {
-		q.Initramfs = "INITRAMFS"
-	}
-	id := identity{Format: templateFormat, Target: p.Target, Args: q.machineArgs(ownRAM), Ready: p.Ready, Outbound: p.Outbound}
+// identity describes the plan's machine.
+func (p *plan) identity() (identity, error) {
+	id := identity{Format: templateFormat, Target: p.spec.Target, Args: p.qemu.IdentityArgs(), Ready: p.spec.Ready, Outbound: p.spec.Outbound}
 	var err error
-	if id.QEMU, err = binaryIdentity(binary); err != nil {
+	if id.QEMU, err = qemu.Identity(p.qemu.Binary); err != nil {
 		return id, err
 	}
-	if id.Kernel, err = regular.SHA256(p.Kernel); err == nil && p.Initramfs != "" {
-		id.Initramfs, err = regular.SHA256(p.Initramfs)
+	if id.Kernel, err = regular.SHA256(p.spec.Kernel); err == nil && p.spec.Initramfs != "" {
+		id.Initramfs, err = regular.SHA256(p.spec.Initramfs)
 	}
 	return id, err
-}
-
-// binaryIdentity tells a QEMU binary from others and from its own updates.
-func binaryIdentity(binary string) (string, error) {
-	path, err := filepath.EvalSymlinks(binary)
-	if err != nil {
-		return "", err
-	}
-	f, err := regular.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	is, err := regular.StateOf(f)
-	if err != nil {
-		return "", err
-	}
-	changed := time.Unix(0, is.Changed).UTC().Format(time.RFC3339Nano)
-	return fmt.Sprintf("%s, %d bytes, changed %s", path, is.Size, changed), nil
 }
 
 // differs says in what two identities differ, "" if in nothing.
@@ -129,9 +107,9 @@ func (id identity) differs(other identity) string {
 // if it can.
 func (p *plan) noTemplate() string {
 	switch {
-	case p.Cold:
+	case p.spec.Cold:
 		return "asked for"
-	case !p.savable() && p.Accel != TCG:
+	case !p.savable() && p.accel.accel != TCG:
 		return "templates are for " + string(TCG)
 	case !p.savable():
 		return "it has QEMU arguments of its own"
@@ -142,7 +120,7 @@ func (p *plan) noTemplate() string {
 // savable says whether the machine may be saved. QEMU arguments may name what a
 // second machine must not share (a disk, a file to write to, a port), or change
 // the memory. KVM's state depends on the host.
-func (p *plan) savable() bool { return len(p.QEMUArgs) == 0 && p.Accel == TCG }
+func (p *plan) savable() bool { return len(p.spec.QEMUArgs) == 0 && p.accel.accel == TCG }
 
 // Save saves the ready machine into a new directory, from which any number of
 // machines can be restored (Spec.Template). Before that its agent echoes some datagrams on a port
@@ -157,7 +135,7 @@ func (p *plan) savable() bool { return len(p.QEMUArgs) == 0 && p.Accel == TCG }
 // The directory is there whole or not at all.
 func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	fail := func(err error) (*Template, error) {
-		return nil, fmt.Errorf("save %s into %s: %w", m.plan.Target, dir, err)
+		return nil, fmt.Errorf("save %s into %s: %w", m.plan.spec.Target, dir, err)
 	}
 	if state := m.Result().State; state != "ready" {
 		return fail(fmt.Errorf("the machine is not ready but %s", state))
@@ -244,7 +222,7 @@ func (m *Machine) write(ctx context.Context, dir string, anyGuest bool, r *resum
 		return err
 	}
 	t := templateFile{Version: m.qmp.Version(), Saved: time.Now(), Agent: agent}
-	if t.Of, err = m.plan.identity(m.binary); err != nil {
+	if t.Of, err = m.plan.identity(); err != nil {
 		return err
 	}
 	if t.State, err = m.saveState(ctx, filepath.Join(dir, stateName), r); err != nil {
@@ -252,7 +230,7 @@ func (m *Machine) write(ctx context.Context, dir string, anyGuest bool, r *resum
 	}
 	// QEMU has written to the console's line what it does not say in its
 	// state, before it said that the state is complete.
-	m.console.catchUp(m.proc.console)
+	m.console.catchUp(m.proc.Console)
 	t.Console = m.console.save()
 	if t.RAM, err = copyRAM(ctx, filepath.Join(dir, ramName), m.ram); err != nil {
 		return err
@@ -269,9 +247,6 @@ func (m *Machine) write(ctx context.Context, dir string, anyGuest bool, r *resum
 var ignoreShared = map[string]any{"capabilities": []map[string]any{
 	{"capability": "x-ignore-shared", "state": true},
 }}
-
-// migrationEvents is the value of -global that makes QEMU tell how a migration comes along.
-const migrationEvents = "migration.x-events=on"
 
 func (m *Machine) saveState(ctx context.Context, file string, r *resumption) (savedFile, error) {
 	f, err := createPrivate(file)
@@ -331,7 +306,7 @@ func (m *Machine) migrated(ctx context.Context) error {
 			if err := m.processEnd(ctx); err != nil {
 				return err
 			}
-			return fmt.Errorf("%w: %w", errEndedInMigration, m.proc.describe())
+			return fmt.Errorf("%w: %w", errEndedInMigration, m.proc.Describe())
 		case <-ctx.Done():
 			return fmt.Errorf("migration: %w", context.Cause(ctx))
 		}
@@ -392,16 +367,6 @@ func readOurs(file string) ([]byte, error) {
 		return nil, templateFault{err}
 	}
 	return io.ReadAll(f)
-}
-
-// ramKind returns how QEMU maps the template's memory. Since 8.2 it can map a file that it opens
-// for reading alone as memory that can be written (rom=off).
-func (t *Template) ramKind() ramKind {
-	var major, minor int
-	if _, err := fmt.Sscanf(t.Version, "%d.%d", &major, &minor); err == nil && (major > 8 || major == 8 && minor >= 2) {
-		return readOnlyRAM
-	}
-	return restoredRAM
 }
 
 // Dir returns the template's directory.
@@ -487,4 +452,20 @@ func describeFile(f *os.File) (savedFile, error) {
 		return savedFile{}, err
 	}
 	return savedFile{is, hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+// ownedByUs refuses a file that another user could have made or changed: whoever can change a
+// template changes what every machine restored from it does.
+func ownedByUs(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	switch {
+	case int(st.Uid) != os.Geteuid() && st.Uid != 0:
+		return fmt.Errorf("%s belongs to another user, whose number is %d", f.Name(), st.Uid)
+	case st.Mode&0o022 != 0:
+		return fmt.Errorf("%s can be written by other users (its mode is %#o)", f.Name(), st.Mode&0o777)
+	}
+	return nil
 }

@@ -7,17 +7,20 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness/internal/qemu"
 )
 
 func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
-	qemu := filepath.Join(t.TempDir(), "qemu")
-	require.NoError(t, os.WriteFile(qemu, []byte("one"), 0o755))
+	binary := filepath.Join(t.TempDir(), "qemu")
+	require.NoError(t, os.WriteFile(binary, []byte("one"), 0o755))
 	base := minimal(t)
 	base.Initramfs = base.Kernel
 	identify := func(s Spec) identity {
 		p, err := s.check()
 		require.NoError(t, err)
-		id, err := p.identity(qemu)
+		p.qemu.Binary = binary
+		id, err := p.identity()
 		require.NoError(t, err)
 		return id
 	}
@@ -54,7 +57,7 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	require.NoError(t, os.WriteFile(s.Kernel, []byte("anything"), 0o644))
 	require.Empty(t, original.differs(identify(s)), "neither ports nor where a kernel lies matter")
 
-	require.NoError(t, os.WriteFile(qemu, []byte("another"), 0o755))
+	require.NoError(t, os.WriteFile(binary, []byte("another"), 0o755))
 	require.Equal(t, "QEMU", original.differs(identify(base)))
 }
 
@@ -63,9 +66,9 @@ func TestWhatIsRestoredReadsNoKernel(t *testing.T) {
 	s.Initramfs = s.Kernel
 	p, err := s.check()
 	require.NoError(t, err)
-	require.Contains(t, p.args(p.QEMU, savedRAM), p.Kernel)
-	require.NotContains(t, p.args(p.QEMU, restoredRAM), p.Kernel)
-	require.NotContains(t, p.args(p.QEMU, readOnlyRAM), p.Kernel)
+	require.Contains(t, p.qemu.Args(qemu.SharedRAM), p.qemu.Kernel)
+	require.NotContains(t, p.qemu.Args(qemu.RestoredRAM), p.qemu.Kernel)
+	require.NotContains(t, p.qemu.Args(qemu.ReadOnlyRAM), p.qemu.Kernel)
 }
 
 func TestWhatHasNoTemplate(t *testing.T) {
@@ -84,7 +87,7 @@ func TestWhatHasNoTemplate(t *testing.T) {
 }
 
 func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
-	ram, err := newRAM(4)
+	ram, err := qemu.NewRAM(4)
 	require.NoError(t, err)
 	defer ram.Close()
 	for _, at := range []int64{0, 12345, 1 << 20, 4<<20 - 1} {
@@ -121,17 +124,17 @@ func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
 
 // QEMU opens a template's memory for reading alone where it can map it all the same.
 func TestATemplatesMemoryIsOpenedForReadingAloneWhereQEMUCan(t *testing.T) {
-	for version, want := range map[string]ramKind{
-		"7.2.22 Debian 1:7.2+dfsg-7+deb12u18": restoredRAM,
-		"8.1.5":                               restoredRAM,
-		"8.2.0":                               readOnlyRAM,
-		"10.0.13 Debian 1:10.0.13+ds-0":       readOnlyRAM,
-		"":                                    restoredRAM,
+	for version, want := range map[string]qemu.RAM{
+		"7.2.22 Debian 1:7.2+dfsg-7+deb12u18": qemu.RestoredRAM,
+		"8.1.5":                               qemu.RestoredRAM,
+		"8.2.0":                               qemu.ReadOnlyRAM,
+		"10.0.13 Debian 1:10.0.13+ds-0":       qemu.ReadOnlyRAM,
+		"":                                    qemu.RestoredRAM,
 	} {
-		require.Equal(t, want, (&Template{templateFile: templateFile{Version: version}}).ramKind(), version)
+		require.Equal(t, want, qemu.RestoreRAM(version), version)
 	}
 	p, err := minimal(t).plan()
 	require.NoError(t, err)
-	require.Contains(t, strings.Join(p.machineArgs(readOnlyRAM), " "), ",share=off,readonly=on,rom=off")
-	require.NotContains(t, strings.Join(p.machineArgs(restoredRAM), " "), "readonly=on")
+	require.Contains(t, strings.Join(p.qemu.Args(qemu.ReadOnlyRAM), " "), ",share=off,readonly=on,rom=off")
+	require.NotContains(t, strings.Join(p.qemu.Args(qemu.RestoredRAM), " "), "readonly=on")
 }

@@ -116,11 +116,11 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 		return Start(ctx, s)
 	}
 	asked := time.Now()
-	p, binary, err := s.prepare(ctx)
+	p, err := s.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cold := func(why string) (*Machine, error) { return p.launch(ctx, binary, nil, why) }
+	cold := func(why string) (*Machine, error) { return p.launch(ctx, nil, why) }
 	if why := p.noTemplate(); why != "" {
 		return cold(why)
 	}
@@ -128,7 +128,7 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 	if err != nil {
 		return cold("no template cache: " + oneLine(err))
 	}
-	id, err := p.identity(binary)
+	id, err := p.identity()
 	if err != nil {
 		return cold("no template: " + oneLine(err))
 	}
@@ -139,8 +139,8 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 
 	next := func() {
 		if c.Prefetch {
-			c.prefetched.want(key, p.Memory, func(ctx context.Context) (*Machine, error) {
-				return dir.prefetch(ctx, p, binary, key)
+			c.prefetched.want(key, p.spec.Memory, func(ctx context.Context) (*Machine, error) {
+				return dir.prefetch(ctx, p, key)
 			})
 		}
 	}
@@ -157,7 +157,7 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 		}
 		slower = useless.Error()
 	}
-	m, why, err := dir.restore(ctx, p, binary, key, slower)
+	m, why, err := dir.restore(ctx, p, key, slower)
 	if m != nil {
 		next()
 	}
@@ -169,14 +169,14 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 	}
 	w, waited, err := dir.workshop(ctx, key)
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("boot %s: wait for its template: %w", p.Target, context.Cause(ctx))
+		return nil, fmt.Errorf("boot %s: wait for its template: %w", p.spec.Target, context.Cause(ctx))
 	}
 	if err != nil {
 		return cold("no template: " + oneLine(err))
 	}
 	if waited {
 		defer w.close()
-		m, why, err := dir.restore(ctx, p, binary, key, slower)
+		m, why, err := dir.restore(ctx, p, key, slower)
 		if m != nil {
 			next()
 		}
@@ -223,7 +223,7 @@ func (d cacheDir) path(elem ...string) string {
 
 // restore restores a template of the cache. Without one it returns nothing, or
 // why there is none. A template that is at fault itself is removed. The machine's record says why it is slower than a prefetched one.
-func (d cacheDir) restore(ctx context.Context, p *plan, binary, key, slower string) (m *Machine, why string, err error) {
+func (d cacheDir) restore(ctx context.Context, p *plan, key, slower string) (m *Machine, why string, err error) {
 	if reason, err := regular.ReadFile(d.path(key + ".cold")); err == nil {
 		return nil, string(reason), nil
 	}
@@ -235,7 +235,7 @@ func (d cacheDir) restore(ctx context.Context, p *plan, binary, key, slower stri
 	}
 	if err == nil {
 		t.used()
-		if m, err = p.restored(ctx, binary, t, slower); err == nil {
+		if m, err = p.restored(ctx, t, slower); err == nil {
 			return m, "", nil
 		}
 	}
@@ -250,7 +250,7 @@ func (d cacheDir) restore(ctx context.Context, p *plan, binary, key, slower stri
 
 // prefetch restores a machine from a template of the cache before it is asked for. It
 // returns nothing where somebody has removed the template: who asks makes another one.
-func (d cacheDir) prefetch(ctx context.Context, p *plan, binary, key string) (*Machine, error) {
+func (d cacheDir) prefetch(ctx context.Context, p *plan, key string) (*Machine, error) {
 	t, err := openTemplate(d.path(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -259,7 +259,7 @@ func (d cacheDir) prefetch(ctx context.Context, p *plan, binary, key string) (*M
 		return nil, err
 	}
 	t.used()
-	return p.prefetch(ctx, binary, t)
+	return p.prefetch(ctx, t)
 }
 
 // used keeps the template in the cache for longer.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os/exec"
 
 	"guesthouse.example/harness/internal/qmp"
 )
@@ -41,9 +40,9 @@ func (m *Machine) loadFailed(err error) error {
 	case errors.Is(err, errMigrationFailed):
 		return templateFault{err}
 	case errors.Is(err, qmp.ErrClosed), errors.Is(err, errEndedInMigration):
-		<-m.proc.done
-		if m.proc.exited() {
-			return templateFault{fmt.Errorf("QEMU did not take the saved state: %w", m.proc.describe())}
+		<-m.proc.Done
+		if m.proc.Exited() {
+			return templateFault{fmt.Errorf("QEMU did not take the saved state: %w", m.proc.Describe())}
 		}
 	}
 	return err
@@ -53,16 +52,10 @@ func (m *Machine) loadFailed(err error) error {
 // blame: QEMU runs and the agent is silent or talks nonsense, or the guest has crashed.
 func (m *Machine) wakeFailed(err error) error {
 	if errors.Is(err, errLineEnded) {
-		<-m.proc.done // only QEMU's end ends the line
-		if !m.proc.exited() {
+		<-m.proc.Done // only QEMU's end ends the line
+		if !m.proc.Exited() {
 			return err
 		}
 	}
 	return templateFault{err}
-}
-
-// exited reports whether QEMU, which is gone, has ended by itself and not by a signal.
-func (p *process) exited() bool {
-	exit, ok := errors.AsType[*exec.ExitError](p.err)
-	return p.err == nil || ok && exit.Exited()
 }

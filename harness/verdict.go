@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/regular"
 )
 
@@ -43,18 +44,18 @@ type verdictFile struct {
 	verdict
 }
 
-func (p *plan) verdictKey(binary string) (key verdictKey, err error) {
-	q := *p
-	q.Accel = KVM
-	key.Format, key.Target = verdictFormat, p.Target
-	key.Machine, key.CPU = q.model()
+func (p *plan) verdictKey() (key verdictKey, err error) {
+	q := p.qemu
+	q.KVM = true
+	key.Format, key.Target = verdictFormat, p.spec.Target
+	key.Machine, key.CPU = q.Model()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return key, err
 	}
 	key.Host = strings.TrimSpace(string(boot))
-	if key.QEMU, err = binaryIdentity(binary); err == nil {
-		key.Kernel, err = regular.SHA256(p.Kernel)
+	if key.QEMU, err = qemu.Identity(q.Binary); err == nil {
+		key.Kernel, err = regular.SHA256(q.Kernel)
 	}
 	return key, err
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/images"
 	"guesthouse.example/internal/disk"
 	"guesthouse.example/internal/printable"
@@ -70,7 +71,7 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 		})
 	}
 	checks.Wait()
-	all := append(slices.Concat(of...), checkCache(ctx, options), checkTemplates(), checkLeftovers(), checkTerminal(std))
+	all := append(slices.Concat(of...), checkCache(ctx, options), checkTemplates(), checkOrphans(), checkTerminal(std))
 	if err := ctx.Err(); err != nil {
 		return err // what was broken off proves nothing
 	}
@@ -220,9 +221,9 @@ func checkTemplates() finding {
 	return f
 }
 
-func checkLeftovers() finding {
+func checkOrphans() finding {
 	f := finding{Check: "processes", Says: "no QEMU was left behind"}
-	pids, err := harness.Leftovers()
+	pids, err := qemu.Orphans()
 	switch {
 	case err != nil:
 		f.Problem, f.Says, f.Hint = true, err.Error(), "mount /proc"

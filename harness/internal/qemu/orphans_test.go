@@ -1,4 +1,4 @@
-package harness
+package qemu
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 	"guesthouse.example/internal/procs"
 )
 
-func TestLeftoversAreOurOrphans(t *testing.T) {
+func TestOrphansAreAdoptedQEMUsWithOurConnections(t *testing.T) {
 	var all []procs.Process
 	args := make(map[int][]string)
 	process := func(pid, parent int, name string, words ...string) {
@@ -25,5 +25,5 @@ func TestLeftoversAreOurOrphans(t *testing.T) {
 	process(73, 60, "qemu-system-arm", ours...)
 	process(74, 9999, "qemu-system-arm", ours...)
 	process(75, 1, "qemu-system-arm") // has just ended
-	require.Equal(t, []int{71, 72}, leftovers(all, func(pid int) []string { return args[pid] }))
+	require.Equal(t, []int{71, 72}, orphans(all, func(pid int) []string { return args[pid] }))
 }

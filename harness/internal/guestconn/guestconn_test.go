@@ -1,50 +1,41 @@
-package harness
+package guestconn
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"reflect"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/harness/internal/guestfault"
 )
 
-// lifetime returns a machine with some process for its QEMU.
-func lifetime(t *testing.T) *Machine {
-	cmd := exec.Command("sleep", "1000")
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	m := &Machine{proc: &process{cmd: cmd, done: make(chan struct{})}}
-	m.life, m.endLife = context.WithCancelCause(context.Background())
-	return m
-}
+func newLife() *Life { return NewLife(func() bool { return false }) }
 
 // dialled returns both ends of a connection to a port of the host.
-func dialled(t *testing.T, m *Machine, network string) (ours, theirs net.Conn) {
+func dialled(t *testing.T, l *Life, network string) (ours, theirs net.Conn) {
 	t.Helper()
 	if network == "udp" {
 		u, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		require.NoError(t, err)
-		ours, err = m.dial(t.Context(), network, u.LocalAddr().(*net.UDPAddr).Port)
+		ours, err = l.Dial(t.Context(), network, u.LocalAddr().(*net.UDPAddr).Port)
 		require.NoError(t, err)
 		t.Cleanup(func() { ours.Close(); u.Close() })
 		return ours, answerer{u, ours.LocalAddr()}
 	}
-	l, err := net.Listen(network, "127.0.0.1:0")
+	listener, err := net.Listen(network, "127.0.0.1:0")
 	require.NoError(t, err)
-	defer l.Close()
-	ours, err = m.dial(t.Context(), network, l.Addr().(*net.TCPAddr).Port)
+	defer listener.Close()
+	ours, err = l.Dial(t.Context(), network, listener.Addr().(*net.TCPAddr).Port)
 	require.NoError(t, err)
-	theirs, err = l.Accept()
+	theirs, err = listener.Accept()
 	require.NoError(t, err)
 	t.Cleanup(func() { ours.Close(); theirs.Close() })
 	return ours, theirs
@@ -79,18 +70,18 @@ func reads(conn net.Conn) func() error {
 	}
 }
 
-var errOops = fmt.Errorf("%w: BUG: oops", ErrGuest)
+var errOops = fmt.Errorf("%w: BUG: oops", guestfault.ErrGuest)
 
 func TestAConnectionEndsWithTheMachineAndSaysWhy(t *testing.T) {
 	for _, network := range []string{"tcp", "udp"} {
 		t.Run(network, func(t *testing.T) {
-			m := lifetime(t)
-			conn, _ := dialled(t, m, network)
+			l := newLife()
+			conn, _ := dialled(t, l, network)
 			require.NoError(t, conn.SetDeadline(time.Now().Add(time.Hour)))
-			time.AfterFunc(10*time.Millisecond, func() { m.endLife(errOops) })
+			time.AfterFunc(10*time.Millisecond, func() { l.End(errOops) })
 			check := func(op string, err error) {
 				t.Helper()
-				require.ErrorIs(t, err, ErrGuest)
+				require.ErrorIs(t, err, guestfault.ErrGuest)
 				require.NotErrorIs(t, err, net.ErrClosed)
 				require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 				var op2 *net.OpError
@@ -113,21 +104,21 @@ func TestAConnectionEndsWithTheMachineAndSaysWhy(t *testing.T) {
 
 // A write that blocks: the far end reads nothing.
 func TestAWriteUnderWayEndsWithTheMachine(t *testing.T) {
-	m := lifetime(t)
-	conn, _ := dialled(t, m, "tcp")
+	l := newLife()
+	conn, _ := dialled(t, l, "tcp")
 	begun := make(chan struct{})
-	time.AfterFunc(50*time.Millisecond, func() { close(begun); m.endLife(errOops) })
+	time.AfterFunc(50*time.Millisecond, func() { close(begun); l.End(errOops) })
 	require.ErrorIs(t, within10(t, func() (err error) {
 		for err == nil {
 			_, err = conn.Write(make([]byte, 1<<20))
 		}
 		return err
-	}), ErrGuest)
+	}), guestfault.ErrGuest)
 	<-begun
 	require.ErrorIs(t, within10(t, func() error {
 		_, err := conn.(io.ReaderFrom).ReadFrom(strings.NewReader("more"))
 		return err
-	}), ErrGuest)
+	}), guestfault.ErrGuest)
 }
 
 func TestWhatHadArrivedBeforeTheEndIsRead(t *testing.T) {
@@ -160,12 +151,12 @@ func TestWhatHadArrivedBeforeTheEndIsRead(t *testing.T) {
 	} {
 		for name, read := range read {
 			t.Run(network+" "+name, func(t *testing.T) {
-				m := lifetime(t)
-				conn, theirs := dialled(t, m, network)
+				l := newLife()
+				conn, theirs := dialled(t, l, network)
 				_, err := theirs.Write([]byte("last words"))
 				require.NoError(t, err)
-				m.endLife(errOops)
-				<-m.life.Done()
+				l.End(errOops)
+				<-l.ctx.Done()
 				var got string
 				err = within10(t, func() (err error) {
 					for err == nil {
@@ -177,20 +168,20 @@ func TestWhatHadArrivedBeforeTheEndIsRead(t *testing.T) {
 					return err
 				})
 				require.Equal(t, "last words", got)
-				require.ErrorIs(t, err, ErrGuest)
+				require.ErrorIs(t, err, guestfault.ErrGuest)
 			})
 		}
 	}
 }
 
 func TestTheEndOfAStreamIsKeptUnlessTheGuestFailed(t *testing.T) {
-	for _, c := range []struct{ why, want error }{{errPoweredOff, io.EOF}, {errClosed, io.EOF}, {errOops, ErrGuest}} {
-		m := lifetime(t)
-		conn, theirs := dialled(t, m, "tcp")
+	for _, c := range []struct{ why, want error }{{ErrPoweredOff, io.EOF}, {ErrClosed, io.EOF}, {errOops, guestfault.ErrGuest}} {
+		l := newLife()
+		conn, theirs := dialled(t, l, "tcp")
 		_, err := theirs.Write([]byte("bye"))
 		require.NoError(t, err)
 		require.NoError(t, theirs.Close())
-		m.endLife(c.why)
+		l.End(c.why)
 		text, err := io.ReadAll(struct{ io.Reader }{conn})
 		require.Equal(t, "bye", string(text))
 		if c.want == io.EOF {
@@ -212,35 +203,32 @@ func TestAConnectionThatBreaksWithQEMUWaitsForTheReason(t *testing.T) {
 		"reset": func(c *net.TCPConn) { c.SetLinger(0) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := lifetime(t)
-			conn, theirs := dialled(t, m, "tcp")
-			m.proc.cmd.Process.Kill()
-			for ends := false; !ends; {
-				p, _ := procs.Look(m.proc.cmd.Process.Pid)
-				ends = p.Ends
-			}
+			var going atomic.Bool
+			l := NewLife(going.Load)
+			conn, theirs := dialled(t, l, "tcp")
+			going.Store(true)
 			end(theirs.(*net.TCPConn))
 			theirs.Close()
-			time.AfterFunc(50*time.Millisecond, func() { m.endLife(errOops) })
-			require.ErrorIs(t, within10(t, reads(conn)), ErrGuest)
+			time.AfterFunc(50*time.Millisecond, func() { l.End(errOops) })
+			require.ErrorIs(t, within10(t, reads(conn)), guestfault.ErrGuest)
 		})
 	}
 	t.Run("and where QEMU runs it is the guest's", func(t *testing.T) {
-		m := lifetime(t)
-		conn, theirs := dialled(t, m, "tcp")
+		l := newLife()
+		conn, theirs := dialled(t, l, "tcp")
 		theirs.Close()
 		require.Equal(t, io.EOF, within10(t, reads(conn)))
 	})
 }
 
 func TestADialEndsWithTheMachine(t *testing.T) {
-	m := lifetime(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l := newLife()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer l.Close()
-	m.endLife(errOops)
-	_, err = m.dial(t.Context(), "tcp", l.Addr().(*net.TCPAddr).Port)
-	require.ErrorIs(t, err, ErrGuest)
+	defer listener.Close()
+	l.End(errOops)
+	_, err = l.Dial(t.Context(), "tcp", listener.Addr().(*net.TCPAddr).Port)
+	require.ErrorIs(t, err, guestfault.ErrGuest)
 }
 
 // What a connection inherits must not read or write past the end of the machine.

@@ -1,4 +1,4 @@
-package harness
+package qemu
 
 import (
 	"slices"
@@ -7,16 +7,15 @@ import (
 	"guesthouse.example/internal/procs"
 )
 
-// Leftovers returns the process numbers of QEMUs that this package started and
-// whose owner is gone. There should be none: QEMU dies with its owner.
-// One whose owner died a moment ago is given 2 s to follow it.
-func Leftovers() (pids []int, err error) {
+// Orphans returns the process numbers of QEMUs that this package started and whose owner is gone. There should be
+// none, because QEMU dies with its owner. Orphans gives a QEMU whose owner has just died 2 s to follow.
+func Orphans() (pids []int, err error) {
 	for range 10 {
 		all, err := procs.All()
 		if err != nil {
 			return nil, err
 		}
-		if pids = leftovers(all, procs.Args); len(pids) == 0 {
+		if pids = orphans(all, procs.Args); len(pids) == 0 {
 			break
 		}
 		time.Sleep(200 * time.Millisecond)
@@ -24,9 +23,9 @@ func Leftovers() (pids []int, err error) {
 	return pids, nil
 }
 
-// leftovers finds those that have been handed to init or to systemd, as orphans are, and of
-// these QEMUs with the connections that only we give them.
-func leftovers(all []procs.Process, args func(pid int) []string) (pids []int) {
+// orphans finds the QEMUs that have the connections that only this package gives them, and whose parent is init
+// or systemd, which adopt orphans.
+func orphans(all []procs.Process, args func(pid int) []string) (pids []int) {
 	names := make(map[int]string)
 	for _, p := range all {
 		names[p.PID] = p.Name

@@ -1,4 +1,4 @@
-package harness
+package qemu
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ func TestAConnectionIsOpenClosingOrGone(t *testing.T) {
 		line := fmt.Sprintf("  TCP[%s]  12       127.0.0.1 36042       192.0.2.1  4242     0     0\r\n", state)
 		table := "VLAN -1 (net0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n" + line +
 			"  UDP[236 sec]     22       127.0.0.1 36042       192.0.2.1  4242     0     0\r\n"
-		open, closing := connections(table)
+		open, closing := Connections(table)
 		got := map[bool]string{}
 		got[open != ""], got[closing != ""] = "open", "closing"
 		delete(got, false)

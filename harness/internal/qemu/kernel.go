@@ -1,4 +1,4 @@
-package harness
+package qemu
 
 import (
 	"bytes"
@@ -15,17 +15,17 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// checkKernel refuses a kernel file that is missing, cut short or of another
-// target. QEMU itself starts such a file without a word and then nothing ever
-// happens. Linux images have a PE header (they are EFI programs too), for ARM
-// perhaps only a header of their own, and others are ELF files; all say for what
-// machine they are, and most how long the file must be. What is none of these is
-// left to QEMU.
-func checkKernel(file string, t target.Target) error {
+// CheckKernel refuses a kernel file that is missing, truncated or built for another target. QEMU starts
+// such a file without an error, and then nothing ever happens.
+//
+// Linux images have a PE header, because they are EFI programs too; ARM's may have a header of their
+// own instead, and other kernels are ELF files. Each of these headers names the machine, and most
+// give the size of the file. CheckKernel accepts a file in any other format.
+func CheckKernel(file string, t target.Target) error {
 	if file == "" {
 		return errors.New("kernel: none given")
 	}
-	if err := checkFile("kernel", file); err != nil {
+	if err := CheckFile("kernel", file); err != nil {
 		return err
 	}
 	f, err := regular.Open(file)
@@ -47,8 +47,8 @@ func checkKernel(file string, t target.Target) error {
 	return nil
 }
 
-// otherMachine says what a kernel is that does not run on the target; "" if it
-// does or does not say.
+// otherMachine describes a kernel that does not run on the target. It returns "" for a kernel that does,
+// or whose header names no machine.
 func otherMachine(r io.ReaderAt, t target.Target) string {
 	head := make([]byte, 0x40)
 	if _, err := r.ReadAt(head, 0); err != nil {
@@ -95,16 +95,14 @@ func otherMachine(r io.ReaderAt, t target.Target) string {
 	return "a kernel for " + machine
 }
 
-// zImageMagic marks a compressed kernel for 32-bit ARM; where it begins and ends
-// stands behind it. Source: arch/arm/boot/compressed/head.S of Linux.
+// zImageMagic marks a compressed kernel for 32-bit ARM. Its start and end addresses follow. Source: arch/arm/boot/compressed/head.S of Linux.
 const zImageMagic = 0x016f2818
 
 // arm64Magic is "ARMd" in the header of an uncompressed kernel for 64-bit ARM.
 // Source: Documentation/arch/arm64/booting.rst of Linux.
 const arm64Magic = 0x644d5241
 
-// kernelSize returns the size that a kernel's headers promise, or 0 where they
-// promise none.
+// kernelSize returns the size that a kernel's headers give for the file, or 0 if they give none.
 func kernelSize(r io.ReaderAt) (size int64) {
 	head := make([]byte, 0x30)
 	if _, err := r.ReadAt(head, 0); err != nil {
@@ -134,7 +132,8 @@ func kernelSize(r io.ReaderAt) (size int64) {
 	return size
 }
 
-func checkFile(what, file string) error {
+// CheckFile refuses a file that is missing, not regular or empty. The error begins with what the file is for.
+func CheckFile(what, file string) error {
 	info, err := os.Stat(file)
 	switch {
 	case err != nil:
@@ -147,5 +146,5 @@ func checkFile(what, file string) error {
 	return nil
 }
 
-// errCutShort is wrapped by the error for a kernel file that ends too early.
+// errCutShort is wrapped by the error for a truncated kernel file.
 var errCutShort = errors.New("the file is cut short")

@@ -1,0 +1,192 @@
+// Package guestconn connects to the forwarded ports of a guest. A connection ends with the machine, and its
+// errors say why the machine has ended.
+package guestconn
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Life is the time in which connections to a machine work.
+type Life struct {
+	ctx    context.Context // its cause says how the machine ended
+	end    context.CancelCauseFunc
+	ending func() bool
+}
+
+// NewLife begins a machine's life. ending reports whether QEMU is gone or going, although End has not
+// been called yet.
+func NewLife(ending func() bool) *Life {
+	l := &Life{ending: ending}
+	l.ctx, l.end = context.WithCancelCause(context.Background())
+	return l
+}
+
+// End ends all connections, for a reason. The first call counts.
+func (l *Life) End(why error) { l.end(why) }
+
+// ErrClosed and ErrPoweredOff are reasons for which the end of a TCP stream stays io.EOF: the guest has
+// not failed.
+var (
+	ErrClosed     = errors.New("the machine was closed")
+	ErrPoweredOff = errors.New("the machine has powered off")
+)
+
+// Dial connects to a port of 127.0.0.1 that leads to the guest. The end of the machine ends a
+// dial under way too.
+func (l *Life) Dial(ctx context.Context, network string, port int) (net.Conn, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(context.Canceled)
+	defer context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
+			<-ctx.Done() // the dialer has a timer of its own, which may be first
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	switch conn := conn.(type) {
+	case *net.TCPConn:
+		return &tcpConn{conn, l.tie(conn)}, nil
+	case *net.UDPConn:
+		return &udpConn{conn, l.tie(conn)}, nil
+	}
+	return conn, nil
+}
+
+// A tie ends a connection's reads and writes with the machine: it sets a deadline in the past, which
+// the connection's user cannot change back.
+type tie struct {
+	life *Life
+	conn rawConn
+	stop func() bool // undoes the tie
+
+	mu   sync.Mutex
+	over bool
+}
+
+type rawConn interface {
+	net.Conn
+	syscall.Conn
+}
+
+func (l *Life) tie(conn rawConn) *tie {
+	t := &tie{life: l, conn: conn}
+	t.stop = context.AfterFunc(l.ctx, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.over = true
+		conn.SetDeadline(past)
+	})
+	return t
+}
+
+var past = time.Unix(1, 0)
+
+// Close closes the connection.
+func (t *tie) Close() error {
+	t.stop()
+	return t.conn.Close()
+}
+
+// SetDeadline sets the connection's deadline. It changes nothing after the machine's end, and neither do
+// SetReadDeadline and SetWriteDeadline.
+func (t *tie) SetDeadline(at time.Time) error { return t.set(t.conn.SetDeadline, at) }
+
+func (t *tie) SetReadDeadline(at time.Time) error { return t.set(t.conn.SetReadDeadline, at) }
+
+func (t *tie) SetWriteDeadline(at time.Time) error { return t.set(t.conn.SetWriteDeadline, at) }
+
+func (t *tie) set(deadline func(time.Time) error, at time.Time) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return nil
+	}
+	return deadline(at)
+}
+
+// read calls f, which reads from the connection. After the machine's end it first reads what had arrived.
+func (t *tie) read(f func() error) error {
+	err := f()
+	if !errors.Is(err, os.ErrDeadlineExceeded) || !t.isOver() || !t.readable() {
+		return t.explain("read", err)
+	}
+	t.mu.Lock()
+	t.conn.SetReadDeadline(time.Now().Add(time.Second)) // another reader may take the data first
+	err = f()
+	t.conn.SetReadDeadline(past)
+	t.mu.Unlock()
+	return t.explain("read", err)
+}
+
+func (t *tie) isOver() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.over
+}
+
+// readable reports whether a read would return at once, with data or with the connection's end.
+func (t *tie) readable() (is bool) {
+	raw, err := t.conn.SyscallConn()
+	if err != nil {
+		return false // closed
+	}
+	raw.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		is = n > 0 && err == nil
+	})
+	return is
+}
+
+// explain replaces the error of a connection whose machine has ended by the reason for that. io.EOF stays
+// where the guest has not failed: the guest may have closed its end before.
+func (t *tie) explain(op string, err error) error {
+	if err == nil || errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	life := t.life.ctx
+	if life.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) && t.life.isEnding() {
+		// The connection has ended with QEMU, and the harness is still reading QEMU's last output.
+		select {
+		case <-life.Done():
+		case <-time.After(endsWithin):
+		}
+	}
+	if life.Err() == nil {
+		return err
+	}
+	why := context.Cause(life)
+	if err == io.EOF && (errors.Is(why, ErrPoweredOff) || errors.Is(why, ErrClosed)) {
+		return err
+	}
+	return &net.OpError{Op: op, Net: t.conn.LocalAddr().Network(), Source: t.conn.LocalAddr(), Addr: t.conn.RemoteAddr(), Err: why}
+}
+
+// endsWithin bounds the time from the end of QEMU to the call of End.
+const endsWithin = 5 * time.Second
+
+// isEnding reports whether QEMU is gone or going. QEMU announces its end before it closes its connections,
+// unless it is killed. The announcement may still be on its way.
+func (l *Life) isEnding() bool {
+	for range 2 {
+		if l.ending() {
+			return true
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
+}

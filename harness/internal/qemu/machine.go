@@ -1,0 +1,143 @@
+// Package qemu knows QEMU: the command line of an emulated machine, its process and what that process
+// may do on the host, its memory as a file, and the port forwards of its user network.
+//
+// It does not talk to a running QEMU: package qmp does.
+package qemu
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"guesthouse.example/harness/internal/tsc"
+	"guesthouse.example/internal/subnet"
+	"guesthouse.example/internal/target"
+)
+
+// A Machine is an emulated machine as QEMU's command line describes it.
+type Machine struct {
+	Binary string // QEMU's, as package os/exec takes it
+	Target target.Target
+
+	Kernel    string
+	Initramfs string   // empty for a kernel that needs none
+	Cmdline   []string // added to the target's kernel command line
+
+	Memory int  // MiB
+	KVM    bool // the host's processor runs the guest; otherwise TCG emulates its processor
+
+	Network  Network
+	Forwards []Forward // ports of the guest that QEMU forwards from its start on
+	Filtered bool      // the guest may not reach all that QEMU's network leads to
+
+	UserArgs []string // the user's own, at the end of the command line
+}
+
+// Args returns the command line, without the binary, of a QEMU that the harness controls. The machine starts
+// stopped (-S), so that the harness reads the console from its first byte on.
+func (m Machine) Args(ram RAM) []string {
+	var filter []string
+	if m.Filtered {
+		filter = filterArgs()
+	}
+	return slices.Concat([]string{"-S", "-global", migrationEvents}, sandboxArgs(m.Binary, m.UserArgs),
+		m.machineArgs(ram, false), connectionArgs(), filter, m.UserArgs)
+}
+
+// TerminalArgs returns the command line of a QEMU that runs without the harness, with its console on
+// the terminal. Where the harness would filter the guest's network, QEMU cuts the guest off from it.
+func (m Machine) TerminalArgs() []string {
+	return slices.Concat(m.machineArgs(OwnRAM, true), []string{"-serial", "mon:stdio"}, m.UserArgs)
+}
+
+// IdentityArgs returns the arguments that a machine and its template must have in common. They name
+// neither files, which the template's identity has by their hashes, nor forwards, which a running
+// machine gets.
+func (m Machine) IdentityArgs() []string {
+	m.Forwards, m.Kernel = nil, "KERNEL"
+	if m.Initramfs != "" {
+		m.Initramfs = "INITRAMFS"
+	}
+	return m.machineArgs(OwnRAM, false)
+}
+
+// migrationEvents makes QEMU report the progress of a migration in QMP events.
+const migrationEvents = "migration.x-events=on"
+
+// Model returns the values of QEMU's -machine, without its options, and -cpu.
+func (m Machine) Model() (machine, cpu string) {
+	if m.KVM {
+		return cmp.Or(m.Target.KVMMachine, m.Target.Machine), cmp.Or(m.Target.KVMCPU, m.Target.CPU)
+	}
+	return m.Target.Machine, m.Target.CPU
+}
+
+// machineArgs returns the arguments that make the machine. alone says that QEMU runs without the
+// harness, which filters the guest's network otherwise.
+func (m Machine) machineArgs(ram RAM, alone bool) []string {
+	accel := "tcg"
+	if m.KVM {
+		accel = "kvm"
+	}
+	machine, cpu := m.Model()
+	machine += ",accel=" + accel
+	if ram != OwnRAM {
+		machine += ",memory-backend=ram"
+	}
+	args := []string{
+		"-no-user-config", "-nodefaults", "-display", "none",
+		"-no-reboot", // with panic=-1, a kernel panic ends QEMU
+		"-machine", machine,
+		"-cpu", cpu,
+		"-m", strconv.Itoa(m.Memory),
+		"-netdev", m.netdev(!ram.restored(), alone),
+		"-device", m.Target.NetDevice + ",netdev=net0",
+	}
+	// A restored machine has booted. Reading kernel and initramfs again would take most of QEMU's
+	// start.
+	if !ram.restored() {
+		args = append(args, "-kernel", m.Kernel,
+			"-append", strings.Join(slices.Concat(m.Target.Cmdline, m.clockRate(), m.Cmdline), " "))
+		if m.Initramfs != "" {
+			args = append(args, "-initrd", m.Initramfs)
+		}
+	}
+	if ram != OwnRAM {
+		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,mem-path=/proc/self/fd/%d,%s",
+			m.Memory, ramFD, ram.backend()))
+	}
+	if ram.restored() {
+		args = append(args, "-incoming", "defer")
+	}
+	return args
+}
+
+// netdev returns the value of -netdev. A restored machine gets its forwards once it may see packets.
+func (m Machine) netdev(forwards, alone bool) string {
+	host, dns := subnet.Others(m.Network.Guest)
+	host6, dns6 := subnet.Others(m.Network.Guest6)
+	netdev := fmt.Sprintf("user,id=net0,ipv4=on,net=%s,host=%s,dns=%s,dhcpstart=%s,ipv6=on,ipv6-prefix=%s,ipv6-prefixlen=%d,ipv6-host=%s,ipv6-dns=%s",
+		m.Network.Guest.Masked(), host, dns, m.Network.Guest.Addr(),
+		m.Network.Guest6.Masked().Addr(), m.Network.Guest6.Bits(), host6, dns6)
+	if alone && m.Filtered {
+		netdev += ",restrict=on"
+	}
+	if forwards {
+		for _, f := range m.Forwards {
+			// The host's kernel chooses a free port for port 0, which no other process can take in between.
+			netdev += fmt.Sprintf(",hostfwd=%s:127.0.0.1:0-%s:%d", f.Network, m.Network.Guest.Addr(), f.Guest)
+		}
+	}
+	return netdev
+}
+
+// clockRate returns the kernel argument that tells the guest how fast its clock counts. A guest that
+// compares clocks instead to find out is deceived by a busy host.
+func (m Machine) clockRate() []string {
+	if m.Target.ClockRate == "" || m.KVM || tsc.MHz() == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s%d000", m.Target.ClockRate, tsc.MHz())}
+}

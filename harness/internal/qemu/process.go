@@ -1,0 +1,186 @@
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/internal/printable"
+	"guesthouse.example/internal/tied"
+	"guesthouse.example/internal/wire"
+)
+
+// A Process is a running QEMU with its connections. A connection is a socket pair whose far end QEMU
+// inherits: it needs no path, which could be too long, and no port, which another process could
+// take, and it ends when QEMU does.
+type Process struct {
+	Console net.Conn
+	Monitor net.Conn
+	Agent   net.Conn
+	Frames  []net.Conn    // of a filtered network: frames that the guest sends, frames to send on, copies of frames for the guest
+	Done    chan struct{} // closed when QEMU has been reaped
+
+	cmd *exec.Cmd
+	err error // of cmd.Wait; set before Done is closed
+}
+
+// The descriptors that QEMU inherits.
+const (
+	consoleFD = 3
+	monitorFD = 4
+	ramFD     = 5 // the machine's memory, where it is a file of the harness
+	StateFD   = 6 // the saved device state of a machine that is restored
+	agentFD   = 7
+
+	// Of a filtered network: the frames that the guest sends, the frames among them that may pass, and
+	// copies of the frames for the guest.
+	sentFD  = 8
+	givenFD = 9
+	seenFD  = 10
+)
+
+// outputWithin bounds how long a process that QEMU started may hold QEMU's standard error open after QEMU's
+// end.
+const outputWithin = time.Second
+
+// Start starts QEMU with the arguments that Args returned. QEMU dies with this process, however this process
+// dies. Start writes to stderr what QEMU prints, made safe for a terminal. QEMU inherits ram and state, which
+// may be nil.
+func (m Machine) Start(args []string, stderr io.Writer, ram, state *os.File) (*Process, error) {
+	return start(m.Binary, args, stderr, ram, state, m.Filtered)
+}
+
+// StartProbe starts a QEMU that boots the kernel at once, without a network and without the user's
+// arguments: those may name what two machines must not share.
+func (m Machine) StartProbe(stderr io.Writer) (*Process, error) {
+	m.Forwards, m.Filtered = nil, true // QEMU cuts the guest off
+	args := slices.Concat(sandboxArgs(m.Binary, nil), m.machineArgs(OwnRAM, true), connectionArgs())
+	return start(m.Binary, args, stderr, nil, nil, false)
+}
+
+func start(binary string, args []string, stderr io.Writer, ram, state *os.File, filtered bool) (_ *Process, err error) {
+	names := []string{"console", "monitor", "agent"}
+	if filtered {
+		names = append(names, "frames sent", "frames given", "frames seen")
+	}
+	var near []net.Conn
+	var far []*os.File
+	defer func() {
+		for _, f := range far {
+			f.Close()
+		}
+		if err != nil {
+			for _, c := range near {
+				c.Close()
+			}
+		}
+	}()
+	for _, name := range names {
+		ours, theirs, err := connPair(name)
+		if err != nil {
+			return nil, err
+		}
+		near, far = append(near, ours), append(far, theirs)
+	}
+
+	cmd := exec.Command(binary, args...)
+	cmd.Env = environ()
+	output := printable.NewWriter(stderr)
+	cmd.Stdout, cmd.Stderr = output, output
+	cmd.WaitDelay = outputWithin
+	cmd.ExtraFiles = closeInherited(append([]*os.File{far[0], far[1], ram, state}, far[2:]...)) // from descriptor 3 on
+	ended, err := tied.StartOn(ownUmask, cmd)
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{cmd: cmd, Console: near[0], Monitor: near[1], Agent: near[2], Frames: near[3:], Done: make(chan struct{})}
+	go func() {
+		if p.err = <-ended; errors.Is(p.err, exec.ErrWaitDelay) {
+			p.err = nil
+		}
+		output.Flush() // the owner of stderr reports a failure to write
+		close(p.Done)
+	}()
+	return p, nil
+}
+
+// PID returns the number of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// CommandLine returns QEMU's command line, beginning with the binary.
+func (p *Process) CommandLine() []string { return p.cmd.Args }
+
+// Kill ends QEMU at once and waits until it is gone. The connections end with it, after the last byte
+// that it sent.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill() // fails only if QEMU has ended already
+	<-p.Done
+}
+
+// Describe waits for QEMU's end and returns an error that tells how QEMU ended.
+func (p *Process) Describe() error {
+	<-p.Done
+	if p.err != nil {
+		return fmt.Errorf("QEMU ended: %w", p.err)
+	}
+	return errors.New("QEMU ended by itself")
+}
+
+// Exited waits for QEMU's end and reports whether QEMU exited by itself: no signal killed it.
+func (p *Process) Exited() bool {
+	<-p.Done
+	exit, ok := errors.AsType[*exec.ExitError](p.err)
+	return p.err == nil || ok && exit.Exited()
+}
+
+// connPair returns the two ends of a socket pair: the harness's, and a file for QEMU to inherit.
+func connPair(name string) (net.Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socket pair for the %s: %w", name, os.NewSyscallError("socketpair", err))
+	}
+	near := os.NewFile(uintptr(fds[0]), name)
+	far := os.NewFile(uintptr(fds[1]), name)
+	defer near.Close() // FileConn duplicates the descriptor
+	conn, err := net.FileConn(near)
+	if err != nil {
+		far.Close()
+		return nil, nil, fmt.Errorf("socket pair for the %s: %w", name, err)
+	}
+	return conn, far, nil
+}
+
+// AgentDevice is the QMP label of the character device that the guest's agent opens.
+const AgentDevice = "agent"
+
+// connectionArgs connects QEMU's devices to the descriptors that it inherits.
+func connectionArgs() []string {
+	return []string{
+		"-chardev", "socket,id=console,fd=" + strconv.Itoa(consoleFD),
+		"-serial", "chardev:console",
+		"-chardev", "socket,id=monitor,fd=" + strconv.Itoa(monitorFD),
+		"-mon", "chardev=monitor,mode=control",
+		"-chardev", "socket,id=" + AgentDevice + ",fd=" + strconv.Itoa(agentFD),
+		"-device", "virtio-serial-pci,id=agentbus,max_ports=2", // port 0 is for consoles
+		"-device", "virtserialport,bus=agentbus.0,chardev=agent,name=" + wire.PortName,
+	}
+}
+
+// filterArgs puts the harness between the guest and QEMU's network.
+func filterArgs() []string {
+	return []string{
+		"-chardev", "socket,id=sent,fd=" + strconv.Itoa(sentFD),
+		"-chardev", "socket,id=given,fd=" + strconv.Itoa(givenFD),
+		"-chardev", "socket,id=seen,fd=" + strconv.Itoa(seenFD),
+		"-object", "filter-redirector,id=guest,netdev=net0,queue=rx,outdev=sent,indev=given",
+		"-object", "filter-mirror,id=network,netdev=net0,queue=tx,outdev=seen",
+	}
+}
