@@ -1,6 +1,7 @@
 package harnesstest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -15,25 +16,34 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// builds holds one image a target and guest: the sources do not change while a
-// test binary runs.
-var builds sync.Map // of "target guest" to func() (images.Image, error)
+// builds holds the image of each target and guest program, because the sources do not
+// change while a test binary runs.
+var builds sync.Map // "target guest" → func() (images.Image, error)
 
-// Spec builds the guest program (an import path, or a directory that begins with
-// a dot) for the target and returns a Spec that boots it. A first build, which may take
-// a minute or two, says on standard error what it does and that it goes on; go test -v
-// shows it meanwhile.
+// Spec builds the guest program for the target and returns a Spec that boots it. The guest
+// is an import path, or a directory that begins with a dot. A first build may take a minute
+// or two; it reports its progress on standard error, which go test -v shows at once.
 func Spec(t testing.TB, target, guest string) harness.Spec {
 	t.Helper()
-	Require(t, target)
-	t.Cleanup(testcache.Look) // somebody may have edited the guest meanwhile
-	doing := fmt.Sprintf("%s: building the guest %s", target, guest)
 	build, _ := builds.LoadOrStore(target+" "+guest, sync.OnceValues(func() (images.Image, error) {
-		defer progress(os.Stderr, doing)()
-		return images.Build(context.Background(), target, guest, images.Options{Log: os.Stderr})
+		return buildImage(target, guest, images.Options{})
 	}))
-	defer beforeDeadline(t, func() { sayTimeout(t, doing) })()
-	image, err := build.(func() (images.Image, error))()
+	return specOf(t, target, guest, build.(func() (images.Image, error)))
+}
+
+// SpecWith is Spec for an image with options: further files, build flags, a kernel of the
+// user's own. The log goes to standard error unless the options name a Log.
+func SpecWith(t testing.TB, target, guest string, options images.Options) harness.Spec {
+	t.Helper()
+	return specOf(t, target, guest, func() (images.Image, error) { return buildImage(target, guest, options) })
+}
+
+func specOf(t testing.TB, target, guest string, build func() (images.Image, error)) harness.Spec {
+	t.Helper()
+	Require(t, target)
+	t.Cleanup(testcache.Look) // the guest's sources may have been edited meanwhile
+	defer beforeDeadline(t, func() { reportTimeout(t, building(target, guest)) })()
+	image, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,25 +53,35 @@ func Spec(t testing.TB, target, guest string) harness.Spec {
 	}}
 }
 
+func building(target, guest string) string {
+	return fmt.Sprintf("%s: building the guest %s", target, guest)
+}
+
+func buildImage(target, guest string, options images.Options) (images.Image, error) {
+	defer reportProgress(os.Stderr, building(target, guest))()
+	options.Log = cmp.Or[io.Writer](options.Log, os.Stderr)
+	return images.Build(context.Background(), target, guest, options)
+}
+
 const (
-	silentFor  = 5 * time.Second  // after which a build says that it goes on
-	sayingEach = 10 * time.Second // how often it does then
+	firstReport = 5 * time.Second  // after the start of a build
+	reportEvery = 10 * time.Second // from then on
 )
 
-// progress says that something goes on which takes long, until stop is called.
-func progress(out io.Writer, doing string) (stop func()) {
-	began, ended, told := time.Now(), make(chan struct{}), make(chan struct{})
+// reportProgress reports now and then that a long step goes on, until stop is called.
+func reportProgress(out io.Writer, step string) (stop func()) {
+	began, ended, done := time.Now(), make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(told)
-		said := false
-		for wait := silentFor; ; wait = sayingEach {
+		defer close(done)
+		reported := false
+		for wait := firstReport; ; wait = reportEvery {
 			select {
 			case <-time.After(wait):
-				fmt.Fprintf(out, "guesthouse: %s: %.0f s\n", doing, time.Since(began).Seconds())
-				said = true
+				fmt.Fprintf(out, "guesthouse: %s: %.0f s\n", step, time.Since(began).Seconds())
+				reported = true
 			case <-ended:
-				if said {
-					fmt.Fprintf(out, "guesthouse: %s took %.0f s\n", doing, time.Since(began).Seconds())
+				if reported {
+					fmt.Fprintf(out, "guesthouse: %s took %.0f s\n", step, time.Since(began).Seconds())
 				}
 				return
 			}
@@ -69,6 +89,6 @@ func progress(out io.Writer, doing string) (stop func()) {
 	}()
 	return func() {
 		close(ended)
-		<-told
+		<-done
 	}
 }

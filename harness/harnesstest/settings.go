@@ -11,15 +11,15 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// The environment variables of this package. One that is empty is not set.
+// The environment variables of this package. An empty one counts as unset.
 const (
-	targetsVariable  = "GUESTHOUSE_TARGETS"  // a list: EachTarget leaves the others out
-	requireVariable  = "GUESTHOUSE_REQUIRE"  // a list: a missing QEMU of these fails
-	coldVariable     = "GUESTHOUSE_COLD"     // a switch: machines boot and are not restored
-	prefetchVariable = "GUESTHOUSE_PREFETCH" // a switch, on where it is not set: the next machine waits
+	targetsVariable  = "GUESTHOUSE_TARGETS"  // a list: EachTarget runs only these
+	requireVariable  = "GUESTHOUSE_REQUIRE"  // a list: a test fails if the QEMU of one of these is missing
+	coldVariable     = "GUESTHOUSE_COLD"     // a switch, off by default: boot and do not restore machines
+	prefetchVariable = "GUESTHOUSE_PREFETCH" // a switch, on by default: restore the next machine in advance
 )
 
-// settings are what the environment asks for.
+// settings are the values of the environment variables.
 type settings struct {
 	targets  []string // nil for all
 	required []string
@@ -27,15 +27,15 @@ type settings struct {
 	prefetch bool
 }
 
-// asked reads the environment, and fails the test where that has something that it does not
-// understand: a setting that is passed over is found out late.
-func asked(t testing.TB) (s settings) {
+// readSettings reads the environment. It fails the test for a variable that it does not
+// understand, because a setting that is silently ignored is noticed late.
+func readSettings(t testing.TB) (s settings) {
 	t.Helper()
 	var errs [5]error
-	s.targets, errs[0] = listed(targetsVariable)
-	s.required, errs[1] = listed(requireVariable)
-	s.cold, errs[2] = switched(coldVariable, false)
-	s.prefetch, errs[3] = switched(prefetchVariable, true)
+	s.targets, errs[0] = targetList(targetsVariable)
+	s.required, errs[1] = targetList(requireVariable)
+	s.cold, errs[2] = switchValue(coldVariable, false)
+	s.prefetch, errs[3] = switchValue(prefetchVariable, true)
 	errs[4] = unknownVariable(os.Environ())
 	for _, err := range errs {
 		if err != nil {
@@ -45,9 +45,8 @@ func asked(t testing.TB) (s settings) {
 	return s
 }
 
-// listed returns the targets that an environment variable lists, nil if it is
-// not set.
-func listed(variable string) ([]string, error) {
+// targetList returns the targets that an environment variable lists, or nil if it is unset.
+func targetList(variable string) ([]string, error) {
 	list := os.Getenv(variable)
 	if list == "" {
 		return nil, nil
@@ -61,8 +60,9 @@ func listed(variable string) ([]string, error) {
 	return names, nil
 }
 
-// switched returns what an environment variable says, or unset.
-func switched(variable string, unset bool) (bool, error) {
+// switchValue returns the value of an environment variable that is a switch, or unset if the
+// variable is unset.
+func switchValue(variable string, unset bool) (bool, error) {
 	text := os.Getenv(variable)
 	switch strings.ToLower(text) {
 	case "":
@@ -79,13 +79,14 @@ func switched(variable string, unset bool) (bool, error) {
 	return on, nil
 }
 
-// unknownVariable refuses a variable that has our name and that nobody reads.
+// unknownVariable returns an error for a GUESTHOUSE_ variable that does not exist, such as a
+// misspelt one.
 func unknownVariable(environ []string) error {
 	known := []string{targetsVariable, requireVariable, coldVariable, prefetchVariable}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(name, "GUESTHOUSE_") || value == "" || slices.Contains(known, name) ||
-			strings.HasPrefix(name, "GUESTHOUSE_TEST_") { // of guesthouse's own tests
+			strings.HasPrefix(name, "GUESTHOUSE_TEST_") { // for guesthouse's own tests
 			continue
 		}
 		return fmt.Errorf("%s=%s: there is no such variable; there are %s", name, value, strings.Join(known, ", "))

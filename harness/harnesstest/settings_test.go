@@ -13,23 +13,23 @@ func TestASwitchTakesWhatPeopleWrite(t *testing.T) {
 			"0": false, "false": false, "no": false, "off": false, "OFF": false, "f": false,
 		} {
 			t.Setenv(variable, text)
-			got, err := switched(variable, !want)
+			got, err := switchValue(variable, !want)
 			require.NoError(t, err, text)
 			require.Equal(t, want, got, text)
 		}
 		t.Setenv(variable, "")
 		for _, unset := range []bool{true, false} {
-			got, err := switched(variable, unset)
+			got, err := switchValue(variable, unset)
 			require.NoError(t, err)
 			require.Equal(t, unset, got)
 		}
 		t.Setenv(variable, "please")
-		_, err := switched(variable, false)
+		_, err := switchValue(variable, false)
 		require.EqualError(t, err, variable+"=please: write 1, true, yes or on, or 0, false, no or off")
 	}
 }
 
-// What is asked for in vain fails the test, and does not just do something else.
+// A setting that was silently ignored would be noticed late.
 func TestASettingThatIsNotUnderstoodFailsTheTest(t *testing.T) {
 	Require(t, "arm64")
 	for setting, says := range map[string]string{

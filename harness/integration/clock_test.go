@@ -48,7 +48,7 @@ func TestADeadlineDoesNotCountTheTimeInWhichQEMUIsFrozen(t *testing.T) {
 		defer unix.Kill(qemu, unix.SIGCONT) // does nothing to one that runs
 
 		const d = 2 * time.Second
-		ctx, cancel := m.Within(t.Context(), d)
+		ctx, cancel := m.Machine.Within(t.Context(), d)
 		defer cancel()
 		select {
 		case <-ctx.Done():

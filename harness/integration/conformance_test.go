@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
 	"guesthouse.example/images"
 	"guesthouse.example/internal/target"
@@ -30,9 +29,7 @@ func TestTheSocketServiceConformsInTheGuest(t *testing.T) {
 		out, err := build.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 
-		image, err := images.Build(t.Context(), name, echoGuest, images.Options{Files: map[string]string{"/bin/conformance": suite}})
-		require.NoError(t, err)
-		m := harnesstest.Boot(t, harness.Spec{Target: name, Kernel: image.Kernel, Initramfs: image.Initramfs})
+		m := harnesstest.Boot(t, harnesstest.SpecWith(t, name, echoGuest, images.Options{Files: map[string]string{"/bin/conformance": suite}}))
 		// -short: what tries many random programs tries fewer than it does natively. All that
 		// the guest adds to it is the word size.
 		m.Send("sh /bin/conformance -test.short -rapid.checks 500 -test.v -test.timeout 5m")

@@ -18,7 +18,7 @@ func TestTheEchoOfACommandIsNoAnswer(t *testing.T) {
 		m.Expect(`not found`)
 		m.Expect(`uart:~\$ $`)
 		m.Send("sh nosuchprogram all-good")
-		ctx, cancel := m.Within(t.Context(), 3*time.Second)
+		ctx, cancel := m.Machine.Within(t.Context(), 3*time.Second)
 		defer cancel()
 		match, err := m.Console().Expect(ctx, "all-good")
 		require.Error(t, err, "%q", match)

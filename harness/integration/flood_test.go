@@ -19,11 +19,8 @@ func TestAFloodOfEventsIsBounded(t *testing.T) {
 		spec.Cold = true
 		m := harnesstest.Boot(t, spec)
 		m.Expect("all told$")
-		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
-		defer cancel()
-		_, err := m.Stats(ctx) // the answer comes after all events
-		require.NoError(t, err)
-		_, err = m.Machine.Event(ctx)
+		m.Stats() // the answer comes after all events
+		_, err := m.Machine.Event(t.Context())
 		require.ErrorContains(t, err, "events were dropped, because the guest told them faster than they were taken")
 		var dropped int
 		_, err = fmt.Sscanf(err.Error(), "event of "+target+": %d events", &dropped)

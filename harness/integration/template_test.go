@@ -24,9 +24,7 @@ func save(t *testing.T, spec harness.Spec) (*harnesstest.Machine, *harness.Templ
 	t.Helper()
 	spec.Accel, spec.Cold = harness.TCG, true // of which templates are
 	m := harnesstest.Boot(t, spec)
-	template, err := m.Save(t.Context(), filepath.Join(t.TempDir(), "template"))
-	require.NoError(t, err)
-	return m, template
+	return m, m.Save(filepath.Join(t.TempDir(), "template"))
 }
 
 // restored boots from a template and checks that it was one.
@@ -99,10 +97,7 @@ func TestTheConsoleGoesOnAcrossSaveAndRestore(t *testing.T) {
 		m.Expect(`uart:~\$ `)
 		m.Send("sh i=0; while test $i -le " + strconv.Itoa(last) + "; do echo n$i; i=$((i+1)); done")
 		m.Expect(`^n100$`)
-		template, err := m.Save(t.Context(), filepath.Join(t.TempDir(), "template"))
-		require.NoError(t, err)
-
-		spec.Cold, spec.Template = false, template
+		spec.Cold, spec.Template = false, m.Save(filepath.Join(t.TempDir(), "template"))
 		numbers := regexp.MustCompile(`(?m)^n(\d+)$`)
 		for _, m := range []*harnesstest.Machine{m, restored(t, spec)} {
 			m.Expect(`^n` + strconv.Itoa(last) + `$`)
@@ -124,7 +119,7 @@ func TestWhatCannotBeSaved(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "template")
 		conn := m.Dial("tcp", echoPort)
 		echoes(t, conn, "open")
-		_, err := m.Save(t.Context(), dir)
+		_, err := m.Machine.Save(t.Context(), dir)
 		require.ErrorContains(t, err, "a connection is open: TCP[ESTABLISHED]")
 		require.NoDirExists(t, dir)
 		echoes(t, conn, "still open")

@@ -79,9 +79,8 @@ func TestEveryCallWithAContextHasARow(t *testing.T) {
 	require.Empty(t, have, "there is no such function any more")
 }
 
-// exported returns the exported functions of packages, and the methods of their exported
-// types, that take a context, and the methods of a test's machine, which have deadlines of
-// their own.
+// exported returns the exported functions of packages, and the methods of their exported types,
+// that take a context, and the methods of harnesstest.Machine that bring a context of their own.
 func exported(t *testing.T, dirs ...string) (found []string) {
 	t.Helper()
 	for _, dir := range dirs {
@@ -96,8 +95,7 @@ func exported(t *testing.T, dirs ...string) (found []string) {
 			require.NoError(t, err)
 			for _, d := range source.Decls {
 				f, isFunc := d.(*ast.FuncDecl)
-				ofTest := isFunc && source.Name.Name == "harnesstest" && f.Recv != nil
-				if !isFunc || !f.Name.IsExported() || !ofTest && !takesContext(f) {
+				if !isFunc || !f.Name.IsExported() || !takesContext(f) && !bringsContext(f) {
 					continue
 				}
 				name := source.Name.Name + "."
@@ -129,6 +127,20 @@ func takesContext(f *ast.FuncDecl) bool {
 		}
 	}
 	return false
+}
+
+// bringsContext reports whether a method calls harnesstest.Machine.do, which bounds what it waits for.
+func bringsContext(f *ast.FuncDecl) (found bool) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		s, ok := call.Fun.(*ast.SelectorExpr)
+		found = found || ok && s.Sel.Name == "do"
+		return true
+	})
+	return found
 }
 
 var errEnough = errors.New("enough")

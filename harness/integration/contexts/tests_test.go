@@ -3,6 +3,8 @@ package contexts
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -22,6 +24,17 @@ var ofTests = []row[*harnesstest.Machine]{
 	{name: "harnesstest.Machine.Send", call: with(func(m *harnesstest.Machine) { m.Send(strings.Repeat("x", 1<<20)) })},
 	{name: "harnesstest.Machine.Event", call: with(func(m *harnesstest.Machine) { m.Event() }), atOnce: map[string]string{deaf: noAgent}},
 	{name: "harnesstest.Machine.Output", call: with(func(m *harnesstest.Machine) { m.Output("true") }), atOnce: map[string]string{deaf: noAgent}},
+	{name: "harnesstest.Machine.Type", call: with(func(m *harnesstest.Machine) { m.Type(strings.Repeat("x", 1<<20)) })},
+	{name: "harnesstest.Machine.Stats", call: with(func(m *harnesstest.Machine) { m.Stats() }), atOnce: map[string]string{deaf: noAgent}},
+	{name: "harnesstest.Machine.SetLink", call: with(func(m *harnesstest.Machine) { m.SetLink(true) }), atOnce: map[string]string{deaf: ""}},
+	{name: "harnesstest.Machine.Save", call: with(func(m *harnesstest.Machine) {
+		dir, err := os.MkdirTemp("", "")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		m.Save(filepath.Join(dir, "template"))
+	}), atOnce: map[string]string{deaf: ""}},
 	{name: "harnesstest.Machine.Wait", call: with(func(m *harnesstest.Machine) { m.Wait() })},
 	{name: "harnesstest.Machine.WaitExit", call: with(func(m *harnesstest.Machine) { m.WaitExit(3) })},
 	{name: "harnesstest.Machine.Shutdown", call: with(func(m *harnesstest.Machine) { m.Shutdown() })},

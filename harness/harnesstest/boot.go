@@ -1,0 +1,68 @@
+package harnesstest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"guesthouse.example/harness"
+)
+
+// templates returns the user's cache of templates.
+var templates = sync.OnceValue(func() *harness.TemplateCache {
+	prefetch, _ := switchValue(prefetchVariable, true) // Boot has reported the error
+	return &harness.TemplateCache{Prefetch: prefetch}
+})
+
+// EndPrefetched ends the prefetched machines that no test has booted yet. They end with
+// the test binary anyway. A TestMain that looks for processes or goroutines left behind
+// calls EndPrefetched first.
+func EndPrefetched() { templates().Close() }
+
+// Boot boots a machine for the test and ends it when the test ends. The first machine of a
+// kind is saved as a template when it is ready, and the next machines of that kind are
+// restored from the template. Boot uses the user's [harness.TemplateCache]. A Spec that is
+// Cold boots without a template, and so does every Spec that names none if the environment
+// variable GUESTHOUSE_COLD is 1 (or true, yes, on).
+//
+// While a test runs, Boot restores the next machine of the same kind in the background if
+// the host has memory for it. A test that boots that kind then has its machine within some
+// tens of milliseconds. GUESTHOUSE_PREFETCH=0 (or false, no, off) switches that off.
+//
+// The test fails if the guest crashes. It fails too if the machine ends, as it does when
+// the guest's program ends, unless the test has called Shutdown, Wait, WaitExit or Close.
+// At its end the test fails if the console has a data race, a sanitizer's report or another
+// of [harness.Console.Warnings].
+func Boot(t testing.TB, spec harness.Spec) *Machine {
+	t.Helper()
+	if spec.QEMU == "" {
+		Require(t, spec.Target)
+	}
+	if spec.Dir == "" {
+		spec.Dir = recordDir(t)
+	}
+	if readSettings(t).cold && spec.Template == nil {
+		spec.Cold = true
+	}
+	spec.Test = t.Name()
+	stop := beforeDeadline(t, func() {
+		reportTimeout(t, fmt.Sprintf("the machine, %s, is being started; record: %s", spec.Target, spec.Dir))
+	})
+	booted, err := templates().Start(t.Context(), spec)
+	stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = beforeDeadline(t, func() { failByTimeout(t, booted) })
+	if err := booted.WaitReady(t.Context()); err != nil {
+		stop()
+		booted.Close()
+		t.Fatal(err)
+	}
+	m := &Machine{Machine: booted, t: t}
+	t.Cleanup(func() {
+		stop()
+		m.finish()
+	})
+	return m
+}

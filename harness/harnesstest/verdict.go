@@ -1,0 +1,117 @@
+package harnesstest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/internal/printable"
+)
+
+// finish ends the machine when its test ends. It fails the test for what the machine did,
+// and writes the test's verdict into the machine's record.
+func (m *Machine) finish() {
+	m.awaitCrash()
+	ended, err := m.ended()
+	if broken := m.Machine.Close(); broken != nil && (err == nil || !errors.Is(err, broken)) {
+		m.fail(broken)
+	}
+	switch crash := m.Console().Crash(); {
+	case crash != "":
+		m.fail(fmt.Errorf("the guest crashed during the test: %s", printable.Text(crash)))
+	case !ended || m.mayEnd.Load():
+	case err != nil:
+		m.fail(fmt.Errorf("the machine ended during the test: %w", err))
+	default:
+		m.fail(fmt.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s", printable.Text(powerOffReason(m.Result()))))
+	}
+	if warnings := m.Console().Warnings(); len(warnings) > 0 {
+		m.fail(fmt.Errorf("the guest was at fault during the test:\n\t%s", strings.Join(printable.Lines(warnings), "\n\t")))
+	}
+	if hasFailed(m.t) {
+		m.Machine.MarkFailed(m.verdict())
+		m.t.Log(m.Report())
+	}
+}
+
+// fail fails the test. The record keeps the first error.
+func (m *Machine) fail(err error) {
+	m.t.Helper()
+	m.firstError.CompareAndSwap(nil, &err)
+	m.t.Error(err)
+}
+
+// fatal fails the test and ends it.
+func (m *Machine) fatal(err error) {
+	m.t.Helper()
+	m.fail(err)
+	m.t.FailNow()
+}
+
+// verdict returns why the test has failed, as far as its machine knows.
+func (m *Machine) verdict() error {
+	if err := m.firstError.Load(); err != nil {
+		return fmt.Errorf("the test failed: %w", *err)
+	}
+	if panicking() {
+		return errors.New("the test panicked")
+	}
+	return errors.New("the test failed")
+}
+
+// hasFailed reports in a Cleanup whether the test has failed. Package testing marks a test
+// that panics as failed only after its Cleanups.
+func hasFailed(t testing.TB) bool { return t.Failed() || panicking() }
+
+// panicking reports whether the caller runs because of a panic.
+func panicking() bool {
+	pcs := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
+	for {
+		f, more := frames.Next()
+		if f.Function == "runtime.gopanic" {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// crashWithin bounds, in the machine's time, how long a failed test waits for its guest to
+// report a crash.
+const crashWithin = 500 * time.Millisecond
+
+// awaitCrash gives the guest of a failed test the time to report a crash. Often a broken
+// connection is the first sign of a crash, before the console shows a word of it.
+func (m *Machine) awaitCrash() {
+	if !hasFailed(m.t) {
+		return
+	}
+	ctx, cancel := m.Machine.Within(context.Background(), crashWithin)
+	defer cancel()
+	m.Machine.Wait(ctx)
+}
+
+// powerOffReason says why a guest has powered off and how its program ended.
+func powerOffReason(r harness.Result) string {
+	why := cmp.Or(r.PowerOff, "it did not say why")
+	if r.Exit != nil {
+		why += fmt.Sprintf(" (%v)", r.Exit)
+	}
+	return why
+}
+
+// ended reports whether the machine has ended, and how.
+func (m *Machine) ended() (bool, error) {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := m.Machine.Wait(now)
+	return !errors.Is(err, context.Canceled), err
+}
