@@ -23,8 +23,10 @@ export GUESTHOUSE_REQUIRE ?= x86,x86_64,arm,arm64
 guesthouse := out/guesthouse
 # In front of what takes long: when make dies, also by kill -9, it dies with all it started.
 leash = exec $(abspath $(guesthouse)) leash -parent $$PPID
+# What checks and tests this project is in a module of its own, which no user of the library downloads.
+tool := $(GO) tool -modfile=scripts/tools/go.mod
 # Tests print their names as they end and a summary that counts them.
-gotestsum := $(GO) tool gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
+gotestsum := $(tool) gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
 .PHONY: qemu-run test unit integration soak nightly check qemu images lock bench-boot bench-socket bench-register race clean $(guesthouse)
 
@@ -61,7 +63,7 @@ nightly: $(guesthouse)
 check: $(guesthouse)
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; } >&2
 	$(leash) $(GO) vet ./...
-	$(leash) $(GO) tool staticcheck ./...
+	$(leash) $(tool) staticcheck ./...
 
 # Every target's QEMU, where it is missing.
 qemu: $(guesthouse)
@@ -81,7 +83,7 @@ $(guesthouse):
 
 # The benchmarks are a module of their own, so that what they compare with is in nobody's go.mod: the
 # targets above do not see it.
-check-bench = staticcheck=$$($(GO) tool -n staticcheck) && cd bench && $(GO) vet $(1) && $$staticcheck $(1) && $(GO) test $(1)
+check-bench = staticcheck=$$($(tool) -n staticcheck) && cd bench && $(GO) vet $(1) && $$staticcheck $(1) && $(GO) test $(1)
 
 # From the start of QEMU to the first echo: restored, booted, and booted by a peer, into out/bench.
 bench-boot: qemu
