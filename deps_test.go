@@ -24,6 +24,7 @@ var rules = []struct {
 }{
 	{folder: "internal"},
 	{folder: "internal/apart", imports: "internal/tied"},
+	{folder: "internal/store", imports: "internal/disk"},
 	{folder: "guest", imports: "guest internal/wire internal/subnet"},
 	{folder: "host/traffic", std: true},
 	{folder: "images", imports: "images internal"},
