@@ -1,5 +1,8 @@
-// Package regular opens regular files only, tells whether one has changed, and hashes it. Opening a
-// FIFO would block until somebody opens its other end, whatever a context says.
+// Package regular opens regular files and nothing else, and identifies them by their state and
+// their hash.
+//
+// The os package opens a FIFO too, and then waits for a process at the other end, for ever and
+// whatever a context says. Use this package for every file whose name comes from outside.
 package regular
 
 import (
@@ -10,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrOther is wrapped by the error for what is no regular file.
+// ErrOther is wrapped by the error for a file that is not regular: a directory, a FIFO, a device.
 var ErrOther = errors.New("not a regular file")
 
-// Open opens a file for reading.
+// Open opens a regular file for reading. It follows symbolic links.
 func Open(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -30,7 +33,7 @@ func Open(name string) (*os.File, error) {
 	return f, nil
 }
 
-// ReadFile reads a file.
+// ReadFile reads a regular file.
 func ReadFile(name string) ([]byte, error) {
 	f, err := Open(name)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestARegularFileIsRead(t *testing.T) {
+func TestReadFileReadsARegularFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, []byte("text"), 0o600))
 	text, err := ReadFile(file)
@@ -24,8 +24,8 @@ func TestARegularFileIsRead(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// Nobody writes to the FIFO.
-func TestWhatIsNoRegularFileIsRefusedAtOnce(t *testing.T) {
+// No process writes to the FIFO.
+func TestOpenRefusesOtherFilesAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo")
 	require.NoError(t, unix.Mkfifo(fifo, 0o600))

@@ -43,15 +43,20 @@ func SHA256(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	read, _ := known.LoadOrStore(state, sync.OnceValues(func() (string, error) {
-		hash := sha256.New()
-		_, err := io.Copy(hash, f)
-		return hex.EncodeToString(hash.Sum(nil)), err
-	}))
+	read, _ := known.LoadOrStore(state, sync.OnceValues(func() (string, error) { return Sum(f) }))
 	sum, err := read.(func() (string, error))()
 	if err != nil {
 		known.Delete(state) // the file may be readable later
 		return "", err
 	}
 	return sum, nil
+}
+
+// Sum reads r to its end and returns the SHA-256 in hexadecimal.
+func Sum(r io.Reader) (string, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
