@@ -23,6 +23,7 @@ var rules = []struct {
 	std     bool   // nothing from outside the standard library either
 }{
 	{folder: "internal"},
+	{folder: "docs/draw", imports: "internal/svg"},
 	{folder: "internal/apart", imports: "internal/tied"},
 	{folder: "internal/store", imports: "internal/disk"},
 	{folder: "guest", imports: "guest internal/wire internal/subnet"},
