@@ -28,7 +28,7 @@ tool := $(GO) tool -modfile=scripts/tools/go.mod
 # Tests print their names as they end and a summary that counts them.
 gotestsum := $(tool) gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
-.PHONY: qemu-run test unit integration soak nightly check qemu images lock bench-boot bench-socket bench-register race clean $(guesthouse)
+.PHONY: qemu-run test unit integration soak nightly check qemu images lock bench-boot bench-socket bench-register figures pictures race clean $(guesthouse)
 
 qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
@@ -99,6 +99,16 @@ bench-socket: $(guesthouse)
 	@mkdir -p out/bench
 	cd bench/socket && $(GO) build -buildvcs=false -o $(CURDIR)/out/bench/bench-socket . && \
 		$(leash) $(CURDIR)/out/bench/bench-socket $(if $(QUICK),-quick) -out $(CURDIR)/out/bench $(ARGS)
+
+# Puts the newest results of the benchmarks into docs/img and bench/*/README.md. Without a run in
+# out/bench it draws those again that the pages have.
+figures:
+	cd bench/boot && $(GO) run . -figures -out $(CURDIR)/out/bench
+	cd bench/socket && $(GO) run . -figures -out $(CURDIR)/out/bench
+
+# Draws docs/img anew from the texts there.
+pictures:
+	$(GO) run ./docs/draw
 
 # How soon Register is effective under a UDP flood: p50, p99 and max, into out/bench/register.txt.
 bench-register: $(guesthouse)

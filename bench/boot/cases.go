@@ -171,39 +171,26 @@ func echo(ctx context.Context, conn net.Conn) error {
 
 // memoryOf returns the memory of the machines' QEMUs in MiB.
 func memoryOf(machines []*harness.Machine) (sum float64, err error) {
-	of := map[string]bool{}
 	for _, m := range machines {
-		of[m.Dir()] = true
+		kib, err := pss(m.Result().PID)
+		if err != nil {
+			return 0, fmt.Errorf("memory of QEMU: %w", err)
+		}
+		sum += float64(kib) / 1024
 	}
-	dirs, err := filepath.Glob("/proc/[0-9]*")
+	return sum, nil
+}
+
+// pss returns the memory of a process in KiB, each shared page divided by those who share it.
+func pss(pid int) (kib int, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, err
 	}
-	found := 0
-	for _, dir := range dirs {
-		// A record holds what its QEMU says on its standard error.
-		stderr, err := os.Readlink(filepath.Join(dir, "fd/2"))
-		if err != nil || filepath.Base(stderr) != "qemu.stderr" || !of[filepath.Dir(stderr)] {
-			continue
-		}
-		text, err := os.ReadFile(filepath.Join(dir, "smaps_rollup"))
-		if err != nil {
-			return 0, fmt.Errorf("memory of %s: %w", dir, err)
-		}
-		for line := range strings.Lines(string(text)) {
-			f := strings.Fields(line)
-			if len(f) == 3 && f[0] == "Pss:" {
-				kib, err := strconv.Atoi(f[1])
-				if err != nil {
-					return 0, fmt.Errorf("memory of %s: %w", dir, err)
-				}
-				sum += float64(kib) / 1024
-				found++
-			}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
+			return strconv.Atoi(f[1])
 		}
 	}
-	if found != len(machines) {
-		return 0, fmt.Errorf("memory: %d processes found of %d machines", found, len(machines))
-	}
-	return sum, nil
+	return 0, fmt.Errorf("/proc/%d/smaps_rollup has no line Pss", pid)
 }

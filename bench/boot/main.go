@@ -43,7 +43,15 @@ func main() {
 	out := flag.String("out", "../../out/bench", "folder for boot.json, boot.md and boot.svg")
 	source := flag.String("source", "../..", "folder of guesthouse's module, whose guest is booted")
 	cases := flag.String("cases", "", "only cases whose names start so, separated by commas")
+	figures := flag.Bool("figures", false, "measure nothing: put the results in the out folder, or else the last published ones, into the project's pages")
 	flag.Parse()
+	if *figures {
+		if err := publishResults(*source, *out); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, *source, *out, *runs, *cases)
 	stop()

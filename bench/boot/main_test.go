@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/bench/internal/publish"
 )
 
 func TestAllCases(t *testing.T) {
@@ -89,4 +91,35 @@ func TestAnEchoThatWasLostIsAskedForAgain(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	require.NoError(t, echo(ctx, conn))
+}
+
+// make figures brings them up to date.
+func TestThePagesShowTheNewestResults(t *testing.T) {
+	pages, err := figures("../..")
+	require.NoError(t, err)
+	require.Empty(t, pages.Stale("../.."), "run make figures")
+}
+
+func TestTheChartHasEveryTargetAndWay(t *testing.T) {
+	r := newResults()
+	r.Add(key{"restore-udp/x86_64", ours, ms}, 90)
+	r.Add(key{"cold-udp/x86_64", peer, ms}, 3200)
+	rep := &report{rows: rows(r)}
+	c := rep.firstEcho(publish.Run{Machine: "M", Date: "2026-11-30", Runs: 3})
+	require.Len(t, c.Panels, len(targets))
+	for i, p := range c.Panels {
+		require.Equal(t, targets[i], p.Title)
+		require.Len(t, p.Bars, len(ways))
+		require.False(t, p.Bars[3].Ours)
+	}
+	require.Equal(t, 90.0, *c.Panels[1].Bars[1].Median)
+	require.Contains(t, rep.section(publish.Results{}), "| x86_64 | – | 90 | – | – | – | 3200 | 36 |")
+}
+
+func TestTheMemoryOfAProcessIsMeasured(t *testing.T) {
+	kib, err := pss(os.Getpid())
+	require.NoError(t, err)
+	require.Greater(t, kib, 1024)
+	_, err = pss(1 << 30)
+	require.Error(t, err)
 }

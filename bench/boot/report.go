@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"html"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"guesthouse.example/bench/internal/chart"
 	"guesthouse.example/bench/internal/results"
+	"guesthouse.example/internal/svg"
 )
 
 // A report is what is written about a run.
@@ -28,11 +29,10 @@ func (r *report) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
-	var md, svg strings.Builder
+	var md strings.Builder
 	r.markdown(&md)
-	r.chart(&svg)
 	for name, text := range map[string]string{
-		"boot.json": string(text) + "\n", "boot.md": md.String(), "boot.svg": svg.String(),
+		"boot.json": string(text) + "\n", "boot.md": md.String(), "boot.svg": string(r.chart().SVG(svg.Light)),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
 			return fmt.Errorf("write results: %w", err)
@@ -87,56 +87,21 @@ func cell(r row) string {
 	return fmt.Sprintf("%.0f (%.0f–%.0f)", *r.Median, *r.Min, *r.Max)
 }
 
-// The chart has a bar for each case and harness: milliseconds, with a line from
-// the least to the greatest run.
-const (
-	chartWidth  = 860
-	labelWidth  = 230
-	numberWidth = 70
-	barHeight   = 15
-	barStep     = 20
-	headHeight  = 60
-)
-
-func (r *report) chart(w io.Writer) {
-	greatest := 1.0
-	for _, x := range r.rows {
-		if x.Metric == ms && x.Max != nil {
-			greatest = max(greatest, *x.Max)
-		}
-	}
-	height := headHeight + len(r.cases)*barStep + 10
-	fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n",
-		chartWidth, height, chartWidth, height)
-	fmt.Fprintf(w, `<rect width="%d" height="%d" fill="white"/>`+"\n", chartWidth, height)
-	text(w, 20, 24, "start", 17, "#222", "Milliseconds from the start of QEMU to the first echo, less is better")
-	text(w, 20, 44, "start", 12, "#555", fmt.Sprintf("%s, %s; medians of %d runs, lines from least to greatest",
-		results.Machine(), r.begin.UTC().Format("2006-01-02"), r.runs))
-	y := headHeight
+// chart has a bar for each case and harness.
+func (r *report) chart() chart.Chart {
+	panel := chart.Panel{}
 	for _, c := range r.cases {
 		x, _ := r.at(c.name, c.harness, ms)
-		middle := y + barHeight - 3
-		text(w, labelWidth-6, middle, "end", 12, "#222", c.name+" "+c.harness)
-		if x.Median == nil {
-			text(w, labelWidth, middle, "start", 12, "#b3261e", "failed")
-			y += barStep
-			continue
-		}
-		colour := "#a9b4bf"
-		if c.harness == ours {
-			colour = "#1b6ca8"
-		}
-		scale := func(v float64) float64 { return v / greatest * (chartWidth - labelWidth - numberWidth) }
-		fmt.Fprintf(w, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>`+"\n", labelWidth, y, max(scale(*x.Median), 1), barHeight, colour)
-		fmt.Fprintf(w, `<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f" stroke="#222"/>`+"\n",
-			labelWidth+scale(*x.Min), labelWidth+scale(*x.Max), float64(y)+barHeight/2.0, float64(y)+barHeight/2.0)
-		text(w, int(labelWidth+scale(*x.Max))+5, middle, "start", 11, "#222", fmt.Sprintf("%.0f", *x.Median))
-		y += barStep
+		panel.Bars = append(panel.Bars, bar(c.name+" "+c.harness, x, c.harness == ours))
 	}
-	fmt.Fprintln(w, "</svg>")
+	return chart.Chart{
+		Title: "Milliseconds to the first echo, less is better",
+		Subtitle: fmt.Sprintf("%s, %s; medians of %d runs, lines from least to greatest",
+			results.Machine(), r.begin.UTC().Format("2006-01-02"), r.runs),
+		Panels: []chart.Panel{panel}, Columns: 1, LabelWidth: 160,
+	}
 }
 
-func text(w io.Writer, x, y int, anchor string, size int, colour, s string) {
-	fmt.Fprintf(w, `<text x="%d" y="%d" text-anchor="%s" font-size="%d" fill="%s">%s</text>`+"\n",
-		x, y, anchor, size, colour, html.EscapeString(s))
+func bar(label string, r row, ours bool) chart.Bar {
+	return chart.Bar{Label: label, Median: r.Median, Min: r.Min, Max: r.Max, Ours: ours}
 }

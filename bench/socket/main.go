@@ -49,7 +49,16 @@ func main() {
 	out := flag.String("out", "../../out/bench", "folder for socket.json, socket.md, socket.svg, and the programs")
 	cases := flag.String("cases", "", "only cases whose names start so, separated by commas")
 	names := flag.String("servers", "", "only these servers, separated by commas")
+	source := flag.String("source", "../..", "folder of guesthouse's module, whose pages -figures writes")
+	figures := flag.Bool("figures", false, "measure nothing: put the results in the out folder, or else the last published ones, into the project's pages")
 	flag.Parse()
+	if *figures {
+		if err := publishResults(*source, *out); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, *out, newPlan(*quick), *cases, *names)
 	stop()

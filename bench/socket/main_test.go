@@ -162,3 +162,15 @@ func TestARatioWithAServerThatSleptIsMarked(t *testing.T) {
 	require.Contains(t, out.String(), "c-epoll 1.00*")
 	require.Contains(t, out.String(), sleptNote)
 }
+
+// make figures brings them up to date.
+func TestThePagesShowTheNewestResults(t *testing.T) {
+	pages, err := figures("../..")
+	require.NoError(t, err)
+	require.Empty(t, pages.Stale("../.."), "run make figures")
+}
+
+func TestThePageHasTheReportWithoutItsCases(t *testing.T) {
+	require.Equal(t, "\nmachine\n\n### Memory of a service\n\ntable\n\n### A TCP client that never reads\n\ntable\n\n[results.md](results.md) has more of each case.\n\n",
+		section("# Title\n\nmachine\n\n## udp/1/64\n\ntable\n\n## Memory of a service\n\ntable\n\n## A TCP client that never reads\n\ntable\n\n## Servers\n\n- one\n"))
+}

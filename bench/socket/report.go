@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"guesthouse.example/bench/internal/results"
+	"guesthouse.example/internal/svg"
 )
 
 // A report is what is written about a run.
@@ -35,11 +36,10 @@ func (r *report) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
-	var md, svg strings.Builder
+	var md strings.Builder
 	r.markdown(&md)
-	r.chart(&svg)
 	for name, text := range map[string]string{
-		"socket.json": string(text) + "\n", "socket.md": md.String(), "socket.svg": svg.String(),
+		"socket.json": string(text) + "\n", "socket.md": md.String(), "socket.svg": string(r.chart().SVG(svg.Light)),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
 			return fmt.Errorf("write results: %w", err)

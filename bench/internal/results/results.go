@@ -105,7 +105,7 @@ func Machine() string {
 	kernel := "unknown"
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
-		kernel = unix.ByteSliceToString(u.Release[:])
+		kernel, _, _ = strings.Cut(unix.ByteSliceToString(u.Release[:]), "-") // without its builder's name
 	}
 	return fmt.Sprintf("%s, %d cores, Linux %s, %s", model, runtime.NumCPU(), kernel, runtime.Version())
 }

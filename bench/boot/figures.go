@@ -1,0 +1,110 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"guesthouse.example/bench/internal/chart"
+	"guesthouse.example/bench/internal/publish"
+)
+
+// publishResults takes the results of the last run, if there is one, and puts them into the pages.
+func publishResults(root, out string) error {
+	folder := filepath.Join(root, "bench", "boot")
+	taken, err := publish.Take(out, "boot", folder)
+	if err != nil {
+		return err
+	}
+	if !taken {
+		fmt.Printf("%s has no run: the results of %s are used\n", out, folder)
+	}
+	pages, err := figures(root)
+	if err != nil {
+		return err
+	}
+	return pages.Write(root)
+}
+
+// figures makes the pages of the newest results.
+func figures(root string) (publish.Pages, error) {
+	results, err := publish.Read(filepath.Join(root, "bench", "boot"))
+	if err != nil {
+		return nil, err
+	}
+	r := &report{}
+	if err := json.Unmarshal(results.JSON, &r.rows); err != nil {
+		return nil, fmt.Errorf("results of boot: %w", err)
+	}
+	pages := publish.Pages{}
+	pages.Chart("first-echo", r.firstEcho(results.Run))
+	err = pages.Section(root, filepath.Join("bench", "boot", "README.md"), r.section(results))
+	return pages, err
+}
+
+// A way is how a machine comes to its first echo.
+type way struct{ label, kase, harness string }
+
+// ways are those that the pages compare, the fastest first.
+var ways = []way{
+	{"prefetched", "prefetched-udp/", ours},
+	{"restored", "restore-udp/", ours},
+	{"cold", "cold-udp/", ours},
+	{"vmtest", "cold-udp/", peer},
+}
+
+// firstEcho is the README's chart: a panel for each target, a bar for each way.
+func (r *report) firstEcho(run publish.Run) chart.Chart {
+	c := chart.Chart{
+		Title:    "Milliseconds from asking for a machine to its first UDP echo",
+		Subtitle: fmt.Sprintf("%s; medians of %d runs; %s", run.Machine, run.Runs, run.Date),
+		Columns:  2, LabelWidth: 82,
+	}
+	for _, tg := range targets {
+		panel := chart.Panel{Title: tg}
+		for _, w := range ways {
+			x, _ := r.at(w.kase+tg, w.harness, ms)
+			panel.Bars = append(panel.Bars, bar(w.label, x, w.harness == ours))
+		}
+		c.Panels = append(c.Panels, panel)
+	}
+	return c
+}
+
+// section is the part of README.md that shows the results.
+func (r *report) section(results publish.Results) string {
+	var b strings.Builder
+	_, head, _ := strings.Cut(results.Report, "\n") // without its title
+	head, _, _ = strings.Cut(head, "\n|")
+	b.WriteString(strings.TrimRight(head, "\n") + "\n\nIn milliseconds:\n\n| target | prefetched, UDP | restored, UDP | restored, TCP | cold, UDP | cold, TCP | vmtest, UDP | vmtest / restored |\n" +
+		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	for _, tg := range targets {
+		fmt.Fprintf(&b, "| %s |", tg)
+		for _, w := range []way{{kase: "prefetched-udp/", harness: ours}, {kase: "restore-udp/", harness: ours}, {kase: "restore-tcp/", harness: ours},
+			{kase: "cold-udp/", harness: ours}, {kase: "cold-tcp/", harness: ours}, {kase: "cold-udp/", harness: peer}} {
+			fmt.Fprintf(&b, " %s |", r.median(w.kase+tg, w.harness, ms))
+		}
+		restored, _ := r.at("restore-udp/"+tg, ours, ms)
+		theirs, _ := r.at("cold-udp/"+tg, peer, ms)
+		if restored.Median != nil && theirs.Median != nil {
+			fmt.Fprintf(&b, " %.0f", *theirs.Median / *restored.Median)
+		}
+		b.WriteString(" |\n")
+	}
+	fmt.Fprintf(&b, "\nMachines of %s that are restored at once from one template:\n\n| machines | all have answered after, ms | MiB a machine |\n| ---: | ---: | ---: |\n", manyTarget)
+	for _, n := range counts {
+		name := fmt.Sprintf("many/%d", n)
+		fmt.Fprintf(&b, "| %d | %s | %s |\n", n, r.median(name, ours, ms), r.median(name, ours, pssMiB))
+	}
+	b.WriteString("\n[results.md](results.md) is the whole report.\n\n")
+	return b.String()
+}
+
+func (r *report) median(name, harness, metric string) string {
+	x, _ := r.at(name, harness, metric)
+	if x.Median == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.0f", *x.Median)
+}

@@ -1,0 +1,134 @@
+// Package publish puts a benchmark's newest results into the project's pages: it keeps them beside the
+// benchmark's code, and writes the charts and tables that are made of them.
+package publish
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"guesthouse.example/bench/internal/chart"
+	"guesthouse.example/internal/svg"
+)
+
+// The files of a benchmark's folder that hold its newest results. They are copies of what a run has
+// written into out/bench.
+const (
+	resultsJSON   = "results.json"
+	resultsReport = "results.md"
+)
+
+// Results are those that the pages show.
+type Results struct {
+	JSON   []byte
+	Report string // Markdown
+	Run
+}
+
+// A Run is where and when the results were measured.
+type Run struct {
+	Machine string
+	Date    string // as 2026-11-30
+	Runs    int    // of each case
+}
+
+// Take copies NAME.json and NAME.md from a run's folder into the benchmark's, and reports whether they
+// were there.
+func Take(out, name, folder string) (bool, error) {
+	for from, to := range map[string]string{name + ".json": resultsJSON, name + ".md": resultsReport} {
+		text, err := os.ReadFile(filepath.Join(out, from))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(folder, to), text, 0o666)
+		}
+		if err != nil {
+			return false, fmt.Errorf("take results: %w", err)
+		}
+	}
+	return true, nil
+}
+
+// Read reads a benchmark's newest results.
+func Read(folder string) (r Results, err error) {
+	if r.JSON, err = os.ReadFile(filepath.Join(folder, resultsJSON)); err != nil {
+		return r, fmt.Errorf("read results: %w", err)
+	}
+	report, err := os.ReadFile(filepath.Join(folder, resultsReport))
+	if err != nil {
+		return r, fmt.Errorf("read results: %w", err)
+	}
+	r.Report = string(report)
+	if r.Run, err = parseRun(r.Report); err != nil {
+		return r, fmt.Errorf("%s: %w", filepath.Join(folder, resultsReport), err)
+	}
+	return r, nil
+}
+
+var (
+	machineLine = regexp.MustCompile(`(?m)^(.+), (\d{4}-\d\d-\d\d)(?: \d\d:\d\d UTC)?\.$`)
+	runsLine    = regexp.MustCompile(`(?m)^(\d+) interleaved runs`)
+)
+
+// parseRun reads the lines with which every report begins.
+func parseRun(report string) (Run, error) {
+	machine, runs := machineLine.FindStringSubmatch(report), runsLine.FindStringSubmatch(report)
+	if machine == nil || runs == nil {
+		return Run{}, errors.New("the report does not say on which machine, when, and how often it was measured")
+	}
+	n, err := strconv.Atoi(runs[1])
+	return Run{Machine: machine[1], Date: machine[2], Runs: n}, err
+}
+
+// Pages are the files that are made of results, by their paths in the project.
+type Pages map[string][]byte
+
+// Chart adds a chart in both themes.
+func (p Pages) Chart(name string, c chart.Chart) {
+	for _, theme := range svg.Themes {
+		p[filepath.Join("docs", "img", name+"-"+theme.Name+".svg")] = c.SVG(theme)
+	}
+}
+
+// Section adds a page of the project whose text between <!-- results --> and <!-- /results --> is
+// replaced.
+func (p Pages) Section(root, page, text string) error {
+	const begin, end = "<!-- results -->\n", "<!-- /results -->"
+	old, err := os.ReadFile(filepath.Join(root, page))
+	if err != nil {
+		return fmt.Errorf("results: %w", err)
+	}
+	before, rest, ok := strings.Cut(string(old), begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		return fmt.Errorf("results: %s has no place for them: %s%s", page, begin, end)
+	}
+	p[page] = []byte(before + begin + text + end + after)
+	return nil
+}
+
+// Write writes the pages.
+func (p Pages) Write(root string) error {
+	for path, content := range p {
+		if err := os.WriteFile(filepath.Join(root, path), content, 0o666); err != nil {
+			return fmt.Errorf("results: %w", err)
+		}
+	}
+	return nil
+}
+
+// Stale returns the paths of the pages that differ from the project's.
+func (p Pages) Stale(root string) (paths []string) {
+	for path, content := range p {
+		if old, err := os.ReadFile(filepath.Join(root, path)); err != nil || string(old) != string(content) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}

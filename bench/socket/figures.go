@@ -1,0 +1,70 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"guesthouse.example/bench/internal/publish"
+)
+
+// publishResults takes the results of the last run, if there is one, and puts them into the pages.
+func publishResults(root, out string) error {
+	folder := filepath.Join(root, "bench", "socket")
+	taken, err := publish.Take(out, "socket", folder)
+	if err != nil {
+		return err
+	}
+	if !taken {
+		fmt.Printf("%s has no run: the results of %s are used\n", out, folder)
+	}
+	pages, err := figures(root)
+	if err != nil {
+		return err
+	}
+	return pages.Write(root)
+}
+
+// figures makes the pages of the newest results.
+func figures(root string) (publish.Pages, error) {
+	results, err := publish.Read(filepath.Join(root, "bench", "socket"))
+	if err != nil {
+		return nil, err
+	}
+	r := &report{bench: &bench{servers: servers}, byKey: map[key]row{}}
+	if err := json.Unmarshal(results.JSON, &r.rows); err != nil {
+		return nil, fmt.Errorf("results of socket: %w", err)
+	}
+	for _, row := range r.rows {
+		r.byKey[key{row.Case, row.Server, row.Metric}] = row
+	}
+	// The README shows the small messages: what a server costs is most of them.
+	var small []benchCase
+	for _, c := range newPlan(false).cases {
+		if c.bytes == 64 {
+			small = append(small, c)
+		}
+	}
+	c := r.cpuChart(small)
+	c.Title = "CPU time for each echo, in µs (less is better); a panel is protocol/clients/bytes"
+	c.Subtitle = fmt.Sprintf("%s; medians of %d runs; %s", results.Machine, results.Runs, results.Date)
+	pages := publish.Pages{}
+	pages.Chart("cpu-per-echo", c)
+	err = pages.Section(root, filepath.Join("bench", "socket", "README.md"), section(results.Report))
+	return pages, err
+}
+
+// section is the part of README.md that shows the results: the report without its title and the tables
+// of single cases.
+func section(report string) string {
+	sections := strings.Split(report, "\n## ")
+	_, head, _ := strings.Cut(sections[0], "\n")
+	kept := []string{head}
+	for _, s := range sections[1:] {
+		if strings.HasPrefix(s, "Memory") || strings.HasPrefix(s, "A TCP client") {
+			kept = append(kept, s)
+		}
+	}
+	return strings.TrimRight(strings.Join(kept, "\n### "), "\n") + "\n\n[results.md](results.md) has more of each case.\n\n"
+}
