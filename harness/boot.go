@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/crash"
 	"guesthouse.example/harness/internal/guestconn"
 	"guesthouse.example/harness/internal/qemu"
@@ -169,7 +170,7 @@ func (p *plan) launch(ctx context.Context, t *Template, why string) (*Machine, e
 func (m *Machine) giveUp(ctx context.Context, err error) error {
 	m.proc.Kill()
 	<-m.drained
-	<-m.agent.ended
+	<-m.agent.Done()
 	m.filter.Wait()
 	m.fail(err, !errors.Is(ctx.Err(), context.Canceled))
 	close(m.ended)
@@ -190,10 +191,14 @@ func (p *plan) spawn(args []string, rec *record, t *Template, ram, state *os.Fil
 	if err != nil {
 		return nil, err
 	}
+	var saved *agent.Saved
+	if t != nil {
+		saved = t.Agent
+	}
 	m := &Machine{
 		plan: p, proc: proc, record: rec,
 		console:   newConsole(proc.Console, printable.NewWriter(&stampedLines{file: &rec.console, start: rec.start})),
-		agent:     newAgent(proc.Agent, &stampedLines{file: &rec.agent, start: rec.start}),
+		agent:     agent.New(proc.Agent, &stampedLines{file: &rec.agent, start: rec.start}, saved),
 		clock:     newClock(proc, rec.start),
 		migration: make(chan string, 16),
 		saving:    make(chan struct{}, 1),
@@ -211,11 +216,8 @@ func (p *plan) spawn(args []string, rec *record, t *Template, ram, state *os.Fil
 	go m.collect()
 	if t != nil {
 		m.console.begin(t.Console)
-		if t.Agent != nil {
-			m.agent.events = savedEvents(t.Agent)
-		}
 	}
-	go m.agent.listen()
+	go m.agent.Listen()
 	go func() {
 		m.console.drain(proc.Console)
 		proc.Console.Close()
@@ -388,7 +390,7 @@ func (m *Machine) whyNotReady(err error) error {
 		return guestconn.ErrClosed
 	}
 	err = fmt.Errorf("%w: it powered off before its console showed %q", ErrGuest, m.plan.spec.Ready)
-	if why := m.agent.poweredOff(); why != "" {
+	if why := m.agent.PowerOffReason(); why != "" {
 		err = fmt.Errorf("%w: %s", err, printable.Text(why))
 	} else if m.exit != nil {
 		err = fmt.Errorf("%w: its program has ended: %v", err, m.exit)

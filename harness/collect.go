@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"guesthouse.example/harness/internal/agent"
 )
 
 // collectWithin bounds how long the rest of a failing guest's words is waited for.
@@ -70,7 +72,7 @@ func (m *Machine) awaitCrash(ctx context.Context) {
 // orCrash returns the crash that explains the error of a conversation with the guest, or the
 // error where there is none.
 func (m *Machine) orCrash(ctx context.Context, err error) error {
-	if errors.Is(err, errLineEnded) { // the crash may not have been read yet
+	if errors.Is(err, agent.ErrLineEnded) { // the crash may not have been read yet
 		select {
 		case <-m.drained:
 		case <-ctx.Done():

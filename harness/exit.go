@@ -63,9 +63,7 @@ func exitOf(w wire.Exit) Exit {
 // told, or else as init said on the console. It is nil where nobody said so, as of
 // a program that has powered the machine off itself. asked says that it had been asked to end.
 func (m *Machine) programEnd() (exit *Exit, asked bool) {
-	m.agent.mu.Lock()
-	told, off := m.agent.exit, m.agent.off
-	m.agent.mu.Unlock()
+	told := m.agent.Exit()
 	if told == nil {
 		told = exitOnConsole(m.console.Tail(tailLines))
 	}
@@ -74,7 +72,7 @@ func (m *Machine) programEnd() (exit *Exit, asked bool) {
 	}
 	e := exitOf(*told)
 	if !e.OK() && e.Why == "" && !told.Asked {
-		e.Why = off
+		e.Why = m.agent.PowerOffReason()
 	}
 	return &e, told.Asked || m.typedOff.Load()
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/guestconn"
 	"guesthouse.example/harness/internal/outbound"
 	"guesthouse.example/harness/internal/qemu"
@@ -27,7 +28,7 @@ type Machine struct {
 	proc     *qemu.Process
 	qmp      *qmp.Client
 	console  *Console
-	agent    *agent
+	agent    *agent.Client
 	filter   *outbound.Filter // nil if the guest may reach all
 	record   *record
 	clock    *clock
@@ -66,7 +67,7 @@ func (m *Machine) watch() {
 	<-m.proc.Done
 	<-m.drained
 	<-m.qmp.Done()
-	<-m.agent.ended
+	<-m.agent.Done()
 	m.filter.Wait()
 	m.fail(m.end(), true)
 	close(m.ended)
@@ -137,7 +138,7 @@ func (m *Machine) fail(err error, failure bool) {
 	<-m.hashed
 	m.writeResult(func(r *Result) {
 		r.State, r.Seconds = "ended", seconds
-		r.PowerOff, r.Exit = m.agent.poweredOff(), m.exit
+		r.PowerOff, r.Exit = m.agent.PowerOffReason(), m.exit
 		if err != nil && failure && r.Error == "" {
 			r.Error = err.Error()
 		}

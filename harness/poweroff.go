@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"guesthouse.example/internal/wire"
 )
 
 // patience is how long, in the machine's time, a guest that was asked to power off may
@@ -33,7 +31,7 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 	}
 	if m.runs() && alive.Err() == nil {
 		how = fmt.Sprintf("the power button and its console, because its agent could not: %v", err)
-		m.agent.remark("power-off by " + how)
+		m.agent.Remark("power-off by " + how)
 		m.pressAndType(alive)
 	}
 	select {
@@ -52,14 +50,10 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 func (m *Machine) agentPowerOff(ctx context.Context) error {
 	ctx, cancel := m.Within(ctx, patience)
 	defer cancel()
-	if err := m.agentHere(ctx); err != nil {
+	if err := m.awaitAgent(ctx); err != nil {
 		return err
 	}
-	if err := m.agent.lock(ctx); err != nil {
-		return err
-	}
-	defer m.agent.unlock()
-	return m.agent.send(ctx, wire.Message{Type: wire.PowerOff}, nil)
+	return m.agent.PowerOff(ctx)
 }
 
 // pressAndType asks a guest without an agent. Each of the two may be nothing to it.
@@ -99,18 +93,4 @@ func (m *Machine) runs() bool {
 	default:
 		return true
 	}
-}
-
-// poweredOff returns why the guest has, or is about to; "" if it has not said so.
-func (a *agent) poweredOff() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.off
-}
-
-// remark writes a line of our own into the record.
-func (a *agent) remark(text string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	fmt.Fprintf(a.log, "harness: %s\n", text)
 }

@@ -38,7 +38,7 @@ func (p *plan) prefetch(ctx context.Context, t *Template) (*Machine, error) {
 	}
 	if err == nil {
 		// The rehearsal's port closes, and programs go on only in the machine that is handed out.
-		_, err = m.agentQuiesce(ctx, &resumption{})
+		_, err = m.quiesce(ctx, &resumption{})
 	}
 	if err == nil {
 		err = m.qmp.Execute(ctx, "stop", nil, nil)
@@ -97,8 +97,8 @@ func (m *Machine) gone() error {
 	select {
 	case <-m.proc.Done: // somebody has killed it
 		return m.proc.Describe()
-	case <-m.agent.ended:
-		return m.agent.err
+	case <-m.agent.Done():
+		return m.agent.Err()
 	default:
 	}
 	if crash := m.console.Crash(); crash != "" {
@@ -116,7 +116,7 @@ func (m *Machine) goOn(ctx context.Context) error {
 	}
 	var err error
 	m.forwards, err = m.forward(ctx, m.plan.qemu.Forwards, func() error {
-		return m.agentRestored(ctx, m.agent.wire.Epoch()+1)
+		return m.reseed(ctx)
 	})
 	return err
 }
@@ -126,7 +126,7 @@ func (m *Machine) goOn(ctx context.Context) error {
 func (m *Machine) discard() {
 	m.proc.Kill()
 	<-m.drained
-	<-m.agent.ended
+	<-m.agent.Done()
 	m.filter.Wait()
 	if m.qmp != nil {
 		<-m.qmp.Done()

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness/internal/agent"
 )
 
 // booting is a machine that does what a test appends to its console, on a clock that
@@ -19,7 +21,7 @@ func booting(ready string) *Machine {
 			ready: mustCompile(ready),
 		},
 		console: newConsole(io.Discard, io.Discard),
-		agent:   newAgent(nil, io.Discard),
+		agent:   agent.New(nil, io.Discard, nil),
 		ended:   make(chan struct{}),
 		clock: &clock{
 			wall: func() time.Duration { return time.Since(start) },

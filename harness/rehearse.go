@@ -22,7 +22,7 @@ const warmUpWithin = 5 * time.Second
 func (m *Machine) warmUp(ctx context.Context) {
 	ctx, cancel := m.Within(ctx, warmUpWithin)
 	defer cancel()
-	if m.agentHere(ctx) == nil {
+	if m.awaitAgent(ctx) == nil {
 		m.rehearse(ctx)
 	}
 }
@@ -38,7 +38,7 @@ const (
 func (m *Machine) rehearse(ctx context.Context) error {
 	ctx, cancel := m.Within(ctx, agentWithin)
 	defer cancel()
-	port, err := m.agentRehearse(ctx)
+	port, err := m.agent.WarmUp(ctx)
 	if err != nil || port == 0 { // without a network there is no echo to rehearse
 		return err
 	}

@@ -52,7 +52,7 @@ func (m *Machine) restore(ctx context.Context, t *Template) error {
 		if t.Agent == nil {
 			return nil
 		}
-		if err := m.agentRestored(ctx, t.Agent.Epoch+1); err != nil {
+		if err := m.reseed(ctx); err != nil {
 			return m.wakeFailed(err)
 		}
 		return nil

@@ -4,16 +4,17 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"guesthouse.example/harness/internal/agent"
 )
 
 // A resumption is what has to be undone for a machine to go on, whatever came of its being
 // saved. What QEMU or the guest was told counts, even if the answer did not come in time:
 // it may have been carried out, or be so later.
 type resumption struct {
-	stops    bool      // QEMU was told to stop the machine
-	migrates bool      // and to write its state, of whose end nobody has heard
-	quiesce  *question // the agent was told to be quiet; it is not to be asked meanwhile
-	quiet    bool      // and has answered
+	stops    bool         // QEMU was told to stop the machine
+	migrates bool         // and to write its state, of whose end nobody has heard
+	pause    *agent.Pause // the agent was told to be quiet
 }
 
 // resumesWithin is how long what has to be undone at the end of a context may take, on the wall:
@@ -50,17 +51,17 @@ func (m *Machine) undo(ctx context.Context, r *resumption) (err error) {
 	if err == nil && r.stops {
 		err = m.qmp.Execute(ctx, "cont", nil, nil)
 	}
-	if r.quiesce == nil {
+	if r.pause == nil {
 		return err
 	}
-	if err == nil && !r.quiet {
-		_, err = m.agent.await(ctx, r.quiesce)
+	if err == nil {
+		err = r.pause.Wait(ctx)
 	}
 	if err != nil {
-		m.agent.unlock()
+		r.pause.Abandon()
 		return err
 	}
-	return m.agentRestored(ctx, m.agent.wire.Epoch()+1)
+	return m.reseed(ctx)
 }
 
 // cancelMigration ends a migration that may have begun. Commands are answered in their order, so

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/regular"
 )
@@ -44,7 +45,7 @@ type templateFile struct {
 	RAM     savedFile    `json:"ram"`
 	State   savedFile    `json:"state"`
 	Console savedConsole `json:"console"`
-	Agent   *savedAgent  `json:"agent,omitempty"` // nil of a guest without one
+	Agent   *agent.Saved `json:"agent,omitempty"` // nil of a guest without one
 }
 
 // A savedFile is a file when it was saved.
@@ -210,7 +211,7 @@ func take(ctx context.Context, token chan<- struct{}) error {
 // write writes a template and notes what has to be undone, so that the machine goes on.
 func (m *Machine) write(ctx context.Context, dir string, anyGuest bool, r *resumption) error {
 	m.warmUp(ctx)
-	agent, err := m.agentQuiesce(ctx, r)
+	saved, err := m.quiesce(ctx, r)
 	if err != nil && (!anyGuest || !errors.Is(err, errNoAgent)) {
 		return err
 	}
@@ -221,7 +222,7 @@ func (m *Machine) write(ctx context.Context, dir string, anyGuest bool, r *resum
 	if err := m.stopWithoutConnections(ctx, r); err != nil {
 		return err
 	}
-	t := templateFile{Version: m.qmp.Version(), Saved: time.Now(), Agent: agent}
+	t := templateFile{Version: m.qmp.Version(), Saved: time.Now(), Agent: saved}
 	if t.Of, err = m.plan.identity(); err != nil {
 		return err
 	}

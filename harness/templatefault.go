@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/qmp"
 )
 
@@ -51,7 +52,7 @@ func (m *Machine) loadFailed(err error) error {
 // wakeFailed returns the error of the restored guest's agent, as a fault if the guest is to
 // blame: QEMU runs and the agent is silent or talks nonsense, or the guest has crashed.
 func (m *Machine) wakeFailed(err error) error {
-	if errors.Is(err, errLineEnded) {
+	if errors.Is(err, agent.ErrLineEnded) {
 		<-m.proc.Done // only QEMU's end ends the line
 		if !m.proc.Exited() {
 			return err

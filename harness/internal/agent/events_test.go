@@ -1,4 +1,4 @@
-package harness
+package agent
 
 import (
 	"strconv"
@@ -25,20 +25,20 @@ func TestEventsAreTakenInOrder(t *testing.T) {
 	require.False(t, ok)
 }
 
-// A guest that tells without end costs its host a bounded amount of memory, and a test learns
-// exactly how many events it has missed.
+// A guest that tells events without end costs its host a bounded amount of memory, and a test learns
+// how many events it has missed.
 func TestTooManyEventsAreDroppedAndCounted(t *testing.T) {
 	for name, text := range map[string]string{"many": "", "long": strings.Repeat("x", 64<<10)} {
 		t.Run(name, func(t *testing.T) {
 			var l eventLog
-			told := 3 * mostEvents
+			told := 3 * maxEvents
 			if text != "" {
-				told = 3 * mostEventBytes / len(text)
+				told = 3 * maxEventBytes / len(text)
 			}
 			for i := range told {
 				l.add(strconv.Itoa(i) + text)
-				require.LessOrEqual(t, len(l.texts), mostEvents)
-				require.LessOrEqual(t, l.bytes, mostEventBytes)
+				require.LessOrEqual(t, len(l.texts), maxEvents)
+				require.LessOrEqual(t, l.bytes, maxEventBytes)
 			}
 			_, dropped, ok := l.next()
 			require.True(t, ok)
@@ -49,7 +49,7 @@ func TestTooManyEventsAreDroppedAndCounted(t *testing.T) {
 				if !ok {
 					break
 				}
-				require.Zero(t, again, "told once")
+				require.Zero(t, again, "the number of dropped events is returned once")
 				require.Equal(t, strconv.Itoa(dropped+taken)+text, got)
 			}
 			require.Equal(t, told, dropped+taken)
@@ -58,10 +58,10 @@ func TestTooManyEventsAreDroppedAndCounted(t *testing.T) {
 	}
 }
 
-// An event that a test has taken is not missed when it is dropped later.
+// An event that was taken does not count as dropped later.
 func TestATakenEventIsNotReportedAsDropped(t *testing.T) {
 	var l eventLog
-	for i := range 10 * mostEvents {
+	for i := range 10 * maxEvents {
 		l.add("")
 		_, dropped, ok := l.next()
 		require.True(t, ok, i)

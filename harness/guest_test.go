@@ -1,0 +1,58 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/internal/wire"
+)
+
+func TestStatsAreThoseOfTheAgent(t *testing.T) {
+	require.Equal(t, Stats{BootID: "00000000-0000-0000-0000-000000000000", Uptime: time.Second, MemoryTotal: 2, MemoryFree: 1,
+		Services: []ServiceStats{{Name: "echo", Sockets: 2}}},
+		statsOf(wire.Stats{Uptime: time.Second, MemoryTotal: 2, MemoryAvail: 1, Services: []wire.Service{{Name: "echo", Sockets: 2}}}))
+}
+
+func TestEventReturnsTheEventsInOrder(t *testing.T) {
+	near, far := net.Pipe()
+	c, guest := agent.New(near, io.Discard, nil), wire.NewGuest(far)
+	go c.Listen()
+	t.Cleanup(func() { far.Close() })
+	_, err := guest.Send(wire.Message{Type: wire.Hello, Payload: make([]byte, 16)})
+	require.NoError(t, err)
+	m := &Machine{plan: &plan{}, agent: c, console: newConsole(io.Discard, io.Discard), drained: make(chan struct{})}
+	gone, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("gone"))
+	require.NoError(t, c.AwaitHello(t.Context()))
+	_, err = m.Event(gone)
+	require.EqualError(t, err, "event of : none was told: gone")
+
+	first := make(chan string, 1)
+	go func() {
+		text, _ := m.Event(t.Context())
+		first <- text
+	}()
+	for _, text := range []string{"one", "two"} {
+		_, err = guest.Send(wire.Message{Type: wire.Event, Payload: []byte(text)})
+		require.NoError(t, err)
+	}
+	_, err = guest.Send(wire.Message{Type: wire.PowerOff, Payload: []byte("tired")})
+	require.NoError(t, err)
+	require.Equal(t, "one", <-first)
+	far.Close()
+	<-c.Done()
+	close(m.drained)
+	text, err := m.Event(t.Context())
+	require.NoError(t, err, "the guest told it before the line ended")
+	require.Equal(t, "two", text)
+	_, err = m.Event(t.Context())
+	require.EqualError(t, err, "event of : the guest's agent: the line has ended")
+	require.Equal(t, "tired", c.PowerOffReason())
+}

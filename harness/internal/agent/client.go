@@ -1,0 +1,197 @@
+// Package agent is the host's end of the line to the guest's agent, which runs in the guest's
+// init. A [Client] asks the agent for statistics, runs commands, quiesces the guest for a save and
+// reseeds it after a restore. It also keeps what the guest tells unasked: its events, why it powers
+// off, and how its program ended.
+//
+// Package harness has one Client for each machine. It adds what a Client cannot know: whether the
+// guest has opened the port at all, whether the guest has crashed, and the machine's own time. The
+// messages on the line are those of package wire.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"guesthouse.example/internal/printable"
+	"guesthouse.example/internal/wire"
+)
+
+// ErrLineEnded says that QEMU has closed its end of the line, as it does when it exits.
+var ErrLineEnded = errors.New("the line has ended")
+
+// A Client is the host's end of one machine's line. The guest may have no agent, or one that is
+// silent: every call that waits for the agent ends with its context. Only one request is under way
+// at a time; other callers wait for their turn. All methods may be called from any goroutine.
+type Client struct {
+	conn   net.Conn
+	frames *frameWriter
+	wire   *wire.Conn
+	turn   chan struct{} // holds a token while a request is under way, or the guest is quiet
+
+	hello     chan struct{} // closed when the agent has said hello
+	helloOnce sync.Once
+	done      chan struct{} // closed when Listen has ended
+	err       error         // why it has; set before done is closed
+
+	mu       sync.Mutex // guards all fields below
+	log      io.Writer
+	pending  *request // the one that waits for its answer
+	events   eventLog
+	told     chan struct{} // closed and replaced at every event
+	powerOff string
+	exit     *wire.Exit
+	commands map[uint32]*Command // by the sequence numbers of their requests
+}
+
+// New returns the client of a machine. Every message on the line becomes a line of log. A machine
+// that is restored from a template goes on with the events that are saved there; saved is nil for
+// any other. Nothing is received before Listen is called.
+func New(conn net.Conn, log io.Writer, saved *Saved) *Client {
+	frames := &frameWriter{Conn: conn, busy: make(chan struct{}, 1)}
+	c := &Client{conn: conn, frames: frames, wire: wire.NewHarness(frames), log: log,
+		turn: make(chan struct{}, 1), hello: make(chan struct{}), done: make(chan struct{}),
+		told: make(chan struct{}), commands: make(map[uint32]*Command)}
+	if saved != nil {
+		c.wire.Open(saved.Epoch)
+		c.events = newEventLog(saved)
+	}
+	return c
+}
+
+// Listen receives messages until the line ends or the guest breaks the protocol. Then it closes
+// the line, so that the guest does not wait for a reader.
+func (c *Client) Listen() {
+	defer close(c.done)
+	defer c.conn.Close()
+	for {
+		m, err := c.wire.Receive()
+		if err == nil {
+			c.logMessage("guest", m)
+			err = c.receive(m)
+		}
+		if err != nil {
+			if err == io.EOF {
+				err = ErrLineEnded
+			}
+			c.err = fmt.Errorf("the guest's agent: %w", err)
+			c.logf("end: %v\n", err)
+			return
+		}
+	}
+}
+
+// receive keeps what the guest tells, and hands an answer to the request that waits for it. An
+// answer that comes too late is dropped.
+func (c *Client) receive(m wire.Message) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch m.Type {
+	case wire.Hello:
+		c.greeted()
+	case wire.Failed:
+		return fmt.Errorf("it says: %s", printable.Text(string(m.Payload)))
+	case wire.Event:
+		c.events.add(string(m.Payload))
+		close(c.told)
+		c.told = make(chan struct{})
+	case wire.PowerOff:
+		c.powerOff = string(m.Payload)
+	case wire.Ended:
+		exit, err := wire.DecodeExit(m.Payload)
+		if err != nil {
+			return err
+		}
+		c.exit = &exit
+	case wire.Output, wire.Exited:
+		if command := c.commands[m.Answers]; command != nil {
+			return command.receive(m)
+		}
+	}
+	if r := c.pending; r != nil && r.kind == m.Type && r.sequence == m.Answers {
+		r.answer <- m
+		c.pending = nil
+	}
+	return nil
+}
+
+func (c *Client) greeted() { c.helloOnce.Do(func() { close(c.hello) }) }
+
+// Present reports whether the guest is known to have an agent.
+func (c *Client) Present() bool {
+	select {
+	case <-c.hello:
+		return true
+	default:
+		return false
+	}
+}
+
+// AwaitHello waits until the agent has said hello.
+func (c *Client) AwaitHello(ctx context.Context) error {
+	select {
+	case <-c.hello:
+		return nil
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		return fmt.Errorf("hello of the guest's agent: %w", context.Cause(ctx))
+	}
+}
+
+// Done is closed when nothing more is received, because the line has ended or the guest has broken
+// the protocol. Err says which.
+func (c *Client) Done() <-chan struct{} { return c.done }
+
+// Err returns why the conversation has ended. It is nil until Done is closed.
+func (c *Client) Err() error {
+	select {
+	case <-c.done:
+		return c.err
+	default:
+		return nil
+	}
+}
+
+// PowerOffReason returns why the guest powers off or has done so, as the guest told it. It is
+// empty if the guest told nothing.
+func (c *Client) PowerOffReason() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.powerOff
+}
+
+// Exit returns how the guest's program ended. It is nil if the agent has told nothing of its end.
+func (c *Client) Exit() *wire.Exit {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.exit
+}
+
+// Remark adds a line of the harness's own to the log.
+func (c *Client) Remark(text string) { c.logf("harness: %s\n", text) }
+
+// logMessage logs a message and its sender.
+func (c *Client) logMessage(sender string, m wire.Message) {
+	switch m.Type {
+	case wire.Event, wire.PowerOff, wire.Failed, wire.Remark:
+		c.logf("%s: %s: %q\n", sender, m.Type, m.Payload)
+	case wire.Execute:
+		args, _ := wire.DecodeArgs(m.Payload)
+		c.logf("%s: %s: %q\n", sender, m.Type, args)
+	case wire.Ended, wire.Exited:
+		exit, _ := wire.DecodeExit(m.Payload) // receive reports the error
+		c.logf("%s: %s: %v %q\n", sender, m.Type, exit, exit.Why)
+	default:
+		c.logf("%s: %s, %d bytes, epoch %d\n", sender, m.Type, len(m.Payload), c.wire.Epoch())
+	}
+}
+
+func (c *Client) logf(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fmt.Fprintf(c.log, format, args...)
+}

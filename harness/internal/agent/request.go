@@ -1,0 +1,141 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"guesthouse.example/harness/internal/guestfault"
+	"guesthouse.example/internal/wire"
+)
+
+// A request waits for its answer.
+type request struct {
+	kind     wire.Type
+	sequence uint32
+	answer   chan wire.Message
+}
+
+// Stats asks for the statistics of the guest and of its socket services.
+func (c *Client) Stats(ctx context.Context) (wire.Stats, error) {
+	answer, err := c.ask(ctx, wire.Statistics, nil)
+	if err != nil {
+		return wire.Stats{}, err
+	}
+	s, err := wire.DecodeStats(answer)
+	if err != nil {
+		return wire.Stats{}, badAnswer(err)
+	}
+	return s, nil
+}
+
+// PowerOff asks the agent to end the guest's program and to power the machine off. The agent does
+// not answer: the end of the machine is the answer.
+func (c *Client) PowerOff(ctx context.Context) error {
+	if err := c.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer c.endTurn()
+	return c.send(ctx, wire.Message{Type: wire.PowerOff}, nil)
+}
+
+// WarmUp asks the guest for a UDP port that echoes datagrams until the guest is quiesced or
+// reseeded. The port is 0 if the guest has no network.
+func (c *Client) WarmUp(ctx context.Context) (port int, err error) {
+	answer, err := c.ask(ctx, wire.Rehearse, nil)
+	if err != nil {
+		return 0, err
+	}
+	port, err = wire.DecodePort(answer)
+	if err != nil {
+		return 0, badAnswer(err)
+	}
+	return port, nil
+}
+
+func badAnswer(err error) error { return fmt.Errorf("%w: its agent: %w", guestfault.ErrGuest, err) }
+
+// takeTurn waits until no other request is under way.
+func (c *Client) takeTurn(ctx context.Context) error {
+	select {
+	case c.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *Client) endTurn() { <-c.turn }
+
+// ask takes its turn, sends a request and waits for the answer.
+func (c *Client) ask(ctx context.Context, kind wire.Type, payload []byte) ([]byte, error) {
+	if err := c.takeTurn(ctx); err != nil {
+		return nil, err
+	}
+	defer c.endTurn()
+	return c.askInTurn(ctx, kind, payload)
+}
+
+// askInTurn is ask for a caller that has the turn.
+func (c *Client) askInTurn(ctx context.Context, kind wire.Type, payload []byte) ([]byte, error) {
+	r, err := c.request(ctx, kind, payload)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := c.await(ctx, r)
+	if err != nil {
+		c.forget()
+	}
+	return answer, err
+}
+
+// request sends a request, whose answer the caller awaits. The caller has the turn.
+func (c *Client) request(ctx context.Context, kind wire.Type, payload []byte) (*request, error) {
+	r := &request{kind: kind, answer: make(chan wire.Message, 1)}
+	err := c.send(ctx, wire.Message{Type: kind, Payload: payload}, r)
+	select {
+	case <-c.done:
+		return nil, c.err
+	default:
+	}
+	if err != nil {
+		c.forget()
+		return nil, notReached(err)
+	}
+	return r, nil
+}
+
+func notReached(err error) error { return fmt.Errorf("the guest's agent is not reached: %w", err) }
+
+// await waits for the answer to a request.
+func (c *Client) await(ctx context.Context, r *request) ([]byte, error) {
+	select {
+	case m := <-r.answer:
+		return m.Payload, nil
+	case <-c.done:
+		return nil, c.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: no answer of the guest's agent: %w", r.kind, context.Cause(ctx))
+	}
+}
+
+// forget has the answer to the pending request dropped when it comes.
+func (c *Client) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending = nil
+}
+
+// send sends a message. The answer goes to r unless that is nil. A guest that does not read holds
+// send up until ctx ends. The caller has the turn.
+func (c *Client) send(ctx context.Context, m wire.Message, r *request) error {
+	c.logMessage("harness", m)
+	if r != nil {
+		c.mu.Lock() // the answer may be received before Send returns
+		r.sequence = c.wire.Next()
+		c.pending = r
+		c.mu.Unlock()
+	}
+	c.frames.ctx = ctx
+	_, err := c.wire.Send(m)
+	return err
+}

@@ -1,0 +1,124 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"time"
+
+	"guesthouse.example/harness/internal/guestfault"
+	"guesthouse.example/internal/wire"
+)
+
+// Saved is what a template keeps of the conversation with its guest, which is quiet.
+type Saved struct {
+	Epoch  uint32   `json:"epoch"`
+	Events []string `json:"events,omitempty"`
+	// Dropped counts the events before Events, which are not kept.
+	Dropped int `json:"events_dropped,omitempty"`
+}
+
+// Saved returns what a template has to keep of the conversation.
+func (c *Client) Saved() *Saved {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &Saved{Epoch: c.wire.Epoch(), Events: slices.Clone(c.events.texts), Dropped: c.events.base}
+}
+
+// A Pause is the time for which the guest is quiet: from Quiesce until Reseed or Abandon. No other
+// request is sent during a pause.
+type Pause struct {
+	client  *Client
+	request *request
+	quiet   bool
+}
+
+// Quiesce asks the agent to stop all programs of the guest and to say nothing more, so that the
+// machine can be saved without a byte on the line. It returns when the request is sent; Wait waits
+// for the answer. It refuses while commands run: no other client would hear how they end. After an
+// error there is no pause.
+func (c *Client) Quiesce(ctx context.Context) (*Pause, error) {
+	if err := c.takeTurn(ctx); err != nil {
+		return nil, err
+	}
+	err := c.noCommands()
+	var r *request
+	if err == nil {
+		r, err = c.request(ctx, wire.Quiesce, nil)
+	}
+	if err != nil {
+		c.endTurn()
+		return nil, err
+	}
+	return &Pause{client: c, request: r}, nil
+}
+
+// Wait waits until the guest is quiet. It may be called again after an error.
+func (p *Pause) Wait(ctx context.Context) error {
+	if !p.quiet {
+		if _, err := p.client.await(ctx, p.request); err != nil {
+			return err
+		}
+		p.quiet = true
+	}
+	return nil
+}
+
+// Abandon ends the pause of a guest that did not answer.
+func (p *Pause) Abandon() { p.client.endTurn() }
+
+const (
+	clockWithin = 50 * time.Millisecond // how late the guest's clock may be,
+	clockTries  = 4                     // unless this many requests are all slower
+	clockStep   = time.Second           // how far the guest's clock may be set or slewed meanwhile
+)
+
+// Reseed opens a new conversation with the agent of a guest that was saved, in this machine or in
+// another, and waits until the guest has new entropy, the host's clock and a new boot identity. It
+// ends the pause, if there is one. With resume the guest's program then also does what it gave to
+// guest.OnRestore. The guest's clock may be late by the time that is returned.
+func (c *Client) Reseed(ctx context.Context, resume bool) (late time.Duration, err error) {
+	select {
+	case c.turn <- struct{}{}:
+	default: // the pause has the turn
+	}
+	defer c.endTurn()
+	c.greeted()
+	c.wire.Open(c.wire.Epoch() + 1)
+	var boot wire.BootID
+	rand.Read(boot[:])
+	// The guest's clock is late by the time that the request takes to the guest.
+	attends := false
+	for range clockTries {
+		if late, attends, err = c.reseed(ctx, boot); err != nil || late <= clockWithin {
+			break
+		}
+	}
+	if err == nil && resume && attends {
+		_, err = c.askInTurn(ctx, wire.Resume, nil)
+	}
+	return late, err
+}
+
+// reseed sends one request. It returns how long the request took, and whether the guest's program
+// attends to Resume.
+func (c *Client) reseed(ctx context.Context, boot wire.BootID) (took time.Duration, attends bool, err error) {
+	r := wire.Restore{Boot: boot, Entropy: make([]byte, 2*wire.MinEntropy)}
+	rand.Read(r.Entropy)
+	r.Now = time.Now()
+	answer, err := c.askInTurn(ctx, wire.Restored, r.Encode())
+	if err != nil {
+		return 0, false, err
+	}
+	took = time.Since(r.Now)
+	guest, err := wire.DecodeRenewed(answer)
+	if err != nil {
+		return 0, false, badAnswer(err)
+	}
+	if ran := guest.Clock.Sub(r.Now); ran < 0 || ran > took+clockStep {
+		return 0, false, fmt.Errorf("%w: its clock was set to %v and says %v after %v",
+			guestfault.ErrGuest, r.Now.UTC(), guest.Clock.UTC(), took)
+	}
+	return took, guest.Attends, nil
+}
