@@ -25,7 +25,7 @@ var rules = []struct {
 	{folder: "internal"},
 	{folder: "docs/draw", imports: "internal/svg"},
 	{folder: "internal/apart", imports: "internal/tied"},
-	{folder: "internal/store", imports: "internal/disk"},
+	{folder: "internal/store", imports: "internal/sys"},
 	{folder: "guest", imports: "guest internal/wire internal/subnet"},
 	{folder: "host/traffic", std: true},
 	{folder: "images", imports: "images internal"},

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"guesthouse.example/harness/internal/qemu"
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 )
 
 const (
@@ -69,7 +69,7 @@ func newClock(p *qemu.Process, start time.Time) *clock {
 
 // lookAt reads what /proc tells of a process; false where it tells nothing.
 func lookAt(pid int) (sample, bool) {
-	p, ok := procs.Look(pid)
+	p, ok := sys.LookupProcess(pid)
 	if !ok {
 		return sample{}, false
 	}
@@ -84,7 +84,7 @@ func lookAt(pid int) (sample, bool) {
 		var ran, waited time.Duration // in nanoseconds
 		fmt.Sscan(filepath.Base(filepath.Dir(file)), &thread)
 		stat, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "stat"))
-		if t, ok := procs.Parse(thread, stat); ok && t.State == 'R' {
+		if t, ok := sys.ParseStat(thread, stat); ok && t.State == 'R' {
 			s.runs = true
 		}
 		if _, err := fmt.Sscan(string(text), &ran, &waited); err == nil {

@@ -17,8 +17,8 @@ import (
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
 	"guesthouse.example/harness/internal/records"
-	"guesthouse.example/internal/procs"
 	"guesthouse.example/internal/regular"
+	"guesthouse.example/internal/sys"
 )
 
 // A Machine is a running emulated machine. Its methods may be called from any
@@ -102,8 +102,8 @@ func (m *Machine) ending() bool {
 		return true
 	default:
 	}
-	p, ok := procs.Look(m.proc.PID())
-	return !ok || p.Ends || m.shutdown.Load() != nil
+	p, ok := sys.LookupProcess(m.proc.PID())
+	return !ok || p.Exiting || m.shutdown.Load() != nil
 }
 
 // end returns why a machine that is gone has ended; nil is a power-off.

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"guesthouse.example/harness/internal/qemu"
-	"guesthouse.example/internal/capacity"
+	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
@@ -42,7 +42,7 @@ func (s Spec) plan() (*plan, error) {
 	if p.spec.Memory < 1 {
 		return nil, fmt.Errorf("memory of %d MiB: the least is 1, and Debian's kernels take %d", p.spec.Memory, debianMemory)
 	}
-	if _, total, ok := capacity.Memory(); ok && int64(p.spec.Memory) > total>>20 {
+	if _, total, ok := sys.Memory(); ok && int64(p.spec.Memory) > total>>20 {
 		return nil, fmt.Errorf("memory of %d MiB: this host has %d", p.spec.Memory, total>>20)
 	}
 	if p.spec.Ready == "" {

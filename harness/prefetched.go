@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"guesthouse.example/internal/capacity"
+	"guesthouse.example/internal/sys"
 )
 
 // prefetched are the machines that wait in this process, or are about to, for who asks
@@ -43,7 +43,7 @@ func mostWaiting() int { return 2 * runtime.GOMAXPROCS(0) }
 
 // roomToWait reports whether the host's memory carries a machine that waits.
 func roomToWait(mib int) bool {
-	free, total, ok := capacity.Memory()
+	free, total, ok := sys.Memory()
 	return ok && enough(free, total, mib)
 }
 
@@ -126,12 +126,12 @@ func (a *prefetched) make(f *prefetch, over []*prefetch) {
 func awaitIdle(ctx context.Context) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	var idle capacity.Idle
-	idle.Look() // begins
+	var idle sys.IdleMeter
+	idle.Read() // begins
 	for {
 		select {
 		case <-tick.C:
-			if processors, ok := idle.Look(); ok && processors >= 0.5 {
+			if processors, ok := idle.Read(); ok && processors >= 0.5 {
 				return
 			}
 		case <-ctx.Done():

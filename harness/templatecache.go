@@ -16,8 +16,8 @@ import (
 
 	"github.com/gofrs/flock"
 
-	"guesthouse.example/internal/disk"
 	"guesthouse.example/internal/regular"
+	"guesthouse.example/internal/sys"
 )
 
 // A TemplateCache boots machines from templates that it makes itself: the first
@@ -58,7 +58,7 @@ func (c *TemplateCache) Close() { c.prefetched.close() }
 func (c *TemplateCache) Waiting(ctx context.Context) (int, error) { return c.prefetched.count(ctx) }
 
 // The cache holds no more than this, and no more than its part of what the disk
-// has (disk.Room); what was used least recently goes first. A template that goes while
+// has (sys.CacheLimit); what was used least recently goes first. A template that goes while
 // machines run from it stays until the last has ended.
 const (
 	keepTemplates     = 64
@@ -357,7 +357,7 @@ func (d cacheDir) room() (bytes int64) {
 	for _, t := range d.list() {
 		bytes += t.Bytes
 	}
-	return disk.Room(string(d), bytes, keepTemplateBytes)
+	return sys.CacheLimit(string(d), bytes, keepTemplateBytes)
 }
 
 // prune removes what the cache has too much of, and what killed processes have
@@ -408,7 +408,7 @@ func (d cacheDir) list() (all []CachedTemplate) {
 		if err != nil || !info.IsDir() || e.Name() == "locks" || e.Name() == "tmp" {
 			continue
 		}
-		t := CachedTemplate{Key: e.Name(), Target: "?", Bytes: disk.Usage(d.path(e.Name())), Used: info.ModTime()}
+		t := CachedTemplate{Key: e.Name(), Target: "?", Bytes: sys.DiskUsage(d.path(e.Name())), Used: info.ModTime()}
 		var file templateFile
 		if text, err := regular.ReadFile(d.path(e.Name(), templateName)); err == nil && json.Unmarshal(text, &file) == nil {
 			t.Target = file.Of.Target

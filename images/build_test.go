@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/internal/apart"
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/tied"
 )
@@ -361,10 +361,10 @@ func testKilledBuild(t *testing.T, victimEnv string, signal unix.Signal) {
 	ended, err := tied.Start(victim)
 	require.NoError(t, err)
 
-	until := func(what string, within time.Duration, holds func([]procs.Process) bool) {
+	until := func(what string, within time.Duration, holds func([]sys.Process) bool) {
 		t.Helper()
 		late := time.After(within)
-		for marked := procs.Marked(mark); !holds(marked); marked = procs.Marked(mark) {
+		for marked := sys.ProcessesWithEnv(mark); !holds(marked); marked = sys.ProcessesWithEnv(mark) {
 			select {
 			case <-late:
 				t.Fatalf("%s: %v", what, marked)
@@ -374,12 +374,12 @@ func testKilledBuild(t *testing.T, victimEnv string, signal unix.Signal) {
 			}
 		}
 	}
-	until("no compiler runs", 5*time.Minute, func(all []procs.Process) bool {
-		return slices.ContainsFunc(all, func(p procs.Process) bool { return p.Name == "compile" })
+	until("no compiler runs", 5*time.Minute, func(all []sys.Process) bool {
+		return slices.ContainsFunc(all, func(p sys.Process) bool { return p.Name == "compile" })
 	})
 	require.NoError(t, victim.Process.Signal(signal))
 	require.EqualError(t, <-ended, "signal: "+signal.String(), said.String())
-	until("left behind", time.Second, func(all []procs.Process) bool { return len(all) == 0 })
+	until("left behind", time.Second, func(all []sys.Process) bool { return len(all) == 0 })
 
 	left, err := filepath.Glob(c.path("tmp/*/go-build*"))
 	require.NoError(t, err)

@@ -19,8 +19,8 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
-	"guesthouse.example/internal/disk"
 	"guesthouse.example/internal/regular"
+	"guesthouse.example/internal/sys"
 )
 
 // A cache is a directory:
@@ -284,7 +284,7 @@ func used(path string) {
 }
 
 // Each edit of a guest makes another initramfs of some ten megabytes. Of each kind the cache
-// holds no more than this, and no more than its part of what the disk has (disk.Room); what
+// holds no more than this, and no more than its part of what the disk has (sys.CacheLimit); what
 // was used least recently goes first. What was used in the last hour stays all the same:
 // somebody may be about to boot it.
 const (
@@ -350,7 +350,7 @@ func (c cache) list(dir string) (all []CacheEntry) {
 		}
 		path := c.path(dir, f.Name())
 		name := strings.TrimSuffix(f.Name(), ".cpio")
-		all = append(all, CacheEntry{kinds[dir], name, disk.Usage(path), info.ModTime(), path})
+		all = append(all, CacheEntry{kinds[dir], name, sys.DiskUsage(path), info.ModTime(), path})
 	}
 	slices.SortFunc(all, func(a, b CacheEntry) int { return b.Used.Compare(a.Used) })
 	return all
@@ -372,7 +372,7 @@ func (w *workshop) prune(c cache, dir string) {
 	for _, e := range all {
 		held += e.Bytes
 	}
-	w.pruneTo(all, keepEntries, disk.Room(string(c), held, keepBytes))
+	w.pruneTo(all, keepEntries, sys.CacheLimit(string(c), held, keepBytes))
 }
 
 // pruneTo leaves so many of the entries, which are the last used first, of so many bytes.

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"guesthouse.example/internal/capacity"
+	"guesthouse.example/internal/sys"
 )
 
 // A limiter bounds how many tests run machines at once by what the host carries.
@@ -36,18 +36,18 @@ const (
 )
 
 func newLimiter() *limiter {
-	idle := new(capacity.Idle)
+	idle := new(sys.IdleMeter)
 	return &limiter{
 		processors: runtime.GOMAXPROCS(0),
 		memory:     func() (int64, bool) { return freeOrReclaim(freeMemory, EndPrefetched) },
-		idle:       idle.Look,
+		idle:       idle.Read,
 		next:       make(chan struct{}, 1),
 		released:   make(chan struct{}, 1),
 	}
 }
 
 func freeMemory() (int64, bool) {
-	free, _, ok := capacity.Memory()
+	free, _, ok := sys.Memory()
 	return free, ok
 }
 

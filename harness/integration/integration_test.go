@@ -16,14 +16,14 @@ import (
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
 	"guesthouse.example/host/traffic"
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 )
 
 // TestMain fails the run when a machine outlives the test that booted it.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	harnesstest.EndPrefetched()
-	if left := procs.Children(os.Getpid()); len(left) > 0 {
+	if left := sys.Children(os.Getpid()); len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "processes left behind: %v\n", left)
 		code = 1
 	}

@@ -16,7 +16,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 )
 
 // waits returns when a machine of the Spec waits. Where other tests have the host's memory,
@@ -145,7 +145,7 @@ func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
 	defer cache.Close()
 
 	waits(t, cache, spec)
-	all := procs.Marked(mark)
+	all := sys.ProcessesWithEnv(mark)
 	require.Len(t, all, 1)
 	require.NoError(t, unix.Kill(all[0].PID, unix.SIGKILL))
 	require.Regexp(t, "^restored: the machine that waited was of no use: .", bootCached(t, cache, spec))
@@ -159,16 +159,16 @@ func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
 
 	waits(t, cache, spec)
 	cache.Close()
-	require.Empty(t, procs.Marked(mark))
+	require.Empty(t, sys.ProcessesWithEnv(mark))
 
 	waits(t, cache, spec)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := cache.Boot(gone, spec)
 	require.ErrorIs(t, err, context.Canceled)
-	require.Empty(t, procs.Marked(mark))
+	require.Empty(t, sys.ProcessesWithEnv(mark))
 
 	cache.Prefetch = false
 	require.Equal(t, "restored", bootCached(t, cache, spec))
-	require.Empty(t, procs.Marked(mark))
+	require.Empty(t, sys.ProcessesWithEnv(mark))
 }

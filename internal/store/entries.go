@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"guesthouse.example/internal/disk"
+	"guesthouse.example/internal/sys"
 )
 
 // An Entry is one thing that a store holds.
@@ -30,7 +30,7 @@ func (s *Store) Entries(folder string) (all []Entry) {
 			continue // It has just been removed.
 		}
 		path := s.Path(folder, f.Name())
-		all = append(all, Entry{Name: f.Name(), Path: path, Dir: f.IsDir(), Bytes: disk.Usage(path), Used: info.ModTime()})
+		all = append(all, Entry{Name: f.Name(), Path: path, Dir: f.IsDir(), Bytes: sys.DiskUsage(path), Used: info.ModTime()})
 	}
 	slices.SortFunc(all, func(a, b Entry) int { return b.Used.Compare(a.Used) })
 	return all
@@ -57,7 +57,7 @@ func (s *Store) Prune(entries []Entry, l Limits) {
 	for _, e := range entries {
 		held += e.Bytes
 	}
-	room := disk.Room(s.dir, held, l.Bytes)
+	room := sys.CacheLimit(s.dir, held, l.Bytes)
 	for i, e := range entries {
 		room -= e.Bytes
 		if (i >= l.Entries || room < 0) && (l.Keep == 0 || time.Since(e.Used) > l.Keep) {

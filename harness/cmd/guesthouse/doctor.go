@@ -22,8 +22,8 @@ import (
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/images"
-	"guesthouse.example/internal/disk"
 	"guesthouse.example/internal/printable"
+	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/target"
 )
 
@@ -193,11 +193,11 @@ func checkCache(ctx context.Context, o images.Options) finding {
 	if errors.As(err, &failed) {
 		return finding{f.Check, true, failed.Cause(), failed.Hint}
 	}
-	free, err := disk.Free(dir)
+	free, err := sys.DiskFree(dir)
 	if err != nil {
 		return finding{f.Check, true, err.Error(), "name another directory with -cache DIR"}
 	}
-	f.Says = fmt.Sprintf("%s: %d MiB; %d MiB of the disk are free", dir, disk.Usage(dir)>>20, free>>20)
+	f.Says = fmt.Sprintf("%s: %d MiB; %d MiB of the disk are free", dir, sys.DiskUsage(dir)>>20, free>>20)
 	if free < leastFree {
 		f.Problem, f.Hint = true, fmt.Sprintf("make %d MiB free, or name another directory with -cache DIR", leastFree>>20)
 	}

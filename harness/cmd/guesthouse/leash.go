@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 )
 
 const leashUsage = `guesthouse leash [-parent PID] COMMAND [ARGUMENT…]
@@ -170,7 +170,7 @@ func exitStatus(s unix.WaitStatus) int {
 // writes its record to the end.
 func interrupt() {
 	group := unix.Getpgrp()
-	for _, p := range procs.Descendants(os.Getpid()) {
+	for _, p := range sys.Descendants(os.Getpid()) {
 		if p.Group == group {
 			unix.Kill(p.PID, unix.SIGINT)
 			unix.Kill(p.PID, unix.SIGCONT) // what is stopped would not notice
@@ -179,8 +179,8 @@ func interrupt() {
 }
 
 // killAll kills every descendant. It returns them if none of them could be killed.
-func killAll() (held []procs.Process) {
-	all := procs.Descendants(os.Getpid())
+func killAll() (held []sys.Process) {
+	all := sys.Descendants(os.Getpid())
 	for _, p := range all {
 		if unix.Kill(p.PID, unix.SIGKILL) == unix.EPERM {
 			held = append(held, p)

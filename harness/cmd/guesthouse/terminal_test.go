@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness/harnesstest"
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 )
 
 // A session is the command on a terminal of its own, as a person has it.
@@ -244,7 +244,7 @@ func TestATerminalIsGivenBackWhileWeAreStopped(t *testing.T) {
 	require.NoError(t, s.cmd.Process.Signal(unix.SIGTSTP))
 	s.givesBack()
 	require.Eventually(t, func() bool {
-		p, ok := procs.Look(s.cmd.Process.Pid)
+		p, ok := sys.LookupProcess(s.cmd.Process.Pid)
 		return ok && p.State == 'T'
 	}, time.Minute, 10*time.Millisecond)
 	now, err := unix.IoctlGetTermios(int(s.Tty().Fd()), unix.TCGETS)

@@ -23,7 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"guesthouse.example/harness/harnesstest"
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 )
 
 const target = "arm64"
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	if left := procs.Children(os.Getpid()); len(left) > 0 {
+	if left := sys.Children(os.Getpid()); len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "processes left behind: %v\n", left)
 		code = 1
 	}

@@ -26,7 +26,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 )
 
 // Nothing here depends on the target; this one boots soonest.
@@ -243,7 +243,7 @@ func (o *owner) waitUntil(at string) (ended func()) {
 
 // hasQEMU reports whether a QEMU runs, which has the owner's mark too.
 func (o *owner) hasQEMU() bool {
-	return slices.ContainsFunc(procs.Marked(o.mark), func(p procs.Process) bool { return strings.HasPrefix(p.Name, "qemu") })
+	return slices.ContainsFunc(sys.ProcessesWithEnv(o.mark), func(p sys.Process) bool { return strings.HasPrefix(p.Name, "qemu") })
 }
 
 // leavesNoProcess waits until the last process is gone and all it said is read.
@@ -252,13 +252,13 @@ func (o *owner) leavesNoProcess() {
 	late := time.After(patience)
 	// The second look finds what was started during the first.
 	for clean := 0; clean < 2; {
-		if clean++; len(procs.Marked(o.mark)) == 0 {
+		if clean++; len(sys.ProcessesWithEnv(o.mark)) == 0 {
 			continue
 		}
 		clean = 0
 		select {
 		case <-late:
-			o.t.Fatalf("left behind: %v", procs.Marked(o.mark))
+			o.t.Fatalf("left behind: %v", sys.ProcessesWithEnv(o.mark))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness"
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/tied"
 )
 
@@ -172,7 +172,7 @@ func start(t *testing.T, env []string, args ...string) *owner {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("standard error:\n%s\nconsole:\n%s", o.err.text(), o.out.text())
-			for _, p := range procs.Marked(o.mark) {
+			for _, p := range sys.ProcessesWithEnv(o.mark) {
 				unix.Kill(p.PID, unix.SIGKILL)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/host/traffic"
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 )
 
 const (
@@ -189,7 +189,7 @@ func openQEMU(m *harness.Machine) (int, error) {
 	if err != nil {
 		return -1, os.NewSyscallError("pidfd_open", err)
 	}
-	if p, ok := procs.Look(pid); !ok || p.Parent != os.Getpid() {
+	if p, ok := sys.LookupProcess(pid); !ok || p.Parent != os.Getpid() {
 		unix.Close(fd)
 		return -1, fmt.Errorf("QEMU, process %d, has ended", pid)
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/tied"
 )
 
@@ -35,7 +35,7 @@ func (l leaks) any() bool {
 // measure counts what this process has now, without the busy processes.
 func measure(tmp []string, busy busy) (l leaks) {
 	debug.FreeOSMemory()
-	l.Processes = len(procs.Children(os.Getpid())) - len(busy)
+	l.Processes = len(sys.Children(os.Getpid())) - len(busy)
 	fds, _ := os.ReadDir("/proc/self/fd")
 	l.FDs = len(fds)
 	l.Goroutines = runtime.NumGoroutine()

@@ -4,18 +4,18 @@ import (
 	"slices"
 	"time"
 
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 )
 
 // Orphans returns the process numbers of QEMUs that this package started and whose owner is gone. There should be
 // none, because QEMU dies with its owner. Orphans gives a QEMU whose owner has just died 2 s to follow.
 func Orphans() (pids []int, err error) {
 	for range 10 {
-		all, err := procs.All()
+		all, err := sys.Processes()
 		if err != nil {
 			return nil, err
 		}
-		if pids = orphans(all, procs.Args); len(pids) == 0 {
+		if pids = orphans(all, sys.CommandLine); len(pids) == 0 {
 			break
 		}
 		time.Sleep(200 * time.Millisecond)
@@ -25,7 +25,7 @@ func Orphans() (pids []int, err error) {
 
 // orphans finds the QEMUs that have the connections that only this package gives them, and whose parent is init
 // or systemd, which adopt orphans.
-func orphans(all []procs.Process, args func(pid int) []string) (pids []int) {
+func orphans(all []sys.Process, args func(pid int) []string) (pids []int) {
 	names := make(map[int]string)
 	for _, p := range all {
 		names[p.PID] = p.Name

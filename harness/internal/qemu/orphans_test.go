@@ -5,14 +5,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"guesthouse.example/internal/procs"
+	"guesthouse.example/internal/sys"
 )
 
 func TestOrphansAreAdoptedQEMUsWithOurConnections(t *testing.T) {
-	var all []procs.Process
+	var all []sys.Process
 	args := make(map[int][]string)
 	process := func(pid, parent int, name string, words ...string) {
-		all = append(all, procs.Process{PID: pid, Name: name, Parent: parent})
+		all = append(all, sys.Process{PID: pid, Name: name, Parent: parent})
 		args[pid] = words
 	}
 	ours := append([]string{"qemu-system-arm", "-S", "-m", "256"}, connectionArgs()...)

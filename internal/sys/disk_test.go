@@ -1,4 +1,4 @@
-package disk
+package sys
 
 import (
 	"crypto/rand"
@@ -23,19 +23,19 @@ func TestUsageIsThatOfTheDisk(t *testing.T) {
 	require.NoError(t, os.WriteFile(holes, nil, 0o666))
 	require.NoError(t, os.Truncate(holes, 1<<30))
 	require.NoError(t, os.Symlink(holes, filepath.Join(dir, "link")))
-	require.Less(t, Usage(dir), int64(1<<30))
-	require.GreaterOrEqual(t, Usage(full.Name()), int64(1<<20))
-	require.Equal(t, Usage(full.Name())+Usage(holes), Usage(dir))
-	require.Zero(t, Usage(filepath.Join(dir, "gone")))
+	require.Less(t, DiskUsage(dir), int64(1<<30))
+	require.GreaterOrEqual(t, DiskUsage(full.Name()), int64(1<<20))
+	require.Equal(t, DiskUsage(full.Name())+DiskUsage(holes), DiskUsage(dir))
+	require.Zero(t, DiskUsage(filepath.Join(dir, "gone")))
 }
 
 func TestRoomIsPartOfTheDisk(t *testing.T) {
 	dir := t.TempDir()
-	require.EqualValues(t, 1, Room(dir, 0, 1))
-	room := Room(dir, 1<<60, 1<<62)
+	require.EqualValues(t, 1, CacheLimit(dir, 0, 1))
+	room := CacheLimit(dir, 1<<60, 1<<62)
 	require.GreaterOrEqual(t, room, int64(1<<58), "what the cache holds counts as free")
 	require.Less(t, room, int64(1<<59))
-	require.EqualValues(t, 7, Room(filepath.Join(dir, "gone"), 0, 7))
-	_, err := Free(filepath.Join(dir, "gone"))
+	require.EqualValues(t, 7, CacheLimit(filepath.Join(dir, "gone"), 0, 7))
+	_, err := DiskFree(filepath.Join(dir, "gone"))
 	require.ErrorIs(t, err, os.ErrNotExist)
 }

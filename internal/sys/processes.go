@@ -1,5 +1,4 @@
-// Package procs reads which processes there are, from /proc.
-package procs
+package sys
 
 import (
 	"bytes"
@@ -14,26 +13,26 @@ import (
 // A Process is one at the moment of the look. One that has ended and that its parent
 // has not waited for is one too.
 type Process struct {
-	PID    int
-	Name   string // at most 15 bytes
-	State  byte   // 'R' runs, 'S' sleeps, 'T' was stopped by a signal, … Source: proc_stat(5).
-	Parent int
-	Group  int
-	Ends   bool // or has ended: it runs no code of its own any more
+	PID     int
+	Name    string // at most 15 bytes
+	State   byte   // 'R' runs, 'S' sleeps, 'T' was stopped by a signal, … Source: proc_stat(5).
+	Parent  int
+	Group   int
+	Exiting bool // or has ended: it runs no code of its own any more
 }
 
 func (p Process) String() string { return fmt.Sprintf("%d (%s)", p.PID, p.Name) }
 
-// All returns all processes, and an error where /proc does not tell. It may miss one that
+// Processes returns all processes, and an error where /proc does not tell. It may miss one that
 // starts meanwhile.
-func All() (found []Process, err error) {
+func Processes() (found []Process, err error) {
 	entries, err := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
-		if p, ok := Look(pid); ok {
+		if p, ok := LookupProcess(pid); ok {
 			found = append(found, p)
 		}
 	}
@@ -43,18 +42,18 @@ func All() (found []Process, err error) {
 	return found, err
 }
 
-// Look returns the process of that number; false if there is none.
-func Look(pid int) (p Process, ok bool) {
+// LookupProcess returns the process of that number; false if there is none.
+func LookupProcess(pid int) (p Process, ok bool) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return p, false // gone by now
 	}
-	return Parse(pid, stat)
+	return ParseStat(pid, stat)
 }
 
-// Parse reads the file stat of a process, or of one of its threads: "PID (NAME) STATE PARENT GROUP …".
+// ParseStat reads the file stat of a process, or of one of its threads: "PID (NAME) STATE PARENT GROUP …".
 // NAME may hold anything.
-func Parse(pid int, stat []byte) (p Process, ok bool) {
+func ParseStat(pid int, stat []byte) (p Process, ok bool) {
 	from, to := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if from < 0 || to < from {
 		return p, false
@@ -68,7 +67,7 @@ func Parse(pid int, stat []byte) (p Process, ok bool) {
 	p = Process{PID: pid, Name: string(stat[from+1 : to]), State: fields[0][0], Parent: parent, Group: group}
 	if len(fields) > 6 {
 		flags, _ := strconv.ParseUint(fields[6], 10, 64)
-		p.Ends = flags&pfExiting != 0
+		p.Exiting = flags&pfExiting != 0
 	}
 	return p, err1 == nil && err2 == nil
 }
@@ -77,8 +76,8 @@ func Parse(pid int, stat []byte) (p Process, ok bool) {
 // include/linux/sched.h of Linux, and proc_stat(5).
 const pfExiting = 0x4
 
-// Args returns the command line of a process; none of one that has ended.
-func Args(pid int) []string { return list(pid, "cmdline") }
+// CommandLine returns the command line of a process; none of one that has ended.
+func CommandLine(pid int) []string { return list(pid, "cmdline") }
 
 // list reads a file of a process whose strings end with zeros.
 func list(pid int, file string) []string {
@@ -91,14 +90,14 @@ func list(pid int, file string) []string {
 
 // Children returns the processes whose parent is pid.
 func Children(pid int) []Process {
-	all, _ := All()
+	all, _ := Processes()
 	return slices.DeleteFunc(all, func(p Process) bool { return p.Parent != pid })
 }
 
 // Descendants returns the children of pid, theirs and so on.
 func Descendants(pid int) (found []Process) {
 	children := make(map[int][]Process)
-	all, _ := All()
+	all, _ := Processes()
 	for _, p := range all {
 		children[p.Parent] = append(children[p.Parent], p)
 	}
@@ -110,10 +109,10 @@ func Descendants(pid int) (found []Process) {
 	return found
 }
 
-// Marked returns the processes that were started with an environment that has mark,
+// ProcessesWithEnv returns the processes that were started with an environment that has mark,
 // "NAME=value". So it finds what somebody has started, whoever its parent is by now. Of one
 // that has ended there is no environment.
-func Marked(mark string) []Process {
-	all, _ := All()
+func ProcessesWithEnv(mark string) []Process {
+	all, _ := Processes()
 	return slices.DeleteFunc(all, func(p Process) bool { return !slices.Contains(list(p.PID, "environ"), mark) })
 }

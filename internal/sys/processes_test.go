@@ -1,4 +1,4 @@
-package procs
+package sys
 
 import (
 	"bufio"
@@ -37,42 +37,42 @@ func TestProcessesAreFoundByParentAndByMark(t *testing.T) {
 	for _, p := range below {
 		require.NotContains(t, pids(children), p.PID)
 		require.Contains(t, pids(Descendants(os.Getpid())), p.PID)
-		require.Contains(t, pids(Marked(mark)), p.PID)
+		require.Contains(t, pids(ProcessesWithEnv(mark)), p.PID)
 	}
-	require.Contains(t, pids(Marked(mark)), parent.Process.Pid)
-	require.NotContains(t, pids(Marked(mark)), os.Getpid())
-	require.Empty(t, Marked(mark+" not"))
-	require.Equal(t, parent.Args, Args(parent.Process.Pid))
+	require.Contains(t, pids(ProcessesWithEnv(mark)), parent.Process.Pid)
+	require.NotContains(t, pids(ProcessesWithEnv(mark)), os.Getpid())
+	require.Empty(t, ProcessesWithEnv(mark+" not"))
+	require.Equal(t, parent.Args, CommandLine(parent.Process.Pid))
 
 	in.Close()
 	_, err = io.Copy(io.Discard, lines)
 	require.NoError(t, err)
 	require.NoError(t, parent.Wait())
-	require.Empty(t, Marked(mark))
-	require.Empty(t, Args(parent.Process.Pid))
-	_, ok := Look(parent.Process.Pid)
+	require.Empty(t, ProcessesWithEnv(mark))
+	require.Empty(t, CommandLine(parent.Process.Pid))
+	_, ok := LookupProcess(parent.Process.Pid)
 	require.False(t, ok)
 }
 
 func TestANameMayHoldAnything(t *testing.T) {
-	p, ok := Parse(7, []byte("7 (a) S 1 (b) R 5 6 7 8"))
+	p, ok := ParseStat(7, []byte("7 (a) S 1 (b) R 5 6 7 8"))
 	require.True(t, ok)
 	require.Equal(t, Process{7, "a) S 1 (b", 'R', 5, 6, false}, p)
 	require.Equal(t, "7 (a) S 1 (b)", p.String())
 	for _, torn := range []string{"", "7", "7 (a", "7 (a) S 1", "7 (a) S x 2"} {
-		_, ok := Parse(7, []byte(torn))
+		_, ok := ParseStat(7, []byte(torn))
 		require.False(t, ok, torn)
 	}
 }
 
 func TestAProcessThatHasEndedSaysSoUntilItIsWaitedFor(t *testing.T) {
-	p, ok := Look(os.Getpid())
+	p, ok := LookupProcess(os.Getpid())
 	require.True(t, ok)
-	require.False(t, p.Ends)
+	require.False(t, p.Exiting)
 	cmd := exec.Command("true")
 	require.NoError(t, cmd.Start())
-	for !p.Ends {
-		p, ok = Look(cmd.Process.Pid)
+	for !p.Exiting {
+		p, ok = LookupProcess(cmd.Process.Pid)
 		require.True(t, ok, "nobody has waited for it")
 	}
 	require.NoError(t, cmd.Wait())

@@ -1,4 +1,4 @@
-package capacity
+package sys
 
 import (
 	"path/filepath"
@@ -9,11 +9,11 @@ import (
 )
 
 func TestIdle(t *testing.T) {
-	var i Idle
+	var i IdleMeter
 	now := time.Now()
 	look := func(stat string, after time.Duration) (float64, bool) {
 		now = now.Add(after)
-		return i.look(stat, now)
+		return i.read(stat, now)
 	}
 	_, ok := look("cpu  10 0 10 100 50 0\ncpu0 …", 0)
 	require.False(t, ok, "it is the first")
@@ -31,11 +31,11 @@ func TestIdle(t *testing.T) {
 		require.False(t, ok, bad)
 	}
 
-	i = Idle{stat: filepath.Join(t.TempDir(), "nothing")}
-	_, ok = i.Look()
+	i = IdleMeter{stat: filepath.Join(t.TempDir(), "nothing")}
+	_, ok = i.Read()
 	require.False(t, ok)
-	i = Idle{}
-	i.Look()
-	_, ok = i.Look()
+	i = IdleMeter{}
+	i.Read()
+	_, ok = i.Read()
 	require.True(t, ok, "the kernel tells")
 }

@@ -1,5 +1,4 @@
-// Package capacity measures what this host has left for machines.
-package capacity
+package sys
 
 import (
 	"bytes"

@@ -1,6 +1,4 @@
-// Package disk tells what files take of a disk and what it has left, for caches that may
-// only take their part.
-package disk
+package sys
 
 import (
 	"io/fs"
@@ -11,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usage returns the bytes on the disk of a file, or of all files in a directory and those
+// DiskUsage returns the bytes on the disk of a file, or of all files in a directory and those
 // below it: less than their sizes where they have holes. What has just gone does not count.
-func Usage(path string) (bytes int64) {
+func DiskUsage(path string) (bytes int64) {
 	filepath.WalkDir(path, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return nil
@@ -26,8 +24,8 @@ func Usage(path string) (bytes int64) {
 	return bytes
 }
 
-// Free returns the bytes that are free for us on the disk of a directory.
-func Free(dir string) (int64, error) {
+// DiskFree returns the bytes that are free for us on the disk of a directory.
+func DiskFree(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
@@ -35,10 +33,10 @@ func Free(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
-// Room returns how many bytes a cache may hold in a directory where it holds so many now:
+// CacheLimit returns how many bytes a cache may hold in a directory where it holds so many now:
 // at most most, and at most a quarter of what the disk has free but for the cache.
-func Room(dir string, holds, most int64) int64 {
-	free, err := Free(dir)
+func CacheLimit(dir string, holds, most int64) int64 {
+	free, err := DiskFree(dir)
 	if err != nil {
 		return most
 	}

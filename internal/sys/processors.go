@@ -1,4 +1,4 @@
-package capacity
+package sys
 
 import (
 	"os"
@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Idle measures how much of the host's processors nobody uses, from one look to the next.
-type Idle struct {
+// IdleMeter measures how much of the host's processors nobody uses, from one look to the next.
+type IdleMeter struct {
 	stat string // /proc/stat; another file in tests
 	at   time.Time
 	idle time.Duration // of all processors, since the host's start
@@ -17,9 +17,9 @@ type Idle struct {
 // hertz is USER_HZ, in which /proc/stat counts: 100 on every Linux that Go runs on.
 const hertz = 100
 
-// Look returns how many processors were idle on average since the last look. The first
+// Read returns how many processors were idle on average since the last look. The first
 // one only begins. It is not ok where the kernel does not tell.
-func (i *Idle) Look() (processors float64, ok bool) {
+func (i *IdleMeter) Read() (processors float64, ok bool) {
 	file := i.stat
 	if file == "" {
 		file = "/proc/stat"
@@ -28,10 +28,10 @@ func (i *Idle) Look() (processors float64, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	return i.look(string(text), time.Now())
+	return i.read(string(text), time.Now())
 }
 
-func (i *Idle) look(stat string, now time.Time) (processors float64, ok bool) {
+func (i *IdleMeter) read(stat string, now time.Time) (processors float64, ok bool) {
 	// cpu  user nice system idle iowait …
 	line, _, _ := strings.Cut(stat, "\n")
 	f := strings.Fields(line)
