@@ -3,10 +3,6 @@ package harness
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -55,7 +51,7 @@ type sample struct {
 func newClock(p *qemu.Process, start time.Time) *clock {
 	return &clock{
 		wall: func() time.Duration { return time.Since(start) },
-		last: sample{stolen: readStolen("/proc/stat")}, // since the host's boot
+		last: sample{stolen: sys.StolenTime()}, // since the host's boot
 		look: func() (sample, bool) {
 			select {
 			case <-p.Done: // its number may be another's
@@ -73,53 +69,12 @@ func lookAt(pid int) (sample, bool) {
 	if !ok {
 		return sample{}, false
 	}
-	s := sample{waited: make(map[int]time.Duration), ran: make(map[int]time.Duration), stolen: readStolen("/proc/stat"), stopped: p.State == 'T'}
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			continue // the thread has ended
-		}
-		var thread int
-		var ran, waited time.Duration // in nanoseconds
-		fmt.Sscan(filepath.Base(filepath.Dir(file)), &thread)
-		stat, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "stat"))
-		if t, ok := sys.ParseStat(thread, stat); ok && t.State == 'R' {
-			s.runs = true
-		}
-		if _, err := fmt.Sscan(string(text), &ran, &waited); err == nil {
-			s.waited[thread], s.ran[thread] = waited, ran
-		}
+	s := sample{waited: make(map[int]time.Duration), ran: make(map[int]time.Duration), stolen: sys.StolenTime(), stopped: p.State == 'T'}
+	for _, t := range sys.Threads(pid) {
+		s.waited[t.ID], s.ran[t.ID] = t.Waited, t.Ran
+		s.runs = s.runs || t.State == 'R'
 	}
 	return s, true
-}
-
-// readStolen reads what /proc/stat tells of each processor, nothing where it tells
-// nothing. Source: proc_stat(5).
-func readStolen(file string) map[int]time.Duration {
-	const tick = time.Second / 100 // USER_HZ, whatever the kernel's own is
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil
-	}
-	stolen := make(map[int]time.Duration)
-	for line := range strings.Lines(string(text)) {
-		// cpu0 user nice system idle iowait irq softirq steal …
-		fields := strings.Fields(line)
-		name, isCPU := strings.CutPrefix(line, "cpu")
-		if !isCPU {
-			break // they come first
-		}
-		if len(fields) < 9 || name[0] == ' ' {
-			continue // the sum of all
-		}
-		number, err1 := strconv.Atoi(fields[0][len("cpu"):])
-		ticks, err2 := strconv.ParseInt(fields[8], 10, 64)
-		if err1 == nil && err2 == nil {
-			stolen[number] = time.Duration(ticks) * tick
-		}
-	}
-	return stolen
 }
 
 // most returns the longest time by which something has grown.

@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -57,17 +56,6 @@ func TestMachineTimeLeavesOutWhatTheHostsHostTook(t *testing.T) {
 	f.seen.stolen = waits{0: time.Hour + time.Second, 1: time.Minute + 2*time.Second}
 	require.Equal(t, 7*time.Second, f.step(10*time.Second, waits{1: time.Second}, false).machine)
 	require.Equal(t, 17*time.Second, f.step(10*time.Second, waits{1: time.Second}, false).machine)
-}
-
-func TestStolenTimeIsReadForEachProcessor(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "stat")
-	require.NoError(t, os.WriteFile(file, []byte(`cpu  646832 0 312178 2708030 2373 0 18253 350 0 0
-cpu0 322231 0 153564 1357806 475 0 9904 150 0 0
-cpu1 324600 0 158614 1350224 1897 0 8348 200 0 0
-intr 1 2 3 4 5 6 7 8 9 10
-`), 0o644))
-	require.Equal(t, waits{0: 1500 * time.Millisecond, 1: 2 * time.Second}, readStolen(file))
-	require.Empty(t, readStolen(filepath.Join(t.TempDir(), "none")))
 }
 
 func TestMachineTimeIsNeverNegative(t *testing.T) {

@@ -200,7 +200,7 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 }
 
 func (c *TemplateCache) key(id identity) (string, error) {
-	host, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := sys.BootID()
 	if err != nil {
 		return "", err
 	}
@@ -211,7 +211,7 @@ func (c *TemplateCache) key(id identity) (string, error) {
 	if c.AnyGuest { // nobody who did not ask for such a template gets it
 		text = append(text, "any guest"...)
 	}
-	sum := sha256.Sum256(append(text, host...))
+	sum := sha256.Sum256(append(text, boot...))
 	return hex.EncodeToString(sum[:16]), nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/regular"
+	"guesthouse.example/internal/sys"
 )
 
 // A verdict says whether a kernel booted under KVM.
@@ -49,11 +50,9 @@ func (p *plan) verdictKey() (key verdictKey, err error) {
 	q.KVM = true
 	key.Format, key.Target = verdictFormat, p.spec.Target
 	key.Machine, key.CPU = q.Model()
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
+	if key.Host, err = sys.BootID(); err != nil {
 		return key, err
 	}
-	key.Host = strings.TrimSpace(string(boot))
 	if key.QEMU, err = qemu.Identity(q.Binary); err == nil {
 		key.Kernel, err = regular.SHA256(q.Kernel)
 	}

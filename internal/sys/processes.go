@@ -44,16 +44,21 @@ func Processes() (found []Process, err error) {
 
 // LookupProcess returns the process of that number; false if there is none.
 func LookupProcess(pid int) (p Process, ok bool) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return readStat(pid, fmt.Sprintf("/proc/%d/stat", pid))
+}
+
+// readStat reads the file stat of a process or of a thread.
+func readStat(id int, file string) (p Process, ok bool) {
+	stat, err := os.ReadFile(file)
 	if err != nil {
 		return p, false // gone by now
 	}
-	return ParseStat(pid, stat)
+	return parseStat(id, stat)
 }
 
-// ParseStat reads the file stat of a process, or of one of its threads: "PID (NAME) STATE PARENT GROUP …".
+// parseStat parses the file stat of a process, or of one of its threads: "PID (NAME) STATE PARENT GROUP …".
 // NAME may hold anything.
-func ParseStat(pid int, stat []byte) (p Process, ok bool) {
+func parseStat(pid int, stat []byte) (p Process, ok bool) {
 	from, to := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if from < 0 || to < from {
 		return p, false

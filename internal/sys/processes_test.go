@@ -55,12 +55,12 @@ func TestProcessesAreFoundByParentAndByMark(t *testing.T) {
 }
 
 func TestANameMayHoldAnything(t *testing.T) {
-	p, ok := ParseStat(7, []byte("7 (a) S 1 (b) R 5 6 7 8"))
+	p, ok := parseStat(7, []byte("7 (a) S 1 (b) R 5 6 7 8"))
 	require.True(t, ok)
 	require.Equal(t, Process{7, "a) S 1 (b", 'R', 5, 6, false}, p)
 	require.Equal(t, "7 (a) S 1 (b)", p.String())
 	for _, torn := range []string{"", "7", "7 (a", "7 (a) S 1", "7 (a) S x 2"} {
-		_, ok := ParseStat(7, []byte(torn))
+		_, ok := parseStat(7, []byte(torn))
 		require.False(t, ok, torn)
 	}
 }
