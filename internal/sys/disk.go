@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DiskUsage returns the bytes on the disk of a file, or of all files in a directory and those
-// below it: less than their sizes where they have holes. What has just gone does not count.
+// DiskUsage returns how many bytes of the disk a file occupies, or all files of a directory tree.
+// A sparse file occupies less than its size. A file that disappears during the call counts as
+// empty.
 func DiskUsage(path string) (bytes int64) {
 	filepath.WalkDir(path, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
@@ -24,7 +25,7 @@ func DiskUsage(path string) (bytes int64) {
 	return bytes
 }
 
-// DiskFree returns the bytes that are free for us on the disk of a directory.
+// DiskFree returns how many bytes this process may still write to the disk of a directory.
 func DiskFree(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
@@ -33,12 +34,13 @@ func DiskFree(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
-// CacheLimit returns how many bytes a cache may hold in a directory where it holds so many now:
-// at most most, and at most a quarter of what the disk has free but for the cache.
-func CacheLimit(dir string, holds, most int64) int64 {
+// CacheLimit returns how many bytes a cache in dir may hold. It is limit, or a quarter of the
+// space that would be free if the cache were empty, whichever is less. The cache holds held bytes
+// now. If the kernel does not tell how much space is free, CacheLimit returns limit.
+func CacheLimit(dir string, held, limit int64) int64 {
 	free, err := DiskFree(dir)
 	if err != nil {
-		return most
+		return limit
 	}
-	return min(most, (free+holds)/4)
+	return min(limit, (free+held)/4)
 }

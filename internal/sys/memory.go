@@ -8,77 +8,79 @@ import (
 	"strings"
 )
 
-// Memory returns how many bytes can be used without swapping, and how many there are:
-// of the host, or of a control group that bounds this process where that is less.
-// It is not ok where the kernel does not tell.
-func Memory() (free, total int64, ok bool) {
-	own, _ := os.ReadFile("/proc/self/cgroup") // without it there is no group
-	return memory("/proc/meminfo", own, "/sys/fs/cgroup")
+// Memory returns how many bytes this process could still use without swapping, and how many there
+// are in all. They are the host's, or those of a control group that limits this process further.
+func Memory() (available, total int64, ok bool) {
+	groups, _ := os.ReadFile("/proc/self/cgroup") // a kernel without control groups has no such file
+	return memory("/proc/meminfo", groups, "/sys/fs/cgroup")
 }
 
-func memory(meminfo string, own []byte, root string) (free, total int64, ok bool) {
+func memory(meminfo string, groups []byte, root string) (available, total int64, ok bool) {
 	host, err := os.ReadFile(meminfo)
 	if err != nil {
 		return 0, 0, false
 	}
-	free, ok1 := field(host, "MemAvailable:")
+	available, ok1 := field(host, "MemAvailable:")
 	total, ok2 := field(host, "MemTotal:")
 	if !ok1 || !ok2 {
 		return 0, 0, false
 	}
-	free, total = free<<10, total<<10 // they are in KiB
-	for line := range strings.Lines(string(own)) {
-		// 0::/path, and of a kernel with the older hierarchies 4:memory:/path
+	available, total = available<<10, total<<10 // meminfo counts in KiB
+	for line := range strings.Lines(string(groups)) {
+		// "0::/path" in version 2 of control groups, "4:memory:/path" in version 1.
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(f) != 3 {
 			continue
 		}
-		var v hierarchy
+		var v cgroupVersion
 		switch f[1] {
 		case "":
-			v = unified
+			v = cgroup2
 		case "memory":
-			v = legacy
+			v = cgroup1
 		default:
 			continue
 		}
-		// Each group on the way up bounds those below it. Where a container sees only
-		// its own group, that one is the root.
+		// The limit of a group holds for all groups below it. A container may see its own
+		// group as the root.
 		for group := filepath.Join("/", f[2]); ; group = filepath.Dir(group) {
-			if groupFree, most, ok := v.read(filepath.Join(root, v.dir, group)); ok {
-				free, total = min(free, groupFree), min(total, most)
+			if left, limit, ok := v.memory(filepath.Join(root, v.dir, group)); ok {
+				available, total = min(available, left), min(total, limit)
 			}
 			if group == "/" {
 				break
 			}
 		}
 	}
-	return max(free, 0), total, true
+	return max(available, 0), total, true
 }
 
-// A hierarchy says how control groups of one kind name their files.
-type hierarchy struct{ dir, most, used, active, inactive string }
+// A cgroupVersion names the files, and the fields of memory.stat, in which one version of control
+// groups tells about memory.
+type cgroupVersion struct{ dir, limit, usage, activeFile, inactiveFile string }
 
 var (
-	unified = hierarchy{"", "memory.max", "memory.current", "active_file", "inactive_file"}
-	legacy  = hierarchy{"memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_active_file", "total_inactive_file"}
+	cgroup2 = cgroupVersion{"", "memory.max", "memory.current", "active_file", "inactive_file"}
+	cgroup1 = cgroupVersion{"memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_active_file", "total_inactive_file"}
 )
 
-// read is not ok where nothing bounds the group.
-func (h hierarchy) read(group string) (free, most int64, ok bool) {
-	most, err1 := number(filepath.Join(group, h.most)) // or "max"
-	used, err2 := number(filepath.Join(group, h.used))
+// memory returns how many bytes a group has left of its limit. It is not ok if the group has no
+// limit.
+func (v cgroupVersion) memory(group string) (left, limit int64, ok bool) {
+	limit, err1 := readNumber(filepath.Join(group, v.limit)) // fails for "max", which is no limit
+	usage, err2 := readNumber(filepath.Join(group, v.usage))
 	stat, err3 := os.ReadFile(filepath.Join(group, "memory.stat"))
 	if err1 != nil || err2 != nil || err3 != nil {
 		return 0, 0, false
 	}
-	// Files that are cached count as used, and give way.
-	active, _ := field(stat, h.active)
-	inactive, _ := field(stat, h.inactive)
-	return most - used + active + inactive, most, true
+	// The page cache counts as usage, but the kernel reclaims it on demand.
+	active, _ := field(stat, v.activeFile)
+	inactive, _ := field(stat, v.inactiveFile)
+	return limit - usage + active + inactive, limit, true
 }
 
-func number(file string) (int64, error) {
+// readNumber reads a file that holds one number.
+func readNumber(file string) (int64, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return 0, err
@@ -86,7 +88,7 @@ func number(file string) (int64, error) {
 	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 }
 
-// field finds the number behind a name at the start of a line.
+// field returns the number that follows a name at the start of a line.
 func field(text []byte, name string) (int64, bool) {
 	for line := range bytes.Lines(text) {
 		if f := bytes.Fields(line); len(f) >= 2 && string(f[0]) == name {

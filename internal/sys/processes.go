@@ -10,21 +10,20 @@ import (
 	"strings"
 )
 
-// A Process is one at the moment of the look. One that has ended and that its parent
-// has not waited for is one too.
+// A Process is a process as it was when it was read. A process that has exited counts as one until
+// its parent has waited for it.
 type Process struct {
 	PID     int
 	Name    string // at most 15 bytes
-	State   byte   // 'R' runs, 'S' sleeps, 'T' was stopped by a signal, … Source: proc_stat(5).
+	State   byte   // 'R': running, 'S': sleeping, 'T': stopped by a signal, … Source: proc_stat(5).
 	Parent  int
 	Group   int
-	Exiting bool // or has ended: it runs no code of its own any more
+	Exiting bool // the process runs no code of its own any more
 }
 
 func (p Process) String() string { return fmt.Sprintf("%d (%s)", p.PID, p.Name) }
 
-// Processes returns all processes, and an error where /proc does not tell. It may miss one that
-// starts meanwhile.
+// Processes returns all processes. It may miss one that starts during the call.
 func Processes() (found []Process, err error) {
 	entries, err := os.ReadDir("/proc")
 	for _, e := range entries {
@@ -36,13 +35,13 @@ func Processes() (found []Process, err error) {
 			found = append(found, p)
 		}
 	}
-	if err == nil && len(found) == 0 { // where we should be ourselves
+	if err == nil && len(found) == 0 { // not even this process
 		err = errors.New("/proc has no processes")
 	}
 	return found, err
 }
 
-// LookupProcess returns the process of that number; false if there is none.
+// LookupProcess returns the process with a process ID, and false if there is none.
 func LookupProcess(pid int) (p Process, ok bool) {
 	return readStat(pid, fmt.Sprintf("/proc/%d/stat", pid))
 }
@@ -51,14 +50,13 @@ func LookupProcess(pid int) (p Process, ok bool) {
 func readStat(id int, file string) (p Process, ok bool) {
 	stat, err := os.ReadFile(file)
 	if err != nil {
-		return p, false // gone by now
+		return p, false // it has exited
 	}
 	return parseStat(id, stat)
 }
 
-// parseStat parses the file stat of a process, or of one of its threads: "PID (NAME) STATE PARENT GROUP …".
-// NAME may hold anything.
-func parseStat(pid int, stat []byte) (p Process, ok bool) {
+// parseStat parses "PID (NAME) STATE PARENT GROUP …". NAME may hold any byte but zero.
+func parseStat(id int, stat []byte) (p Process, ok bool) {
 	from, to := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if from < 0 || to < from {
 		return p, false
@@ -69,7 +67,7 @@ func parseStat(pid int, stat []byte) (p Process, ok bool) {
 	}
 	parent, err1 := strconv.Atoi(fields[1])
 	group, err2 := strconv.Atoi(fields[2])
-	p = Process{PID: pid, Name: string(stat[from+1 : to]), State: fields[0][0], Parent: parent, Group: group}
+	p = Process{PID: id, Name: string(stat[from+1 : to]), State: fields[0][0], Parent: parent, Group: group}
 	if len(fields) > 6 {
 		flags, _ := strconv.ParseUint(fields[6], 10, 64)
 		p.Exiting = flags&pfExiting != 0
@@ -77,15 +75,15 @@ func parseStat(pid int, stat []byte) (p Process, ok bool) {
 	return p, err1 == nil && err2 == nil
 }
 
-// pfExiting is the flag that a process gets before it closes its files. Source:
-// include/linux/sched.h of Linux, and proc_stat(5).
+// pfExiting is the flag that the kernel sets before it closes the files of a process that exits.
+// Source: include/linux/sched.h of Linux, and proc_stat(5).
 const pfExiting = 0x4
 
-// CommandLine returns the command line of a process; none of one that has ended.
-func CommandLine(pid int) []string { return list(pid, "cmdline") }
+// CommandLine returns the arguments of a process. They are nil if the process has exited.
+func CommandLine(pid int) []string { return readStrings(pid, "cmdline") }
 
-// list reads a file of a process whose strings end with zeros.
-func list(pid int, file string) []string {
+// readStrings reads a file of a process that holds strings, each with a zero byte at its end.
+func readStrings(pid int, file string) []string {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 	if len(text) == 0 {
 		return nil
@@ -99,25 +97,26 @@ func Children(pid int) []Process {
 	return slices.DeleteFunc(all, func(p Process) bool { return p.Parent != pid })
 }
 
-// Descendants returns the children of pid, theirs and so on.
+// Descendants returns the children of pid, their children, and so on.
 func Descendants(pid int) (found []Process) {
 	children := make(map[int][]Process)
 	all, _ := Processes()
 	for _, p := range all {
 		children[p.Parent] = append(children[p.Parent], p)
 	}
-	for below := children[pid]; len(below) > 0; {
-		p := below[0]
+	for queue := children[pid]; len(queue) > 0; {
+		p := queue[0]
 		found = append(found, p)
-		below = append(below[1:], children[p.PID]...)
+		queue = append(queue[1:], children[p.PID]...)
 	}
 	return found
 }
 
-// ProcessesWithEnv returns the processes that were started with an environment that has mark,
-// "NAME=value". So it finds what somebody has started, whoever its parent is by now. Of one
-// that has ended there is no environment.
-func ProcessesWithEnv(mark string) []Process {
+// ProcessesWithEnv returns the processes that were started with an environment variable, given as
+// "NAME=value". A child inherits the variable, so a caller that sets it finds every process that
+// it caused to start, even one that has another parent by now. A process that has exited has no
+// environment.
+func ProcessesWithEnv(variable string) []Process {
 	all, _ := Processes()
-	return slices.DeleteFunc(all, func(p Process) bool { return !slices.Contains(list(p.PID, "environ"), mark) })
+	return slices.DeleteFunc(all, func(p Process) bool { return !slices.Contains(readStrings(p.PID, "environ"), variable) })
 }

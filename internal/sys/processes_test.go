@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestProcessesAreFoundByParentAndByMark(t *testing.T) {
-	const mark = "GUESTHOUSE_TEST_PROCS=this one"
-	// The one below it has left the process group and ends with its standard input.
+func TestProcessesAreFoundByParentAndByEnvironment(t *testing.T) {
+	const mark = "GUESTHOUSE_TEST_PROCESSES=this one"
+	// The child of sh leaves the process group. It exits when its standard input ends.
 	parent := exec.CommandContext(t.Context(), "sh", "-c", "setsid sh -c 'echo $$; cat' 2>/dev/null; :")
 	parent.Env = append(os.Environ(), mark)
 	in, err := parent.StdinPipe()
@@ -32,9 +32,9 @@ func TestProcessesAreFoundByParentAndByMark(t *testing.T) {
 	}
 	children := Children(os.Getpid())
 	require.Contains(t, pids(children), parent.Process.Pid)
-	below := Descendants(parent.Process.Pid)
-	require.NotEmpty(t, below)
-	for _, p := range below {
+	descendants := Descendants(parent.Process.Pid)
+	require.NotEmpty(t, descendants)
+	for _, p := range descendants {
 		require.NotContains(t, pids(children), p.PID)
 		require.Contains(t, pids(Descendants(os.Getpid())), p.PID)
 		require.Contains(t, pids(ProcessesWithEnv(mark)), p.PID)
@@ -54,7 +54,7 @@ func TestProcessesAreFoundByParentAndByMark(t *testing.T) {
 	require.False(t, ok)
 }
 
-func TestANameMayHoldAnything(t *testing.T) {
+func TestAProcessNameMayHoldParentheses(t *testing.T) {
 	p, ok := parseStat(7, []byte("7 (a) S 1 (b) R 5 6 7 8"))
 	require.True(t, ok)
 	require.Equal(t, Process{7, "a) S 1 (b", 'R', 5, 6, false}, p)
@@ -65,7 +65,7 @@ func TestANameMayHoldAnything(t *testing.T) {
 	}
 }
 
-func TestAProcessThatHasEndedSaysSoUntilItIsWaitedFor(t *testing.T) {
+func TestAProcessIsExitingUntilItsParentWaits(t *testing.T) {
 	p, ok := LookupProcess(os.Getpid())
 	require.True(t, ok)
 	require.False(t, p.Exiting)
