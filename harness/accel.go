@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/internal/qemu"
 )
 
@@ -253,25 +254,20 @@ func tryBoot(ctx context.Context, p *plan, accel Accel, within time.Duration) (t
 	}
 	defer proc.Monitor.Close()
 	defer proc.Agent.Close()
-	console := newConsole(io.Discard, io.Discard)
-	drained := make(chan struct{})
-	go func() {
-		console.drain(proc.Console)
-		proc.Console.Close()
-		close(drained)
-	}()
+	defer proc.Console.Close()
+	line := console.New(proc.Console, console.Options{})
 	clock := newClock(proc, start)
 	late := fmt.Errorf("the kernel printed nothing within %.2f s", within.Seconds())
 	firstCtx, cancel := clock.until(ctx, moment{}, within, late)
 	defer cancel()
-	t.silent = console.awaitByte(firstCtx)
+	t.silent = line.WaitByte(firstCtx)
 	t.took = clock.now().machine
 	proc.Kill()
-	<-drained
+	<-line.Done()
 	if ctx.Err() != nil {
 		return t, context.Cause(ctx) // which says nothing of KVM
 	}
-	if errors.Is(t.silent, errConsoleEnded) {
+	if errors.Is(t.silent, console.ErrEnded) {
 		t.silent = fmt.Errorf("without a byte on its console, %w", proc.Describe())
 	}
 	said, _ := io.ReadAll(io.NewSectionReader(stderr, 0, 4096))

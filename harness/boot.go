@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/internal/agent"
-	"guesthouse.example/harness/internal/crash"
 	"guesthouse.example/harness/internal/guestconn"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
@@ -197,7 +197,6 @@ func (p *plan) spawn(args []string, rec *record, t *Template, ram, state *os.Fil
 	}
 	m := &Machine{
 		plan: p, proc: proc, record: rec,
-		console:   newConsole(proc.Console, printable.NewWriter(&stampedLines{file: &rec.console, start: rec.start})),
 		agent:     agent.New(proc.Agent, &stampedLines{file: &rec.agent, start: rec.start}, saved),
 		clock:     newClock(proc, rec.start),
 		migration: make(chan string, 16),
@@ -212,14 +211,18 @@ func (p *plan) spawn(args []string, rec *record, t *Template, ram, state *os.Fil
 		return nil, err
 	}
 	m.life = guestconn.NewLife(m.ending)
-	m.console.rest, m.console.detect = m.collected, crash.New(p.crashes)
-	go m.collect()
-	if t != nil {
-		m.console.begin(t.Console)
+	options := console.Options{
+		Record:  printable.NewWriter(&stampedLines{file: &rec.console, start: rec.start}),
+		Crashes: p.crashes, CrashComplete: m.collected,
 	}
+	if t != nil {
+		options.State = &t.Console
+	}
+	m.console = console.New(proc.Console, options)
+	go m.collect()
 	go m.agent.Listen()
 	go func() {
-		m.console.drain(proc.Console)
+		<-m.console.Done()
 		proc.Console.Close()
 		close(m.drained)
 	}()
@@ -326,28 +329,20 @@ func (m *Machine) become(ctx context.Context, t *making) error {
 	return err
 }
 
-func mustCompile(expr string) *pattern {
-	p, err := compile(expr)
-	if err != nil {
-		panic(err)
-	}
-	return p
-}
-
 func (m *Machine) waitReady(ctx context.Context) error {
 	first := fmt.Errorf("no byte on its console within %v", m.plan.spec.FirstByteWithin)
 	firstCtx, cancel := m.clock.until(ctx, m.begin, m.plan.spec.FirstByteWithin, first)
 	defer cancel()
-	if err := m.console.awaitByte(firstCtx); err != nil {
+	if err := m.console.WaitByte(firstCtx); err != nil {
 		return m.whyNotReady(err)
 	}
 	shown := fmt.Errorf("its console has not shown %q", m.plan.spec.Ready)
 	late := fmt.Errorf("%w: not ready within %v: %w", ErrGuest, m.plan.spec.ReadyWithin, shown)
 	readyCtx, cancel := m.clock.until(ctx, m.begin, m.plan.spec.ReadyWithin, late)
 	defer cancel()
-	readyCtx, cancel = m.clock.unlessHanging(readyCtx, m.plan.spec.ReadyWithin/hangsAfter, m.console.length, shown)
+	readyCtx, cancel = m.clock.unlessHanging(readyCtx, m.plan.spec.ReadyWithin/hangsAfter, m.console.Len, shown)
 	defer cancel()
-	_, at, err := m.console.wait(readyCtx, m.plan.ready, 0)
+	_, at, err := m.console.WaitFor(readyCtx, m.plan.spec.Ready, 0)
 	if err == nil && m.plan.spec.Ready == DefaultReady {
 		err = m.waitPrompt(readyCtx, at)
 	}
@@ -358,8 +353,6 @@ func (m *Machine) waitReady(ctx context.Context) error {
 // machine's time. Main writes both at once.
 const promptWithin = 2 * time.Second
 
-var firstPrompt = mustCompile(regexp.QuoteMeta(guestPrompt))
-
 // waitPrompt waits for the prompt below DefaultReady, which begins at an offset. The echo of a
 // line that is typed before would stand above the prompt, and the first line of its answer beside
 // it. A kernel message may split the prompt, and a guest that prints the words itself may have
@@ -367,7 +360,7 @@ var firstPrompt = mustCompile(regexp.QuoteMeta(guestPrompt))
 func (m *Machine) waitPrompt(ctx context.Context, from int64) error {
 	promptCtx, cancel := m.Within(ctx, promptWithin)
 	defer cancel()
-	_, _, err := m.console.wait(promptCtx, firstPrompt, from)
+	_, _, err := m.console.WaitFor(promptCtx, regexp.QuoteMeta(guestPrompt), from)
 	if err != nil && promptCtx.Err() != nil && ctx.Err() == nil {
 		return nil
 	}
@@ -376,7 +369,7 @@ func (m *Machine) waitPrompt(ctx context.Context, from int64) error {
 
 // whyNotReady says of a console that ended how the machine did.
 func (m *Machine) whyNotReady(err error) error {
-	if !errors.Is(err, errConsoleEnded) {
+	if !errors.Is(err, console.ErrEnded) {
 		return err
 	}
 	<-m.ended

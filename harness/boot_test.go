@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"errors"
-	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,8 +15,9 @@ func TestATraceIsCollectedWholeOnABusyHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const busy = collectWithin - time.Second/2
 		start := time.Now()
+		line, says := testConsole(t)
 		m := &Machine{
-			console: newConsole(io.Discard, io.Discard),
+			console: line,
 			ended:   make(chan struct{}),
 			clock: &clock{
 				wall: func() time.Duration { return time.Since(start) },
@@ -29,8 +29,8 @@ func TestATraceIsCollectedWholeOnABusyHost(t *testing.T) {
 				},
 			},
 		}
-		m.console.append([]byte("panic: no such sensor\n\ngoroutine 1 [running]:\n"))
-		time.AfterFunc(busy+settle/2, func() { m.console.append([]byte("main.main()\n")) })
+		says("panic: no such sensor\n\ngoroutine 1 [running]:\n")
+		time.AfterFunc(busy+settle/2, func() { says("main.main()\n") })
 		m.untilSilent(t.Context())
 		require.Equal(t, "main.main()", m.console.Tail(1)[0])
 		require.InDelta(t, busy+settle*3/2, time.Since(start), float64(clockTick), "then it is silent for a while")

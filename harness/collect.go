@@ -7,10 +7,13 @@ import (
 	"time"
 
 	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/harness/internal/guestfault"
 )
 
-// collectWithin bounds how long the rest of a failing guest's words is waited for.
-const collectWithin = 2 * time.Second
+const (
+	collectWithin = 2 * time.Second        // bounds how long the rest of a failing guest's words is waited for
+	settle        = 200 * time.Millisecond // of silence, after which the guest is taken to have finished
+)
 
 // collect waits for the rest of what a guest has to say when it was seen to crash, its trace for
 // example. It belongs to the seeing and not to one of those who ask: whoever tells of the crash,
@@ -18,7 +21,7 @@ const collectWithin = 2 * time.Second
 func (m *Machine) collect() {
 	defer close(m.collected)
 	select {
-	case <-m.console.crashed:
+	case <-m.console.Crashed():
 		m.untilSilent(context.Background())
 	case <-m.drained:
 	}
@@ -31,7 +34,7 @@ func (m *Machine) untilSilent(ctx context.Context) {
 	defer cancel()
 	tick := time.NewTicker(clockTick)
 	defer tick.Stop()
-	length, since := m.console.length(), m.clock.now()
+	length, since := m.console.Len(), m.clock.now()
 	for {
 		select {
 		case <-m.drained:
@@ -41,7 +44,7 @@ func (m *Machine) untilSilent(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := m.clock.now()
-		switch l := m.console.length(); {
+		switch l := m.console.Len(); {
 		case l != length || now.runs:
 			length, since = l, now
 		case now.machine-since.machine >= settle:
@@ -53,7 +56,7 @@ func (m *Machine) untilSilent(ctx context.Context) {
 // crashed returns the error of a guest that was seen to crash, nil of any other.
 func (m *Machine) crashed() error {
 	if crash := m.console.Crash(); crash != "" {
-		return guestError(crash)
+		return guestfault.New(crash)
 	}
 	return nil
 }
@@ -61,11 +64,19 @@ func (m *Machine) crashed() error {
 // awaitCrash waits for the rest of a crash that was seen, and where the newest text may be the
 // begin of one until that is known. It does not wait beyond ctx.
 func (m *Machine) awaitCrash(ctx context.Context) {
-	if m.console.suspicious() {
+	if m.console.Suspicious() {
 		m.untilSilent(ctx)
 	}
 	if m.crashed() != nil {
-		m.console.awaitRest(ctx)
+		m.awaitCollected(ctx)
+	}
+}
+
+// awaitCollected waits until all that the guest says about its crash is in the log, or until ctx ends.
+func (m *Machine) awaitCollected(ctx context.Context) {
+	select {
+	case <-m.collected:
+	case <-ctx.Done():
 	}
 }
 

@@ -2,9 +2,7 @@ package harness
 
 import (
 	"fmt"
-	"math"
 	"path/filepath"
-	"slices"
 	"strings"
 	"unicode"
 
@@ -54,15 +52,11 @@ func (e *BootError) Error() string {
 	return fmt.Sprintf("boot %s: %v\n%s", e.Target, e.Err, e.Report)
 }
 
-// guestError is the error of a guest that failed, in its own words, which are for a person's
-// terminal from here on.
-func guestError(words string) error { return guestfault.New(words) }
-
 // A Report is what one needs to understand why something failed on a machine. Console has the
 // guest's bytes as they are; String makes them safe for a terminal.
 type Report struct {
 	Console  []string // the last 20 lines of the console, or a crash with its trace
-	Warnings []string // the lines of it that Console.Warnings returns
+	Warnings []string // the lines of it that [console.Console.Warnings] returns
 	Stderr   string   // what QEMU said itself
 	Stopped  []string // where the guest wanted to go and may not, as in Result
 	Dir      string   // the record; empty if it is not kept
@@ -93,7 +87,7 @@ func (r Report) String() string {
 
 // Report returns what is to be seen of the machine now.
 func (m *Machine) Report() Report {
-	r := Report{Console: evidence(m.console), Warnings: m.console.Warnings(), Stderr: m.record.stderrText(), Stopped: m.filter.Stopped()}
+	r := Report{Console: m.console.Evidence(), Warnings: m.console.Warnings(), Stderr: m.record.stderrText(), Stopped: m.filter.Stopped()}
 	if m.keepsRecord() {
 		r.Dir = m.record.dir
 		r.Repeat = "go run guesthouse.example/harness/cmd/guesthouse run -spec " + quote(filepath.Join(r.Dir, "spec.json"))
@@ -109,35 +103,6 @@ func quote(path string) string {
 		return path
 	}
 	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-}
-
-const (
-	tailLines   = 20 // of the console, in errors
-	beforeCrash = 3  // where a crash is known, before it,
-	ofCrash     = 50 // from it on, as its trace begins with what tells most,
-	afterCrash  = 10 // and the last ones, where there are more
-)
-
-// evidence returns the lines of the console that an error shows: the last ones,
-// or where the guest crashed those of the crash.
-func evidence(c *Console) []string {
-	crash := c.Crash()
-	if crash == "" {
-		return c.Tail(tailLines)
-	}
-	lines := c.Tail(math.MaxInt)
-	for i, line := range slices.Backward(lines) {
-		if !strings.Contains(line, crash) {
-			continue
-		}
-		lines = lines[max(0, i-beforeCrash):]
-		if leftOut := len(lines) - beforeCrash - ofCrash - afterCrash; leftOut > 1 {
-			lines = slices.Concat(lines[:beforeCrash+ofCrash],
-				[]string{fmt.Sprintf("[%d lines left out]", leftOut)}, lines[len(lines)-afterCrash:])
-		}
-		return lines
-	}
-	return c.Tail(tailLines)
 }
 
 func (m *Machine) bootError(err error) *BootError {

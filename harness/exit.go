@@ -65,7 +65,7 @@ func exitOf(w wire.Exit) Exit {
 func (m *Machine) programEnd() (exit *Exit, asked bool) {
 	told := m.agent.Exit()
 	if told == nil {
-		told = exitOnConsole(m.console.Tail(tailLines))
+		told = exitOnConsole(m.console.Tail(lastWordsWithin))
 	}
 	if told == nil {
 		return nil, false
@@ -80,6 +80,8 @@ func (m *Machine) programEnd() (exit *Exit, asked bool) {
 // lastWords is init's last line on the console. It tells of the program's end also where no agent
 // can.
 var lastWords = regexp.MustCompile(`^init: /bin/uinit has ended: (?:exit status (\d{1,3})|signal (\d{1,2}) \([^)]*\)); the machine powers off$`)
+
+const lastWordsWithin = 20 // lines of the console's end
 
 // exitOnConsole looks for init's last line. It is the last of its kind, for whoever else may have
 // printed one did so before.

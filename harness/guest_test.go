@@ -27,7 +27,8 @@ func TestEventReturnsTheEventsInOrder(t *testing.T) {
 	t.Cleanup(func() { far.Close() })
 	_, err := guest.Send(wire.Message{Type: wire.Hello, Payload: make([]byte, 16)})
 	require.NoError(t, err)
-	m := &Machine{plan: &plan{}, agent: c, console: newConsole(io.Discard, io.Discard), drained: make(chan struct{})}
+	line, _ := testConsole(t)
+	m := &Machine{plan: &plan{}, agent: c, console: line, drained: make(chan struct{})}
 	gone, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("gone"))
 	require.NoError(t, c.AwaitHello(t.Context()))

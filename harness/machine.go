@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/guestconn"
 	"guesthouse.example/harness/internal/outbound"
@@ -27,7 +28,7 @@ type Machine struct {
 	plan     *plan
 	proc     *qemu.Process
 	qmp      *qmp.Client
-	console  *Console
+	console  *console.Console
 	agent    *agent.Client
 	filter   *outbound.Filter // nil if the guest may reach all
 	record   *record
@@ -243,7 +244,7 @@ func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn,
 	default:
 	}
 	if err := m.crashed(); err != nil {
-		m.console.awaitRest(ctx)
+		m.awaitCollected(ctx)
 		return nil, fmt.Errorf("dial %s/%d: %w", network, port, err)
 	}
 	for _, p := range m.forwards {
@@ -267,7 +268,7 @@ func (m *Machine) Ports() (ports []Port) {
 }
 
 // Console returns the guest's serial console.
-func (m *Machine) Console() *Console { return m.console }
+func (m *Machine) Console() *console.Console { return m.console }
 
 // Spec returns what the machine was booted from, with its defaults filled in and the acceleration that
 // was chosen.

@@ -16,9 +16,8 @@ import (
 // A plan is a Spec that has been checked and completed, and what follows from it. Nothing changes it once
 // prepare has returned it.
 type plan struct {
-	spec    Spec         // with its defaults and absolute paths; Accel is what the user asked for
-	qemu    qemu.Machine // with the acceleration that was chosen
-	ready   *pattern
+	spec    Spec             // with its defaults and absolute paths; Accel is what the user asked for
+	qemu    qemu.Machine     // with the acceleration that was chosen
 	crashes []*regexp.Regexp // Spec.Crashes, each at a line's start
 	accel   choice
 }
@@ -48,7 +47,7 @@ func (s Spec) plan() (*plan, error) {
 	if p.spec.Ready == "" {
 		p.spec.Ready = DefaultReady
 	}
-	if p.ready, err = compile(p.spec.Ready); err != nil {
+	if _, err := regexp.Compile(p.spec.Ready); err != nil {
 		return nil, fmt.Errorf("ready pattern: %w", err)
 	}
 	for _, expr := range s.Crashes {

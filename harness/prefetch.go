@@ -72,7 +72,7 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
 		return fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
 	if !slices.Equal(m.plan.spec.Crashes, p.spec.Crashes) {
-		m.console.lookFor(p.crashes)
+		m.console.SetCrashes(p.crashes)
 	}
 	m.waits = false
 	m.plan, m.asked, m.result = p, asked, p.result(m.proc, "prefetched", "")

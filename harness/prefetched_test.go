@@ -11,11 +11,15 @@ import (
 )
 
 // stands returns a machine that does nothing, with a process that is no QEMU.
-func stands(t *testing.T) *Machine {
+func stands(t *testing.T) *Machine { return spawned(t, "exec sleep 1000") }
+
+// spawned returns a machine with a shell's script in place of QEMU. The script's descriptor 3 is the
+// console.
+func spawned(t *testing.T, script string) *Machine {
 	p, err := Spec{Target: "x86_64"}.plan()
 	require.NoError(t, err)
-	p.qemu.Binary = "sleep"
-	m, err := p.spawn([]string{"1000"}, startRecord(), nil, nil, nil)
+	p.qemu.Binary = "sh"
+	m, err := p.spawn([]string{"-c", script}, startRecord(), nil, nil, nil)
 	require.NoError(t, err)
 	return m
 }
@@ -215,7 +219,7 @@ func TestAMachineThatIsGoneIsNotHandedOut(t *testing.T) {
 	require.NoError(t, killed.gone())
 	killed.proc.Kill()
 	require.Contains(t, handOut(killed), "the machine that waited was of no use: ")
-	crashed := stands(t)
-	crashed.console.append([]byte("Kernel panic - not syncing: gone\n"))
+	crashed := spawned(t, "echo 'Kernel panic - not syncing: gone' >&3; exec sleep 1000")
+	<-crashed.console.Crashed()
 	require.Equal(t, "the machine that waited was of no use: Kernel panic - not syncing: gone", handOut(crashed))
 }

@@ -11,23 +11,23 @@ import (
 	"guesthouse.example/harness/internal/agent"
 )
 
-// booting is a machine that does what a test appends to its console, on a clock that
+// booting is a machine that does what a test has its guest say, on a clock that
 // stands still where synctest's does.
-func booting(ready string) *Machine {
+func booting(t *testing.T, ready string) (m *Machine, says func(string)) {
+	line, says := testConsole(t)
 	start := time.Now()
 	return &Machine{
 		plan: &plan{
-			spec:  Spec{Ready: ready, FirstByteWithin: time.Minute, ReadyWithin: time.Minute},
-			ready: mustCompile(ready),
+			spec: Spec{Ready: ready, FirstByteWithin: time.Minute, ReadyWithin: time.Minute},
 		},
-		console: newConsole(io.Discard, io.Discard),
+		console: line,
 		agent:   agent.New(nil, io.Discard, nil),
 		ended:   make(chan struct{}),
 		clock: &clock{
 			wall: func() time.Duration { return time.Since(start) },
 			look: func() (sample, bool) { return sample{runs: true}, true },
 		},
-	}
+	}, says
 }
 
 func TestAMachineIsReadyWhenThePromptStandsBelowTheWord(t *testing.T) {
@@ -48,10 +48,10 @@ func TestAMachineIsReadyWhenThePromptStandsBelowTheWord(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := booting(c.ready)
+				m, says := booting(t, c.ready)
 				start := time.Now()
 				for i, line := range c.lines {
-					time.AfterFunc(time.Duration(i)*100*time.Millisecond, func() { m.console.append([]byte(line)) })
+					time.AfterFunc(time.Duration(i)*100*time.Millisecond, func() { says(line) })
 				}
 				err := m.waitReady(t.Context())
 				if c.fails != "" {

@@ -95,7 +95,7 @@ type Result struct {
 	Stopped []string `json:"outbound_stopped,omitempty"`
 
 	// Warnings are the lines of the console by which the guest was seen to be at
-	// fault without having crashed; see [Console.Warnings].
+	// fault without having crashed; see [console.Console.Warnings].
 	Warnings []string `json:"warnings,omitempty"`
 
 	// The hashes of the files that it booted from, in hexadecimal; empty while

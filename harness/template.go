@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/regular"
@@ -39,13 +40,13 @@ const (
 
 // templateFile is the content of template.json.
 type templateFile struct {
-	Of      identity     `json:"of"`
-	Version string       `json:"qemu_version"` // as QEMU says itself
-	Saved   time.Time    `json:"saved"`
-	RAM     savedFile    `json:"ram"`
-	State   savedFile    `json:"state"`
-	Console savedConsole `json:"console"`
-	Agent   *agent.Saved `json:"agent,omitempty"` // nil of a guest without one
+	Of      identity      `json:"of"`
+	Version string        `json:"qemu_version"` // as QEMU says itself
+	Saved   time.Time     `json:"saved"`
+	RAM     savedFile     `json:"ram"`
+	State   savedFile     `json:"state"`
+	Console console.State `json:"console"`
+	Agent   *agent.Saved  `json:"agent,omitempty"` // nil of a guest without one
 }
 
 // A savedFile is a file when it was saved.
@@ -183,13 +184,14 @@ func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) error {
 	if err := take(ctx, m.saving); err != nil {
 		return err
 	}
-	if err := take(ctx, m.console.typing); err != nil {
+	release, err := m.console.HoldTyping(ctx)
+	if err != nil {
 		<-m.saving
 		return err
 	}
 	var r resumption
-	err := m.write(ctx, dir, anyGuest, &r)
-	if again := m.resume(ctx, &r, func() { <-m.console.typing; <-m.saving }); again != nil {
+	err = m.write(ctx, dir, anyGuest, &r)
+	if again := m.resume(ctx, &r, func() { release(); <-m.saving }); again != nil {
 		if err != nil {
 			again = fmt.Errorf("%w; saving it failed before: %w", again, err)
 		}
@@ -231,8 +233,10 @@ func (m *Machine) write(ctx context.Context, dir string, anyGuest bool, r *resum
 	}
 	// QEMU has written to the console's line what it does not say in its
 	// state, before it said that the state is complete.
-	m.console.catchUp(m.proc.Console)
-	t.Console = m.console.save()
+	if err := m.console.CatchUp(); err != nil {
+		return err
+	}
+	t.Console = m.console.State()
 	if t.RAM, err = copyRAM(ctx, filepath.Join(dir, ramName), m.ram); err != nil {
 		return err
 	}

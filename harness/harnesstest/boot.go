@@ -32,7 +32,7 @@ func EndPrefetched() { templates().Close() }
 // The test fails if the guest crashes. It fails too if the machine ends, as it does when
 // the guest's program ends, unless the test has called Shutdown, Wait, WaitExit or Close.
 // At its end the test fails if the console has a data race, a sanitizer's report or another
-// of [harness.Console.Warnings].
+// of [console.Console.Warnings].
 func Boot(t testing.TB, spec harness.Spec) *Machine {
 	t.Helper()
 	if spec.QEMU == "" {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/harness/console"
 )
 
 // A Machine is a machine that belongs to a test. Its own methods take no context and return
@@ -52,7 +53,7 @@ func (m *Machine) Dial(network string, port int) (conn net.Conn) {
 
 // Expect waits until the console shows text that matches the pattern, after the text that
 // the last Expect matched. It returns the match and its submatches; see
-// [harness.Console.Expect].
+// [console.Console.Expect].
 func (m *Machine) Expect(pattern string) (match []string) {
 	m.t.Helper()
 	m.do(func(ctx context.Context) (err error) {
@@ -63,13 +64,13 @@ func (m *Machine) Expect(pattern string) (match []string) {
 }
 
 // Send types a line on the console. Expect does not match the echo of that line; see
-// [harness.Console.Send].
+// [console.Console.Send].
 func (m *Machine) Send(line string) {
 	m.t.Helper()
 	m.do(func(ctx context.Context) error { return m.Console().Send(ctx, line) })
 }
 
-// Type types keys on the console, without a line end; see [harness.Console.Type].
+// Type types keys on the console, without a line end; see [console.Console.Type].
 func (m *Machine) Type(keys string) {
 	m.t.Helper()
 	m.do(func(ctx context.Context) error { return m.Console().Type(ctx, []byte(keys)) })
@@ -160,7 +161,7 @@ func (m *Machine) Close() {
 }
 
 // Console returns the guest's serial console.
-func (m *Machine) Console() *harness.Console { return m.Machine.Console() }
+func (m *Machine) Console() *console.Console { return m.Machine.Console() }
 
 // Ports returns the guest's forwarded ports and where they are on the host.
 func (m *Machine) Ports() []harness.Port { return m.Machine.Ports() }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/harnesstest"
 	"guesthouse.example/internal/sys"
 )
@@ -96,7 +97,7 @@ func TestAPrefetchedMachineIsAsFreshAsAny(t *testing.T) {
 
 // countsOn checks that every number is on the console once, from before the machine was
 // handed out until afterwards.
-func countsOn(ctx context.Context, t *testing.T, c *harness.Console) {
+func countsOn(ctx context.Context, t *testing.T, c *console.Console) {
 	t.Helper()
 	numbers := func() [][]string {
 		return regexp.MustCompile(`(?m)^(?:uart:~\$ )?n(\d+)$`).FindAllStringSubmatch(c.Text(), -1)

@@ -70,7 +70,7 @@ func TestEveryCallWithAContextHasARow(t *testing.T) {
 			have[name] = true
 		}
 	}
-	for _, name := range exported(t, "harness", "harness/harnesstest", "host/traffic", "images") {
+	for _, name := range exported(t, "harness", "harness/console", "harness/harnesstest", "host/traffic", "images") {
 		if !have[name] {
 			t.Errorf("%s may wait: add a row that shows that it ends with its context", name)
 		}

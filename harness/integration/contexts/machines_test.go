@@ -51,20 +51,35 @@ var ofMachines = []row[*harness.Machine]{
 		}
 		return nil
 	}, atOnce: map[string]string{spins: "", deaf: ""}},
-	{name: "harness.Console.Expect", call: func(ctx context.Context, m *harness.Machine) error {
+	{name: "console.Console.Expect", call: func(ctx context.Context, m *harness.Machine) error {
 		_, err := m.Console().Expect(ctx, "never said")
 		return err
 	}},
-	{name: "harness.Console.Follow", call: func(ctx context.Context, m *harness.Machine) error {
+	{name: "console.Console.Follow", call: func(ctx context.Context, m *harness.Machine) error {
 		reader, writer := io.Pipe()
 		defer reader.Close() // until then nobody reads
 		return m.Console().Follow(ctx, writer)
 	}},
-	{name: "harness.Console.Send", call: func(ctx context.Context, m *harness.Machine) error {
+	{name: "console.Console.Send", call: func(ctx context.Context, m *harness.Machine) error {
 		return m.Console().Send(ctx, strings.Repeat("x", 1<<20))
 	}},
-	{name: "harness.Console.Type", call: func(ctx context.Context, m *harness.Machine) error {
+	{name: "console.Console.Type", call: func(ctx context.Context, m *harness.Machine) error {
 		return m.Console().Type(ctx, make([]byte, 1<<20))
+	}},
+	{name: "console.Console.HoldTyping", call: func(ctx context.Context, m *harness.Machine) error {
+		hold, err := m.Console().HoldTyping(ctx)
+		if err != nil {
+			return err
+		}
+		defer hold()
+		_, err = m.Console().HoldTyping(ctx)
+		return err
+	}},
+	{name: "console.Console.WaitByte", call: func(ctx context.Context, m *harness.Machine) error { return m.Console().WaitByte(ctx) },
+		atOnce: map[string]string{stopped: "", spins: "", deaf: ""}}, // its own test has a guest that prints nothing
+	{name: "console.Console.WaitFor", call: func(ctx context.Context, m *harness.Machine) error {
+		_, _, err := m.Console().WaitFor(ctx, "never said", 0)
+		return err
 	}},
 	{name: "harness.Machine.Stats", call: func(ctx context.Context, m *harness.Machine) error {
 		_, err := m.Stats(ctx)

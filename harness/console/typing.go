@@ -1,4 +1,4 @@
-package harness
+package console
 
 import (
 	"context"
@@ -32,13 +32,23 @@ func (c *Console) Type(ctx context.Context, p []byte) error {
 	return c.typeIn(ctx, p, false)
 }
 
-func (c *Console) typeIn(ctx context.Context, p []byte, hideEcho bool) error {
+// HoldTyping waits until nobody types, and then keeps Send and Type waiting until release is
+// called.
+func (c *Console) HoldTyping(ctx context.Context) (release func(), err error) {
 	select {
 	case c.typing <- struct{}{}:
-		defer func() { <-c.typing }()
+		return func() { <-c.typing }, nil
 	case <-ctx.Done():
-		return fmt.Errorf("type into the console: %w", context.Cause(ctx))
+		return nil, context.Cause(ctx)
 	}
+}
+
+func (c *Console) typeIn(ctx context.Context, p []byte, hideEcho bool) error {
+	release, err := c.HoldTyping(ctx)
+	if err != nil {
+		return fmt.Errorf("type into the console: %w", err)
+	}
+	defer release()
 	if hideEcho {
 		defer c.expectEcho(p)()
 	}
@@ -55,7 +65,7 @@ func (c *Console) typeAll(ctx context.Context, p []byte) (sent int, err error) {
 		if ctx.Err() != nil {
 			return sent, context.Cause(ctx)
 		}
-		before := c.length()
+		before := c.Len()
 		n, err := until.Write(ctx, c.line, p[sent:min(len(p), sent+atOnce)])
 		sent += n
 		switch {
@@ -79,8 +89,8 @@ func (c *Console) waitEcho(ctx context.Context, from int64, n int) error {
 		if now.lost > 0 || len(now.text) >= n {
 			return nil
 		}
-		if now.eof {
-			return errConsoleEnded
+		if now.ended {
+			return ErrEnded
 		}
 		select {
 		case <-now.more:

@@ -1,4 +1,4 @@
-package harness
+package console
 
 import (
 	"bytes"
@@ -77,7 +77,7 @@ func (c *Console) expectEcho(p []byte) (typed func()) {
 }
 
 // look looks for echoes in the lines that have come.
-func (e *echoes) look(text *kept) {
+func (e *echoes) look(text *buffer) {
 	for len(e.sent) > 0 {
 		e.next = max(e.next, text.base)
 		rest, _ := text.from(e.next)
@@ -166,7 +166,7 @@ type hidden struct {
 }
 
 // hidden returns what is to be hidden of the text from an offset on.
-func (e *echoes) hidden(text *kept, from int64, at time.Time) hidden {
+func (e *echoes) hidden(text *buffer, from int64, at time.Time) hidden {
 	e.look(text)
 	h := hidden{unsure: -1}
 	for _, part := range slices.Backward(e.found) {

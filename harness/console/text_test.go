@@ -1,9 +1,8 @@
-package harness
+package console
 
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -62,11 +61,11 @@ func TestAPatternMatchesWhatAPersonReads(t *testing.T) {
 func expectEnd(t *testing.T, c *Console) {
 	t.Helper()
 	_, err := c.Expect(within(t, 10*time.Second), `never said \x01`)
-	require.ErrorIs(t, err, errConsoleEnded)
+	require.ErrorIs(t, err, ErrEnded)
 }
 
 func TestTailAndTextAreWhatAPersonReads(t *testing.T) {
-	c := newConsole(io.Discard, io.Discard)
+	c := newConsole(nowhere, Options{})
 	c.append([]byte("\x1b[31mred\x1b[0m\r\n1%\r2%\r\nend\r"))
 	require.Equal(t, "red\n1%\n2%\nend", c.Text())
 	require.Equal(t, []string{"2%", "end"}, c.Tail(2))
@@ -88,25 +87,24 @@ func TestAConsoleDoesNotDependOnHowItsBytesCome(t *testing.T) {
 			"\x1b[8D", "50%", "uart:~$ ", "panic: boom\r\n", "goroutine 1 [running]:\r\n", "words"})).Draw(t, "parts")
 		output := []byte(strings.Join(parts, ""))
 		var record strings.Builder
-		whole := newConsole(io.Discard, &record)
+		whole := newConsole(nowhere, Options{Record: &record})
 		whole.append(output)
 		whole.end()
 
 		rest := output
 		var again strings.Builder
-		c := newConsole(io.Discard, &again)
+		c := newConsole(nowhere, Options{Record: &again})
 		for len(rest) > 0 {
 			n := rapid.IntRange(1, len(rest)).Draw(t, "read")
 			c.append(rest[:n])
 			rest = rest[n:]
 			if rapid.Bool().Draw(t, "saved") {
-				text, err := json.Marshal(c.save())
+				text, err := json.Marshal(c.State())
 				require.NoError(t, err)
-				var saved savedConsole
+				var saved State
 				require.NoError(t, json.Unmarshal(text, &saved))
 				again.Reset()
-				c = newConsole(io.Discard, &again)
-				c.begin(saved)
+				c = newConsole(nowhere, Options{Record: &again, State: &saved})
 			}
 		}
 		c.end()
@@ -120,6 +118,6 @@ func TestAConsoleDoesNotDependOnHowItsBytesCome(t *testing.T) {
 func TestAByteThatShowsNothingIsAByte(t *testing.T) {
 	g := newGuestLine(t)
 	go g.says("\x1bc\x1b[2J")
-	require.NoError(t, g.console.awaitByte(within(t, 10*time.Second)))
+	require.NoError(t, g.console.WaitByte(within(t, 10*time.Second)))
 	require.Empty(t, g.console.Text())
 }

@@ -1,4 +1,4 @@
-package harness
+package console
 
 import (
 	"context"
@@ -22,7 +22,7 @@ func searchable(c *Console) string {
 // sent is a console on which a line was typed where the output stood at before, and which
 // then showed what follows.
 func sent(before, line, after string) *Console {
-	c := newConsole(io.Discard, io.Discard)
+	c := newConsole(nowhere, Options{})
 	c.append([]byte(before))
 	typed := c.expectEcho([]byte(line + "\r"))
 	c.append([]byte(after))
@@ -216,9 +216,8 @@ func TestNoPatternMatchesALineThatOnlyWasTyped(t *testing.T) {
 // echoing is a guest that echoes each line, and answers with what answer says.
 func echoing(t *testing.T, prompt string, answer func(line string) string) *Console {
 	near, far := net.Pipe()
-	c := newConsole(near, io.Discard)
-	drained, ended := make(chan struct{}), make(chan struct{})
-	go func() { c.drain(near); close(drained) }()
+	c := New(near, Options{})
+	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		io.WriteString(far, prompt)
@@ -237,7 +236,7 @@ func echoing(t *testing.T, prompt string, answer func(line string) string) *Cons
 			line = nil
 		}
 	}()
-	t.Cleanup(func() { far.Close(); near.Close(); <-drained; <-ended })
+	t.Cleanup(func() { far.Close(); near.Close(); <-c.Done(); <-ended })
 	return c
 }
 
@@ -307,13 +306,13 @@ func TestAGuestThatDoesNotEchoIsNotWaitedFor(t *testing.T) {
 
 func TestARestoredConsoleLeavesOutTheSameEchoes(t *testing.T) {
 	c := sent("$ ", "echo all-good", "echo all-good\r\n")
-	restored := newConsole(io.Discard, io.Discard)
-	restored.begin(c.save())
+	state := c.State()
+	restored := newConsole(nowhere, Options{State: &state})
 	require.Equal(t, "$ ·············\n", searchable(restored))
 }
 
 func TestALineOfTheGuestIsSafeInAnError(t *testing.T) {
-	c := newConsole(io.Discard, io.Discard)
+	c := newConsole(nowhere, Options{})
 	c.append([]byte("\u009b2J\u202e\xff" + strings.Repeat("x", 300) + "\n"))
 	err := unexpected(t, c, "y")
 	require.Contains(t, err, "the console has shown so far:\n\t\t\"\\u009b2J\\u202e\\xffxxx")
@@ -322,7 +321,7 @@ func TestALineOfTheGuestIsSafeInAnError(t *testing.T) {
 }
 
 func TestOnlyTheLastLinesAreInAnError(t *testing.T) {
-	c := newConsole(io.Discard, io.Discard)
+	c := newConsole(nowhere, Options{})
 	c.append([]byte("1\n2\n3\n4\n5\n6\n7\n"))
 	expect(t, c, "1\n")
 	require.Contains(t, unexpected(t, c, "x"), "\n\tthe console has shown since the last match, at last:\n\t\t\"3\"\n\t\t\"4\"\n\t\t\"5\"\n\t\t\"6\"\n\t\t\"7\"")

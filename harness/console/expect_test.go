@@ -1,10 +1,9 @@
-package harness
+package console
 
 import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -18,7 +17,7 @@ import (
 // while it waits.
 func expected(t *testing.T, pattern string, parts ...string) (match []string, err error) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newConsole(io.Discard, io.Discard)
+		c := newConsole(nowhere, Options{})
 		for i, part := range parts {
 			time.AfterFunc(time.Duration(i)*10*time.Millisecond, func() { c.append([]byte(part)) })
 		}
@@ -84,7 +83,7 @@ func TestAnyMatchOfAnyOutputDoesNotDependOnHowItsTextComes(t *testing.T) {
 
 func TestHalfACharacterIsTakenWhenTheGuestFallsSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newConsole(io.Discard, io.Discard)
+		c := newConsole(nowhere, Options{})
 		c.append([]byte("caf\xc3"))
 		start := time.Now()
 		match, err := c.Expect(t.Context(), `caf(.)`)
@@ -95,7 +94,7 @@ func TestHalfACharacterIsTakenWhenTheGuestFallsSilent(t *testing.T) {
 }
 
 func TestHalfACharacterAtTheEndOfTheConsoleIsTaken(t *testing.T) {
-	c := newConsole(io.Discard, io.Discard)
+	c := newConsole(nowhere, Options{})
 	c.append([]byte("caf\xc3"))
 	c.end()
 	match, err := c.Expect(t.Context(), `caf(.)`)
@@ -112,7 +111,7 @@ func flood(say func([]byte)) {
 }
 
 func TestExpectGoesOnAfterTextWasDroppedUnsearched(t *testing.T) {
-	c := newConsole(io.Discard, io.Discard)
+	c := newConsole(nowhere, Options{})
 	c.append([]byte("early\n"))
 	expect(t, c, "early")
 	flood(c.append)
@@ -132,7 +131,7 @@ func TestExpectGoesOnAfterTextWasDroppedUnsearched(t *testing.T) {
 
 func TestAnExpectThatWaitsSearchesAllOfAFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newConsole(io.Discard, io.Discard)
+		c := newConsole(nowhere, Options{})
 		go func() {
 			flood(func(block []byte) {
 				c.append(block)
@@ -148,7 +147,7 @@ func TestAnExpectThatWaitsSearchesAllOfAFlood(t *testing.T) {
 
 func TestALongLineHasOneBeginning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newConsole(io.Discard, io.Discard)
+		c := newConsole(nowhere, Options{})
 		go func() {
 			c.append([]byte("x"))
 			for range 100 {

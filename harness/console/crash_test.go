@@ -1,8 +1,8 @@
-package harness
+package console
 
 import (
 	"fmt"
-	"io"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +38,7 @@ func TestAWordIsNoCrash(t *testing.T) {
 }
 
 func TestTextBeforeACrashIsStillFound(t *testing.T) {
-	c := newConsole(io.Discard, io.Discard)
+	c := newConsole(nowhere, Options{})
 	c.append([]byte("step 1\npanic: boom\n\ngoroutine 1 [running]:\nmain.main()\n"))
 	require.Equal(t, "panic: boom", c.Crash())
 	expect(t, c, "panic: boom")
@@ -53,7 +53,7 @@ func TestAWarningEndsNoWaitAndIsKept(t *testing.T) {
 }
 
 func TestTheFirstOfManyWarningsAreKept(t *testing.T) {
-	c := newConsole(io.Discard, io.Discard)
+	c := newConsole(nowhere, Options{})
 	for i := range keepWarnings + 3 {
 		c.append(fmt.Appendf(nil, "[    1.000000] BUG: KASAN: use-after-free in f%d\n", i))
 	}
@@ -64,27 +64,26 @@ func TestTheFirstOfManyWarningsAreKept(t *testing.T) {
 
 // A prefetched machine is handed out to a Spec that may have other patterns than the one before.
 func TestAConsoleLooksForAnothersSignsInWhatItHoldsToo(t *testing.T) {
-	p, err := Spec{Target: "x86_64", Crashes: []string{`FATAL\b`}}.plan()
-	require.NoError(t, err)
-	before, after := newConsole(io.Discard, io.Discard), newConsole(io.Discard, io.Discard)
+	crashes := []*regexp.Regexp{regexp.MustCompile(`^FATAL\b`)}
+	before, after := newConsole(nowhere, Options{}), newConsole(nowhere, Options{})
 	before.append([]byte("WARNING: DATA RACE\nI say FATAL\nFATAL: no such sensor\n"))
 	require.Empty(t, before.Crash())
-	before.lookFor(p.crashes)
+	before.SetCrashes(crashes)
 	require.Equal(t, "FATAL: no such sensor", before.Crash())
 	require.Len(t, before.Warnings(), 1)
 
-	after.lookFor(p.crashes)
+	after.SetCrashes(crashes)
 	after.append([]byte("uart:~$ FATAL: no such sensor\n"))
 	require.Equal(t, "FATAL: no such sensor", after.Crash())
 }
 
 func TestAReportHasTheBeginAndTheEndOfALongCrash(t *testing.T) {
-	c := newConsole(io.Discard, io.Discard)
+	c := newConsole(nowhere, Options{})
 	c.append([]byte(strings.Repeat("before\n", 30) + "panic: no such sensor\n\ngoroutine 1 [running]:\n" +
 		strings.Repeat("main.deep()\n", 300) + "exit status 2\n"))
-	lines := evidence(c)
+	lines := c.Evidence()
 	require.Equal(t, []string{"before", "before", "before", "panic: no such sensor", "", "goroutine 1 [running]:"}, lines[:6])
-	require.Len(t, lines, beforeCrash+ofCrash+1+afterCrash)
-	require.Equal(t, fmt.Sprintf("[%d lines left out]", 304-ofCrash-afterCrash), lines[beforeCrash+ofCrash])
+	require.Len(t, lines, beforeCrash+fromCrash+1+lastLines)
+	require.Equal(t, fmt.Sprintf("[%d lines left out]", 304-fromCrash-lastLines), lines[beforeCrash+fromCrash])
 	require.Equal(t, "exit status 2", lines[len(lines)-1])
 }

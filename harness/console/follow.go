@@ -1,0 +1,67 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Follow writes the whole log to w, from its first byte on and then as it grows, until the line ends
+// (nil), ctx ends, or w fails. A slow w does not hold up the guest: when w is more than 16 MiB
+// behind, Follow writes a line in place of the bytes that it has missed. When ctx ends during a
+// Write, Follow gives that Write another second and then returns without it.
+func (c *Console) Follow(ctx context.Context, w io.Writer) error {
+	var at int64
+	for {
+		now := c.logFrom(at)
+		if now.lost > 0 {
+			text := fmt.Sprintf("\n[%d bytes of console left out: they came faster than they were read]\n", now.lost)
+			if err := writeOrLeave(ctx, w, []byte(text)); err != nil {
+				return err
+			}
+		}
+		if len(now.text) > 0 {
+			if err := writeOrLeave(ctx, w, now.text); err != nil {
+				return err
+			}
+			at += now.lost + int64(len(now.text))
+			continue
+		}
+		if now.ended {
+			return nil
+		}
+		select {
+		case <-now.more:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// leaveAfter is how long a Write may go on when its context has ended.
+const leaveAfter = time.Second
+
+// writeOrLeave writes text to w. It does not wait for a Write that goes on long after the end of
+// ctx; nobody overwrites text, which that Write still reads.
+func writeOrLeave(ctx context.Context, w io.Writer, text []byte) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := w.Write(text)
+		wrote <- err
+	}()
+	select {
+	case err := <-wrote:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-wrote:
+		return err
+	case <-time.After(leaveAfter):
+		return context.Cause(ctx)
+	}
+}
