@@ -1,0 +1,75 @@
+package template
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// An Identity is everything that a machine and its template must have in common.
+type Identity struct {
+	Format    int      `json:"format"`
+	Target    string   `json:"target"`
+	QEMU      string   `json:"qemu"`                // the binary's path, size and time of change
+	Args      []string `json:"args"`                // QEMU's arguments, without those that differ from run to run
+	Kernel    string   `json:"kernel"`              // SHA-256
+	Initramfs string   `json:"initramfs,omitempty"` // SHA-256
+	Ready     string   `json:"ready"`
+	Outbound  string   `json:"outbound"` // a prefetched machine is filtered before it has an owner
+}
+
+// Format is the current format of templates. It changes with everything that makes older templates
+// useless.
+const Format = 4
+
+// difference names the first part in which two identities differ, or returns "".
+func (id Identity) difference(other Identity) string {
+	for _, part := range []struct {
+		name string
+		a, b any
+	}{
+		{"format", id.Format, other.Format},
+		{"target", id.Target, other.Target},
+		{"QEMU", id.QEMU, other.QEMU},
+		{"kernel", id.Kernel, other.Kernel},
+		{"initramfs", id.Initramfs, other.Initramfs},
+		{"ready pattern", id.Ready, other.Ready},
+		{"choice of what it reaches (Outbound)", id.Outbound, other.Outbound},
+		{"memory, devices, network or command line", strings.Join(id.Args, "\n"), strings.Join(other.Args, "\n")},
+	} {
+		if part.a != part.b {
+			return part.name
+		}
+	}
+	return ""
+}
+
+// Fits returns a Fault if the template was not saved from a machine with this identity.
+func (t *Template) Fits(id Identity) error {
+	if part := t.Of.difference(id); part != "" {
+		return Fault{fmt.Errorf("the template is of another %s", part)}
+	}
+	return nil
+}
+
+// Key returns the name in a cache of the template of machines with an identity. It is different
+// after each boot of the host. A template of a guest without an agent has another name (anyGuest),
+// so that only a caller who asks for such a template finds it.
+func Key(id Identity, anyGuest bool) (string, error) {
+	host, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(id)
+	if err != nil {
+		return "", err
+	}
+	if anyGuest {
+		text = append(text, "any guest"...)
+	}
+	sum := sha256.Sum256(append(text, host...))
+	return hex.EncodeToString(sum[:16]), nil
+}

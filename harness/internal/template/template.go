@@ -1,0 +1,226 @@
+// Package template keeps a saved machine as files: the guest's memory, QEMU's device state and a
+// description. It writes them, checks them, and shares them in a cache.
+//
+// It does not talk to QEMU or to the guest: package harness stops the machine, has QEMU write its
+// state, and restores machines from what this package opens.
+//
+// A template is a directory:
+//
+//	ram            the memory, with holes where it is zero
+//	state          the devices and the processor, as QEMU's migration writes them
+//	template.json  a Description
+//
+// Nothing is ever written to a template: any number of machines map its memory at once, each with
+// its own copy of the pages that it writes to.
+package template
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/internal/regular"
+)
+
+const (
+	ramName         = "ram"
+	stateName       = "state"
+	descriptionName = "template.json"
+)
+
+// A Description is the content of template.json.
+type Description struct {
+	Of      Identity        `json:"of"`
+	Version string          `json:"qemu_version"` // as QEMU itself says it
+	Saved   time.Time       `json:"saved"`
+	RAM     File            `json:"ram"`
+	State   File            `json:"state"`
+	Console json.RawMessage `json:"console"`
+	Agent   *agent.Saved    `json:"agent,omitempty"` // nil for a guest without an agent
+}
+
+// A File is the state and the hash of a file when the machine was saved.
+type File struct {
+	regular.State
+	SHA256 string `json:"sha256"`
+}
+
+// A Template is a template whose description has been read.
+type Template struct {
+	dir string
+	Description
+}
+
+// Open reads the description of the template in a directory. The other files are checked when they
+// are opened.
+func Open(dir string) (*Template, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	t := &Template{dir: dir}
+	text, err := readOurs(filepath.Join(dir, descriptionName))
+	if err != nil {
+		return nil, fmt.Errorf("template: %w", missing(err))
+	}
+	if err := json.Unmarshal(text, &t.Description); err != nil {
+		return nil, fmt.Errorf("template %s: %s: %w", dir, descriptionName, Fault{err})
+	}
+	return t, nil
+}
+
+// Dir returns the template's directory.
+func (t *Template) Dir() string { return t.dir }
+
+// Files returns the paths of the template's files.
+func (t *Template) Files() []string {
+	return []string{filepath.Join(t.dir, descriptionName), filepath.Join(t.dir, stateName), filepath.Join(t.dir, ramName)}
+}
+
+// Verify reads all of the template and refuses it if it is not what was saved. Afterwards the
+// memory is trusted, even if the template is a copy, until its file changes.
+func (t *Template) Verify() error {
+	f, err := regular.Open(filepath.Join(t.dir, ramName))
+	if err != nil {
+		return fmt.Errorf("template %s: %w", t.dir, missing(err))
+	}
+	defer f.Close()
+	is, err := t.checkRAM(f)
+	if err != nil {
+		return fmt.Errorf("template %s: %w", t.dir, err)
+	}
+	t.RAM.State = is
+	ram, state, err := t.OpenFiles()
+	if err != nil {
+		return err
+	}
+	ram.Close()
+	state.Close()
+	return nil
+}
+
+// OpenFiles opens the memory and the device state for one machine. It refuses files that are not
+// what was saved, and files that another user could have written. The machine does not need the
+// directory afterwards.
+func (t *Template) OpenFiles() (ram, state *os.File, err error) {
+	ram, err = t.openRAM()
+	if err == nil {
+		if state, err = t.openState(); err != nil {
+			ram.Close()
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("template %s: %w", t.dir, err)
+	}
+	return ram, state, nil
+}
+
+// openRAM trusts the memory if nothing was written to its file since it was saved. Otherwise, as
+// for a copy, it reads all of it.
+func (t *Template) openRAM() (*os.File, error) {
+	f, err := openOurs(filepath.Join(t.dir, ramName))
+	if err != nil {
+		return nil, err
+	}
+	is, err := regular.StateOf(f)
+	if err == nil && is != t.RAM.State {
+		_, err = t.checkRAM(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// checkRAM reads all memory, refuses it if it is not what was saved, and returns the state that
+// the file had before.
+func (t *Template) checkRAM(f *os.File) (regular.State, error) {
+	is, err := regular.StateOf(f)
+	if err != nil {
+		return is, err
+	}
+	sum := ""
+	if is.Size == t.RAM.Size {
+		if sum, err = hashRAM(f, t.RAM.Size); err != nil {
+			return is, err
+		}
+	}
+	if sum != t.RAM.SHA256 {
+		return is, Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or others than were saved; save the machine again", ramName, is.Size, t.RAM.Size)}
+	}
+	return is, nil
+}
+
+func (t *Template) openState() (*os.File, error) {
+	f, err := openOurs(filepath.Join(t.dir, stateName))
+	if err != nil {
+		return nil, err
+	}
+	is, err := describe(f)
+	if err == nil && (is.Size != t.State.Size || is.SHA256 != t.State.SHA256) {
+		err = Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or others than were saved", stateName, is.Size, t.State.Size)}
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// describe reads a file to its end.
+func describe(f *os.File) (File, error) {
+	is, err := regular.StateOf(f)
+	if err != nil {
+		return File{}, err
+	}
+	sum, err := regular.Sum(f)
+	return File{is, sum}, err
+}
+
+// openOurs opens a file that no other user can have written.
+func openOurs(file string) (*os.File, error) {
+	f, err := regular.Open(file)
+	if err != nil {
+		return nil, missing(err)
+	}
+	if err := checkOwner(f); err != nil {
+		f.Close()
+		return nil, Fault{err}
+	}
+	return f, nil
+}
+
+func readOurs(file string) ([]byte, error) {
+	f, err := openOurs(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// checkOwner refuses a file that another user could have written: whoever can write to a template
+// decides what every machine restored from it does.
+func checkOwner(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	switch {
+	case int(st.Uid) != os.Geteuid() && st.Uid != 0:
+		return fmt.Errorf("%s belongs to another user, whose number is %d", f.Name(), st.Uid)
+	case st.Mode&0o022 != 0:
+		return fmt.Errorf("%s can be written by other users (its mode is %#o)", f.Name(), st.Mode&0o777)
+	}
+	return nil
+}
