@@ -1,18 +1,21 @@
 package images
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"guesthouse.example/internal/target"
 )
 
-// commands are u-root's programs in every guest: its shell, and what one types to see what
-// is wrong. tools.go has to import them all.
+// commands are u-root's programs in every guest: its shell, and what a person types to see what
+// is wrong. Each of them is a tool of busybox.mod.
 var commands = []string{
 	"cat", "cp", "dmesg", "echo", "free", "find", "gosh", "grep", "head", "hexdump", "id", "ip", "kill",
 	"ls", "mkdir", "mount", "netstat", "ping", "poweroff", "ps", "rm", "shutdown", "sleep", "tail", "uname",
@@ -24,15 +27,21 @@ var commands = []string{
 const plainShell = "goshsmall"
 
 const (
+	modulePath  = "guesthouse.example"
 	commandPath = "github.com/u-root/u-root/cmds/core/"
-	initPath    = "guesthouse.example/guest/cmd/init"
+	initPath    = modulePath + "/guest/cmd/init"
 	makebb      = "github.com/u-root/gobusybox/src/cmd/makebb"
 )
 
-// ownModuleHint ends with commands for a shell. Of what a module only requires "go mod tidy" keeps
-// no sums; a tool line keeps those of package images, which tools.go completes.
-const ownModuleHint = "the guest's module must require guesthouse.example and keep the sums of all that an image is built from: " +
-	"go mod edit -tool=guesthouse.example/harness/cmd/guesthouse && go mod tidy"
+// busyboxMod is the go.mod with which init and u-root's commands are compiled, in place of the one
+// of module guesthouse.example. It pins u-root, and busybox.sum beside it has the checksums, so that
+// no user's go.mod lists what only the busybox is compiled from.
+const busyboxMod = "images/busybox.mod"
+
+const (
+	moduleHint   = "the guest's module must require " + modulePath + ": the init that starts the guest is compiled from it"
+	downloadHint = "the go command downloads u-root's sources before it first compiles them: check GOPROXY and the network"
+)
 
 // busybox returns the guest's init and u-root's commands compiled into one program, which
 // looks at the name it is called by.
@@ -48,6 +57,9 @@ func busybox(ctx context.Context, c cache, t target.Target, o Options) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
+	if g, err = g.forBusybox(ctx); err != nil {
+		return nil, fail(step, t.Name, err, moduleHint)
+	}
 	packages := []string{initPath}
 	for _, name := range commands {
 		packages = append(packages, commandPath+name)
@@ -55,7 +67,7 @@ func busybox(ctx context.Context, c cache, t target.Target, o Options) ([]byte, 
 	// What generates the sources counts as a source.
 	sources, err := g.sources(ctx, t, append([]string{"-tags", plainShell, makebb}, packages...))
 	if err != nil {
-		return nil, fail(step, t.Name, err, ownModuleHint)
+		return nil, fail(step, t.Name, err, downloadHint)
 	}
 	key := hashBytes([]byte(strings.Join(append([]string{"busybox 1", g.version, t.GOARCH, t.GOARM,
 		strings.Join(commands, " "), strings.Join(buildFlags, " "), plainShell}, sources...), "\n")))
@@ -106,6 +118,22 @@ func readBusybox(dir string) ([]byte, error) {
 	defer f.Close()
 	used(dir)
 	return io.ReadAll(f)
+}
+
+// forBusybox returns g in the directory of module guesthouse.example, in the version that the
+// guest's module requires, with busyboxMod as its go.mod.
+func (g *goTool) forBusybox(ctx context.Context) (*goTool, error) {
+	var out bytes.Buffer
+	// A vendor directory holds only the packages that the guest imports.
+	args := []string{"list", "-m", "-mod=readonly", "-f", "{{.Dir}}", modulePath}
+	if _, err := run(ctx, command{dir: g.dir, env: g.env, path: g.path, args: args, stdout: &out}); err != nil {
+		return nil, err
+	}
+	b := *g
+	b.dir = strings.TrimSpace(out.String())
+	b.env = append(slices.Clip(g.env), "GOWORK=off", "GOFLAGS=-buildvcs=false -mod=readonly -modfile="+busyboxMod)
+	b.inputs = buildInputs{mod: filepath.Join(b.dir, busyboxMod), settings: g.inputs.settings}
+	return &b, nil
 }
 
 // busybox makes the directory "out" of the workshop.

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"github.com/u-root/mkuimage/cpio"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,15 +13,15 @@ func TestAUsersFilesAreAdded(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "run"), []byte("#!"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "data"), []byte("x"), 0o600))
-	own := []cpio.Record{cpio.StaticFile("bin/uinit", "", 0o755)}
+	own := []record{regularFile("bin/uinit", nil, 0o755)}
 
 	records, err := addFiles(own, map[string]string{"/opt/run": filepath.Join(dir, "run"), "/data": filepath.Join(dir, "data")})
 	require.NoError(t, err)
 	require.Len(t, records, 3)
-	require.Equal(t, "data", records[1].Name)
-	require.EqualValues(t, cpio.S_IFREG|0o644, records[1].Mode, "the same wherever it is built, whatever the umask")
-	require.Equal(t, "opt/run", records[2].Name)
-	require.EqualValues(t, cpio.S_IFREG|0o755, records[2].Mode)
+	require.Equal(t, "data", records[1].name)
+	require.EqualValues(t, unix.S_IFREG|0o644, records[1].mode, "the same wherever it is built, whatever the umask")
+	require.Equal(t, "opt/run", records[2].name)
+	require.EqualValues(t, unix.S_IFREG|0o755, records[2].mode)
 
 	for name, says := range map[string]string{
 		"data":         `"data" is no absolute path in the guest`,

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/u-root/mkuimage/cpio"
 	"golang.org/x/sync/errgroup"
 
 	"guesthouse.example/internal/regular"
@@ -139,11 +138,11 @@ func writeInitramfs(ctx context.Context, t target.Target, k Kernel, p programs, 
 }
 
 // moduleRecords are /lib/modules and the list of what is to be loaded.
-func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]cpio.Record, error) {
+func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]record, error) {
 	load := "# The kernel modules that drive the devices of the target " + t.Name + ".\n"
 	if k.Modules == "" {
 		load += "# This kernel came without modules: its drivers are taken to be built in.\n"
-		return []cpio.Record{cpio.StaticFile(ModulesLoad[1:], load, 0o644)}, nil
+		return []record{textFile(ModulesLoad[1:], load)}, nil
 	}
 	modules, err := readTree(k.Modules, k.files)
 	if err != nil {
@@ -155,7 +154,7 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]cpio.Reco
 		return nil, err
 	}
 	dir := path.Join("lib/modules", k.Release)
-	var records []cpio.Record
+	var records []record
 	for _, m := range c.modules {
 		if m.machine != machine {
 			return nil, fmt.Errorf("module %s is for %v, and the target is %v", m.name, m.machine, machine)
@@ -163,7 +162,7 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]cpio.Reco
 		if m.release != k.Release {
 			return nil, fmt.Errorf("module %s is for the kernel %s, and this one is %s", m.name, m.release, k.Release)
 		}
-		records = append(records, cpio.StaticRecord(m.data, cpio.Info{Name: path.Join(dir, m.path), Mode: cpio.S_IFREG | 0o644}))
+		records = append(records, regularFile(path.Join(dir, m.path), m.data, 0o644))
 	}
 	var builtin string
 	for _, line := range c.builtin {
@@ -171,47 +170,44 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]cpio.Reco
 	}
 	load += strings.Join(wanted, "\n") + "\n"
 	return append(records,
-		cpio.StaticFile(path.Join(dir, "modules.dep"), c.modulesDep(), 0o644),
-		cpio.StaticFile(path.Join(dir, "modules.alias"), c.modulesAlias(), 0o644),
-		cpio.StaticFile(path.Join(dir, "modules.builtin"), builtin, 0o644),
-		cpio.StaticFile(ModulesLoad[1:], load, 0o644)), nil
+		textFile(path.Join(dir, "modules.dep"), c.modulesDep()),
+		textFile(path.Join(dir, "modules.alias"), c.modulesAlias()),
+		textFile(path.Join(dir, "modules.builtin"), builtin),
+		textFile(ModulesLoad[1:], load)), nil
 }
 
 // records are the programs and the few files that they look for.
-func (p programs) records() []cpio.Record {
-	program := func(name string, data []byte) cpio.Record {
-		return cpio.StaticRecord(data, cpio.Info{Name: name, Mode: cpio.S_IFREG | 0o755})
-	}
-	records := []cpio.Record{
-		cpio.Directory("dev", 0o755),
-		cpio.Directory("proc", 0o755),
-		cpio.Directory("sys", 0o755),
-		cpio.Directory("tmp", 0o777),
-		cpio.Directory("var/log", 0o777),
+func (p programs) records() []record {
+	records := []record{
+		directory("dev", 0o755),
+		directory("proc", 0o755),
+		directory("sys", 0o755),
+		directory("tmp", 0o777),
+		directory("var/log", 0o777),
 		// The kernel opens the console for init before anything is mounted.
-		cpio.CharDev("dev/console", 0o600, 5, 1),
-		cpio.CharDev("dev/null", 0o666, 1, 3),
-		cpio.StaticFile("etc/passwd", "root:x:0:0:root:/:/bin/sh\n", 0o644),
-		cpio.StaticFile("etc/group", "root:x:0:\n", 0o644),
-		cpio.StaticFile("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n", 0o644),
-		cpio.Symlink("init", "bbin/init"),
-		cpio.Symlink("bin/sh", "../bbin/gosh"),
-		program("bbin/bb", p.busybox),
-		program("bin/uinit", p.guest),
+		characterDevice("dev/console", 0o600, 5, 1),
+		characterDevice("dev/null", 0o666, 1, 3),
+		textFile("etc/passwd", "root:x:0:0:root:/:/bin/sh\n"),
+		textFile("etc/group", "root:x:0:\n"),
+		textFile("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+		symlink("init", "bbin/init"),
+		symlink("bin/sh", "../bbin/gosh"),
+		regularFile("bbin/bb", p.busybox, 0o755),
+		regularFile("bin/uinit", p.guest, 0o755),
 	}
 	for _, name := range append([]string{path.Base(initPath)}, commands...) {
-		records = append(records, cpio.Symlink("bbin/"+name, "bb"))
+		records = append(records, symlink("bbin/"+name, "bb"))
 	}
 	return records
 }
 
 // addFiles adds the user's files, which must not replace what is there.
-func addFiles(records []cpio.Record, files map[string]string) ([]cpio.Record, error) {
+func addFiles(records []record, files map[string]string) ([]record, error) {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if !path.IsAbs(name) || path.Clean(name) != name || name == "/" {
 			return nil, fmt.Errorf("%q is no absolute path in the guest", name)
 		}
-		if slices.ContainsFunc(records, func(r cpio.Record) bool { return r.Name == name[1:] }) {
+		if slices.ContainsFunc(records, func(r record) bool { return r.name == name[1:] }) {
 			return nil, fmt.Errorf("%s: the guest has a file of this name already", name)
 		}
 		testcache.Depends(files[name])
@@ -223,39 +219,11 @@ func addFiles(records []cpio.Record, files map[string]string) ([]cpio.Record, er
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		mode := uint64(0o644)
+		mode := uint32(0o644)
 		if info.Mode()&0o111 != 0 {
 			mode = 0o755
 		}
-		records = append(records, cpio.StaticRecord(data, cpio.Info{Name: name[1:], Mode: cpio.S_IFREG | mode}))
+		records = append(records, regularFile(name[1:], data, mode))
 	}
 	return records, nil
-}
-
-// archive returns an uncompressed archive, the kind that boots fastest. It
-// depends on the records alone: sorted, without times, owners and inodes, each
-// after its directory, which the kernel needs.
-func archive(records []cpio.Record) ([]byte, error) {
-	all := map[string]cpio.Record{}
-	for _, r := range records {
-		all[r.Name] = cpio.MakeReproducible(r)
-	}
-	for _, r := range records {
-		for dir := path.Dir(r.Name); dir != "."; dir = path.Dir(dir) {
-			if _, ok := all[dir]; !ok {
-				all[dir] = cpio.Directory(dir, 0o755)
-			}
-		}
-	}
-	var b bytes.Buffer
-	w := cpio.Newc.Writer(&b)
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if err := w.WriteRecord(all[name]); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
 }

@@ -2,6 +2,7 @@ package images
 
 import (
 	"bytes"
+	"compress/gzip"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -13,7 +14,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/u-root/u-root/pkg/kmodule"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
 
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/testcache"
@@ -107,14 +109,7 @@ func (t *tree) read(name string) (module, error) {
 		return module{}, err
 	}
 	defer f.Close()
-	r, err := kmodule.CompressionReader(f)
-	if err != nil {
-		return module{}, fmt.Errorf("%s: %w", rel, err)
-	}
-	if c, ok := r.(interface{ Close() }); ok {
-		defer c.Close() // the zstd reader's goroutines
-	}
-	data, err := io.ReadAll(r)
+	data, err := uncompressed(f)
 	if err != nil {
 		return module{}, fmt.Errorf("%s: %w", rel, err)
 	}
@@ -123,6 +118,28 @@ func (t *tree) read(name string) (module, error) {
 		return module{}, fmt.Errorf("%s: %w", rel, err)
 	}
 	return m, nil
+}
+
+// uncompressed reads a file to its end. Its name's extension says how it is compressed.
+func uncompressed(f *os.File) ([]byte, error) {
+	var r io.Reader = f
+	var err error
+	switch filepath.Ext(f.Name()) {
+	case ".xz":
+		r, err = xz.NewReader(f)
+	case ".gz":
+		r, err = gzip.NewReader(f)
+	case ".zst":
+		var z *zstd.Decoder
+		if z, err = zstd.NewReader(f); err == nil {
+			defer z.Close()
+			r = z
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
 }
 
 // parse reads the module's own description, the section .modinfo of
