@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness/console"
+	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/qemu"
 )
 
@@ -256,12 +257,12 @@ func tryBoot(ctx context.Context, p *plan, accel Accel, within time.Duration) (t
 	defer proc.Agent.Close()
 	defer proc.Console.Close()
 	line := console.New(proc.Console, console.Options{})
-	clock := newClock(proc, start)
+	clock := machinetime.New(proc.PID(), proc.Done, start)
 	late := fmt.Errorf("the kernel printed nothing within %.2f s", within.Seconds())
-	firstCtx, cancel := clock.until(ctx, moment{}, within, late)
+	firstCtx, cancel := clock.WithDeadline(ctx, machinetime.Moment{}, within, late)
 	defer cancel()
 	t.silent = line.WaitByte(firstCtx)
-	t.took = clock.now().machine
+	t.took = clock.Now().Machine
 	proc.Kill()
 	<-line.Done()
 	if ctx.Err() != nil {

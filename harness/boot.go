@@ -14,6 +14,7 @@ import (
 	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/guestconn"
+	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
 	"guesthouse.example/internal/printable"
@@ -198,7 +199,7 @@ func (p *plan) spawn(args []string, rec *record, t *Template, ram, state *os.Fil
 	m := &Machine{
 		plan: p, proc: proc, record: rec,
 		agent:     agent.New(proc.Agent, &stampedLines{file: &rec.agent, start: rec.start}, saved),
-		clock:     newClock(proc, rec.start),
+		clock:     machinetime.New(proc.PID(), proc.Done, rec.start),
 		migration: make(chan string, 16),
 		saving:    make(chan struct{}, 1),
 		drained:   make(chan struct{}),
@@ -232,7 +233,7 @@ func (p *plan) spawn(args []string, rec *record, t *Template, ram, state *os.Fil
 // connect takes control of the stopped machine, restores it if it has a template,
 // learns its ports and lets it run.
 func (m *Machine) connect(ctx context.Context, t *Template) error {
-	ctx, cancel := m.clock.until(ctx, moment{}, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
+	ctx, cancel := m.clock.WithDeadline(ctx, machinetime.Moment{}, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
 	defer cancel()
 	var err error
 	m.qmp, err = qmp.New(ctx, m.proc.Monitor, &m.record.qmp, func(e qmp.Event) {
@@ -331,16 +332,16 @@ func (m *Machine) become(ctx context.Context, t *making) error {
 
 func (m *Machine) waitReady(ctx context.Context) error {
 	first := fmt.Errorf("no byte on its console within %v", m.plan.spec.FirstByteWithin)
-	firstCtx, cancel := m.clock.until(ctx, m.begin, m.plan.spec.FirstByteWithin, first)
+	firstCtx, cancel := m.clock.WithDeadline(ctx, m.begin, m.plan.spec.FirstByteWithin, first)
 	defer cancel()
 	if err := m.console.WaitByte(firstCtx); err != nil {
 		return m.whyNotReady(err)
 	}
 	shown := fmt.Errorf("its console has not shown %q", m.plan.spec.Ready)
 	late := fmt.Errorf("%w: not ready within %v: %w", ErrGuest, m.plan.spec.ReadyWithin, shown)
-	readyCtx, cancel := m.clock.until(ctx, m.begin, m.plan.spec.ReadyWithin, late)
+	readyCtx, cancel := m.clock.WithDeadline(ctx, m.begin, m.plan.spec.ReadyWithin, late)
 	defer cancel()
-	readyCtx, cancel = m.clock.unlessHanging(readyCtx, m.plan.spec.ReadyWithin/hangsAfter, m.console.Len, shown)
+	readyCtx, cancel = m.clock.WithWatchdog(readyCtx, m.plan.spec.ReadyWithin/hangsAfter, m.console.Len, shown)
 	defer cancel()
 	_, at, err := m.console.WaitFor(readyCtx, m.plan.spec.Ready, 0)
 	if err == nil && m.plan.spec.Ready == DefaultReady {
@@ -348,6 +349,10 @@ func (m *Machine) waitReady(ctx context.Context) error {
 	}
 	return m.whyNotReady(err)
 }
+
+// hangsAfter is the part of ReadyWithin for which a guest may print nothing and be mostly idle before
+// the watchdog reports that it hangs.
+const hangsAfter = 4
 
 // promptWithin bounds the wait for the prompt that stands below guest.Main's word, in the
 // machine's time. Main writes both at once.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness/internal/machinetime"
 )
 
 // QEMU waits for a processor in the middle of the trace.
@@ -19,21 +21,18 @@ func TestATraceIsCollectedWholeOnABusyHost(t *testing.T) {
 		m := &Machine{
 			console: line,
 			ended:   make(chan struct{}),
-			clock: &clock{
-				wall: func() time.Duration { return time.Since(start) },
-				look: func() (sample, bool) {
-					if time.Since(start) < busy {
-						return sample{waited: waits{1: 0}, runs: true}, true // what goes on is not yet told
-					}
-					return sample{waited: waits{1: busy}}, true
-				},
-			},
+			clock: machinetime.NewFake(func() machinetime.Sample {
+				if time.Since(start) < busy {
+					return machinetime.Sample{Runnable: true} // the kernel does not yet tell how long it has waited
+				}
+				return machinetime.Sample{Waited: map[int]time.Duration{1: busy}}
+			}),
 		}
 		says("panic: no such sensor\n\ngoroutine 1 [running]:\n")
 		time.AfterFunc(busy+settle/2, func() { says("main.main()\n") })
 		m.untilSilent(t.Context())
 		require.Equal(t, "main.main()", m.console.Tail(1)[0])
-		require.InDelta(t, busy+settle*3/2, time.Since(start), float64(clockTick), "then it is silent for a while")
+		require.InDelta(t, busy+settle*3/2, time.Since(start), float64(machinetime.Tick), "then it is silent for a while")
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/guestfault"
+	"guesthouse.example/harness/internal/machinetime"
 )
 
 const (
@@ -32,9 +33,9 @@ func (m *Machine) collect() {
 func (m *Machine) untilSilent(ctx context.Context) {
 	ctx, cancel := m.Within(ctx, collectWithin)
 	defer cancel()
-	tick := time.NewTicker(clockTick)
+	tick := time.NewTicker(machinetime.Tick)
 	defer tick.Stop()
-	length, since := m.console.Len(), m.clock.now()
+	length, since := m.console.Len(), m.clock.Now()
 	for {
 		select {
 		case <-m.drained:
@@ -43,11 +44,11 @@ func (m *Machine) untilSilent(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		now := m.clock.now()
+		now := m.clock.Now()
 		switch l := m.console.Len(); {
-		case l != length || now.runs:
+		case l != length || now.Runnable:
 			length, since = l, now
-		case now.machine-since.machine >= settle:
+		case now.Machine-since.Machine >= settle:
 			return
 		}
 	}

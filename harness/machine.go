@@ -14,6 +14,7 @@ import (
 	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/guestconn"
+	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/outbound"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
@@ -32,9 +33,9 @@ type Machine struct {
 	agent    *agent.Client
 	filter   *outbound.Filter // nil if the guest may reach all
 	record   *record
-	clock    *clock
-	asked    time.Time // when somebody asked for it
-	begin    moment    // then; its deadlines count from there
+	clock    *machinetime.Clock
+	asked    time.Time          // when somebody asked for it
+	begin    machinetime.Moment // then; its deadlines count from there
 	forwards []qemu.Forward
 	ram      *os.File // the guest's memory, if Save can read it
 
@@ -354,4 +355,13 @@ func (m *Machine) closeWithin(ctx context.Context) {
 			m.ram.Close()
 		}
 	})
+}
+
+// Within returns a context that ends after d of the machine's time: the time in which QEMU could
+// run. The time in which QEMU waits for a processor of a busy host, or in which a signal has stopped
+// it, does not count, but the context ends after ten times d on the wall clock at the latest. The
+// time in which this process was suspended never counts. When the time is over, the cause of the
+// context wraps context.DeadlineExceeded. The cancel function must be called, as always.
+func (m *Machine) Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return m.clock.WithTimeout(ctx, d)
 }

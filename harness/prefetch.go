@@ -77,7 +77,7 @@ func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
 	m.waits = false
 	m.plan, m.asked, m.result = p, asked, p.result(m.proc, "prefetched", "")
 	m.result.QEMU = m.qmp.Version()
-	m.begin = m.clock.now()
+	m.begin = m.clock.Now()
 	m.writeResult(func(*Result) {})
 	if err := m.goOn(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -109,7 +109,7 @@ func (m *Machine) gone() error {
 
 // goOn lets a machine run that stood still, and makes it itself again.
 func (m *Machine) goOn(ctx context.Context) error {
-	ctx, cancel := m.clock.until(ctx, m.begin, monitorWithin, fmt.Errorf("not within %v", monitorWithin))
+	ctx, cancel := m.clock.WithDeadline(ctx, m.begin, monitorWithin, fmt.Errorf("not within %v", monitorWithin))
 	defer cancel()
 	if err := m.qmp.Execute(ctx, "cont", nil, nil); err != nil {
 		return err

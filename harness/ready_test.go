@@ -9,13 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/harness/internal/machinetime"
 )
 
 // booting is a machine that does what a test has its guest say, on a clock that
 // stands still where synctest's does.
 func booting(t *testing.T, ready string) (m *Machine, says func(string)) {
 	line, says := testConsole(t)
-	start := time.Now()
 	return &Machine{
 		plan: &plan{
 			spec: Spec{Ready: ready, FirstByteWithin: time.Minute, ReadyWithin: time.Minute},
@@ -23,10 +23,7 @@ func booting(t *testing.T, ready string) (m *Machine, says func(string)) {
 		console: line,
 		agent:   agent.New(nil, io.Discard, nil),
 		ended:   make(chan struct{}),
-		clock: &clock{
-			wall: func() time.Duration { return time.Since(start) },
-			look: func() (sample, bool) { return sample{runs: true}, true },
-		},
+		clock:   machinetime.NewFake(func() machinetime.Sample { return machinetime.Sample{Runnable: true} }),
 	}, says
 }
 
@@ -60,7 +57,7 @@ func TestAMachineIsReadyWhenThePromptStandsBelowTheWord(t *testing.T) {
 				} else {
 					require.NoError(t, err)
 				}
-				require.InDelta(t, c.after, time.Since(start), float64(clockTick))
+				require.InDelta(t, c.after, time.Since(start), float64(machinetime.Tick))
 			})
 		})
 	}

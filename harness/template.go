@@ -218,7 +218,7 @@ func (m *Machine) write(ctx context.Context, dir string, anyGuest bool, r *resum
 		return err
 	}
 	// What the guest is about when it is saved, each restored machine has to finish first.
-	if err := m.clock.untilIdle(ctx); err != nil {
+	if err := m.clock.WaitIdle(ctx); err != nil {
 		return err
 	}
 	if err := m.stopWithoutConnections(ctx, r); err != nil {
