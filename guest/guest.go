@@ -30,10 +30,10 @@ import (
 	"sync"
 	"time"
 
-	"guesthouse.example/guest/agent"
+	"guesthouse.example/guest/internal/agent"
+	"guesthouse.example/guest/internal/poweroff"
+	"guesthouse.example/guest/internal/shell"
 	"guesthouse.example/guest/modules"
-	"guesthouse.example/guest/poweroff"
-	"guesthouse.example/guest/shell"
 	"guesthouse.example/guest/socketservice"
 	"guesthouse.example/guest/zephyrlog"
 	"guesthouse.example/internal/wire"

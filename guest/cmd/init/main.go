@@ -16,9 +16,9 @@ import (
 	"github.com/u-root/u-root/pkg/ulog"
 	"golang.org/x/sys/unix"
 
-	"guesthouse.example/guest/agent"
+	"guesthouse.example/guest/internal/agent"
+	"guesthouse.example/guest/internal/poweroff"
 	"guesthouse.example/guest/modules"
-	"guesthouse.example/guest/poweroff"
 	"guesthouse.example/internal/wire"
 )
 

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"guesthouse.example/guest/agent"
+	"guesthouse.example/guest/internal/agent"
 	"guesthouse.example/internal/wire"
 )
 
