@@ -39,13 +39,9 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// Ready is the text that Main logs when setup has returned without error, the services run
-// and the console takes commands. The harness waits for it and for the prompt below it.
-const Ready = "ready"
-
 // Main runs the guest and does not return. It loads the modules that the
 // initramfs lists, configures eth0, starts the default loop of package
-// socketservice, calls setup, logs Ready above the first prompt of the console's shell and
+// socketservice, calls setup, logs "ready" above the first prompt of the console's shell and
 // serves that until somebody says poweroff or the harness asks for it. Then the program ends with
 // status 0. An error on the way is logged, and the program ends with status 1. The machine powers
 // off when its program has ended.
@@ -95,14 +91,15 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	if err := setup(); err != nil {
 		return fmt.Errorf("setup: %w", err)
 	}
-	return console.Run(readyLine(), func() { harness.tell(wire.Ready, statistics().Encode()) })
+	return console.Run(readyLine())
 }
 
-// readyLine is what the log says of a machine that is ready, also when setup has changed the
-// default logger.
+// readyLine returns the log line of a machine that is ready: setup has returned without error, the
+// services run and the console takes commands. The harness waits for the line and for the prompt
+// below it. The line is the same when setup has changed the default logger.
 func readyLine() string {
 	var line strings.Builder
-	slog.New(zephyrlog.New(&line, nil)).With(zephyrlog.ModuleKey, module).Info(Ready)
+	slog.New(zephyrlog.New(&line, nil)).With(zephyrlog.ModuleKey, module).Info("ready")
 	return line.String()
 }
 

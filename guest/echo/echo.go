@@ -9,8 +9,8 @@
 //
 //   - It never blocks. What a TCP client does not take waits in a buffer of
 //     [BufferSize] bytes, and the client is not read from until it has taken
-//     them. A UDP answer that can not be sent at once is dropped and counted:
-//     queueing it would only move the loss, for UDP has no way to slow a sender.
+//     them. A UDP answer that cannot be sent at once is dropped: queueing it
+//     would only move the loss, because UDP has no way to slow a sender.
 //   - When accept fails for want of descriptors or memory, the listener is kept
 //     and tried again later. The sample restarts, and closes all connections.
 //   - A connection over the capacity is shut down, and closed when its client has
@@ -236,7 +236,3 @@ func (s *Server) Port() int {
 	}
 	return port
 }
-
-// Dropped returns how many UDP datagrams were not answered, because they were longer than
-// BufferSize or because the answer could not be sent.
-func (s *Server) Dropped() uint64 { return s.dropped.Load() }

@@ -1,11 +1,6 @@
 package socketservice
 
-import (
-	"fmt"
-	"iter"
-
-	"golang.org/x/sys/unix"
-)
+import "iter"
 
 var defaultLoop = NewLoop(Config{})
 
@@ -17,18 +12,6 @@ func Define(name string, handler Handler, count int) *Service {
 
 // All lists the services of the default loop; see [Loop.All].
 func All() iter.Seq[*Service] { return defaultLoop.All() }
-
-// Configure sets the configuration of the default loop, which is that of the
-// zero Config otherwise. It fails with EALREADY once the loop was started.
-func Configure(c Config) error {
-	defaultLoop.mu.Lock()
-	defer defaultLoop.mu.Unlock()
-	if defaultLoop.state != idle {
-		return &Error{Op: "configure", Err: fmt.Errorf("started before: %w", unix.EALREADY)}
-	}
-	defaultLoop.configure(c)
-	return nil
-}
 
 // Start starts the default loop; see [Loop.Start].
 func Start() error { return defaultLoop.Start() }

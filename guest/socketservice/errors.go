@@ -17,7 +17,7 @@ import (
 //
 // Any other errno comes from the kernel, which refused a socket.
 type Error struct {
-	Op      string // "register", "unregister", "add", "remove", "close", "start", "configure"
+	Op      string // "register", "unregister", "add", "remove", "close", "start"
 	Service string // the service's name; empty where the loop itself failed
 	Err     error
 }

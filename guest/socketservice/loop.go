@@ -129,7 +129,11 @@ type Loop struct {
 // NewLoop returns a loop that is not started.
 func NewLoop(c Config) *Loop {
 	epoch := time.Now()
+	if c.PollMax == 0 {
+		c.PollMax = DefaultPollMax
+	}
 	l := &Loop{
+		cfg:         c,
 		newPoller:   newEpoll,
 		closeSocket: func(fd int) { _ = unix.Close(fd) },
 		clock:       func() time.Duration { return time.Since(epoch) },
@@ -143,15 +147,7 @@ func NewLoop(c Config) *Loop {
 		watchdog:    watchdog{slow: slowHandler},
 	}
 	l.returned.L = &l.mu
-	l.configure(c)
 	return l
-}
-
-func (l *Loop) configure(c Config) {
-	if c.PollMax == 0 {
-		c.PollMax = DefaultPollMax
-	}
-	l.cfg = c
 }
 
 // Define makes a service with count slots, all of them free. The name is for

@@ -200,7 +200,7 @@ func (s Stats) Encode() []byte {
 
 var errStats = errors.New("statistics: the payload ends too early")
 
-// DecodeStats reads the payload of Ready and of the answer to Statistics.
+// DecodeStats reads the payload of the answer to Statistics.
 func DecodeStats(b []byte) (s Stats, err error) {
 	if len(b) < 40 {
 		return s, errStats

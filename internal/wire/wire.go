@@ -29,8 +29,8 @@ import (
 	"sync"
 )
 
-// Version is the protocol's; both ends must have the same.
-const Version = 2
+// version is the protocol's. Both ends must have the same.
+const version = 2
 
 // PortName is the virtio-serial port's.
 const PortName = "guesthouse.agent"
@@ -43,11 +43,11 @@ const ProgramVariable = "GUESTHOUSE_AGENT"
 // /proc/sys/kernel/random/boot_id.
 const BootIDFile = "/run/guesthouse/boot_id"
 
-// MaxPayload is the longest payload in bytes, and MaxText the longest text of a message that tells
-// one, as an event does.
 const (
-	MaxPayload = 1 << 20
-	MaxText    = 64 << 10
+	// MaxText is the longest text in bytes of a message that tells one, as an event does.
+	MaxText = 64 << 10
+
+	maxPayload = 1 << 20 // bytes
 )
 
 // most returns the longest payload of a type in bytes. Nobody makes room for a longer one.
@@ -58,7 +58,7 @@ func (t Type) most() int {
 	case Ended, Exited:
 		return exitSize + MaxText
 	}
-	return MaxPayload
+	return maxPayload
 }
 
 const (
@@ -72,7 +72,7 @@ type Type uint16
 // The messages. A request is answered by a message of the same type, but for Execute.
 const (
 	Hello      Type = 1 + iota // guest: the conversation begins; payload Identity
-	Ready                      // guest: setup has returned; payload Stats
+	_                          // guests of an earlier version send it; it means nothing
 	Restored                   // request: payload Restore; answered with Renewed
 	PowerOff                   // harness: power off; guest: the program is about to end in order, payload is text that says why
 	Event                      // guest: payload is text
@@ -97,10 +97,12 @@ const (
 	Stderr byte = 2
 )
 
-var typeNames = [...]string{"", "hello", "ready", "restored", "power-off", "event", "statistics", "quiesce", "failed", "rehearse", "ended", "remark", "execute", "output", "exited", "kill", "attends", "resume"}
+var typeNames = [...]string{Hello: "hello", Restored: "restored", PowerOff: "power-off", Event: "event",
+	Statistics: "statistics", Quiesce: "quiesce", Failed: "failed", Rehearse: "rehearse", Ended: "ended", Remark: "remark",
+	Execute: "execute", Output: "output", Exited: "exited", Kill: "kill", Attends: "attends", Resume: "resume"}
 
 func (t Type) String() string {
-	if t >= Hello && t <= lastType {
+	if int(t) < len(typeNames) && typeNames[t] != "" {
 		return typeNames[t]
 	}
 	return fmt.Sprintf("type %d", uint16(t))
@@ -239,7 +241,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func encode(epoch uint32, m Message) []byte {
 	b := make([]byte, 0, headerSize+len(m.Payload))
 	b = binary.BigEndian.AppendUint32(b, magic)
-	b = binary.BigEndian.AppendUint16(b, Version)
+	b = binary.BigEndian.AppendUint16(b, version)
 	b = binary.BigEndian.AppendUint16(b, uint16(m.Type))
 	for _, v := range []uint32{epoch, m.Sequence, m.Answers, uint32(len(m.Payload))} {
 		b = binary.BigEndian.AppendUint32(b, v)
@@ -260,8 +262,8 @@ func decode(r io.Reader) (epoch uint32, m Message, n int, err error) {
 	if got := binary.BigEndian.Uint32(h[0:]); got != magic {
 		return 0, m, n, fmt.Errorf("it begins with %q, not with %q", h[:4], "GHAG")
 	}
-	if got := binary.BigEndian.Uint16(h[4:]); got != Version {
-		return 0, m, n, fmt.Errorf("protocol version %d where %d is spoken: build guest and harness from the same source", got, Version)
+	if got := binary.BigEndian.Uint16(h[4:]); got != version {
+		return 0, m, n, fmt.Errorf("protocol version %d where %d is spoken: build guest and harness from the same source", got, version)
 	}
 	m.Type = Type(binary.BigEndian.Uint16(h[6:]))
 	epoch = binary.BigEndian.Uint32(h[8:])

@@ -88,7 +88,7 @@ func TestABadFrameSaysWhatIsWrongAndWhere(t *testing.T) {
 
 // A longest text is a message; a longer one is refused before it is sent and before it is read.
 func TestTextsAreBounded(t *testing.T) {
-	for kind, most := range map[Type]int{Event: MaxText, PowerOff: MaxText, Failed: MaxText, Remark: MaxText, Ended: exitSize + MaxText, Statistics: MaxPayload} {
+	for kind, most := range map[Type]int{Event: MaxText, PowerOff: MaxText, Failed: MaxText, Remark: MaxText, Ended: exitSize + MaxText, Statistics: maxPayload} {
 		var line bytes.Buffer
 		_, err := NewGuest(&line).Send(Message{Type: kind, Payload: make([]byte, most)})
 		require.NoError(t, err)

@@ -107,7 +107,7 @@ func (a *Agent) serve() {
 		return
 	}
 	for _, text := range a.remarks {
-		a.Remark(text)
+		a.remark(text)
 	}
 	for {
 		m, err := a.harness.Receive()
@@ -149,10 +149,10 @@ func (a *Agent) answer(m wire.Message) error {
 		a.rehearsal.End()
 		a.program.quiesce()
 		if err := a.freezer.freeze(); err != nil {
-			a.Remark("stop all programs: " + err.Error())
+			a.remark("stop all programs: " + err.Error())
 		}
 		if err := a.network.Prepare(); err != nil {
-			a.Remark(err.Error()) // the network asks when it has to
+			a.remark(err.Error()) // the network asks when it has to
 		}
 		return a.reply(m, nil)
 	case wire.Restored:
@@ -164,7 +164,7 @@ func (a *Agent) answer(m wire.Message) error {
 			return err
 		}
 		if err := a.network.Announce(); err != nil {
-			defer a.Remark(err.Error())
+			defer a.remark(err.Error())
 		}
 		err = a.reply(m, wire.Renewed{Clock: time.Now(), Attends: a.program.attends.Load()}.Encode())
 		if failed := a.freezer.thaw(); failed != nil {
@@ -238,8 +238,8 @@ func (a *Agent) PowerOff(why string) {
 	a.tell(wire.Message{Type: wire.PowerOff, Payload: wireText(why)})
 }
 
-// Remark tells what belongs into the record.
-func (a *Agent) Remark(text string) {
+// remark tells what belongs into the record.
+func (a *Agent) remark(text string) {
 	a.tell(wire.Message{Type: wire.Remark, Payload: wireText(text)})
 }
 

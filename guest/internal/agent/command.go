@@ -62,7 +62,7 @@ func (a *Agent) execute(m wire.Message) error {
 	if a.programs != nil {
 		// Without a group of its own it is in the program's.
 		if c.group, err = newGroup("command-"+strconv.FormatUint(uint64(number), 10), a.programs); err != nil {
-			a.Remark(err.Error())
+			a.remark(err.Error())
 		}
 	}
 	attr := &unix.SysProcAttr{Setsid: true}

@@ -64,7 +64,7 @@ func (a *Agent) listen() {
 		p.near.Close()
 		p.mu.Unlock()
 		if err != io.EOF {
-			a.Remark("the program's line to the agent: " + err.Error())
+			a.remark("the program's line to the agent: " + err.Error())
 		}
 		return
 	}
@@ -77,7 +77,7 @@ func (a *Agent) hear(m wire.Message) error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.here = true
-	case wire.Event, wire.PowerOff, wire.Ready:
+	case wire.Event, wire.PowerOff:
 		if len(m.Payload) > wire.MaxText {
 			return fmt.Errorf("%s of %d bytes: the most is %d", m.Type, len(m.Payload), wire.MaxText)
 		}

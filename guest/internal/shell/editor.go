@@ -195,7 +195,7 @@ func cellsOf(text string) (cells []string) {
 func (e *editor) begin(text string, behind int) {
 	e.cells = cellsOf(text)
 	e.at = len(e.cells)
-	e.show("\r" + Prompt + spaced(e.cells, 0) + strings.Repeat(" ", behind) + strings.Repeat("\b", behind))
+	e.show("\r" + prompt + spaced(e.cells, 0) + strings.Repeat(" ", behind) + strings.Repeat("\b", behind))
 }
 
 // become makes the line another one and shows it, from the first difference on.
@@ -265,7 +265,7 @@ func isControl(cell string) bool { return cell < " " || cell == "\x7f" }
 
 // column returns the column behind text that stands behind the prompt.
 func column(cells []string) int {
-	at := len(Prompt)
+	at := len(prompt)
 	for _, cell := range cells {
 		switch r, _ := utf8.DecodeRuneInString(cell); {
 		case cell == "\t":

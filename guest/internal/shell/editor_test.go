@@ -39,7 +39,7 @@ func TestTheTerminalShowsTheLineAndItsCursor(t *testing.T) {
 		var line []string // and the model of it
 		var at int
 		screen := &row{}
-		screen.show(Prompt)
+		screen.show(prompt)
 		e.history = []string{"uptime", "sh echo 20°C"}
 		for range rapid.IntRange(1, 40).Draw(t, "keys") {
 			switch key := rapid.SampledFrom([]string{"a", "ü", " ", "\t", left, right, home, end, del, "\x7f", ctrlW, ctrlU, up, down}).Draw(t, "key"); key {
@@ -82,7 +82,7 @@ func TestTheTerminalShowsTheLineAndItsCursor(t *testing.T) {
 			screen.show(string(e.shown))
 			e.shown = nil
 			want := &row{}
-			want.show(Prompt + e.again())
+			want.show(prompt + e.again())
 			require.Equal(t, strings.TrimRight(strings.Join(want.cells, ""), " "), strings.TrimRight(strings.Join(screen.cells, ""), " "))
 			require.Equal(t, want.at, screen.at)
 		}

@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Prompt is Zephyr's.
-const Prompt = "uart:~$ "
+// prompt is Zephyr's.
+const prompt = "uart:~$ "
 
 // A Shell reads commands from a terminal. It is also the way for others to
 // write to that terminal: Write keeps whole lines whole and the prompt below
@@ -59,7 +59,7 @@ func (s *Shell) Write(p []byte) (int, error) {
 		s.line.shown = s.line.shown[:0] // it is in what follows
 		again = s.line.again()
 	}
-	_, err := fmt.Fprintf(s.out, "\n%s%s%s", p, Prompt, again)
+	_, err := fmt.Fprintf(s.out, "\n%s%s%s", p, prompt, again)
 	s.below = true
 	return len(p), err
 }
@@ -67,10 +67,10 @@ func (s *Shell) Write(p []byte) (int, error) {
 // errPowerOff is what the command poweroff returns.
 var errPowerOff = errors.New("power off")
 
-// Run writes a greeting, which should end a line, with the first prompt below it, calls
-// prompted, and serves commands until poweroff (nil) or until the terminal is gone. Whoever
+// Run writes a greeting, which should end a line, with the first prompt below it, and serves
+// commands until poweroff (nil) or until the terminal is gone. Whoever
 // types a line after the prompt finds its answer below it.
-func (s *Shell) Run(greeting string, prompted func()) error {
+func (s *Shell) Run(greeting string) error {
 	// Ctrl-C is for the program in the foreground. At the prompt the
 	// terminal itself drops the line; a new prompt shows it.
 	interrupts := make(chan os.Signal, 1)
@@ -83,7 +83,7 @@ func (s *Shell) Run(greeting string, prompted func()) error {
 		for range interrupts {
 			s.mu.Lock()
 			if s.prompted {
-				io.WriteString(s.out, "\n"+Prompt)
+				io.WriteString(s.out, "\n"+prompt)
 				s.below = true
 			}
 			s.mu.Unlock()
@@ -93,9 +93,8 @@ func (s *Shell) Run(greeting string, prompted func()) error {
 		return fmt.Errorf("console: %w", err)
 	}
 	defer s.set(s.programs)
-	s.prompt(greeting)
-	prompted()
-	for ; ; s.prompt("") {
+	s.showPrompt(greeting)
+	for ; ; s.showPrompt("") {
 		line, err := s.read()
 		s.unprompt()
 		switch {
@@ -136,13 +135,13 @@ func (s *Shell) set(mode *unix.Termios) error {
 	return os.NewSyscallError("TCSETS", unix.IoctlSetTermios(int(s.in.Fd()), unix.TCSETS, mode))
 }
 
-// prompt writes the prompt below whole lines, with one write: nobody can write between them. The
+// showPrompt writes the prompt below whole lines, with one write: nobody can write between them. The
 // echo of a line that was typed before stands above it.
-func (s *Shell) prompt(above string) {
+func (s *Shell) showPrompt(above string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ahead := s.more()
-	io.WriteString(s.out, above+Prompt)
+	io.WriteString(s.out, above+prompt)
 	s.prompted, s.below = true, ahead > 0
 }
 

@@ -1,7 +1,6 @@
 package shell
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,7 +29,7 @@ func newTerminal(t *testing.T) *terminal {
 	require.NoError(t, err)
 	s := &terminal{console, t, New(console.Tty(), console.Tty()), make(chan error, 1)}
 	go func() {
-		s.ended <- s.shell.Run("", func() {})
+		s.ended <- s.shell.Run("")
 		close(s.ended)
 	}()
 	t.Cleanup(func() {
@@ -132,12 +131,12 @@ func TestALogLineStandsAboveThePrompt(t *testing.T) {
 func TestTheGreetingComesWithThePromptBelowIt(t *testing.T) {
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
+	defer write.Close()
 	var out writes
 	s := New(read, &out)
-	require.NoError(t, write.Close())
-	prompted := errors.New("prompted")
-	require.PanicsWithValue(t, prompted, func() { s.Run("guesthouse: ready\n", func() { panic(prompted) }) })
-	require.Equal(t, writes{"guesthouse: ready\n" + Prompt}, out)
+	fmt.Fprintln(write, "poweroff")
+	require.NoError(t, s.Run("guesthouse: ready\n"))
+	require.Equal(t, writes{"guesthouse: ready\n" + prompt}, out)
 }
 
 // writes are what was written, a call each.
@@ -273,6 +272,6 @@ func TestATerminalThatIsGoneEndsTheShell(t *testing.T) {
 	s := New(read, io.Discard)
 	ended := make(chan error)
 	require.NoError(t, read.Close())
-	go func() { ended <- s.Run("", func() {}) }()
+	go func() { ended <- s.Run("") }()
 	require.ErrorContains(t, <-ended, "console: ")
 }
