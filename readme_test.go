@@ -1,10 +1,7 @@
 package guesthouse
 
 import (
-	"os"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -14,53 +11,75 @@ import (
 // The README's programs are compiled and tested where they stand; here they are
 // the same.
 func TestTheREADMEShowsItsProgramsAsTheyAre(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	blocks := regexp.MustCompile("(?s)<!-- (\\S+\\.go) -->\n```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	blocks := regexp.MustCompile("(?s)<!-- (\\S+\\.go) -->\n```go\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
 	require.Len(t, blocks, 2)
 	for _, b := range blocks {
-		source, err := os.ReadFile(b[1])
-		require.NoError(t, err)
-		require.Equal(t, string(source), b[2], "README.md and %s differ", b[1])
+		require.Equal(t, read(t, b[1]), b[2], "README.md and %s differ", b[1])
 	}
 }
 
-// Every path that a document links to exists.
-func TestDocumentsLinkToWhatExists(t *testing.T) {
-	docs, err := filepath.Glob("*.md")
-	require.NoError(t, err)
-	below, err := filepath.Glob("*/*.md")
-	require.NoError(t, err)
-	deeper, err := filepath.Glob("*/*/*.md")
-	require.NoError(t, err)
-	docs = slices.Concat(docs, below, deeper)
-	require.Subset(t, docs, []string{"README.md", "CONTRIBUTING.md", "docs/design.md", "docs/debugging.md", "docs/templates.md", "bench/boot/README.md"})
-	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
-	links := 0
-	for _, doc := range docs {
-		text, err := os.ReadFile(doc)
-		require.NoError(t, err)
-		dir := ""
-		if i := strings.LastIndexByte(doc, '/'); i >= 0 {
-			dir = doc[:i+1]
-		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-			links++
-			require.FileExists(t, existing(dir+m[1]), "%s links to %s", doc, m[1])
-		}
-	}
-	require.Greater(t, links, 20)
+// executed tells which test executes each command of the README: the file of the test and words in it.
+var executed = map[string][2]string{
+	"make qemu-run": {"docs/img/qemu-run.txt", "$ make qemu-run"}, // recorded; run.txt runs what it runs
+	"make test":     {"Makefile", "\ntest: check qemu"},           // it runs this test
+	"printf hello":  {"harness/integration/integration_test.go", "traffic.Echo"},
+	"go mod edit":   {"harness/harnesstest/testcache_test.go", `"mod", "edit"`},
+	"go mod tidy":   {"images/build_test.go", "go mod tidy"},
+	"go run guesthouse.example/harness/cmd/guesthouse run -guest ./cmd/upper": {"harness/cmd/guesthouse/testdata/script/readme.txt", "exec guesthouse run -guest ./cmd/upper -target arm64"},
+	"printf 'net sockets\\n' | make qemu-run":                                 {"harness/cmd/guesthouse/testdata/script/run.txt", "net sockets"},
 }
 
-// existing names a file in a folder that exists, for folders can be linked to
-// as well.
-func existing(path string) string {
-	if entries, err := os.ReadDir(path); err == nil && len(entries) > 0 {
-		for _, e := range entries {
-			if !e.IsDir() {
-				return path + "/" + e.Name()
+func TestEveryCommandOfTheREADMEIsExecutedByATest(t *testing.T) {
+	used := map[string]bool{}
+	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1) {
+		for line := range strings.Lines(block[1]) {
+			found := ""
+			for command := range executed {
+				if strings.HasPrefix(line, command) && len(command) > len(found) {
+					found = command
+				}
 			}
+			if found == "" {
+				t.Errorf("no test executes the README's %q", line)
+				continue
+			}
+			used[found] = true
+			where := executed[found]
+			require.Contains(t, read(t, where[0]), where[1])
 		}
 	}
-	return path
+	for command := range executed {
+		require.True(t, used[command], "the README has no %q any more", command)
+	}
+}
+
+// The README's line comes from the recording, and it is as the test of the command wants it.
+func TestTheREADMEShowsTheReadyLineThatIsPrinted(t *testing.T) {
+	line := regexp.MustCompile(`(?m)^guesthouse: x86_64 ready in .*$`)
+	shown := line.FindString(read(t, "README.md"))
+	require.NotEmpty(t, shown)
+	require.Equal(t, line.FindString(read(t, "docs/img/qemu-run.txt")), shown, "the recording has another ready line")
+
+	wanted := regexp.MustCompile(`stderr '(\^guesthouse: arm64 ready in .*?);[^;]*\$'`).FindStringSubmatch(read(t, "harness/cmd/guesthouse/testdata/script/run.txt"))
+	require.NotNil(t, wanted, "the test of the ready line")
+	pattern := strings.Replace(wanted[1], "arm64", "x86_64", 1) + "; Ctrl-A x ends$"
+	require.Regexp(t, pattern, shown)
+}
+
+// The README's commands are those of the program, in its order.
+func TestTheREADMEListsTheCommands(t *testing.T) {
+	usage := read(t, "harness/cmd/guesthouse/main.go")
+	_, usage, _ = strings.Cut(usage, "const usage = `")
+	usage, _, _ = strings.Cut(usage, "`")
+	var printed, listed []string
+	for _, m := range regexp.MustCompile(`(?m)^\tguesthouse ([a-z]+)`).FindAllStringSubmatch(usage, -1) {
+		if m[1] != "leash" { // it is the Makefile's
+			printed = append(printed, m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `guesthouse ([a-z]+)").FindAllStringSubmatch(read(t, "README.md"), -1) {
+		listed = append(listed, m[1])
+	}
+	require.NotEmpty(t, printed)
+	require.Equal(t, printed, listed)
 }
