@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/guest/internal/rawcall"
 	"guesthouse.example/guest/socketservice"
 )
 
@@ -185,12 +185,10 @@ func (s *Server) serve(c *client) bool {
 		c.rest = nil
 	}
 	for range tcpBudget {
-		n, errno := call(unix.SYS_RECVFROM, c.fd, s.stream[:], 0)
+		n, errno := rawcall.Slice(unix.SYS_RECVFROM, c.fd, s.stream[:], 0)
 		switch {
 		case errno == unix.EAGAIN:
 			return true
-		case errno == unix.EINTR:
-			continue
 		case errno != 0:
 			s.log.Error(fmt.Sprintf("recv: %d", -int(errno)))
 			return false
@@ -216,27 +214,18 @@ func (s *Server) serve(c *client) bool {
 // send sends what the client takes. It reports whether the connection lives.
 func (s *Server) send(fd int, b []byte) (sent int, alive bool) {
 	for sent < len(b) {
-		n, errno := call(unix.SYS_SENDTO, fd, b[sent:], unix.MSG_NOSIGNAL)
+		n, errno := rawcall.Slice(unix.SYS_SENDTO, fd, b[sent:], unix.MSG_NOSIGNAL)
 		switch errno {
 		case 0:
 			sent += n
 		case unix.EAGAIN:
 			return sent, true
-		case unix.EINTR:
 		default:
 			s.log.Error(fmt.Sprintf("sendto: %d", -int(errno)))
 			return sent, false
 		}
 	}
 	return sent, true
-}
-
-// call is a raw system call: without the scheduler's bookkeeping it costs less,
-// and a non-blocking socket does not keep the thread.
-func call(trap uintptr, fd int, b []byte, flags uintptr) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(trap, uintptr(fd),
-		uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
-	return int(n), errno
 }
 
 // String is inet_ntop of the client's address: without a zone.

@@ -26,6 +26,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/guest/internal/rawcall"
 )
 
 // A Message is a datagram and the address that it came from or goes to. It may
@@ -141,7 +143,7 @@ func New(count, size int) *Batch {
 // errno as it is, for it is part of every server's normal course: EAGAIN when
 // none waits.
 func (b *Batch) Receive(fd int) ([]Message, error) {
-	n, errno := call(unix.SYS_RECVMMSG, fd, b.in.mmsg)
+	n, errno := rawcall.Slice(unix.SYS_RECVMMSG, fd, b.in.mmsg, unix.MSG_DONTWAIT)
 	if errno != 0 {
 		return nil, errno
 	}
@@ -203,16 +205,6 @@ func (b *Batch) fill(fd int, msgs []Message) []mmsghdr {
 	return b.out.mmsg[:n]
 }
 
-func sendmmsg(fd int, h []mmsghdr) (int, unix.Errno) { return call(unix.SYS_SENDMMSG, fd, h) }
-
-// call is a raw system call: on a non-blocking descriptor it does not keep the
-// thread, and without the scheduler's bookkeeping it costs less.
-func call(trap uintptr, fd int, h []mmsghdr) (int, unix.Errno) {
-	for {
-		n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(h))),
-			uintptr(len(h)), unix.MSG_DONTWAIT, 0, 0)
-		if errno != unix.EINTR {
-			return int(n), errno
-		}
-	}
+func sendmmsg(fd int, h []mmsghdr) (int, unix.Errno) {
+	return rawcall.Slice(unix.SYS_SENDMMSG, fd, h, unix.MSG_DONTWAIT)
 }

@@ -1,0 +1,23 @@
+// Package rawcall makes system calls on non-blocking descriptors. It hides them from Go's
+// scheduler, which saves the scheduler's work for each call. A call that blocks would hold up all
+// goroutines of its processor.
+package rawcall
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Slice makes a system call whose arguments are a descriptor, a slice's elements, their number, and
+// flags, as those of recvfrom(2) and sendmmsg(2) are. It returns what the kernel returns, and
+// repeats a call that a signal interrupts.
+func Slice[T any](trap uintptr, fd int, s []T, flags int) (int, unix.Errno) {
+	for {
+		n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(s))),
+			uintptr(len(s)), uintptr(flags), 0, 0)
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+	}
+}
