@@ -13,13 +13,8 @@ import (
 	"github.com/u-root/u-root/pkg/dhclient"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-)
 
-// The addresses of Zephyr's network samples (CONFIG_NET_CONFIG_MY_IPV4_ADDR and
-// …_IPV6_ADDR).
-const (
-	defaultIP  = "192.0.2.1/24"
-	defaultIP6 = "2001:db8::1/64"
+	"guesthouse.example/internal/subnet"
 )
 
 const (
@@ -66,7 +61,7 @@ func configureNetwork(name string) error {
 	}
 	var own []netip.Prefix
 	var routers []netip.Addr
-	if ip6 := flag("guesthouse.ip6", defaultIP6); ip6 != "none" {
+	if ip6 := flag("guesthouse.ip6", subnet.DefaultIPv6); ip6 != "none" {
 		addr, err := addAddress(link, "guesthouse.ip6", ip6)
 		if err != nil {
 			return err
@@ -74,7 +69,7 @@ func configureNetwork(name string) error {
 		own = append(own, addr)
 	}
 	var addr netip.Prefix
-	if ip := flag("guesthouse.ip", defaultIP); ip == "dhcp" {
+	if ip := flag("guesthouse.ip", subnet.DefaultIPv4); ip == "dhcp" {
 		addr, routers, err = lease(link)
 	} else {
 		addr, err = addAddress(link, "guesthouse.ip", ip)

@@ -1,12 +1,19 @@
-// Package subnet holds what the harness and the guest must think alike about the addresses of the
+// Package subnet holds what the harness and the guest have to agree on about the addresses of the
 // machine's network.
 package subnet
 
 import "net/netip"
 
-// Others returns two addresses of the guest's network that are not its own: the host's, which is also
-// the gateway's, and the name server's. The network has room for them if an IPv4 prefix has at
-// most 29 bits and an IPv6 prefix at most 124.
+// The guest's default addresses are those of Zephyr's network samples
+// (CONFIG_NET_CONFIG_MY_IPV4_ADDR and CONFIG_NET_CONFIG_MY_IPV6_ADDR).
+const (
+	DefaultIPv4 = "192.0.2.1/24"
+	DefaultIPv6 = "2001:db8::1/64"
+)
+
+// Others returns the two lowest addresses of the guest's network other than the guest's own: the
+// host's, which is also the gateway's, and the name server's. An IPv4 prefix of at most 29 bits and
+// an IPv6 prefix of at most 124 bits have room for both.
 func Others(guest netip.Prefix) (host, dns netip.Addr) {
 	addr := guest.Masked().Addr().Next()
 	for !dns.IsValid() {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"guesthouse.example/internal/subnet"
 )
 
 // A Network holds the guest's addresses, with the sizes of their networks.
@@ -13,15 +15,10 @@ type Network struct {
 	Guest, Guest6 netip.Prefix
 }
 
-const (
-	defaultGuestIP  = "192.0.2.1/24"
-	defaultGuestIP6 = "2001:db8::1/64"
-)
-
 // ParseNetwork finds the guest's addresses on its kernel command line. The last word of a name
 // counts. A guest that uses DHCP is offered the default address.
 func ParseNetwork(cmdline []string) (n Network, err error) {
-	ip, ip6 := defaultGuestIP, defaultGuestIP6
+	ip, ip6 := subnet.DefaultIPv4, subnet.DefaultIPv6
 	for _, words := range cmdline {
 		for _, word := range strings.Fields(words) {
 			if v, ok := strings.CutPrefix(word, "guesthouse.ip="); ok && v != "dhcp" {
@@ -33,10 +30,10 @@ func ParseNetwork(cmdline []string) (n Network, err error) {
 		}
 	}
 	if n.Guest, err = netip.ParsePrefix(ip); err != nil || !n.Guest.Addr().Is4() || n.Guest.Bits() > 29 {
-		return n, fmt.Errorf("guesthouse.ip=%s: write dhcp, or an IPv4 address and at most 29 bits as in %s", ip, defaultGuestIP)
+		return n, fmt.Errorf("guesthouse.ip=%s: write dhcp, or an IPv4 address and at most 29 bits as in %s", ip, subnet.DefaultIPv4)
 	}
 	if n.Guest6, err = netip.ParsePrefix(ip6); err != nil || !n.Guest6.Addr().Is6() || n.Guest6.Bits() > 124 {
-		return n, fmt.Errorf("guesthouse.ip6=%s: write none, or an IPv6 address and at most 124 bits as in %s", ip6, defaultGuestIP6)
+		return n, fmt.Errorf("guesthouse.ip6=%s: write none, or an IPv6 address and at most 124 bits as in %s", ip6, subnet.DefaultIPv6)
 	}
 	return n, nil
 }
