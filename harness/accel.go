@@ -18,6 +18,7 @@ import (
 	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/internal/shellquote"
 )
 
 // A KVMError says why a machine does not run under KVM.
@@ -201,7 +202,7 @@ func (l *ladder) check(ctx context.Context, p *plan, doubt bool) (evidence strin
 	}
 	cure := ""
 	if v.file != "" {
-		cure = "to try once more remove " + quote(v.file)
+		cure = "to try once more remove " + shellquote.Word(v.file)
 	}
 	return "", &KVMError{Target: p.spec.Target, What: "KVM is present but does not boot a guest", Evidence: v.Evidence, Cure: cure}
 }

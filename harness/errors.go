@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"unicode"
 
 	"guesthouse.example/harness/internal/guestfault"
 	"guesthouse.example/internal/printable"
+	"guesthouse.example/internal/shellquote"
 )
 
 // ErrGuest is wrapped by every error whose cause is the guest: it crashed, it
@@ -90,19 +90,9 @@ func (m *Machine) Report() Report {
 	r := Report{Console: m.console.Evidence(), Warnings: m.console.Warnings(), Stderr: m.record.stderrText(), Stopped: m.filter.Stopped()}
 	if m.keepsRecord() {
 		r.Dir = m.record.dir
-		r.Repeat = "go run guesthouse.example/harness/cmd/guesthouse run -spec " + quote(filepath.Join(r.Dir, "spec.json"))
+		r.Repeat = "go run guesthouse.example/harness/cmd/guesthouse run -spec " + shellquote.Word(filepath.Join(r.Dir, "spec.json"))
 	}
 	return r
-}
-
-// quote makes a path one word of a shell.
-func quote(path string) string {
-	if !strings.ContainsFunc(path, func(r rune) bool {
-		return !strings.ContainsRune("/._-+:@%,=", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
-	}) {
-		return path
-	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 func (m *Machine) bootError(err error) *BootError {

@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"golang.org/x/term"
-	"mvdan.cc/sh/v3/syntax"
 
 	"guesthouse.example/harness"
 	"guesthouse.example/internal/printable"
+	"guesthouse.example/internal/shellquote"
 )
 
 const runUsage = `guesthouse run [flags]
@@ -143,9 +143,7 @@ func printCommand(spec harness.Spec, std stdio) error {
 		return err
 	}
 	for i, arg := range args {
-		if args[i], err = syntax.Quote(arg, syntax.LangPOSIX); err != nil {
-			return fmt.Errorf("run -n: argument %q: %w", arg, err)
-		}
+		args[i] = shellquote.Word(arg)
 	}
 	if _, err := fmt.Fprintln(std.out, strings.Join(args, " ")); err != nil {
 		return err
