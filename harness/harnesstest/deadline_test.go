@@ -12,11 +12,12 @@ import (
 // Before package testing prints the stacks of all goroutines, harnesstest prints the test's
 // machine and its record.
 func TestATimeoutNamesTheRecord(t *testing.T) {
-	Require(t, "arm64")
+	t.Parallel()
+	Spec(t, "arm64", echoGuest) // the inner test only boots it
 	tmp := t.TempDir()
-	out, ok := run(t, "timeout", []string{"TMPDIR=" + tmp}, "-test.timeout=15s")
+	out, ok := run(t, "timeout", []string{"TMPDIR=" + tmp}, "-test.timeout=8s")
 	require.False(t, ok, out)
-	said, _, panicked := strings.Cut(out, "panic: test timed out after 15s")
+	said, _, panicked := strings.Cut(out, "panic: test timed out after 8s")
 	require.True(t, panicked, out)
 	result, dir := onlyResult(t, tmp)
 	require.Regexp(t, `(?m)^guesthouse: go test -timeout ends TestInner: its machine, arm64, is (booting|ready); its console:$`, said)

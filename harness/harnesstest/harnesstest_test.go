@@ -36,7 +36,7 @@ var inner = map[string]func(*testing.T){
 		t.Error("some consequence")
 	},
 	"panic behind a connection": func(t *testing.T) {
-		spec := Spec(t, "arm64", "./testdata/panics")
+		spec := Spec(t, "arm64", "./testdata/ends")
 		spec.Ports = []string{"tcp/4242"}
 		conn := Boot(t, spec).Dial("tcp", 4242)
 		_, err := conn.Write([]byte("x"))
@@ -61,7 +61,7 @@ var inner = map[string]func(*testing.T){
 		m.Machine.Wait(t.Context())
 	},
 	"exit": func(t *testing.T) {
-		m := Boot(t, Spec(t, "arm64", "./testdata/exits"))
+		m := Boot(t, Spec(t, "arm64", "./testdata/ends"))
 		m.Send("sh kill -10 $PPID")
 		m.Expect("never said")
 	},
@@ -75,22 +75,22 @@ var inner = map[string]func(*testing.T){
 		m.Expect("^all-of-it$")
 	},
 	"dies": func(t *testing.T) {
-		m := Boot(t, Spec(t, "arm64", "./testdata/exits"))
+		m := Boot(t, Spec(t, "arm64", "./testdata/ends"))
 		m.Send("sh kill -10 $PPID")
 		m.Wait()
 	},
 	"dies unseen": func(t *testing.T) {
-		m := Boot(t, Spec(t, "arm64", "./testdata/exits"))
+		m := Boot(t, Spec(t, "arm64", "./testdata/ends"))
 		m.Send("sh kill -10 $PPID")
 		m.Machine.Wait(t.Context())
 	},
 	"other status": func(t *testing.T) {
-		m := Boot(t, Spec(t, "arm64", "./testdata/exits"))
+		m := Boot(t, Spec(t, "arm64", "./testdata/ends"))
 		m.Send("sh kill -10 $PPID")
 		m.WaitExit(4)
 	},
 	"expected status": func(t *testing.T) {
-		m := Boot(t, Spec(t, "arm64", "./testdata/exits"))
+		m := Boot(t, Spec(t, "arm64", "./testdata/ends"))
 		m.Send("sh kill -10 $PPID")
 		m.WaitExit(3)
 	},
@@ -206,7 +206,7 @@ func TestFailuresExplainThemselves(t *testing.T) {
 	for name, says := range map[string][]string{
 		"crash":                     {"the guest crashed during the test: ", "Kernel panic - not syncing: sysrq triggered crash", "record: "},
 		"crash and fail":            {"some consequence", "the guest crashed during the test: "},
-		"panic behind a connection": {"the answer", "panic: no such sensor", "testdata/panics/main.go:22", "has ended: exit status 2"},
+		"panic behind a connection": {"the answer", "panic: no such sensor", "testdata/ends/main.go:31", "has ended: exit status 2"},
 		"off":                       {"the machine powered off during the test, which neither Shutdown nor Wait asked for: the command poweroff on the console (exit status 0)"},
 		"dies":                      {"the guest failed: its program has ended: exit status 3"},
 		"dies unseen":               {"the machine ended during the test: the guest failed: its program has ended: exit status 3"},

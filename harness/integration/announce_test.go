@@ -22,43 +22,42 @@ var guestIP = netip.MustParseAddr("192.0.2.1")
 // has a restored machine to ask for the host's address: it did before it was saved.
 func TestTheNetworkNeverAsksWhereTheGuestIs(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, name string) {
-		row, err := target.Lookup(name)
-		require.NoError(t, err)
-		dir := t.TempDir()
-		spec := echoSpec(t, name)
-		spec.QEMU = filepath.Join(dir, "qemu") // one that notes all packets
-		require.NoError(t, os.WriteFile(spec.QEMU, fmt.Appendf(nil,
-			"#!/bin/sh\nexec %s \"$@\" -object filter-dump,id=packets,netdev=net0,file=%s/$$.pcap\n", row.QEMU, dir), 0o755))
+	name := oneTarget(t)
+	row, err := target.Lookup(name)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	spec := echoSpec(t, name)
+	spec.QEMU = filepath.Join(dir, "qemu") // one that notes all packets
+	require.NoError(t, os.WriteFile(spec.QEMU, fmt.Appendf(nil,
+		"#!/bin/sh\nexec %s \"$@\" -object filter-dump,id=packets,netdev=net0,file=%s/$$.pcap\n", row.QEMU, dir), 0o755))
 
-		spec.Accel, spec.Cold = harness.TCG, true
-		booted := harnesstest.Boot(t, spec)
-		template := booted.Save(filepath.Join(dir, "template"))
-		echoes(t, booted.Dial("udp", echoPort), "found") // it goes on
-		before, err := filepath.Glob(filepath.Join(dir, "*.pcap"))
+	spec.Accel, spec.Cold = harness.TCG, true
+	booted := harnesstest.Boot(t, spec)
+	template := booted.Save(filepath.Join(dir, "template"))
+	echoes(t, booted.Dial("udp", echoPort), "found") // it goes on
+	before, err := filepath.Glob(filepath.Join(dir, "*.pcap"))
+	require.NoError(t, err)
+	require.Len(t, before, 1)
+	spec.Cold, spec.Template = false, template
+	echoes(t, restored(t, spec).Dial("udp", echoPort), "found")
+	dumps, err := filepath.Glob(filepath.Join(dir, "*.pcap"))
+	require.NoError(t, err)
+	require.Len(t, dumps, 2)
+	for _, dump := range dumps {
+		text, err := os.ReadFile(dump)
 		require.NoError(t, err)
-		require.Len(t, before, 1)
-		spec.Cold, spec.Template = false, template
-		echoes(t, restored(t, spec).Dial("udp", echoPort), "found")
-		dumps, err := filepath.Glob(filepath.Join(dir, "*.pcap"))
-		require.NoError(t, err)
-		require.Len(t, dumps, 2)
-		for _, dump := range dumps {
-			text, err := os.ReadFile(dump)
-			require.NoError(t, err)
-			told := false
-			for _, request := range arpRequests(t, text) {
-				switch {
-				case request.of == guestIP:
-					require.Equal(t, guestIP, request.by, "only the guest itself asks for its address")
-					told = true
-				case dump != before[0]:
-					t.Errorf("a restored machine asks for %v", request.of)
-				}
+		told := false
+		for _, request := range arpRequests(t, text) {
+			switch {
+			case request.of == guestIP:
+				require.Equal(t, guestIP, request.by, "only the guest itself asks for its address")
+				told = true
+			case dump != before[0]:
+				t.Errorf("a restored machine asks for %v", request.of)
 			}
-			require.True(t, told, dump)
 		}
-	})
+		require.True(t, told, dump)
+	}
 }
 
 type arpRequest struct{ by, of netip.Addr }

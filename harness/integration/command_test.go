@@ -60,25 +60,24 @@ func TestACommandHasItsOutputAndStatusApartFromTheConsole(t *testing.T) {
 
 func TestCommandsRunAtOnce(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		m := harnesstest.Boot(t, echoSpec(t, target))
-		ctx, cancel := m.Machine.Within(t.Context(), 3*harnesstest.Within)
-		defer cancel()
-		var all sync.WaitGroup
-		for i := range 16 {
-			all.Go(func() {
-				out, err := m.Machine.Command(ctx, "sh", "-c", fmt.Sprintf("echo %d; sleep 1; echo %d; exit %d", i, i, i%2)).Output()
-				if i%2 == 0 && err != nil || i%2 == 1 && !errors.As(err, new(*harness.CommandError)) {
-					t.Errorf("command %d: %v", i, err)
-				}
-				if want := fmt.Sprintf("%d\n%d\n", i, i); string(out) != want {
-					t.Errorf("command %d: %q", i, out)
-				}
-			})
-		}
-		all.Wait()
-		echoes(t, m.Dial("udp", echoPort), "the guest goes on")
-	})
+	target := oneTarget(t)
+	m := harnesstest.Boot(t, echoSpec(t, target))
+	ctx, cancel := m.Machine.Within(t.Context(), 3*harnesstest.Within)
+	defer cancel()
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			out, err := m.Machine.Command(ctx, "sh", "-c", fmt.Sprintf("echo %d; sleep 1; echo %d; exit %d", i, i, i%2)).Output()
+			if i%2 == 0 && err != nil || i%2 == 1 && !errors.As(err, new(*harness.CommandError)) {
+				t.Errorf("command %d: %v", i, err)
+			}
+			if want := fmt.Sprintf("%d\n%d\n", i, i); string(out) != want {
+				t.Errorf("command %d: %q", i, out)
+			}
+		})
+	}
+	all.Wait()
+	echoes(t, m.Dial("udp", echoPort), "the guest goes on")
 }
 
 // listProcesses prints the command lines of all processes. Some end meanwhile.
@@ -86,74 +85,70 @@ const listProcesses = "cat /proc/[0-9]*/cmdline 2>/dev/null; true"
 
 func TestTheEndOfACommandsContextKillsAllThatItHasStarted(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		m := harnesstest.Boot(t, echoSpec(t, target))
-		ctx, cancel := context.WithCancelCause(t.Context())
-		ended := make(chan error, 1)
-		go func() {
-			ended <- m.Machine.Command(ctx, "sh", "-c", "gosh -c 'echo > /started; sleep 4321' & wait").Run()
-		}()
-		m.Output("sh", "-c", "while ! test -e /started; do sleep 0.1; done")
-		gone := errors.New("changed my mind")
-		cancel(gone)
-		require.ErrorIs(t, <-ended, gone)
-		require.NotContains(t, m.Output("sh", "-c", listProcesses), "4321")
-	})
+	target := oneTarget(t)
+	m := harnesstest.Boot(t, echoSpec(t, target))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- m.Machine.Command(ctx, "sh", "-c", "gosh -c 'echo > /started; sleep 4321' & wait").Run()
+	}()
+	m.Output("sh", "-c", "while ! test -e /started; do sleep 0.1; done")
+	gone := errors.New("changed my mind")
+	cancel(gone)
+	require.ErrorIs(t, <-ended, gone)
+	require.NotContains(t, m.Output("sh", "-c", listProcesses), "4321")
 }
 
 func TestWhatACommandLeavesBehindRunsOn(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		m := harnesstest.Boot(t, harnesstest.Spec(t, target, "./guests/ends"))
-		require.Contains(t, m.Output("/bin/uinit", "leave"), "begun\n")
-		require.Contains(t, m.Output("sh", "-c", listProcesses), "daemon")
-	})
+	target := oneTarget(t)
+	m := harnesstest.Boot(t, harnesstest.Spec(t, target, "./guests/ends"))
+	require.Contains(t, m.Output("/bin/uinit", "leave"), "begun\n")
+	require.Contains(t, m.Output("sh", "-c", listProcesses), "daemon")
 }
 
 func TestCommandsBeforeTheGuestIsReadyAndAfterItIsGone(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		m, err := harness.Start(t.Context(), harnesstest.Spec(t, target, "./guests/hangs"))
-		require.NoError(t, err)
-		defer m.Close()
-		ctx, cancel := m.Within(t.Context(), 4*harnesstest.Within)
-		defer cancel()
-		_, err = m.Console().Expect(ctx, "waiting for what never comes")
-		require.NoError(t, err)
-		out, err := m.Command(ctx, "uname").Output()
-		require.NoError(t, err)
-		require.Equal(t, "Linux\n", string(out))
+	target := oneTarget(t)
+	m, err := harness.Start(t.Context(), failing(t, target, "hangs"))
+	require.NoError(t, err)
+	defer m.Close()
+	ctx, cancel := m.Within(t.Context(), 4*harnesstest.Within)
+	defer cancel()
+	_, err = m.Console().Expect(ctx, "waiting for what never comes")
+	require.NoError(t, err)
+	out, err := m.Command(ctx, "uname").Output()
+	require.NoError(t, err)
+	require.Equal(t, "Linux\n", string(out))
 
-		err = m.Command(ctx, "sh", "-c", "echo b > /proc/sysrq-trigger; sleep 1000").Run()
-		require.ErrorContains(t, err, "the line has ended")
-		require.Error(t, m.Command(ctx, "uname").Run())
-	})
+	err = m.Command(ctx, "sh", "-c", "echo b > /proc/sysrq-trigger; sleep 1000").Run()
+	require.ErrorContains(t, err, "the line has ended")
+	require.Error(t, m.Command(ctx, "uname").Run())
 }
 
 func TestAMachineIsNotSavedWhileACommandRuns(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := echoSpec(t, target)
-		spec.Accel, spec.Cold = harness.TCG, true
-		m := harnesstest.Boot(t, spec)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- m.Machine.Command(ctx, "sh", "-c", "echo > /started; sleep 1000").Run() }()
-		m.Output("sh", "-c", "while ! test -e /started; do sleep 0.1; done")
-		dir := filepath.Join(t.TempDir(), "template")
-		_, err := m.Machine.Save(t.Context(), dir)
-		require.ErrorContains(t, err, "1 of its commands run: wait for their end")
-		cancel()
-		require.ErrorIs(t, <-ended, context.Canceled)
-		m.Save(dir)
-	})
+	target := oneTarget(t)
+	spec := echoSpec(t, target)
+	spec.Accel, spec.Cold = harness.TCG, true
+	m := harnesstest.Boot(t, spec)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Machine.Command(ctx, "sh", "-c", "echo > /started; sleep 1000").Run() }()
+	m.Output("sh", "-c", "while ! test -e /started; do sleep 0.1; done")
+	dir := filepath.Join(t.TempDir(), "template")
+	_, err := m.Machine.Save(t.Context(), dir)
+	require.ErrorContains(t, err, "1 of its commands run: wait for their end")
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
+	m.Save(dir)
 }
 
 func TestACommandWithoutAnAgent(t *testing.T) {
-	const target = "x86_64" // nothing here depends on it
+	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/ends")
 	spec.Cmdline = withoutAgent
 	m := harnesstest.Boot(t, spec)
 	require.EqualError(t, m.Machine.Command(t.Context(), "uname", "-m").Run(),
-		`command "uname -m" in x86_64: the guest has no agent: it has not opened the port guesthouse.agent`)
+		`command "uname -m" in `+target+`: the guest has no agent: it has not opened the port guesthouse.agent`)
 }

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness"
-	"guesthouse.example/harness/harnesstest"
 )
 
 // QEMU runs with little of its owner's: a filter of system calls, no secret of the environment, no
@@ -29,42 +28,41 @@ func TestQEMUIsConfined(t *testing.T) {
 	ours := umask.FindString(readProc(t, os.Getpid(), "status"))
 	require.NotEmpty(t, ours)
 
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
-		defer cache.Close()
-		spec := echoSpec(t, target)
-		spec.Accel = harness.TCG
-		cold, err := cache.Boot(t.Context(), spec)
+	target := oneTarget(t)
+	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+	defer cache.Close()
+	spec := echoSpec(t, target)
+	spec.Accel = harness.TCG
+	cold, err := cache.Boot(t.Context(), spec)
+	require.NoError(t, err)
+	defer cold.Close()
+	waiting, err := cache.Waiting(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, waiting)
+	m, err := cache.Boot(t.Context(), spec)
+	require.NoError(t, err)
+	defer m.Close()
+	require.Equal(t, "prefetched", m.Result().Boot, m.Result().Why)
+	conn, err := m.Dial(t.Context(), "udp", echoPort)
+	require.NoError(t, err)
+	defer conn.Close()
+	echoes(t, conn, "confined and at work")
+	for _, machine := range []*harness.Machine{cold, m} {
+		qemu := machine.Result().PID
+		status := readProc(t, qemu, "status")
+		require.Regexp(t, regexp.MustCompile(`(?m)^Seccomp:\s+2$`), status)
+		require.Regexp(t, regexp.MustCompile(`(?m)^NoNewPrivs:\s+1$`), status)
+		require.Regexp(t, regexp.MustCompile(`(?m)^Umask:\s+0077$`), status)
+		require.NotContains(t, readProc(t, qemu, "environ"), "SERVICE_TOKEN")
+		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", qemu))
 		require.NoError(t, err)
-		defer cold.Close()
-		waiting, err := cache.Waiting(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, 1, waiting)
-		m, err := cache.Boot(t.Context(), spec)
-		require.NoError(t, err)
-		defer m.Close()
-		require.Equal(t, "prefetched", m.Result().Boot, m.Result().Why)
-		conn, err := m.Dial(t.Context(), "udp", echoPort)
-		require.NoError(t, err)
-		defer conn.Close()
-		echoes(t, conn, "confined and at work")
-		for _, machine := range []*harness.Machine{cold, m} {
-			qemu := machine.Result().PID
-			status := readProc(t, qemu, "status")
-			require.Regexp(t, regexp.MustCompile(`(?m)^Seccomp:\s+2$`), status)
-			require.Regexp(t, regexp.MustCompile(`(?m)^NoNewPrivs:\s+1$`), status)
-			require.Regexp(t, regexp.MustCompile(`(?m)^Umask:\s+0077$`), status)
-			require.NotContains(t, readProc(t, qemu, "environ"), "SERVICE_TOKEN")
-			links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", qemu))
-			require.NoError(t, err)
-			require.NotEmpty(t, links)
-			for _, link := range links {
-				opened, _ := os.Readlink(link) // one that is closed meanwhile leads nowhere
-				require.NotEqual(t, inherited, opened, link)
-			}
+		require.NotEmpty(t, links)
+		for _, link := range links {
+			opened, _ := os.Readlink(link) // one that is closed meanwhile leads nowhere
+			require.NotEqual(t, inherited, opened, link)
 		}
-		require.Equal(t, ours, umask.FindString(readProc(t, os.Getpid(), "status")), "that of the owner stays")
-	})
+	}
+	require.Equal(t, ours, umask.FindString(readProc(t, os.Getpid(), "status")), "that of the owner stays")
 }
 
 func readProc(t *testing.T, pid int, file string) string {
@@ -77,9 +75,8 @@ func readProc(t *testing.T, pid int, file string) string {
 // Neither a template nor a record shows other users what the guest had in memory and what it said.
 func TestTemplatesAndRecordsArePrivate(t *testing.T) {
 	t.Parallel()
-	harnesstest.Require(t, "x86_64")
 	dir := t.TempDir()
-	spec := echoSpec(t, "x86_64")
+	spec := echoSpec(t, oneTarget(t))
 	spec.Accel = harness.TCG
 	spec.Dir = filepath.Join(dir, "record")
 	cache := &harness.TemplateCache{Dir: filepath.Join(dir, "cache")}
@@ -108,8 +105,7 @@ func TestTemplatesAndRecordsArePrivate(t *testing.T) {
 // they were.
 func TestAForgedTemplateIsNotRestored(t *testing.T) {
 	t.Parallel()
-	harnesstest.Require(t, "x86_64")
-	spec := echoSpec(t, "x86_64")
+	spec := echoSpec(t, oneTarget(t))
 	spec.Accel = harness.TCG
 	cache := &harness.TemplateCache{Dir: t.TempDir()}
 	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))

@@ -24,7 +24,7 @@ func TestTheSocketServiceConformsInTheGuest(t *testing.T) {
 		tg, err := target.Lookup(name)
 		require.NoError(t, err)
 		suite := filepath.Join(t.TempDir(), "conformance")
-		build := exec.Command("go", "test", "-c", "-o", suite, "guesthouse.example/guest/socketservice")
+		build := exec.Command("go", "test", "-c", "-trimpath", "-o", suite, "guesthouse.example/guest/socketservice")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+tg.GOARCH, "GOARM="+tg.GOARM)
 		out, err := build.CombinedOutput()
 		require.NoError(t, err, "%s", out)

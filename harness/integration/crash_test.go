@@ -48,29 +48,50 @@ func consoleLog(t *testing.T, m *harness.Machine) string {
 	return string(text)
 }
 
-// Whoever sees the crash first ends the machine then; what the guest says of it is whole all
-// the same, in the message and in the record.
+// panics tells the guest to panic and requires that the panic is whole in the error that see
+// returns, in the report and in the record.
+func panics(t *testing.T, target string, see func(*harness.Machine) error) {
+	t.Helper()
+	m := crashes(t, target, crashesGuest)
+	tell(t, m, "panic")
+	err := see(m)
+	require.ErrorIs(t, err, harness.ErrGuest)
+	require.ErrorContains(t, err, "the guest failed: panic: no such sensor")
+	m.Close()
+	for where, text := range map[string]string{"report": m.Report().String(), "console.log": consoleLog(t, m)} {
+		require.Regexp(t, `goroutine \d+ \[running\]:\n.*main\..*\n.*/guests/crashes/main\.go:\d+`, text, where)
+		require.Contains(t, text, "init: /bin/uinit has ended: exit status 2", where)
+	}
+	require.Equal(t, "failed", m.Result().State)
+	require.Equal(t, "the guest failed: panic: no such sensor", m.Result().Error)
+}
+
 func TestThePanicOfAGuestIsToldToItsEnd(t *testing.T) {
 	t.Parallel()
-	sees := []struct {
-		who string
-		see func(*testing.T, *harness.Machine) error
-	}{
-		{"Expect", func(t *testing.T, m *harness.Machine) error {
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		panics(t, target, func(m *harness.Machine) error {
 			_, err := m.Console().Expect(t.Context(), "never said")
 			return err
-		}},
-		{"Event", func(t *testing.T, m *harness.Machine) error {
+		})
+	})
+}
+
+// A call that sees the crash ends the machine. The panic is whole nevertheless.
+func TestAPanicIsToldToItsEndWhateverCallSeesIt(t *testing.T) {
+	t.Parallel()
+	target := oneTarget(t)
+	for name, see := range map[string]func(*testing.T, *harness.Machine) error{
+		"Event": func(t *testing.T, m *harness.Machine) error {
 			_, err := m.Event(t.Context())
 			return err
-		}},
-		{"Stats", func(t *testing.T, m *harness.Machine) (err error) {
+		},
+		"Stats": func(t *testing.T, m *harness.Machine) (err error) {
 			for err == nil {
 				_, err = m.Stats(t.Context())
 			}
 			return err
-		}},
-		{"Dial", func(t *testing.T, m *harness.Machine) (err error) {
+		},
+		"Dial": func(t *testing.T, m *harness.Machine) (err error) {
 			for err == nil {
 				var conn io.Closer
 				if conn, err = m.Dial(t.Context(), "udp", echoPort); err == nil {
@@ -78,34 +99,20 @@ func TestThePanicOfAGuestIsToldToItsEnd(t *testing.T) {
 				}
 			}
 			return err
-		}},
-		{"Wait", func(t *testing.T, m *harness.Machine) error { return m.Wait(t.Context()) }},
-		{"Close", func(t *testing.T, m *harness.Machine) error {
+		},
+		"Wait": func(t *testing.T, m *harness.Machine) error { return m.Wait(t.Context()) },
+		"Close": func(t *testing.T, m *harness.Machine) error {
 			for m.Console().Crash() == "" {
 				require.NoError(t, t.Context().Err())
 			}
 			m.Close()
 			return m.Wait(t.Context())
-		}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			panics(t, target, func(m *harness.Machine) error { return see(t, m) })
+		})
 	}
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		for _, c := range sees {
-			t.Run(c.who, func(t *testing.T) {
-				m := crashes(t, target, crashesGuest)
-				tell(t, m, "panic")
-				err := c.see(t, m)
-				require.ErrorIs(t, err, harness.ErrGuest)
-				require.ErrorContains(t, err, "the guest failed: panic: no such sensor")
-				m.Close()
-				for where, text := range map[string]string{"report": m.Report().String(), "console.log": consoleLog(t, m)} {
-					require.Regexp(t, `goroutine \d+ \[running\]:\n.*main\..*\n.*/guests/crashes/main\.go:\d+`, text, where)
-					require.Contains(t, text, "init: /bin/uinit has ended: exit status 2", where)
-				}
-				require.Equal(t, "failed", m.Result().State)
-				require.Equal(t, "the guest failed: panic: no such sensor", m.Result().Error)
-			})
-		}
-	})
 }
 
 // lastOfPanic is what the kernels say last when sysrq makes them panic. After it they restart
@@ -134,138 +141,133 @@ func TestTheCrashOfAKernelIsToldToItsEnd(t *testing.T) {
 
 func TestAGuestsCrashIsSeenInWhateverWayItComes(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		for way, says := range map[string]string{
-			"panic after an unfinished line": "panic: no such sensor",
-			"panic of many lines":            "panic: no such sensor",
-			"coloured panic":                 "panic: no such sensor",
-			"nil pointer":                    "panic: runtime error: invalid memory address or nil pointer dereference",
-			"fatal error":                    "fatal error: sync: unlock of unlocked mutex",
-			"all memory":                     "Out of memory: Killed process",
-		} {
-			t.Run(way, func(t *testing.T) {
-				m := crashes(t, target, crashesGuest)
-				tell(t, m, way)
-				ctx, cancel := m.Within(t.Context(), harnesstest.Within)
-				defer cancel()
-				_, err := m.Console().Expect(ctx, "never said")
-				require.ErrorIs(t, err, harness.ErrGuest)
-				require.ErrorContains(t, err, says)
-			})
-		}
-	})
+	target := oneTarget(t)
+	for way, says := range map[string]string{
+		"panic after an unfinished line": "panic: no such sensor",
+		"panic of many lines":            "panic: no such sensor",
+		"coloured panic":                 "panic: no such sensor",
+		"nil pointer":                    "panic: runtime error: invalid memory address or nil pointer dereference",
+		"fatal error":                    "fatal error: sync: unlock of unlocked mutex",
+		"all memory":                     "Out of memory: Killed process",
+	} {
+		t.Run(way, func(t *testing.T) {
+			m := crashes(t, target, crashesGuest)
+			tell(t, m, way)
+			ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+			defer cancel()
+			_, err := m.Console().Expect(ctx, "never said")
+			require.ErrorIs(t, err, harness.ErrGuest)
+			require.ErrorContains(t, err, says)
+		})
+	}
 }
 
 // Whoever talks to a guest may have it log what they say.
 func TestATextThatTheGuestLogsIsNoCrash(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		m := crashes(t, target, crashesGuest)
-		for _, text := range []string{
-			"Kernel panic - not syncing: haha",
-			"[    1.203456] Kernel panic - not syncing: haha\n[    1.203456] CPU: 0",
-			"\n[    1.203456] Kernel panic - not syncing: haha\n[    1.203456] CPU: 0\n",
-			"panic: haha\n\ngoroutine 1 [running]:\nmain.main()\n",
-			"\x1b[2K\rpanic: haha\r\n\r\ngoroutine 1 [running]:\r\nmain.main()\r\n",
-			">>> ZEPHYR FATAL ERROR 0: CPU exception on CPU 0",
-			"WARNING: DATA RACE",
-		} {
-			tell(t, m, text)
-			ctx, cancel := m.Within(t.Context(), harnesstest.Within)
-			_, err := m.Console().Expect(ctx, `again="?`)
-			cancel()
-			require.NoError(t, err)
-		}
-		require.Empty(t, m.Console().Crash())
-		require.Empty(t, m.Console().Warnings())
-	})
+	target := oneTarget(t)
+	m := crashes(t, target, crashesGuest)
+	for _, text := range []string{
+		"Kernel panic - not syncing: haha",
+		"[    1.203456] Kernel panic - not syncing: haha\n[    1.203456] CPU: 0",
+		"\n[    1.203456] Kernel panic - not syncing: haha\n[    1.203456] CPU: 0\n",
+		"panic: haha\n\ngoroutine 1 [running]:\nmain.main()\n",
+		"\x1b[2K\rpanic: haha\r\n\r\ngoroutine 1 [running]:\r\nmain.main()\r\n",
+		">>> ZEPHYR FATAL ERROR 0: CPU exception on CPU 0",
+		"WARNING: DATA RACE",
+	} {
+		tell(t, m, text)
+		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+		_, err := m.Console().Expect(ctx, `again="?`)
+		cancel()
+		require.NoError(t, err)
+	}
+	require.Empty(t, m.Console().Crash())
+	require.Empty(t, m.Console().Warnings())
 }
 
 func TestAWarningOfTheGuestIsKeptAndEndsNothing(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		m := crashes(t, target, crashesGuest)
-		tell(t, m, "report of a data race")
-		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
-		defer cancel()
-		_, err := m.Console().Expect(ctx, "the guest goes on")
-		require.NoError(t, err)
-		require.Empty(t, m.Console().Crash())
-		require.Contains(t, m.Report().String(), "its warnings:\n\tWARNING: DATA RACE")
-		require.NoError(t, m.Shutdown(ctx))
-		var result harness.Result
-		text, err := os.ReadFile(filepath.Join(m.Dir(), "result.json"))
-		require.NoError(t, err)
-		require.NoError(t, json.Unmarshal(text, &result))
-		require.Equal(t, []string{"WARNING: DATA RACE"}, result.Warnings)
-		require.Equal(t, "ended", result.State)
-	})
+	target := oneTarget(t)
+	m := crashes(t, target, crashesGuest)
+	tell(t, m, "report of a data race")
+	ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+	defer cancel()
+	_, err := m.Console().Expect(ctx, "the guest goes on")
+	require.NoError(t, err)
+	require.Empty(t, m.Console().Crash())
+	require.Contains(t, m.Report().String(), "its warnings:\n\tWARNING: DATA RACE")
+	require.NoError(t, m.Shutdown(ctx))
+	var result harness.Result
+	text, err := os.ReadFile(filepath.Join(m.Dir(), "result.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &result))
+	require.Equal(t, []string{"WARNING: DATA RACE"}, result.Warnings)
+	require.Equal(t, "ended", result.State)
 }
 
 // A template serves Specs with any patterns, and so does a machine that was prefetched for another one.
 func TestAUsersOwnSignOfACrashIsSeenInEveryWayOfBooting(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		dir := t.TempDir()
-		plain, prefetching := harness.TemplateCache{Dir: dir}, harness.TemplateCache{Dir: dir, Prefetch: true}
-		t.Cleanup(prefetching.Close)
-		for _, c := range []struct {
-			templates *harness.TemplateCache
-			crash     string
-			boot      string
-		}{
-			{&plain, "", "cold"},
-			{&plain, `.*<inf> guesthouse: a client says it is over`, "restored"},
-			{&prefetching, `.*<inf> guesthouse: .*so over`, "restored"},
-			{&prefetching, `\[\S+\] <inf> guesthouse: a client says it is over`, "prefetched"}, // where there is memory
-		} {
-			spec := harnesstest.Spec(t, target, crashesGuest)
-			spec.Accel = harness.TCG // of which templates are
-			spec.Ports = []string{"udp/4242"}
-			if c.crash != "" {
-				spec.Crashes = []string{c.crash}
-			}
-			m, err := c.templates.Boot(t.Context(), spec)
-			require.NoError(t, err)
-			t.Cleanup(func() { m.Close() })
-			if c.boot == "prefetched" {
-				t.Logf("it was %s", m.Result().Boot)
-			} else {
-				require.Equal(t, c.boot, m.Result().Boot, m.Result().Why)
-			}
-			tell(t, m, "it is over, so over")
-			ctx, cancel := m.Within(t.Context(), harnesstest.Within)
-			defer cancel()
-			if c.crash == "" {
-				_, err = m.Console().Expect(ctx, `again=`)
-				require.NoError(t, err)
-				require.Empty(t, m.Console().Crash())
-			} else {
-				_, err = m.Console().Expect(ctx, `never said`)
-				require.ErrorIs(t, err, harness.ErrGuest)
-				require.Contains(t, m.Console().Crash(), "it is over, so over")
-			}
-			require.NoError(t, m.Close())
-			_, err = c.templates.Waiting(t.Context())
-			require.NoError(t, err)
+	target := oneTarget(t)
+	dir := t.TempDir()
+	plain, prefetching := harness.TemplateCache{Dir: dir}, harness.TemplateCache{Dir: dir, Prefetch: true}
+	t.Cleanup(prefetching.Close)
+	for _, c := range []struct {
+		templates *harness.TemplateCache
+		crash     string
+		boot      string
+	}{
+		{&plain, "", "cold"},
+		{&plain, `.*<inf> guesthouse: a client says it is over`, "restored"},
+		{&prefetching, `.*<inf> guesthouse: .*so over`, "restored"},
+		{&prefetching, `\[\S+\] <inf> guesthouse: a client says it is over`, "prefetched"}, // where there is memory
+	} {
+		spec := harnesstest.Spec(t, target, crashesGuest)
+		spec.Accel = harness.TCG // of which templates are
+		spec.Ports = []string{"udp/4242"}
+		if c.crash != "" {
+			spec.Crashes = []string{c.crash}
 		}
-	})
+		m, err := c.templates.Boot(t.Context(), spec)
+		require.NoError(t, err)
+		t.Cleanup(func() { m.Close() })
+		if c.boot == "prefetched" {
+			t.Logf("it was %s", m.Result().Boot)
+		} else {
+			require.Equal(t, c.boot, m.Result().Boot, m.Result().Why)
+		}
+		tell(t, m, "it is over, so over")
+		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+		defer cancel()
+		if c.crash == "" {
+			_, err = m.Console().Expect(ctx, `again=`)
+			require.NoError(t, err)
+			require.Empty(t, m.Console().Crash())
+		} else {
+			_, err = m.Console().Expect(ctx, `never said`)
+			require.ErrorIs(t, err, harness.ErrGuest)
+			require.Contains(t, m.Console().Crash(), "it is over, so over")
+		}
+		require.NoError(t, m.Close())
+		_, err = c.templates.Waiting(t.Context())
+		require.NoError(t, err)
+	}
 }
 
 func TestTheMessageOfADeepTraceHasItsBeginAndItsEnd(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		m := crashes(t, target, crashesGuest)
-		tell(t, m, "panic with a deep stack")
-		_, err := m.Console().Expect(t.Context(), "never said")
-		require.ErrorContains(t, err, "panic: no such sensor")
-		report := m.Report()
-		text := strings.Join(report.Console, "\n")
-		require.Less(t, len(report.Console), 70)
-		require.Regexp(t, `panic: no such sensor\n\ngoroutine \d+ \[running\]:\nmain\.deep\(`, text)
-		require.Regexp(t, `\[\d+ lines left out\]`, text)
-		require.Contains(t, text, "exit status 2")
-		// Of 101 frames of the function Go itself leaves out 2 in the middle.
-		require.GreaterOrEqual(t, strings.Count(consoleLog(t, m), "main.deep("), 98)
-	})
+	target := oneTarget(t)
+	m := crashes(t, target, crashesGuest)
+	tell(t, m, "panic with a deep stack")
+	_, err := m.Console().Expect(t.Context(), "never said")
+	require.ErrorContains(t, err, "panic: no such sensor")
+	report := m.Report()
+	text := strings.Join(report.Console, "\n")
+	require.Less(t, len(report.Console), 70)
+	require.Regexp(t, `panic: no such sensor\n\ngoroutine \d+ \[running\]:\nmain\.deep\(`, text)
+	require.Regexp(t, `\[\d+ lines left out\]`, text)
+	require.Contains(t, text, "exit status 2")
+	// Of 101 frames of the function Go itself leaves out 2 in the middle.
+	require.GreaterOrEqual(t, strings.Count(consoleLog(t, m), "main.deep("), 98)
 }

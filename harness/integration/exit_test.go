@@ -33,36 +33,35 @@ var withoutAgent = []string{"module_blacklist=virtio_console"}
 
 func TestTheEndOfTheGuestsProgramIsTold(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		for name, cmdline := range map[string][]string{"by the agent": nil, "on the console": withoutAgent} {
-			t.Run(name, func(t *testing.T) {
-				for told, exit := range endings {
-					spec := harnesstest.Spec(t, target, "./guests/ends")
-					spec.Cmdline = cmdline
-					err := ends(t, spec, told, exit)
-					switch {
-					case told == "panic" && errors.As(err, new(*harness.ExitError)):
-						require.Equal(t, "the guest failed: its program has ended: exit status 2", err.Error())
-					case told == "panic": // the crash was seen on the console
-						require.ErrorContains(t, err, "panic: x")
-					case told == "segv":
-						require.ErrorIs(t, err, harness.ErrGuest)
-					case exit.OK():
-						require.NoError(t, err, told)
-					default:
-						require.EqualError(t, err, "the guest failed: its program has ended: "+exit.String())
-						require.ErrorIs(t, err, harness.ErrGuest)
-					}
+	target := oneTarget(t)
+	for name, cmdline := range map[string][]string{"by the agent": nil, "on the console": withoutAgent} {
+		t.Run(name, func(t *testing.T) {
+			cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
+			for told, exit := range endings {
+				spec := harnesstest.Spec(t, target, "./guests/ends")
+				spec.Cmdline = cmdline
+				err := ends(t, cache, spec, told, exit)
+				switch {
+				case told == "panic" && errors.As(err, new(*harness.ExitError)):
+					require.Equal(t, "the guest failed: its program has ended: exit status 2", err.Error())
+				case told == "panic": // the crash was seen on the console
+					require.ErrorContains(t, err, "panic: x")
+				case told == "segv":
+					require.ErrorIs(t, err, harness.ErrGuest)
+				case exit.OK():
+					require.NoError(t, err, told)
+				default:
+					require.EqualError(t, err, "the guest failed: its program has ended: "+exit.String())
+					require.ErrorIs(t, err, harness.ErrGuest)
 				}
-			})
-		}
-	})
+			}
+		})
+	}
 }
 
 // ends boots the guest "ends", has it end, and returns what Wait says.
-func ends(t *testing.T, spec harness.Spec, told string, exit harness.Exit) error {
+func ends(t *testing.T, cache *harness.TemplateCache, spec harness.Spec, told string, exit harness.Exit) error {
 	t.Helper()
-	var cache harness.TemplateCache // the user's
 	m, err := cache.Boot(t.Context(), spec)
 	require.NoError(t, err, told)
 	defer m.Close()
@@ -82,103 +81,98 @@ func ends(t *testing.T, spec harness.Spec, told string, exit harness.Exit) error
 
 func TestTheEndIsToldHoweverTheMachineCameUp(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := harnesstest.Spec(t, target, "./guests/ends")
-		spec.Accel = harness.TCG // of which templates are
-		cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
-		defer cache.Close()
-		dies := func(how string) {
-			t.Helper()
-			m, err := cache.Boot(t.Context(), spec)
-			require.NoError(t, err)
-			defer m.Close()
-			require.Equal(t, how, m.Result().Boot, m.Result().Why)
-			ctx, cancel := m.Within(t.Context(), harnesstest.Within)
-			defer cancel()
-			require.NoError(t, m.Console().Send(ctx, "exit 3"))
-			require.EqualError(t, m.Wait(ctx), "the guest failed: its program has ended: exit status 3")
-		}
-		dies("cold")
-		waits(t, cache, spec)
-		dies("prefetched")
-		cache.Close()
-		cache.Prefetch = false
-		dies("restored")
-	})
+	target := oneTarget(t)
+	spec := harnesstest.Spec(t, target, "./guests/ends")
+	spec.Accel = harness.TCG // of which templates are
+	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+	defer cache.Close()
+	dies := func(how string) {
+		t.Helper()
+		m, err := cache.Boot(t.Context(), spec)
+		require.NoError(t, err)
+		defer m.Close()
+		require.Equal(t, how, m.Result().Boot, m.Result().Why)
+		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+		defer cancel()
+		require.NoError(t, m.Console().Send(ctx, "exit 3"))
+		require.EqualError(t, m.Wait(ctx), "the guest failed: its program has ended: exit status 3")
+	}
+	dies("cold")
+	waits(t, cache, spec)
+	dies("prefetched")
+	cache.Close()
+	cache.Prefetch = false
+	dies("restored")
 }
 
 func TestAProgramThatEndsBeforeItIsReadySaysHow(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := harnesstest.Spec(t, target, "./guests/ends")
-		for _, cmdline := range [][]string{nil, withoutAgent} {
-			spec.Cmdline = append([]string{"uroot.uinitargs=now"}, cmdline...)
-			err := boot(t, spec)
-			require.ErrorIs(t, err, harness.ErrGuest)
-			require.ErrorContains(t, err, `its console has not shown "guesthouse: ready$": the guest failed: its program has ended: exit status 3`)
-			var exit *harness.ExitError
-			require.ErrorAs(t, err, &exit)
-			require.Equal(t, 3, exit.Code())
-		}
-	})
+	target := oneTarget(t)
+	spec := harnesstest.Spec(t, target, "./guests/ends")
+	for _, cmdline := range [][]string{nil, withoutAgent} {
+		spec.Cmdline = append([]string{"uroot.uinitargs=now"}, cmdline...)
+		err := boot(t, spec)
+		require.ErrorIs(t, err, harness.ErrGuest)
+		require.ErrorContains(t, err, `its console has not shown "guesthouse: ready$": the guest failed: its program has ended: exit status 3`)
+		var exit *harness.ExitError
+		require.ErrorAs(t, err, &exit)
+		require.Equal(t, 3, exit.Code())
+	}
 }
 
 func TestAProgramThatIsNotOfPackageGuestIsAskedToEndToo(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := harnesstest.Spec(t, target, "./guests/ends")
-		m := harnesstest.Boot(t, spec)
-		m.Shutdown()
-		require.Equal(t, &harness.Exit{Status: -1, Signal: syscall.SIGTERM}, m.Result().Exit)
-		require.Equal(t, "the harness asked for it", m.Result().PowerOff)
+	target := oneTarget(t)
+	spec := harnesstest.Spec(t, target, "./guests/ends")
+	m := harnesstest.Boot(t, spec)
+	m.Shutdown()
+	require.Equal(t, &harness.Exit{Status: -1, Signal: syscall.SIGTERM}, m.Result().Exit)
+	require.Equal(t, "the harness asked for it", m.Result().PowerOff)
 
-		m = harnesstest.Boot(t, spec)
-		m.Send("deaf")
-		m.Expect("deaf now")
-		m.Shutdown()
-		require.Equal(t, syscall.SIGKILL, m.Result().Exit.Signal)
-	})
+	m = harnesstest.Boot(t, spec)
+	m.Send("deaf")
+	m.Expect("deaf now")
+	m.Shutdown()
+	require.Equal(t, syscall.SIGKILL, m.Result().Exit.Signal)
 }
 
 // The terminal holds back what is printed after Ctrl-S, also what init prints.
 func TestAConsoleThatTakesNothingDoesNotHideTheEnd(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		var cache harness.TemplateCache // the user's
-		m, err := cache.Boot(t.Context(), echoSpec(t, target))
-		require.NoError(t, err)
-		defer m.Close()
-		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
-		defer cancel()
-		require.NoError(t, m.Console().Send(ctx, "sh echo $((1 + 1)) begun; sleep 1; kill -9 $PPID"))
-		_, err = m.Console().Expect(ctx, `2 begun`)
-		require.NoError(t, err)
-		require.NoError(t, m.Console().Type(ctx, []byte{0x13})) // Ctrl-S
-		var exit *harness.ExitError
-		require.ErrorAs(t, m.Wait(ctx), &exit)
-		require.Equal(t, syscall.SIGKILL, exit.Signal)
-		require.Contains(t, m.Console().Text(), "init: /bin/uinit has ended: signal 9 (killed)")
-	})
+	target := oneTarget(t)
+	var cache harness.TemplateCache // the user's
+	m, err := cache.Boot(t.Context(), echoSpec(t, target))
+	require.NoError(t, err)
+	defer m.Close()
+	ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+	defer cancel()
+	require.NoError(t, m.Console().Send(ctx, "sh echo $((1 + 1)) begun; sleep 1; kill -9 $PPID"))
+	_, err = m.Console().Expect(ctx, `2 begun`)
+	require.NoError(t, err)
+	require.NoError(t, m.Console().Type(ctx, []byte{0x13})) // Ctrl-S
+	var exit *harness.ExitError
+	require.ErrorAs(t, m.Wait(ctx), &exit)
+	require.Equal(t, syscall.SIGKILL, exit.Signal)
+	require.Contains(t, m.Console().Text(), "init: /bin/uinit has ended: signal 9 (killed)")
 }
 
 func TestAProgramThatTheKernelKillsForMemorySaysSo(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := harnesstest.Spec(t, target, "./guests/ends")
-		spec.Dir = t.TempDir()
-		m, err := harness.Boot(t.Context(), spec)
-		require.NoError(t, err)
-		defer m.Close()
-		require.NoError(t, m.Console().Send(t.Context(), "eat"))
-		ctx, cancel := m.Within(t.Context(), 2*harnesstest.Within)
-		defer cancel()
-		require.ErrorIs(t, m.Wait(ctx), harness.ErrGuest, "it returns when the kernel says so on the console")
-		require.Eventually(t, func() bool { return m.Result().Exit != nil }, 4*harnesstest.Within, 50*time.Millisecond)
-		exit := m.Result().Exit
-		require.Equal(t, syscall.SIGKILL, exit.Signal)
-		require.Regexp(t, `^Out of memory: Killed process \d+ \(uinit\)`, exit.Why)
-		text, err := os.ReadFile(filepath.Join(spec.Dir, "agent.log"))
-		require.NoError(t, err)
-		require.Contains(t, string(text), "guest: ended: signal 9 (killed)")
-	})
+	target := oneTarget(t)
+	spec := harnesstest.Spec(t, target, "./guests/ends")
+	spec.Dir = t.TempDir()
+	m, err := harness.Boot(t.Context(), spec)
+	require.NoError(t, err)
+	defer m.Close()
+	require.NoError(t, m.Console().Send(t.Context(), "eat"))
+	ctx, cancel := m.Within(t.Context(), 2*harnesstest.Within)
+	defer cancel()
+	require.ErrorIs(t, m.Wait(ctx), harness.ErrGuest, "it returns when the kernel says so on the console")
+	require.Eventually(t, func() bool { return m.Result().Exit != nil }, 4*harnesstest.Within, 50*time.Millisecond)
+	exit := m.Result().Exit
+	require.Equal(t, syscall.SIGKILL, exit.Signal)
+	require.Regexp(t, `^Out of memory: Killed process \d+ \(uinit\)`, exit.Why)
+	text, err := os.ReadFile(filepath.Join(spec.Dir, "agent.log"))
+	require.NoError(t, err)
+	require.Contains(t, string(text), "guest: ended: signal 9 (killed)")
 }

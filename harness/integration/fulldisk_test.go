@@ -37,9 +37,9 @@ func readResult(t *testing.T, dir string) (r harness.Result) {
 
 // The guest and its test go on, and the end of the run tells what its record lacks.
 func TestARunWhoseRecordCannotBeWrittenGoesOnAndFails(t *testing.T) {
-	harnesstest.Require(t, "arm64")
+	target := oneTarget(t)
 	apart.Run(t, func(t *testing.T) {
-		spec := echoSpec(t, "arm64")
+		spec := echoSpec(t, target)
 		spec.Cold, spec.Dir = true, t.TempDir()
 		m, err := harness.Boot(t.Context(), spec)
 		require.NoError(t, err)
@@ -68,9 +68,9 @@ func TestARunWhoseRecordCannotBeWrittenGoesOnAndFails(t *testing.T) {
 }
 
 func TestABootWhoseRecordCannotBeWrittenFailsAtOnce(t *testing.T) {
-	harnesstest.Require(t, "arm64")
+	target := oneTarget(t)
 	apart.Run(t, func(t *testing.T) {
-		spec := echoSpec(t, "arm64")
+		spec := echoSpec(t, target)
 		spec.Cold, spec.Dir = true, t.TempDir()
 		spec.Cmdline = []string{"loglevel=7"}
 		spec.Ready = "never said"
@@ -81,7 +81,7 @@ func TestABootWhoseRecordCannotBeWrittenFailsAtOnce(t *testing.T) {
 		err = m.WaitReady(t.Context())
 		require.ErrorIs(t, err, syscall.EFBIG)
 		require.NotErrorIs(t, err, harness.ErrGuest)
-		require.ErrorContains(t, err, "boot arm64: record "+spec.Dir+": console.log: file too large\nits console:")
+		require.ErrorContains(t, err, "boot "+target+": record "+spec.Dir+": console.log: file too large\nits console:")
 		require.EqualError(t, m.Close(), "record "+spec.Dir+": console.log: file too large")
 		require.Equal(t, "failed", readResult(t, spec.Dir).State)
 	})

@@ -3,11 +3,13 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,7 +37,17 @@ const (
 	echoPort  = 4242
 )
 
-// echoSpec is a machine that runs the echo service.
+// oneTarget returns the target of a test whose outcome does not depend on the target: the
+// first one that GUESTHOUSE_TARGETS selects, or arm64, which boots with the least work.
+func oneTarget(t *testing.T) string {
+	t.Helper()
+	first, _, _ := strings.Cut(os.Getenv("GUESTHOUSE_TARGETS"), ",")
+	name := cmp.Or(first, "arm64")
+	harnesstest.Require(t, name)
+	return name
+}
+
+// echoSpec returns the Spec of a machine that runs the echo service.
 func echoSpec(t *testing.T, target string) harness.Spec {
 	spec := harnesstest.Spec(t, target, echoGuest)
 	spec.Ports = []string{"udp/4242", "tcp/4242"}
@@ -74,7 +86,7 @@ func TestTheEchoServiceReturnsEveryByte(t *testing.T) {
 		result, err := traffic.Load(ctx, dial(m), traffic.LoadConfig{Network: "udp", Clients: 8, Window: 2, Requests: 500, Timeout: 2 * time.Second})
 		require.NoError(t, err)
 		require.EqualValues(t, 500, result.Sent)
-		require.LessOrEqual(t, result.Lost, int64(25), "a busy host may drop some of the datagrams")
+		require.GreaterOrEqual(t, result.Received, int64(475), "a busy host may drop some of the datagrams")
 		require.EqualValues(t, 500, result.Received+result.Lost)
 		t.Log(result)
 		result, err = traffic.Load(ctx, dial(m), traffic.LoadConfig{Network: "tcp", Clients: 8, Window: 2, Requests: 500})
@@ -87,28 +99,27 @@ func TestTheEchoServiceReturnsEveryByte(t *testing.T) {
 
 func TestAClientOverTheCapacityIsTurnedAway(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		m := harnesstest.Boot(t, echoSpec(t, target))
-		const capacity = 17 // that of Zephyr's sample
-		var clients []net.Conn
-		for i := range capacity {
-			conn := m.Dial("tcp", echoPort)
-			clients = append(clients, conn)
-			echoes(t, conn, fmt.Sprintf("client %d", i))
-		}
-		over := m.Dial("tcp", echoPort)
-		_, err := over.Read(make([]byte, 1))
-		require.Error(t, err, "it is closed")
-		require.False(t, os.IsTimeout(err), "by the guest, not by our deadline")
-		m.Expect(`<\w+> net_echo_server_svc_sample: Max capacity reached`)
-		for i, conn := range clients {
-			echoes(t, conn, fmt.Sprintf("client %d goes on", i))
-		}
+	target := oneTarget(t)
+	m := harnesstest.Boot(t, echoSpec(t, target))
+	const capacity = 17 // that of Zephyr's sample
+	var clients []net.Conn
+	for i := range capacity {
+		conn := m.Dial("tcp", echoPort)
+		clients = append(clients, conn)
+		echoes(t, conn, fmt.Sprintf("client %d", i))
+	}
+	over := m.Dial("tcp", echoPort)
+	_, err := over.Read(make([]byte, 1))
+	require.Error(t, err, "it is closed")
+	require.False(t, os.IsTimeout(err), "by the guest, not by our deadline")
+	m.Expect(`<\w+> net_echo_server_svc_sample: Max capacity reached`)
+	for i, conn := range clients {
+		echoes(t, conn, fmt.Sprintf("client %d goes on", i))
+	}
 
-		require.NoError(t, clients[0].Close())
-		m.Expect(`Connection from \S+ closed`)
-		echoes(t, m.Dial("tcp", echoPort), "the freed place is taken")
-	})
+	require.NoError(t, clients[0].Close())
+	m.Expect(`Connection from \S+ closed`)
+	echoes(t, m.Dial("tcp", echoPort), "the freed place is taken")
 }
 
 // echoes sends text and reads it back.
@@ -180,29 +191,27 @@ func TestTheConsoleTellsOfTheMachine(t *testing.T) {
 // A prompt that came after the echo of what is typed would stand before the answer.
 func TestAMachineThatIsReadyAnswersBelowItsPrompt(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		for _, boot := range []string{"cold", "from a template, if there is one"} {
-			t.Run(boot, func(t *testing.T) {
-				spec := echoSpec(t, target)
-				spec.Cold = boot == "cold"
-				m := harnesstest.Boot(t, spec)
-				m.Send("uptime")
-				m.Expect(`^Uptime: \d+ ms$`)
-			})
-		}
-	})
+	target := oneTarget(t)
+	for _, boot := range []string{"cold", "from a template, if there is one"} {
+		t.Run(boot, func(t *testing.T) {
+			spec := echoSpec(t, target)
+			spec.Cold = boot == "cold"
+			m := harnesstest.Boot(t, spec)
+			m.Send("uptime")
+			m.Expect(`^Uptime: \d+ ms$`)
+		})
+	}
 }
 
 func TestALogLineLeavesThePromptWhole(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := echoSpec(t, target)
-		spec.Cmdline = []string{"loglevel=1"} // the kernel would print between the line and the prompt
-		m := harnesstest.Boot(t, spec)
-		m.Expect(`uart:~\$ `)
-		echoes(t, m.Dial("tcp", echoPort), "x")
-		m.Expect(`\[\d\d:\d\d:\d\d\.\d{3},\d{3}\] <inf> net_echo_server_svc_sample: Connection from \S+ \(\d+\)\nuart:~\$ `)
-	})
+	target := oneTarget(t)
+	spec := echoSpec(t, target)
+	spec.Cmdline = []string{"loglevel=1"} // the kernel would print between the line and the prompt
+	m := harnesstest.Boot(t, spec)
+	m.Expect(`uart:~\$ `)
+	echoes(t, m.Dial("tcp", echoPort), "x")
+	m.Expect(`\[\d\d:\d\d:\d\d\.\d{3},\d{3}\] <inf> net_echo_server_svc_sample: Connection from \S+ \(\d+\)\nuart:~\$ `)
 }
 
 func TestADiskThatQEMUIsGivenIsThere(t *testing.T) {
@@ -228,33 +237,31 @@ func TestADiskThatQEMUIsGivenIsThere(t *testing.T) {
 
 func TestTheGuestsAddressIsTheUsersChoice(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		for name, c := range map[string]struct{ cmdline, shows string }{
-			"static": {"guesthouse.ip=10.7.0.9/16 guesthouse.ip6=fd00:7::9/64", `10\.7\.0\.9/16\n\s+fd00:7::9/64`},
-			"dhcp":   {"guesthouse.ip=dhcp", `192\.0\.2\.1/24`},
-		} {
-			t.Run(name, func(t *testing.T) {
-				spec := echoSpec(t, target)
-				spec.Cmdline = []string{c.cmdline}
-				m := harnesstest.Boot(t, spec)
-				m.Send("net iface")
-				m.Expect(c.shows)
-				echoes(t, m.Dial("udp", echoPort), "hello")
-				echoes(t, m.Dial("tcp", echoPort), "hello")
-			})
-		}
-	})
+	target := oneTarget(t)
+	for name, c := range map[string]struct{ cmdline, shows string }{
+		"static": {"guesthouse.ip=10.7.0.9/16 guesthouse.ip6=fd00:7::9/64", `10\.7\.0\.9/16\n\s+fd00:7::9/64`},
+		"dhcp":   {"guesthouse.ip=dhcp", `192\.0\.2\.1/24`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := echoSpec(t, target)
+			spec.Cmdline = []string{c.cmdline}
+			m := harnesstest.Boot(t, spec)
+			m.Send("net iface")
+			m.Expect(c.shows)
+			echoes(t, m.Dial("udp", echoPort), "hello")
+			echoes(t, m.Dial("tcp", echoPort), "hello")
+		})
+	}
 }
 
 func TestAGuestMayServeWithPackageNet(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := harnesstest.Spec(t, target, "./guests/plain")
-		spec.Ports = []string{"tcp/4242"}
-		m := harnesstest.Boot(t, spec)
-		echoes(t, m.Dial("tcp", echoPort), "hello")
-		m.Expect(`uart:~\$ `)
-		m.Send("net sockets")
-		m.Expect(`\b0 services`)
-	})
+	target := oneTarget(t)
+	spec := harnesstest.Spec(t, target, "./guests/calls")
+	spec.Ports = []string{"udp/4242", "tcp/4242"}
+	m := harnesstest.Boot(t, spec)
+	echoes(t, m.Dial("tcp", echoPort), "hello")
+	m.Expect(`uart:~\$ `)
+	m.Send("net sockets")
+	m.Expect(`\b0 services`)
 }

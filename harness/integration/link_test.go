@@ -17,60 +17,58 @@ import (
 
 func TestALinkIsCutAndMended(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		m := harnesstest.Boot(t, echoSpec(t, target))
-		ctx, cancel := context.WithTimeout(t.Context(), 4*harnesstest.Within)
-		defer cancel()
-		stream := m.Dial("tcp", echoPort)
-		echoes(t, stream, "before")
-		conn := m.Dial("udp", echoPort)
-		echoes(t, conn, "before")
+	target := oneTarget(t)
+	m := harnesstest.Boot(t, echoSpec(t, target))
+	ctx, cancel := context.WithTimeout(t.Context(), 4*harnesstest.Within)
+	defer cancel()
+	stream := m.Dial("tcp", echoPort)
+	echoes(t, stream, "before")
+	conn := m.Dial("udp", echoPort)
+	echoes(t, conn, "before")
 
-		m.SetLink(false)
-		m.SetLink(false) // it may be cut again
-		require.False(t, answers(t, conn, "cut"))
+	m.SetLink(false)
+	m.SetLink(false) // it may be cut again
+	require.False(t, answers(t, conn, "cut"))
 
-		m.SetLink(true)
-		for !answers(t, conn, "mended") {
-			require.NoError(t, ctx.Err(), "no answer since the link was mended")
-		}
-		require.NoError(t, traffic.Echo(ctx, dial(m), traffic.EchoConfig{Network: "tcp"}))
-		require.NoError(t, stream.SetDeadline(time.Now().Add(4*harnesstest.Within)))
-		echoes(t, stream, "a connection from before goes on")
+	m.SetLink(true)
+	for !answers(t, conn, "mended") {
+		require.NoError(t, ctx.Err(), "no answer since the link was mended")
+	}
+	require.NoError(t, traffic.Echo(ctx, dial(m), traffic.EchoConfig{Network: "tcp"}))
+	require.NoError(t, stream.SetDeadline(time.Now().Add(4*harnesstest.Within)))
+	echoes(t, stream, "a connection from before goes on")
 
-		m.Shutdown()
-		require.ErrorContains(t, m.Machine.SetLink(ctx, true), "set the link of "+target+": ")
-	})
+	m.Shutdown()
+	require.ErrorContains(t, m.Machine.SetLink(ctx, true), "set the link of "+target+": ")
 }
 
 // The guest waits for a carrier, and Save for an echo, but neither for ever.
 func TestAMachineWhoseCableIsCutBootsAndIsSaved(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := echoSpec(t, target)
-		spec.Accel, spec.Cold, spec.Dir = harness.TCG, true, t.TempDir()
-		m, err := harness.Start(t.Context(), spec)
+	target := oneTarget(t)
+	spec := echoSpec(t, target)
+	spec.Accel, spec.Cold, spec.Dir = harness.TCG, true, t.TempDir()
+	m, err := harness.Start(t.Context(), spec)
+	require.NoError(t, err)
+	defer m.Close()
+	ctx, cancel := m.Within(t.Context(), 10*harnesstest.Within)
+	defer cancel()
+	require.NoError(t, m.SetLink(ctx, false))
+	require.NoError(t, m.WaitReady(ctx))
+	template, err := m.Save(ctx, filepath.Join(t.TempDir(), "template"))
+	require.NoError(t, err)
+	spec.Cold, spec.Template, spec.Dir = false, template, ""
+	again := restored(t, spec)
+	for _, m := range []*harness.Machine{m, again.Machine} {
+		conn, err := m.Dial(ctx, "udp", echoPort)
 		require.NoError(t, err)
-		defer m.Close()
-		ctx, cancel := m.Within(t.Context(), 10*harnesstest.Within)
-		defer cancel()
-		require.NoError(t, m.SetLink(ctx, false))
-		require.NoError(t, m.WaitReady(ctx))
-		template, err := m.Save(ctx, filepath.Join(t.TempDir(), "template"))
-		require.NoError(t, err)
-		spec.Cold, spec.Template, spec.Dir = false, template, ""
-		again := restored(t, spec)
-		for _, m := range []*harness.Machine{m, again.Machine} {
-			conn, err := m.Dial(ctx, "udp", echoPort)
-			require.NoError(t, err)
-			defer conn.Close()
-			require.False(t, answers(t, conn, "cut"))
-			require.NoError(t, m.SetLink(ctx, true))
-			for !answers(t, conn, "mended") {
-				require.NoError(t, ctx.Err(), "no answer since the link was mended")
-			}
+		defer conn.Close()
+		require.False(t, answers(t, conn, "cut"))
+		require.NoError(t, m.SetLink(ctx, true))
+		for !answers(t, conn, "mended") {
+			require.NoError(t, ctx.Err(), "no answer since the link was mended")
 		}
-	})
+	}
 }
 
 // answers sends a datagram and says whether any comes back within half a second.

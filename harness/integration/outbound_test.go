@@ -20,18 +20,17 @@ import (
 // stopped or is here too.
 func TestAGuestReachesWhatItsSpecSays(t *testing.T) {
 	t.Parallel()
+	target := oneTarget(t)
 	for _, outbound := range []harness.Outbound{"", harness.OutboundHost, harness.OutboundInternet} {
 		t.Run(cmp.Or(string(outbound), "default"), func(t *testing.T) {
 			t.Parallel()
-			harnesstest.EachTarget(t, func(t *testing.T, target string) {
-				spec := harnesstest.Spec(t, target, "./guests/calls")
-				spec.Ports = []string{"udp/4242", "tcp/4242"}
-				spec.Outbound = outbound
-				original, template := save(t, spec)
-				reaches(t, original, outbound)
-				spec.Template = template
-				reaches(t, restored(t, spec), outbound)
-			})
+			spec := harnesstest.Spec(t, target, "./guests/calls")
+			spec.Ports = []string{"udp/4242", "tcp/4242"}
+			spec.Outbound = outbound
+			original, template := save(t, spec)
+			reaches(t, original, outbound)
+			spec.Template = template
+			reaches(t, restored(t, spec), outbound)
 		})
 	}
 }
@@ -40,18 +39,17 @@ func TestAGuestReachesWhatItsSpecSays(t *testing.T) {
 // it and its network.
 func TestAFloodOfFramesHarmsNobody(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := harnesstest.Spec(t, target, "./guests/calls")
-		spec.Ports = []string{"udp/4242", "tcp/4242"}
-		m := harnesstest.Boot(t, spec)
-		for range 5 {
-			require.Equal(t, "flooded", asked(t, m.Dial, "flood 4000"))
-		}
-		echoes(t, m.Dial("tcp", echoPort), "a stream")
-		require.Equal(t, "hello", asked(t, m.Dial, "hello"))
-		require.Len(t, m.Result().Stopped, 32, "of thousands")
-		require.Empty(t, m.Report().Stderr, "QEMU has nothing to complain of")
-	})
+	target := oneTarget(t)
+	spec := harnesstest.Spec(t, target, "./guests/calls")
+	spec.Ports = []string{"udp/4242", "tcp/4242"}
+	m := harnesstest.Boot(t, spec)
+	for range 5 {
+		require.Equal(t, "flooded", asked(t, m.Dial, "flood 4000"))
+	}
+	echoes(t, m.Dial("tcp", echoPort), "a stream")
+	require.Equal(t, "hello", asked(t, m.Dial, "hello"))
+	require.Len(t, m.Result().Stopped, 32, "of thousands")
+	require.Empty(t, m.Report().Stderr, "QEMU has nothing to complain of")
 }
 
 // reaches has a guest go everywhere and looks what arrives.

@@ -56,9 +56,7 @@ func TestThePowerGoesOffUnderTraffic(t *testing.T) {
 }
 
 func TestAGuestWithoutAnAgentIsPoweredOffByItsConsole(t *testing.T) {
-	const target = "x86_64" // nothing here depends on it
-	spec := harnesstest.Spec(t, target, "./guests/mute")
-	spec.Ready = `mute is ready$`
+	spec := harnesstest.Spec(t, oneTarget(t), "./guests/ends")
 	spec.Cmdline = withoutAgent
 	spec.Dir = t.TempDir()
 	m := harnesstest.Boot(t, spec)

@@ -42,57 +42,56 @@ func waits(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) {
 
 func TestAPrefetchedMachineIsAsFreshAsAny(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := harnesstest.Spec(t, target, "./guests/lost")
-		spec.Accel, spec.Outbound = harness.TCG, harness.OutboundHost
-		cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
-		defer cache.Close()
-		random, boots, places := map[string]bool{}, map[string]bool{}, map[string]bool{}
-		for i := range 2 {
-			waits(t, cache, spec)
-			spec.Ports = []string{"udp/4242", "tcp/4242", "tcp/" + strconv.Itoa(80+i)}
-			spec.Dir = filepath.Join(t.TempDir(), "record")
-			asked := time.Now()
-			m, err := cache.Boot(t.Context(), spec)
-			require.NoError(t, err)
-			defer m.Close()
-			handedOut := time.Now()
-			require.Equal(t, "prefetched", m.Result().Boot, m.Result().Why)
-			require.Equal(t, "ready", m.Result().State)
-			require.LessOrEqual(t, m.Result().ReadySeconds, handedOut.Sub(asked).Seconds())
-			require.Len(t, m.Ports(), len(spec.Ports))
+	target := oneTarget(t)
+	spec := harnesstest.Spec(t, target, "./guests/lost")
+	spec.Accel, spec.Outbound = harness.TCG, harness.OutboundHost
+	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+	defer cache.Close()
+	random, boots, places := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for i := range 2 {
+		waits(t, cache, spec)
+		spec.Ports = []string{"udp/4242", "tcp/4242", "tcp/" + strconv.Itoa(80+i)}
+		spec.Dir = filepath.Join(t.TempDir(), "record")
+		asked := time.Now()
+		m, err := cache.Boot(t.Context(), spec)
+		require.NoError(t, err)
+		defer m.Close()
+		handedOut := time.Now()
+		require.Equal(t, "prefetched", m.Result().Boot, m.Result().Why)
+		require.Equal(t, "ready", m.Result().State)
+		require.LessOrEqual(t, m.Result().ReadySeconds, handedOut.Sub(asked).Seconds())
+		require.Len(t, m.Ports(), len(spec.Ports))
 
-			dial := func(network string, port int) net.Conn {
-				conn, err := m.Dial(t.Context(), network, port)
-				require.NoError(t, err)
-				t.Cleanup(func() { conn.Close() })
-				require.NoError(t, conn.SetDeadline(time.Now().Add(4*harnesstest.Within)))
-				return conn
-			}
-			s := says(t, dial)
-			late := time.Duration(m.Result().ClockLate * float64(time.Second))
-			require.Positive(t, late)
-			require.Less(t, late, handedOut.Sub(asked), "it was set while the machine was handed out")
-			require.WithinRange(t, s.clock, s.before.Add(-max(late, clockOff)), s.after.Add(clockOff))
-			random[s.random], boots[s.boot], places[s.where] = true, true, true
-			stats, err := m.Stats(t.Context())
+		dial := func(network string, port int) net.Conn {
+			conn, err := m.Dial(t.Context(), network, port)
 			require.NoError(t, err)
-			require.Equal(t, s.boot, stats.BootID)
-			ctx, cancel := m.Within(t.Context(), harnesstest.Within)
-			defer cancel()
-			told, err := m.Event(ctx)
-			require.NoError(t, err)
-			require.Equal(t, "set up", told, "the saved machine had")
-			echoes(t, dial("tcp", echoPort), strings.Repeat("there and back ", 1000))
-			called(t, dial, s.boot)
-			countsOn(ctx, t, m.Console())
-			require.NoError(t, m.Shutdown(ctx))
-			tellsOfTheWholeRun(t, m, spec)
+			t.Cleanup(func() { conn.Close() })
+			require.NoError(t, conn.SetDeadline(time.Now().Add(4*harnesstest.Within)))
+			return conn
 		}
-		require.Len(t, random, 2)
-		require.Len(t, boots, 2)
-		require.Len(t, places, 1, "its addresses are those of the saved one")
-	})
+		s := says(t, dial)
+		late := time.Duration(m.Result().ClockLate * float64(time.Second))
+		require.Positive(t, late)
+		require.Less(t, late, handedOut.Sub(asked), "it was set while the machine was handed out")
+		require.WithinRange(t, s.clock, s.before.Add(-max(late, clockOff)), s.after.Add(clockOff))
+		random[s.random], boots[s.boot], places[s.where] = true, true, true
+		stats, err := m.Stats(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, s.boot, stats.BootID)
+		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+		defer cancel()
+		told, err := m.Event(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "set up", told, "the saved machine had")
+		echoes(t, dial("tcp", echoPort), strings.Repeat("there and back ", 1000))
+		called(t, dial, s.boot)
+		countsOn(ctx, t, m.Console())
+		require.NoError(t, m.Shutdown(ctx))
+		tellsOfTheWholeRun(t, m, spec)
+	}
+	require.Len(t, random, 2)
+	require.Len(t, boots, 2)
+	require.Len(t, places, 1, "its addresses are those of the saved one")
 }
 
 // countsOn checks that every number is on the console once, from before the machine was
@@ -134,8 +133,7 @@ func tellsOfTheWholeRun(t *testing.T, m *harness.Machine, spec harness.Spec) {
 }
 
 func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
-	const target = "x86_64" // nothing here depends on it
-	harnesstest.Require(t, target)
+	target := oneTarget(t)
 	const variable = "GUESTHOUSE_TEST_MARK"
 	own := t.TempDir()
 	t.Setenv(variable, own) // QEMU inherits it

@@ -22,37 +22,36 @@ import (
 // restored one, which has the guest's memory, answers on a new connection from the same port.
 func TestAMachineIsSavedAsSoonAsItsConnectionsHaveClosed(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := harnesstest.Spec(t, target, "./guests/lost")
-		spec.Ports = []string{"udp/4242", "tcp/4242"}
-		spec.Accel, spec.Cold = harness.TCG, true
-		m := harnesstest.Boot(t, spec)
-		spec.Cold = false
-		for _, c := range []struct {
-			first string
-			close func(net.Conn)
-		}{
-			{"host", func(net.Conn) {}},
-			{"guest", func(conn net.Conn) {
-				_, err := conn.Write([]byte{0})
-				require.NoError(t, err)
-				_, err = conn.Read(make([]byte, 1))
-				require.Equal(t, io.EOF, err, "the guest has closed its end")
-			}},
-		} {
-			conn := dialFrom(t, m, 0)
-			echoes(t, conn, "before")
-			c.close(conn)
-			from := conn.LocalAddr().(*net.TCPAddr).Port
-			require.NoError(t, conn.Close())
+	target := oneTarget(t)
+	spec := harnesstest.Spec(t, target, "./guests/lost")
+	spec.Ports = []string{"udp/4242", "tcp/4242"}
+	spec.Accel, spec.Cold = harness.TCG, true
+	m := harnesstest.Boot(t, spec)
+	spec.Cold = false
+	for _, c := range []struct {
+		first string
+		close func(net.Conn)
+	}{
+		{"host", func(net.Conn) {}},
+		{"guest", func(conn net.Conn) {
+			_, err := conn.Write([]byte{0})
+			require.NoError(t, err)
+			_, err = conn.Read(make([]byte, 1))
+			require.Equal(t, io.EOF, err, "the guest has closed its end")
+		}},
+	} {
+		conn := dialFrom(t, m, 0)
+		echoes(t, conn, "before")
+		c.close(conn)
+		from := conn.LocalAddr().(*net.TCPAddr).Port
+		require.NoError(t, conn.Close())
 
-			spec.Template = m.Save(filepath.Join(t.TempDir(), "template"))
-			again, begin := restored(t, spec), time.Now()
-			echoes(t, dialFrom(t, again, from), "after")
-			t.Logf("the %s has closed first: the restored machine answered on port %d after %v", c.first, from, time.Since(begin))
-		}
-		echoes(t, dialFrom(t, m, 0), "the machine that was saved goes on")
-	})
+		spec.Template = m.Save(filepath.Join(t.TempDir(), "template"))
+		again, begin := restored(t, spec), time.Now()
+		echoes(t, dialFrom(t, again, from), "after")
+		t.Logf("the %s has closed first: the restored machine answered on port %d after %v", c.first, from, time.Since(begin))
+	}
+	echoes(t, dialFrom(t, m, 0), "the machine that was saved goes on")
 }
 
 // dialFrom connects to the machine's TCP port from a port of the host, 0 for any.

@@ -31,36 +31,34 @@ func bootCached(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) s
 
 func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := echoSpec(t, target)
-		spec.Accel = harness.TCG
-		cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
-		require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
-		require.Equal(t, "restored", bootCached(t, cache, spec))
-		spec.Ports = spec.Ports[1:]
-		require.Equal(t, "restored", bootCached(t, cache, spec), "its ports are its own")
+	target := oneTarget(t)
+	spec := echoSpec(t, target)
+	spec.Accel = harness.TCG
+	cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
+	require.Equal(t, "restored", bootCached(t, cache, spec))
+	spec.Ports = spec.Ports[1:]
+	require.Equal(t, "restored", bootCached(t, cache, spec), "its ports are its own")
 
-		all, err := cache.List()
-		require.NoError(t, err)
-		require.Len(t, all, 1)
-		require.Equal(t, target, all[0].Target)
+	all, err := cache.List()
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	require.Equal(t, target, all[0].Target)
 
-		spec.Cold = true
-		require.Equal(t, "cold: asked for", bootCached(t, cache, spec))
-		spec.Cold = false
-		require.NoError(t, os.Truncate(filepath.Join(cache.Dir, all[0].Key, "state"), 1000))
-		require.Contains(t, bootCached(t, cache, spec), "cold: template "+filepath.Join(cache.Dir, all[0].Key)+": state is damaged")
-		all, err = cache.List()
-		require.NoError(t, err)
-		require.Empty(t, all, "the next one makes another")
-	})
+	spec.Cold = true
+	require.Equal(t, "cold: asked for", bootCached(t, cache, spec))
+	spec.Cold = false
+	require.NoError(t, os.Truncate(filepath.Join(cache.Dir, all[0].Key, "state"), 1000))
+	require.Contains(t, bootCached(t, cache, spec), "cold: template "+filepath.Join(cache.Dir, all[0].Key)+": state is damaged")
+	all, err = cache.List()
+	require.NoError(t, err)
+	require.Empty(t, all, "the next one makes another")
 }
 
 // Whatever is wrong with the cache, the machine boots.
 func TestTroubleWithTheCacheCostsAColdBoot(t *testing.T) {
 	t.Parallel()
-	const target = "x86_64" // nothing here depends on it
-	harnesstest.Require(t, target)
+	target := oneTarget(t)
 	spec := echoSpec(t, target)
 	spec.Accel = harness.TCG
 	file := filepath.Join(t.TempDir(), "file")
@@ -89,27 +87,26 @@ func TestTroubleWithTheCacheCostsAColdBoot(t *testing.T) {
 
 func TestAMachineOutlivesItsTemplate(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		cache := &harness.TemplateCache{Dir: t.TempDir()}
-		spec := echoSpec(t, target)
-		spec.Accel = harness.TCG
-		require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
-		m, err := cache.Boot(t.Context(), spec)
-		require.NoError(t, err)
-		defer m.Close()
-		require.Equal(t, "restored", m.Result().Boot, m.Result().Why)
-		require.NoError(t, cache.Clear())
-		conn, err := m.Dial(t.Context(), "udp", echoPort)
-		require.NoError(t, err)
-		defer conn.Close()
-		echoes(t, conn, "still here")
-		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
-		defer cancel()
-		// Its memory comes from the file that has no name any more.
-		require.NoError(t, m.Console().Send(ctx, "sh cat /bin/* >/dev/null; echo read by $((40 + 2))"))
-		_, err = m.Console().Expect(ctx, `read by 42`)
-		require.NoError(t, err)
-	})
+	target := oneTarget(t)
+	cache := &harness.TemplateCache{Dir: t.TempDir()}
+	spec := echoSpec(t, target)
+	spec.Accel = harness.TCG
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
+	m, err := cache.Boot(t.Context(), spec)
+	require.NoError(t, err)
+	defer m.Close()
+	require.Equal(t, "restored", m.Result().Boot, m.Result().Why)
+	require.NoError(t, cache.Clear())
+	conn, err := m.Dial(t.Context(), "udp", echoPort)
+	require.NoError(t, err)
+	defer conn.Close()
+	echoes(t, conn, "still here")
+	ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+	defer cancel()
+	// Its memory comes from the file that has no name any more.
+	require.NoError(t, m.Console().Send(ctx, "sh cat /bin/* >/dev/null; echo read by $((40 + 2))"))
+	_, err = m.Console().Expect(ctx, `read by 42`)
+	require.NoError(t, err)
 }
 
 // The test binary runs itself as another user of the cache.
@@ -128,51 +125,50 @@ func TestProcessesShareACache(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
-		spec := echoSpec(t, target)
-		spec.Accel = harness.TCG
-		text, err := json.Marshal(spec)
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(cache.Dir, "spec.json"), text, 0o644))
-		user := func(env ...string) *exec.Cmd {
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProcessesShareACache$")
-			cmd.Env = append(append(os.Environ(), "GUESTHOUSE_TEST_CACHE="+cache.Dir), env...)
-			cmd.Stderr = os.Stderr
-			return cmd
-		}
+	target := oneTarget(t)
+	cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
+	spec := echoSpec(t, target)
+	spec.Accel = harness.TCG
+	text, err := json.Marshal(spec)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(cache.Dir, "spec.json"), text, 0o644))
+	user := func(env ...string) *exec.Cmd {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProcessesShareACache$")
+		cmd.Env = append(append(os.Environ(), "GUESTHOUSE_TEST_CACHE="+cache.Dir), env...)
+		cmd.Stderr = os.Stderr
+		return cmd
+	}
 
-		killed := user("GUESTHOUSE_TEST_KILL=1")
-		out, err := killed.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, killed.Start())
-		line, err := bufio.NewReader(out).ReadString('\n')
-		require.NoError(t, err)
-		require.Equal(t, "making\n", line)
-		require.NoError(t, killed.Process.Kill())
-		killed.Wait()
-		all, err := cache.List()
-		require.NoError(t, err)
-		require.Empty(t, all, "nothing half made is a template")
+	killed := user("GUESTHOUSE_TEST_KILL=1")
+	out, err := killed.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, killed.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "making\n", line)
+	require.NoError(t, killed.Process.Kill())
+	killed.Wait()
+	all, err := cache.List()
+	require.NoError(t, err)
+	require.Empty(t, all, "nothing half made is a template")
 
-		users := []*exec.Cmd{user(), user(), user()}
-		said := make([]strings.Builder, len(users))
-		for i, u := range users {
-			u.Stdout = &said[i]
-			require.NoError(t, u.Start())
-		}
-		count := make(map[string]int)
-		for i, u := range users {
-			require.NoError(t, u.Wait(), said[i].String())
-			first, _, _ := strings.Cut(said[i].String(), "\n")
-			count[first]++
-		}
-		require.Equal(t, map[string]int{
-			"boot was cold: the first boot of its kind, saved for the next": 1,
-			"boot was restored": 2,
-		}, count)
-		left, err := os.ReadDir(filepath.Join(cache.Dir, "tmp"))
-		require.NoError(t, err)
-		require.Empty(t, left)
-	})
+	users := []*exec.Cmd{user(), user(), user()}
+	said := make([]strings.Builder, len(users))
+	for i, u := range users {
+		u.Stdout = &said[i]
+		require.NoError(t, u.Start())
+	}
+	count := make(map[string]int)
+	for i, u := range users {
+		require.NoError(t, u.Wait(), said[i].String())
+		first, _, _ := strings.Cut(said[i].String(), "\n")
+		count[first]++
+	}
+	require.Equal(t, map[string]int{
+		"boot was cold: the first boot of its kind, saved for the next": 1,
+		"boot was restored": 2,
+	}, count)
+	left, err := os.ReadDir(filepath.Join(cache.Dir, "tmp"))
+	require.NoError(t, err)
+	require.Empty(t, left)
 }

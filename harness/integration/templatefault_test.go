@@ -12,13 +12,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/harness"
-	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/internal/target"
 )
 
-// wrappedQEMU returns a QEMU that first does what the shell commands in a file say.
-func wrappedQEMU(t *testing.T, binary string) (qemu, commands string) {
+// wrappedQEMU returns a target's QEMU that first runs the shell commands in a file.
+func wrappedQEMU(t *testing.T, name string) (qemu, commands string) {
 	t.Helper()
-	real, err := exec.LookPath(binary)
+	tg, err := target.Lookup(name)
+	require.NoError(t, err)
+	real, err := exec.LookPath(tg.QEMU)
 	require.NoError(t, err)
 	dir := t.TempDir()
 	qemu, commands = filepath.Join(dir, "qemu"), filepath.Join(dir, "commands")
@@ -32,11 +34,10 @@ func wrappedQEMU(t *testing.T, binary string) (qemu, commands string) {
 // next machine is restored again.
 func TestOnlyAFaultyTemplateIsRemoved(t *testing.T) {
 	t.Parallel()
-	const target = "x86_64" // nothing here depends on it
-	harnesstest.Require(t, target)
-	spec := echoSpec(t, target)
+	name := oneTarget(t)
+	spec := echoSpec(t, name)
 	spec.Accel = harness.TCG
-	qemu, commands := wrappedQEMU(t, "qemu-system-x86_64")
+	qemu, commands := wrappedQEMU(t, name)
 	spec.QEMU = qemu
 	cache := &harness.TemplateCache{Dir: t.TempDir()}
 	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))

@@ -18,6 +18,10 @@ import (
 	"guesthouse.example/harness/internal/baremetal"
 )
 
+// anyTarget is the target of the tests whose outcome does not depend on the target. It boots with the
+// least work.
+const anyTarget = "arm64"
+
 // TestMain makes the test binary the command itself when it is called by its
 // name, and one that panics when the machine is ready.
 func TestMain(m *testing.M) {
@@ -43,7 +47,7 @@ func (panics) Write(p []byte) (int, error) {
 // what the command prints too.
 func TestScripts(t *testing.T) {
 	harnesstest.Require(t, "x86_64")
-	harnesstest.Require(t, "arm64")
+	harnesstest.Require(t, anyTarget)
 	dir, err := os.Getwd()
 	require.NoError(t, err)
 	testscript.Run(t, testscript.Params{
@@ -146,81 +150,76 @@ guesthouse: hint: install it with: apt-get install --no-install-recommends qemu-
 // A guest may be whatever QEMU starts; its record repeats it.
 func TestAGuestThatIsNoProgramOfOurs(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		dir := t.TempDir()
-		guest, err := baremetal.ELF(target, "no kernel here")
-		require.NoError(t, err)
-		elf := filepath.Join(dir, "guest.elf")
-		require.NoError(t, os.WriteFile(elf, guest, 0o644))
-		record := filepath.Join(dir, "record")
-		status, stdout, stderr := call(t, "run", "-target", target, "-guest", "none", "-kernel", elf, "-ready", "^no kernel here$", "-dir", record)
-		require.Equal(t, 0, status, stderr)
-		require.Contains(t, stdout, "no kernel here\n")
-		require.Regexp(t, `^guesthouse: `+target+` ready in \d+\.\d\d s \(.*, (tcg|kvm): .*\); .*; the end of input ends\n$`, stderr)
-		result, err := os.ReadFile(filepath.Join(record, "result.json"))
-		require.NoError(t, err)
-		require.Contains(t, string(result), `"state": "ended"`)
+	harnesstest.Require(t, anyTarget)
+	dir := t.TempDir()
+	guest, err := baremetal.ELF(anyTarget, "no kernel here")
+	require.NoError(t, err)
+	elf := filepath.Join(dir, "guest.elf")
+	require.NoError(t, os.WriteFile(elf, guest, 0o644))
+	record := filepath.Join(dir, "record")
+	status, stdout, stderr := call(t, "run", "-target", anyTarget, "-guest", "none", "-kernel", elf, "-ready", "^no kernel here$", "-dir", record)
+	require.Equal(t, 0, status, stderr)
+	require.Contains(t, stdout, "no kernel here\n")
+	require.Regexp(t, `^guesthouse: `+anyTarget+` ready in \d+\.\d\d s \(.*, (tcg|kvm): .*\); .*; the end of input ends\n$`, stderr)
+	result, err := os.ReadFile(filepath.Join(record, "result.json"))
+	require.NoError(t, err)
+	require.Contains(t, string(result), `"state": "ended"`)
 
-		status, stdout, stderr = call(t, "run", "-spec", filepath.Join(record, "spec.json"))
-		require.Equal(t, 0, status, stderr)
-		require.Contains(t, stdout, "no kernel here\n")
-	})
+	status, stdout, stderr = call(t, "run", "-spec", filepath.Join(record, "spec.json"))
+	require.Equal(t, 0, status, stderr)
+	require.Contains(t, stdout, "no kernel here\n")
 }
 
 // The command that -n prints is for a person at a terminal: it boots by itself.
 func TestThePrintedCommandBoots(t *testing.T) {
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		status, stdout, stderr := call(t, "run", "-target", target, "-n")
-		require.Equal(t, 0, status, stderr)
-		qemu := exec.CommandContext(t.Context(), "sh", "-c", "exec "+stdout)
-		console, err := qemu.StdoutPipe()
-		require.NoError(t, err)
-		keyboard, err := qemu.StdinPipe()
-		require.NoError(t, err)
-		require.NoError(t, qemu.Start())
-		defer qemu.Process.Kill()
-		var seen strings.Builder
-		buf := make([]byte, 4096)
-		for !strings.Contains(seen.String(), "uart:~$ ") {
-			n, err := console.Read(buf)
-			require.NoError(t, err, seen.String())
-			seen.Write(buf[:n])
-		}
-		_, err = io.WriteString(keyboard, "poweroff\r")
-		require.NoError(t, err)
-		io.Copy(io.Discard, console)
-		require.NoError(t, qemu.Wait())
-	})
+	harnesstest.Require(t, anyTarget)
+	status, stdout, stderr := call(t, "run", "-target", anyTarget, "-n")
+	require.Equal(t, 0, status, stderr)
+	qemu := exec.CommandContext(t.Context(), "sh", "-c", "exec "+stdout)
+	console, err := qemu.StdoutPipe()
+	require.NoError(t, err)
+	keyboard, err := qemu.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, qemu.Start())
+	defer qemu.Process.Kill()
+	var seen strings.Builder
+	buf := make([]byte, 4096)
+	for !strings.Contains(seen.String(), "uart:~$ ") {
+		n, err := console.Read(buf)
+		require.NoError(t, err, seen.String())
+		seen.Write(buf[:n])
+	}
+	_, err = io.WriteString(keyboard, "poweroff\r")
+	require.NoError(t, err)
+	io.Copy(io.Discard, console)
+	require.NoError(t, qemu.Wait())
 }
 
 // A kernel of one's own is booted with its own modules, without which it would have
 // no network card.
 func TestAKernelOfOnesOwnIsBootedWithItsModules(t *testing.T) {
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		dir := t.TempDir()
-		cached := harnesstest.Spec(t, target, "guesthouse.example/guest/cmd/uinit").Kernel
-		kernel, modules, record := filepath.Join(dir, "mine"), filepath.Join(dir, "modules"), filepath.Join(dir, "record")
-		require.NoError(t, os.Symlink(cached, kernel))
-		require.NoError(t, os.Symlink(filepath.Join(filepath.Dir(cached), "modules"), modules))
-		status, stdout, stderr := call(t, "run", "-target", target, "-kernel", kernel, "-modules", modules, "-dir", record)
-		require.Equal(t, 0, status, stderr)
-		require.Contains(t, stdout, "Single-threaded TCP/UDP echo server waits for a connection on port 4242")
-		spec, err := harness.ReadSpec(filepath.Join(record, "spec.json"))
-		require.NoError(t, err)
-		require.Equal(t, kernel, spec.Kernel)
-		result, err := os.ReadFile(filepath.Join(record, "result.json"))
-		require.NoError(t, err)
-		require.Contains(t, string(result), `"state": "ended"`)
-	})
+	harnesstest.Require(t, anyTarget)
+	dir := t.TempDir()
+	cached := harnesstest.Spec(t, anyTarget, "guesthouse.example/guest/cmd/uinit").Kernel
+	kernel, modules, record := filepath.Join(dir, "mine"), filepath.Join(dir, "modules"), filepath.Join(dir, "record")
+	require.NoError(t, os.Symlink(cached, kernel))
+	require.NoError(t, os.Symlink(filepath.Join(filepath.Dir(cached), "modules"), modules))
+	status, stdout, stderr := call(t, "run", "-target", anyTarget, "-kernel", kernel, "-modules", modules, "-dir", record)
+	require.Equal(t, 0, status, stderr)
+	require.Contains(t, stdout, "Single-threaded TCP/UDP echo server waits for a connection on port 4242")
+	spec, err := harness.ReadSpec(filepath.Join(record, "spec.json"))
+	require.NoError(t, err)
+	require.Equal(t, kernel, spec.Kernel)
+	result, err := os.ReadFile(filepath.Join(record, "result.json"))
+	require.NoError(t, err)
+	require.Contains(t, string(result), `"state": "ended"`)
 }
 
-// A reader that has seen enough ends the run in order: nothing is left. As how the
-// command ends, which other tests here are about, it does not depend on the target:
-// they have the one that boots soonest.
+// A reader of the output that has seen enough ends the run in order, so that nothing is left.
 func TestARunWhoseReaderHasGoneLeavesNothing(t *testing.T) {
-	harnesstest.Require(t, "arm64")
+	harnesstest.Require(t, anyTarget)
 	tmp := t.TempDir()
-	run := exec.Command("sh", "-c", "exec 3<&0; { \"$0\" run -cold -target arm64 <&3; echo status $? >&2; } | head -n 1", "guesthouse")
+	run := exec.Command("sh", "-c", "exec 3<&0; { \"$0\" run -cold -target "+anyTarget+" <&3; echo status $? >&2; } | head -n 1", "guesthouse")
 	path := filepath.Join(t.TempDir(), "guesthouse")
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -242,7 +241,7 @@ func TestARunWhoseReaderHasGoneLeavesNothing(t *testing.T) {
 
 // A run whose output has no place ends at once, also while its input lasts, and says why.
 func TestARunWhoseOutputCannotBeWrittenFailsAtOnce(t *testing.T) {
-	harnesstest.Require(t, "arm64")
+	harnesstest.Require(t, anyTarget)
 	self, err := os.Executable()
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "guesthouse")
@@ -251,7 +250,7 @@ func TestARunWhoseOutputCannotBeWrittenFailsAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	defer full.Close()
 
-	run := exec.CommandContext(t.Context(), path, "run", "-target", "arm64")
+	run := exec.CommandContext(t.Context(), path, "run", "-target", anyTarget)
 	run.Stdout = full
 	var said strings.Builder
 	run.Stderr = &said
@@ -261,7 +260,7 @@ func TestARunWhoseOutputCannotBeWrittenFailsAtOnce(t *testing.T) {
 	require.Error(t, run.Run())
 	require.Regexp(t, `(?m)^guesthouse: error: standard output: write /dev/stdout: no space left on device\n\z`, said.String())
 
-	run = exec.CommandContext(t.Context(), path, "run", "-target", "arm64")
+	run = exec.CommandContext(t.Context(), path, "run", "-target", anyTarget)
 	run.Stderr = full
 	held, err = run.StdinPipe()
 	require.NoError(t, err)

@@ -107,8 +107,8 @@ var ofMachines = []row[*harness.Machine]{
 }
 
 func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
-	m := boot(t, withPid(t, echoSpec(t)))
-	qemu := pidOf(t, m.Spec())
+	m := boot(t, echoSpec(t))
+	qemu := m.Result().PID
 	require.NoError(t, unix.Kill(qemu, unix.SIGSTOP))
 	last := len(ofMachines) - 1
 	for _, r := range ofMachines[:last] {
@@ -159,7 +159,7 @@ func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
 	defer again.Close()
 	require.Equal(t, "restored", again.Result().Boot, again.Result().Why)
 
-	require.NoError(t, unix.Kill(pidOf(t, again.Spec()), unix.SIGSTOP))
+	require.NoError(t, unix.Kill(again.Result().PID, unix.SIGSTOP))
 	t.Run(ofMachines[last].name, func(t *testing.T) { try(t, ofMachines[last], stopped, again) })
 	require.NoError(t, unix.Kill(qemu, unix.SIGSTOP))
 	require.NoError(t, m.Close(), "it ends a QEMU that stands still")

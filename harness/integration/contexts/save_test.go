@@ -20,8 +20,8 @@ import (
 // given up. Whatever QEMU has done of it by then, and does of it when it goes on, the machine
 // goes on too, and the next save is not mistaken for that one.
 func TestASaveThatIsGivenUpLeavesTheMachineAsItWas(t *testing.T) {
-	m := boot(t, withPid(t, echoSpec(t)))
-	qemu := pidOf(t, m.Spec())
+	m := boot(t, echoSpec(t))
+	qemu := m.Result().PID
 	within, cancel := m.Within(t.Context(), 10*harnesstest.Within)
 	defer cancel()
 	commands := func(name string) int {

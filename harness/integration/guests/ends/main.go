@@ -59,6 +59,8 @@ func main() {
 			child.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 			fmt.Println(child.Start())
 			return
+		case "poweroff":
+			unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 		case "deaf":
 			signal.Ignore(unix.SIGTERM)
 			fmt.Println("deaf now")

@@ -70,6 +70,12 @@ func do(what, arg string) string {
 				guest.Event(fmt.Sprint("event ", i))
 			}
 		}()
+	case "flood": // tells more than the harness keeps: 400 events of nearly 64 KiB
+		long := strings.Repeat("x", 60<<10)
+		for i := range 400 {
+			guest.Event(fmt.Sprint(i, " ", long))
+		}
+		guest.Event("the last")
 	case "dial": // an address, and say there who we are
 		conn, err := net.DialTimeout("tcp", arg, time.Minute)
 		if err != nil {

@@ -1,14 +1,23 @@
-// Panics is a guest that panics when it is sent a byte on TCP port 4242.
+// Ends is a guest that exits silently on SIGUSR1, and panics when it gets a byte on TCP port 4242.
 package main
 
 import (
 	"net"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"guesthouse.example/guest"
 )
 
 func main() {
 	guest.Main(func() error {
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGUSR1)
+		go func() {
+			<-signals
+			os.Exit(3)
+		}()
 		listener, err := net.Listen("tcp", ":4242")
 		if err != nil {
 			return err
