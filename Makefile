@@ -76,7 +76,7 @@ images: $(guesthouse)
 # For maintainers: the newest kernels of apt's sources become the tested ones.
 lock: $(guesthouse)
 	$(leash) $(GO) test -count=1 ./images -run 'TestLock$$' -update
-	@if git diff --quiet images/lock.json; then echo "images/lock.json has the newest kernels"; else git --no-pager diff -U0 images/lock.json; fi
+	@if git diff --quiet internal/imagecache/lock.json; then echo "internal/imagecache/lock.json has the newest kernels"; else git --no-pager diff -U0 internal/imagecache/lock.json; fi
 
 $(guesthouse):
 	@$(GO) build -buildvcs=false -o $@ ./harness/cmd/guesthouse

@@ -26,6 +26,7 @@ var rules = []struct {
 	{folder: "docs/draw", imports: "internal/svg"},
 	{folder: "internal/apart", imports: "internal/tied"},
 	{folder: "internal/store", imports: "internal/sys"},
+	{folder: "internal/imagecache", imports: "internal"},
 	{folder: "guest", imports: "guest internal/wire internal/subnet"},
 	{folder: "host/traffic", std: true},
 	{folder: "images", imports: "images internal"},

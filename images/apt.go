@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"guesthouse.example/internal/imagecache"
 )
 
 // An apt runs Debian's own tools on a state of its own: another architecture,
@@ -115,7 +117,7 @@ func (a *apt) update(ctx context.Context) error {
 
 // A stanza is a package as the signed index describes it.
 type stanza struct {
-	deb
+	imagecache.Deb
 	depends string
 }
 
@@ -173,7 +175,7 @@ func (a *apt) find(ctx context.Context, name, version string) (stanza, error) {
 	for _, s := range all {
 		if version == "" || s.Version == version {
 			if len(s.SHA256) != 64 {
-				return stanza{}, fmt.Errorf("%v: the index gives no SHA-256", s.deb)
+				return stanza{}, fmt.Errorf("%v: the index gives no SHA-256", s.Deb)
 			}
 			return s, nil
 		}
@@ -196,12 +198,12 @@ func (e *missingError) Error() string { return "apt's sources offer no package "
 var kernelDepends = regexp.MustCompile(`^(linux-(?:image|binary|modules|base)-[0-9][^ (]*)(?: \(= ([^)]+)\))?$`)
 
 // newest follows a metapackage to the packages with the kernel's files.
-func (a *apt) newest(ctx context.Context, metapackage string) (kernelSet, error) {
+func (a *apt) newest(ctx context.Context, metapackage string) (imagecache.KernelSet, error) {
 	meta, err := a.find(ctx, metapackage, "")
 	if err != nil {
 		return nil, err
 	}
-	var set kernelSet
+	var set imagecache.KernelSet
 	seen := map[string]bool{}
 	for queue := []stanza{meta}; len(queue) > 0; queue = queue[1:] {
 		for _, depend := range strings.Split(queue[0].depends, ",") {
@@ -214,19 +216,19 @@ func (a *apt) newest(ctx context.Context, metapackage string) (kernelSet, error)
 			if err != nil {
 				return nil, err
 			}
-			set = append(set, s.deb)
+			set = append(set, s.Deb)
 			queue = append(queue, s)
 		}
 	}
 	if len(set) == 0 {
-		return nil, fmt.Errorf("%v depends on no kernel package: %q", meta.deb, meta.depends)
+		return nil, fmt.Errorf("%v depends on no kernel package: %q", meta.Deb, meta.depends)
 	}
 	return set, nil
 }
 
 // offers tells whether the sources still have a set that was tested. That they
 // have it with other bytes is an error.
-func (a *apt) offers(ctx context.Context, set kernelSet) (bool, error) {
+func (a *apt) offers(ctx context.Context, set imagecache.KernelSet) (bool, error) {
 	for _, want := range set {
 		all, err := a.show(ctx, want.Package, true)
 		if err != nil {
@@ -257,7 +259,7 @@ func (e *mismatchError) Error() string {
 }
 
 // download fetches one package file and checks it.
-func (a *apt) download(ctx context.Context, d deb) (path string, err error) {
+func (a *apt) download(ctx context.Context, d imagecache.Deb) (path string, err error) {
 	// apt chooses the file's name; alone in its directory it needs no guess.
 	dir, err := os.MkdirTemp(filepath.Join(a.dir, "debs"), "")
 	if err != nil {
@@ -277,7 +279,7 @@ func (a *apt) download(ctx context.Context, d deb) (path string, err error) {
 	if d.Size > 0 && info.Size() != d.Size {
 		return "", fmt.Errorf("%v: the file has %d bytes instead of %d", d, info.Size(), d.Size)
 	}
-	sum, err := hashFile(files[0])
+	sum, err := imagecache.HashFile(files[0])
 	if err != nil {
 		return "", err
 	}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/internal/apart"
+	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/tied"
@@ -44,7 +45,7 @@ func TestBuild(t *testing.T) {
 			require.Regexp(t, `^linux-image-\d`, img.KernelPackage)
 			require.Contains(t, img.KernelPackage, img.Release)
 			for path, want := range map[string]string{img.Kernel: img.KernelSHA256, img.Initramfs: img.InitramfsSHA256} {
-				sum, err := hashFile(path)
+				sum, err := imagecache.HashFile(path)
 				require.NoError(t, err)
 				require.Equal(t, want, sum)
 			}
@@ -63,7 +64,7 @@ func TestBuild(t *testing.T) {
 				require.NoError(t, os.Truncate(img.Initramfs, 1000))
 				again, err := Build(t.Context(), tgt.Name, hello, o)
 				require.NoError(t, err)
-				sum, err := hashFile(again.Initramfs)
+				sum, err := imagecache.HashFile(again.Initramfs)
 				require.NoError(t, err)
 				require.Equal(t, img.InitramfsSHA256, sum)
 			})
@@ -287,7 +288,7 @@ func testBuildFullDisk(t *testing.T) {
 	tgt, err := target.Lookup("arm64")
 	require.NoError(t, err)
 	c := testCache(t)
-	o := Options{Cache: string(c)}
+	o := Options{Cache: c.Path()}
 	parts := programs{busybox: noise(1 << 20), guest: noise(1 << 20)}
 	limitFiles(t, 1<<20, func() {
 		_, _, err := buildGuest(t.Context(), c, tgt, hello, o)
@@ -297,8 +298,8 @@ func testBuildFullDisk(t *testing.T) {
 		require.ErrorContains(t, err, "write initramfs ")
 		require.ErrorContains(t, err, "hint: free some space")
 	})
-	requireEmpty(t, c.path("initramfs"))
-	requireEmpty(t, c.path("tmp"))
+	requireEmpty(t, c.Path("initramfs"))
+	requireEmpty(t, c.Path("tmp"))
 	_, _, err = writeInitramfs(t.Context(), tgt, Kernel{Target: tgt.Name}, parts, o)
 	require.NoError(t, err, "with room again")
 }
@@ -348,7 +349,7 @@ func TestABuildThatIsKilledLeavesNothing(t *testing.T) {
 // of its environment names a cache.
 func testKilledBuild(t *testing.T, victimEnv string, signal unix.Signal) {
 	c := testCache(t)
-	mark := victimEnv + "=" + string(c)
+	mark := victimEnv + "=" + c.Path()
 	victim := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestABuildThatIsKilledLeavesNothing$")
 	victim.Env = append(os.Environ(), mark, "TMPDIR="+t.TempDir())
 	var said bytes.Buffer
@@ -376,13 +377,13 @@ func testKilledBuild(t *testing.T, victimEnv string, signal unix.Signal) {
 	require.EqualError(t, <-ended, "signal: "+signal.String(), said.String())
 	until("left behind", time.Second, func(all []sys.Process) bool { return len(all) == 0 })
 
-	left, err := filepath.Glob(c.path("tmp/*/go-build*"))
+	left, err := filepath.Glob(c.Path("tmp/*/go-build*"))
 	require.NoError(t, err)
 	require.NotEmpty(t, left, "it was killed in the middle of its work")
-	w, err := c.workshop(t.Context(), "another thing")
+	w, err := c.Build(t.Context(), "another thing")
 	require.NoError(t, err)
-	w.close()
-	requireEmpty(t, c.path("tmp"))
+	w.Close()
+	requireEmpty(t, c.Path("tmp"))
 }
 
 // largeProgram makes a module that takes the compiler some ten seconds.

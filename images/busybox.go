@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"guesthouse.example/internal/imagecache"
+	"guesthouse.example/internal/store"
 	"guesthouse.example/internal/target"
 )
 
@@ -51,7 +53,7 @@ const (
 // give back, and a program can be killed and given an environment, which a
 // library that reads the process's own cannot. "go build" then does the rest,
 // and shares compiled packages with the guest's build.
-func busybox(ctx context.Context, c cache, t target.Target, o Options) ([]byte, error) {
+func busybox(ctx context.Context, c *imagecache.Cache, t target.Target, o Options) ([]byte, error) {
 	const step = "build u-root commands"
 	g, err := findGo(ctx, o)
 	if err != nil {
@@ -71,16 +73,16 @@ func busybox(ctx context.Context, c cache, t target.Target, o Options) ([]byte, 
 	}
 	key := hashBytes([]byte(strings.Join(append([]string{"busybox 1", g.version, t.GOARCH, t.GOARM,
 		strings.Join(commands, " "), strings.Join(buildFlags, " "), plainShell}, sources...), "\n")))
-	dir := c.path("busybox", key)
+	dir := c.Path(imagecache.Commands, key)
 	data, err := readBusybox(dir)
 	if err == nil {
 		return data, nil
 	}
-	w, err := c.workshop(ctx, "busybox-"+t.Name)
+	b, err := c.Build(ctx, "busybox-"+t.Name)
 	if err != nil {
 		return nil, fail(step, t.Name, err, "")
 	}
-	defer w.close()
+	defer b.Close()
 	// Another process may have built it while this one waited.
 	data, err = readBusybox(dir)
 	if err == nil {
@@ -92,9 +94,9 @@ func busybox(ctx context.Context, c cache, t target.Target, o Options) ([]byte, 
 		o.notice("%s: building u-root's commands, once for each version of them and of Go", t.Name)
 	}
 	defer o.progress("u-root commands "+t.Name, elapsed)()
-	err = g.busybox(ctx, w, t, packages)
+	err = g.busybox(ctx, b, t, packages)
 	if err == nil {
-		err = w.publish("out", dir)
+		err = b.Publish("out", dir)
 	}
 	if err == nil {
 		data, err = readBusybox(dir)
@@ -102,21 +104,21 @@ func busybox(ctx context.Context, c cache, t target.Target, o Options) ([]byte, 
 	if err != nil {
 		return nil, fail(step, t.Name, err, "")
 	}
-	w.prune(c, "busybox")
+	c.Prune(imagecache.Commands)
 	return data, nil
 }
 
 func readBusybox(dir string) ([]byte, error) {
-	m, err := readManifest(dir)
+	m, err := imagecache.ReadManifest(dir)
 	if err != nil {
 		return nil, err
 	}
-	f, err := m.open(dir, "bb")
+	f, err := m.Open(dir, "bb")
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	used(dir)
+	store.Use(dir)
 	return io.ReadAll(f)
 }
 
@@ -137,14 +139,14 @@ func (g *goTool) forBusybox(ctx context.Context) (*goTool, error) {
 }
 
 // busybox makes the directory "out" of the workshop.
-func (g *goTool) busybox(ctx context.Context, w *workshop, t target.Target, packages []string) error {
-	tool, gen, out := w.path("makebb"), w.path("gen"), w.path("out")
+func (g *goTool) busybox(ctx context.Context, b *store.Build, t target.Target, packages []string) error {
+	tool, gen, out := b.Path("makebb"), b.Path("gen"), b.Path("out")
 	for _, dir := range []string{gen, out} {
 		if err := os.Mkdir(dir, 0o777); err != nil {
 			return err
 		}
 	}
-	g = g.in(w.tmp)
+	g = g.in(b.Path(""))
 	// For this machine, not for the target.
 	if _, err := run(ctx, command{dir: g.dir, env: append(g.env, "GOOS=", "GOARCH="), path: g.path,
 		args: []string{"build", "-o", tool, makebb}}); err != nil {
@@ -160,9 +162,9 @@ func (g *goTool) busybox(ctx context.Context, w *workshop, t target.Target, pack
 		env: append(g.environ(t), "GO111MODULE=off", "GOWORK=off", "GOFLAGS=-buildvcs=false", "GOPATH="+gen)}); err != nil {
 		return err
 	}
-	sum, err := hashFile(out + "/bb")
+	sum, err := imagecache.HashFile(out + "/bb")
 	if err != nil {
 		return err
 	}
-	return manifest{Files: map[string]string{"bb": sum}}.write(out)
+	return imagecache.Manifest{Files: map[string]string{"bb": sum}}.Write(out)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/target"
 )
 
@@ -46,7 +47,7 @@ type mirror struct {
 }
 
 type fakePackage struct {
-	deb
+	imagecache.Deb
 	Depends string
 	File    string
 }
@@ -227,7 +228,7 @@ var fakeTarget = target.Target{
 
 // fakeMirror puts a fake apt into PATH that offers a metapackage and a kernel,
 // and returns the kernel as a tested one.
-func fakeMirror(t *testing.T) (*mirror, kernelSet) {
+func fakeMirror(t *testing.T) (*mirror, imagecache.KernelSet) {
 	t.Helper()
 	m := &mirror{dir: t.TempDir()}
 	self, err := os.Executable()
@@ -242,12 +243,12 @@ func fakeMirror(t *testing.T) (*mirror, kernelSet) {
 	t.Setenv(fakeEnv, m.dir)
 	kernel := m.kernelPackage(t, "linux-image-1-fake", "1.2.3-1", "", nil)
 	m.Packages = []fakePackage{
-		{deb: deb{Package: "linux-image-fake", Version: "1.2.3-1", SHA256: strings.Repeat("0", 64)},
+		{Deb: imagecache.Deb{Package: "linux-image-fake", Version: "1.2.3-1", SHA256: strings.Repeat("0", 64)},
 			Depends: "linux-image-1-fake (= 1.2.3-1)"},
 		kernel,
 	}
 	m.save(t)
-	return m, kernelSet{kernel.deb}
+	return m, imagecache.KernelSet{kernel.Deb}
 }
 
 // kernelPackage builds a package; files nil are those of a whole kernel.
@@ -267,9 +268,9 @@ func (m *mirror) kernelPackage(t *testing.T, name, version, depends string, file
 	require.NoError(t, err, "%s", out)
 	info, err := os.Stat(file)
 	require.NoError(t, err)
-	sum, err := hashFile(file)
+	sum, err := imagecache.HashFile(file)
 	require.NoError(t, err)
-	return fakePackage{deb: deb{Package: name, Version: version, SHA256: sum, Size: info.Size()}, Depends: depends, File: file}
+	return fakePackage{Deb: imagecache.Deb{Package: name, Version: version, SHA256: sum, Size: info.Size()}, Depends: depends, File: file}
 }
 
 func fakeKernelFiles() map[string][]byte {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
@@ -152,7 +153,7 @@ func (g *goTool) sources(ctx context.Context, t target.Target, args []string) ([
 			continue
 		}
 		for _, name := range slices.Concat(p.GoFiles, p.SFiles, p.HFiles, p.EmbedFiles) {
-			sum, err := hashFile(filepath.Join(p.Dir, name))
+			sum, err := imagecache.HashFile(filepath.Join(p.Dir, name))
 			if err != nil {
 				return nil, err
 			}

@@ -27,11 +27,11 @@ import (
 	"errors"
 	"io"
 	"os"
-	"strings"
-	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
+	"guesthouse.example/internal/imagecache"
+	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/target"
 )
 
@@ -169,29 +169,24 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// fail wraps err. An error that says already what to do is not wrapped again.
+// fail returns an *Error, or err itself if it wraps one already.
 func fail(step, object string, err error, hint string) error {
-	var already *Error
-	if errors.As(err, &already) {
+	if _, already := errors.AsType[*Error](err); already {
 		return err
 	}
-	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		hint = "" // it is the caller who gave up
-	case isFull(err):
-		hint = "free some space or raise the limit, or name a directory on another disk with -cache DIR or Options.Cache"
-	}
-	return &Error{Step: step, Object: object, Err: err, Hint: hint}
+	failed, _ := errors.AsType[*imagecache.Error](imagecache.Fail(step, object, err, hint))
+	return (*Error)(failed)
 }
 
-// isFull reports whether a disk, a quota or the process's limit (ulimit -f) was
-// reached, by us or by a program that says so in its own words.
-func isFull(err error) bool {
-	words := strings.ToLower(err.Error())
-	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
-		if errors.Is(err, full) || strings.Contains(words, full.Error()) {
-			return true
-		}
+func openCache(o Options) (*imagecache.Cache, error) {
+	c, err := imagecache.Open(o.Cache)
+	if err != nil {
+		return nil, fail("open cache", o.Cache, err, "")
 	}
-	return strings.Contains(words, syscall.SIGXFSZ.String()) // which ends a program that does not expect EFBIG
+	return c, nil
+}
+
+func hashBytes(b []byte) string {
+	sum, _ := regular.Sum(bytes.NewReader(b)) // Reading memory does not fail.
+	return sum
 }

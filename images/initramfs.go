@@ -14,7 +14,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/regular"
+	"guesthouse.example/internal/store"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
@@ -56,7 +58,7 @@ func buildPrograms(ctx context.Context, t target.Target, guestPkg string, o Opti
 // sources would be rewritten: package-level variables and init functions would
 // run when its name is looked up, in another order than the language promises,
 // and its panics would name lines that nobody wrote.
-func buildGuest(ctx context.Context, c cache, t target.Target, pkg string, o Options) ([]byte, elf.Machine, error) {
+func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg string, o Options) ([]byte, elf.Machine, error) {
 	const step = "build guest"
 	g, err := findGo(ctx, o)
 	if err != nil {
@@ -73,18 +75,18 @@ func buildGuest(ctx context.Context, c cache, t target.Target, pkg string, o Opt
 	}
 	// Two builds of one program would only do the work twice.
 	thing := strings.Join(append([]string{g.dir, pkg}, o.BuildFlags...), "\x00")
-	w, err := c.anyWorkshop(ctx, "guest-"+t.Name+"-"+hashBytes([]byte(thing))[:16])
+	b, err := c.BuildOutside(ctx, "guest-"+t.Name+"-"+hashBytes([]byte(thing))[:16])
 	if err != nil {
 		return nil, 0, fail(step, pkg, err, "")
 	}
-	defer w.close()
+	defer b.Close()
 	defer o.progress("guest "+pkg+" "+t.Name, elapsed)()
-	g = g.in(w.tmp)
-	args := slices.Concat([]string{"build"}, buildFlags, o.BuildFlags, []string{"-o", w.path("guest"), "--", pkg})
+	g = g.in(b.Path(""))
+	args := slices.Concat([]string{"build"}, buildFlags, o.BuildFlags, []string{"-o", b.Path("guest"), "--", pkg})
 	if _, err := run(ctx, command{dir: g.dir, env: g.environ(t), path: g.path, args: args}); err != nil {
 		return nil, 0, fail(step, pkg, err, "")
 	}
-	data, err := os.ReadFile(w.path("guest"))
+	data, err := os.ReadFile(b.Path("guest"))
 	if err != nil {
 		return nil, 0, fail(step, pkg, err, "")
 	}
@@ -116,24 +118,26 @@ func writeInitramfs(ctx context.Context, t target.Target, k Kernel, p programs, 
 		return "", "", fail(step, t.Name, err, "")
 	}
 	sum = hashBytes(data)
-	file = c.path("initramfs", sum+".cpio")
-	if there, err := hashFile(file); err == nil && there == sum {
-		used(file)
+	if file, err = c.InitramfsPath(sum); err != nil {
+		return "", "", fail(step, t.Name, err, "")
+	}
+	if there, err := imagecache.HashFile(file); err == nil && there == sum {
+		store.Use(file)
 		return file, sum, nil
 	}
-	w, err := c.workshop(ctx, "initramfs-"+t.Name)
+	b, err := c.Build(ctx, "initramfs-"+t.Name)
 	if err != nil {
 		return "", "", fail(step, t.Name, err, "")
 	}
-	defer w.close()
-	err = os.WriteFile(w.path("cpio"), data, 0o666)
+	defer b.Close()
+	err = os.WriteFile(b.Path("cpio"), data, 0o666)
 	if err == nil {
-		err = w.publish("cpio", file)
+		err = b.Publish("cpio", file)
 	}
 	if err != nil {
 		return "", "", fail(step, file, err, "")
 	}
-	w.prune(c, "initramfs")
+	c.Prune(imagecache.Initramfs)
 	return file, sum, nil
 }
 

@@ -9,10 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
-	"guesthouse.example/internal/regular"
+	"guesthouse.example/internal/imagecache"
+	"guesthouse.example/internal/store"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
@@ -39,7 +39,7 @@ type Kernel struct {
 	Tested           bool
 
 	// files are the hashes of what Modules holds; nil if it is the user's own.
-	files *manifest
+	files *imagecache.Manifest
 }
 
 func (k Kernel) image() Image {
@@ -63,29 +63,11 @@ func FetchKernel(ctx context.Context, targetName string, o Options) (Kernel, err
 	if o.Kernel != "" || o.Modules != "" {
 		return ownKernel(t, o)
 	}
-	tested, err := lockedSet(t.Name)
+	tested, err := imagecache.Tested(t.Name)
 	if err != nil {
 		return Kernel{}, err
 	}
 	return fetchKernel(ctx, t, tested, o)
-}
-
-// CachedKernel returns the kernel that FetchKernel would take from the cache for a
-// target, or an error if there is none: nothing is fetched.
-func CachedKernel(targetName string, o Options) (Kernel, error) {
-	t, err := target.Lookup(targetName)
-	if err != nil {
-		return Kernel{}, err
-	}
-	tested, err := lockedSet(t.Name)
-	if err != nil {
-		return Kernel{}, err
-	}
-	c, err := openCache(o)
-	if err != nil {
-		return Kernel{}, err
-	}
-	return c.kernel(t, tested)
 }
 
 func ownKernel(t target.Target, o Options) (Kernel, error) {
@@ -99,7 +81,7 @@ func ownKernel(t target.Target, o Options) (Kernel, error) {
 	}
 	testcache.Depends(path)
 	k := Kernel{Target: t.Name, Path: path}
-	if k.SHA256, err = hashFile(path); err != nil {
+	if k.SHA256, err = imagecache.HashFile(path); err != nil {
 		return Kernel{}, fail(step, o.Kernel, err, "name the kernel's file: vmlinuz, bzImage or Image")
 	}
 	if o.Modules == "" {
@@ -122,32 +104,25 @@ func ownKernel(t target.Target, o Options) (Kernel, error) {
 	return k, nil
 }
 
-// taken is the content of kernels/TARGET.json: which kernel is used although
-// another one was tested.
-type taken struct {
-	Tested kernelSet `json:"tested"`
-	Taken  kernelSet `json:"taken"`
-}
-
-func fetchKernel(ctx context.Context, t target.Target, tested kernelSet, o Options) (Kernel, error) {
+func fetchKernel(ctx context.Context, t target.Target, tested imagecache.KernelSet, o Options) (Kernel, error) {
 	const step = "fetch kernel"
 	c, err := openCache(o)
 	if err != nil {
 		return Kernel{}, err
 	}
-	k, err := c.kernel(t, tested)
+	k, err := c.Kernel(t.Name, tested)
 	if err == nil {
-		return k, nil
+		return cachedKernel(t, k), nil
 	}
-	w, err := c.workshop(ctx, "kernel-"+t.Name)
+	b, err := c.Build(ctx, "kernel-"+t.Name)
 	if err != nil {
 		return Kernel{}, fail(step, t.Name, err, "")
 	}
-	defer w.close()
+	defer b.Close()
 	// Another process may have fetched it while this one waited.
-	k, err = c.kernel(t, tested)
+	k, err = c.Kernel(t.Name, tested)
 	if err == nil {
-		return k, nil
+		return cachedKernel(t, k), nil
 	}
 	damage := err
 	if errors.Is(damage, fs.ErrNotExist) {
@@ -155,9 +130,9 @@ func fetchKernel(ctx context.Context, t target.Target, tested kernelSet, o Optio
 	} else {
 		o.notice("%s: the cached kernel is damaged (%v), fetching it again", t.Name, damage)
 	}
-	set, err := fetch(ctx, c, w, t, tested, o)
+	set, err := fetch(ctx, c, b, t, tested, o)
 	if err == nil {
-		k, err = c.open(t, set, tested)
+		k, err = c.OpenKernel(set, tested)
 	}
 	if err != nil {
 		hint := "check the network and apt's sources, or " + ownKernelHint
@@ -174,60 +149,22 @@ func fetchKernel(ctx context.Context, t target.Target, tested kernelSet, o Optio
 		}
 		return Kernel{}, fail(step, t.Name, err, hint)
 	}
-	w.prune(c, "kernels")
-	return k, nil
+	c.Prune(imagecache.Kernels)
+	return cachedKernel(t, k), nil
 }
 
-// kernel returns a target's kernel if the cache has it. Its error wraps
-// fs.ErrNotExist if not, and is another one if what the cache has is damaged.
-func (c cache) kernel(t target.Target, tested kernelSet) (Kernel, error) {
-	k, err := c.open(t, tested, tested)
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return k, err
-	}
-	testcache.Depends(c.path("kernels", t.Name+".json"))
-	data, err := regular.ReadFile(c.path("kernels", t.Name+".json"))
-	if err != nil {
-		return Kernel{}, err
-	}
-	var other taken
-	if err := json.Unmarshal(data, &other); err != nil {
-		return Kernel{}, fmt.Errorf("%s.json: %w", t.Name, err)
-	}
-	if !slices.Equal(other.Tested, tested) {
-		// The lock file has changed since.
-		return Kernel{}, fs.ErrNotExist
-	}
-	return c.open(t, other.Taken, tested)
-}
-
-func (c cache) open(t target.Target, set, tested kernelSet) (Kernel, error) {
-	if len(set) == 0 {
-		return Kernel{}, fs.ErrNotExist
-	}
-	dir := c.path("kernels", set.key())
-	m, err := readManifest(dir)
-	if err != nil {
-		return Kernel{}, err
-	}
-	f, err := m.open(dir, "vmlinuz")
-	if err != nil {
-		return Kernel{}, err
-	}
-	f.Close()
-	testcache.Depends(f.Name())
-	used(dir)
+func cachedKernel(t target.Target, k imagecache.Kernel) Kernel {
 	return Kernel{
-		Target: t.Name, Path: filepath.Join(dir, "vmlinuz"), SHA256: m.Files["vmlinuz"],
-		Modules: filepath.Join(dir, "modules"), Release: m.Release,
-		Package: set[0].Package, Version: set[0].Version, Tested: slices.Equal(set, tested),
-		files: &m,
-	}, nil
+		Target: t.Name, Path: k.Path(), SHA256: k.Manifest.Files[imagecache.KernelName],
+		Modules: filepath.Join(k.Dir, "modules"), Release: k.Manifest.Release,
+		Package: k.Set[0].Package, Version: k.Set[0].Version, Tested: k.Tested,
+		files: &k.Manifest,
+	}
 }
 
 // fetch chooses a set, downloads it and puts it into the cache.
-func fetch(ctx context.Context, c cache, w *workshop, t target.Target, tested kernelSet, o Options) (kernelSet, error) {
-	a, err := newApt(w.path("apt"), t.DebianArch)
+func fetch(ctx context.Context, c *imagecache.Cache, b *store.Build, t target.Target, tested imagecache.KernelSet, o Options) (imagecache.KernelSet, error) {
+	a, err := newApt(b.Path("apt"), t.DebianArch)
 	if err != nil {
 		return nil, err
 	}
@@ -251,18 +188,18 @@ func fetch(ctx context.Context, c cache, w *workshop, t target.Target, tested ke
 	stop()
 	switch {
 	case ok:
-		o.notice("%s: fetching %v (%s MB)", t.Name, set[0], megabytes(set.size()))
+		o.notice("%s: fetching %v (%s MB)", t.Name, set[0], megabytes(set.Size()))
 	case len(tested) == 0:
-		o.notice("%s: fetching %v (%s MB); no kernel was tested for this target", t.Name, set[0], megabytes(set.size()))
+		o.notice("%s: fetching %v (%s MB); no kernel was tested for this target", t.Name, set[0], megabytes(set.Size()))
 	default:
 		o.notice("%s: fetching %v (%s MB) instead of the tested %v, which apt's sources no longer offer",
-			t.Name, set[0], megabytes(set.size()), tested[0])
+			t.Name, set[0], megabytes(set.Size()), tested[0])
 	}
-	stop = o.progress("kernel "+t.Name, growing(filepath.Join(a.dir, "debs"), set.size()))
-	if err := os.Mkdir(w.path("kernel"), 0o777); err != nil {
+	stop = o.progress("kernel "+t.Name, growing(filepath.Join(a.dir, "debs"), set.Size()))
+	if err := os.Mkdir(b.Path("kernel"), 0o777); err != nil {
 		return nil, err
 	}
-	u := unpacker{dir: w.path("kernel"), files: map[string]string{}}
+	u := unpacker{dir: b.Path("kernel"), files: map[string]string{}}
 	for _, d := range set {
 		path, err := a.download(ctx, d)
 		if err != nil {
@@ -277,23 +214,23 @@ func fetch(ctx context.Context, c cache, w *workshop, t target.Target, tested ke
 		return nil, fmt.Errorf("unpack %v: %w", set[0], err)
 	}
 	m.Debs = set
-	if err := m.write(u.dir); err != nil {
+	if err := m.Write(u.dir); err != nil {
 		return nil, err
 	}
-	if err := w.publish("kernel", c.path("kernels", set.key())); err != nil {
+	if err := b.Publish("kernel", c.Path(imagecache.Kernels, set.Key())); err != nil {
 		return nil, err
 	}
 	if ok {
 		return set, nil
 	}
-	data, err := json.MarshalIndent(taken{Tested: tested, Taken: set}, "", "\t")
+	data, err := json.MarshalIndent(imagecache.Choice{Tested: tested, Taken: set}, "", "\t")
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(w.path("taken"), append(data, '\n'), 0o666); err != nil {
+	if err := os.WriteFile(b.Path("choice"), append(data, '\n'), 0o666); err != nil {
 		return nil, err
 	}
-	return set, w.publish("taken", c.path("kernels", t.Name+".json"))
+	return set, b.Publish("choice", c.ChoicePath(t.Name))
 }
 
 // unpackDeb takes the kernel and the modules out of a package. Its scripts do

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/internal/apart"
+	"guesthouse.example/internal/imagecache"
 )
 
 // within is the deadline of what takes milliseconds.
@@ -45,7 +46,7 @@ func TestFetchKernelTested(t *testing.T) {
 	require.Equal(t, "1.2.3-1", k.Version)
 	require.Equal(t, fakeRelease, k.Release)
 	require.Equal(t, filepath.Join(o.Cache, "kernels", tested[0].SHA256, "vmlinuz"), k.Path)
-	sum, err := hashFile(k.Path)
+	sum, err := imagecache.HashFile(k.Path)
 	require.NoError(t, err)
 	require.Equal(t, sum, k.SHA256)
 	require.FileExists(t, filepath.Join(k.Modules, "kernel/drivers/net/virtio-net.ko"))
@@ -69,7 +70,7 @@ func TestFetchKernelNewer(t *testing.T) {
 	m, _ := fakeMirror(t)
 	var log bytes.Buffer
 	o := Options{Cache: t.TempDir(), Log: &log}
-	old := kernelSet{{Package: "linux-image-0-fake", Version: "0.9", SHA256: strings.Repeat("a", 64)}}
+	old := imagecache.KernelSet{{Package: "linux-image-0-fake", Version: "0.9", SHA256: strings.Repeat("a", 64)}}
 	k, err := fetchKernel(t.Context(), fakeTarget, old, o)
 	require.NoError(t, err)
 	require.False(t, k.Tested)
@@ -82,7 +83,7 @@ func TestFetchKernelNewer(t *testing.T) {
 	require.Equal(t, k, again)
 	require.Equal(t, 1, m.calls(t, "update"), "the choice is kept")
 
-	newLock := kernelSet{{Package: "linux-image-2-fake", Version: "2", SHA256: strings.Repeat("b", 64)}}
+	newLock := imagecache.KernelSet{{Package: "linux-image-2-fake", Version: "2", SHA256: strings.Repeat("b", 64)}}
 	_, err = fetchKernel(t.Context(), fakeTarget, newLock, o)
 	require.NoError(t, err)
 	require.Equal(t, 2, m.calls(t, "update"), "a new lock file asks again")
@@ -100,7 +101,7 @@ func TestFetchKernelSplit(t *testing.T) {
 		}
 	}
 	m.Packages = []fakePackage{
-		{deb: deb{Package: "linux-image-fake", Version: "7", SHA256: strings.Repeat("0", 64)},
+		{Deb: imagecache.Deb{Package: "linux-image-fake", Version: "7", SHA256: strings.Repeat("0", 64)},
 			Depends: "linux-base-fake (= 7), linux-image-7-fake (= 7)"},
 		m.kernelPackage(t, "linux-image-7-fake", "7", "initramfs-tools | dracut, linux-binary-7-fake (= 7), linux-modules-7-fake (= 7)", map[string][]byte{"etc/nothing": nil}),
 		m.kernelPackage(t, "linux-binary-7-fake", "7", "", binary),
@@ -114,9 +115,9 @@ func TestFetchKernelSplit(t *testing.T) {
 	require.Equal(t, fakeRelease, k.Release)
 	require.FileExists(t, filepath.Join(k.Modules, "kernel/drivers/net/virtio-net.ko"))
 
-	var tested kernelSet
+	var tested imagecache.KernelSet
 	for _, p := range m.Packages[1:] {
-		tested = append(tested, p.deb)
+		tested = append(tested, p.Deb)
 	}
 	noApt(t)
 	again, err := fetchKernel(t.Context(), fakeTarget, tested, o)
@@ -127,49 +128,49 @@ func TestFetchKernelSplit(t *testing.T) {
 func TestFetchKernelFails(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		spoil func(t *testing.T, m *mirror, tested kernelSet) kernelSet
+		spoil func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet
 		says  []string
 	}{
-		{"another hash in the index", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
+		{"another hash in the index", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Packages[1].SHA256 = strings.Repeat("f", 64)
 			return tested
 		}, []string{"linux-image-1-fake 1.2.3-1 in apt's index: its SHA-256 is ffff", "altered", "nothing of it was kept"}},
-		{"another file", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
+		{"another file", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			data, err := os.ReadFile(m.Packages[1].File)
 			require.NoError(t, err)
 			data[len(data)/2] ^= 1
 			require.NoError(t, os.WriteFile(m.Packages[1].File, data, 0o666))
 			return tested
 		}, []string{"its SHA-256 is", "altered"}},
-		{"cut download", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
+		{"cut download", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Download = "cut"
 			return tested
 		}, []string{"linux-image-1-fake 1.2.3-1: the file has", "bytes instead of", "-kernel FILE"}},
-		{"apt fails", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
+		{"apt fails", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Download = "E: Failed to fetch: Connection reset by peer"
 			return tested
 		}, []string{"apt-get: exit status 100", "E: Failed to fetch: Connection reset by peer"}},
-		{"full disk", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
+		{"full disk", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Download = "E: write (28: No space left on device)"
 			return tested
 		}, []string{"No space left", "hint: free some space"}},
-		{"offline", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
+		{"offline", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Packages, m.UpdateSays = nil, "Err: Temporary failure resolving the mirror"
 			return tested
 		}, []string{"no package linux-image-fake", "Temporary failure resolving the mirror", "check the network"}},
-		{"no such package", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
+		{"no such package", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Packages = nil
 			return tested
 		}, []string{"apt's sources offer no package linux-image-fake", "have to be Debian's", "-kernel FILE -modules DIR"}},
-		{"a metapackage of nothing", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
+		{"a metapackage of nothing", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Packages[0].Depends = "firmware"
 			return nil
 		}, []string{"depends on no kernel package"}},
-		{"no hash in the index", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
+		{"no hash in the index", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Packages[1].SHA256 = ""
 			return nil
 		}, []string{"the index gives no SHA-256"}},
-		{"no kernel in it", func(t *testing.T, m *mirror, tested kernelSet) kernelSet {
+		{"no kernel in it", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Packages[1] = m.kernelPackage(t, "linux-image-1-fake", "1.2.3-1", "", map[string][]byte{"etc/x": nil})
 			return nil
 		}, []string{"unpack linux-image-1-fake", "no kernel in it"}},
@@ -215,7 +216,7 @@ func testFetchKernelFullDisk(t *testing.T) {
 			files["lib/modules/"+fakeRelease+"/kernel/drivers/net/large.ko"] = make([]byte, 1<<17)
 			m.Packages[1] = m.kernelPackage(t, "linux-image-1-fake", "1.2.3-1", "", files)
 			m.save(t)
-			tested := kernelSet{m.Packages[1].deb}
+			tested := imagecache.KernelSet{m.Packages[1].Deb}
 			o := Options{Cache: t.TempDir()}
 			limitFiles(t, test.room, func() {
 				_, err := fetchKernel(t.Context(), fakeTarget, tested, o)
@@ -259,7 +260,7 @@ func TestFetchKernelUpdateHalfFails(t *testing.T) {
 }
 
 func TestFetchKernelDamaged(t *testing.T) {
-	for _, file := range []string{"vmlinuz", manifestName} {
+	for _, file := range []string{"vmlinuz", imagecache.ManifestName} {
 		t.Run(file, func(t *testing.T) {
 			m, tested := fakeMirror(t)
 			var log bytes.Buffer
@@ -371,8 +372,6 @@ func TestUnknownTarget(t *testing.T) {
 	_, err = Build(t.Context(), "vax", ".", o)
 	require.EqualError(t, err, says)
 	_, _, err = BuildInitramfs(t.Context(), Kernel{Target: "vax"}, ".", o)
-	require.EqualError(t, err, says)
-	_, err = CachedKernel("vax", o)
 	require.EqualError(t, err, says)
 	require.NoDirExists(t, o.Cache)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 
+	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/testcache"
 )
@@ -25,9 +26,9 @@ import (
 // Debian's packages leave to depmod: each module tells what it depends on.
 type tree struct {
 	dir     string
-	files   *manifest         // the hashes, if they are known
-	modules map[string]string // name → path in dir
-	builtin map[string]string // name → line of modules.builtin
+	files   *imagecache.Manifest // the hashes, if they are known
+	modules map[string]string    // name → path in dir
+	builtin map[string]string    // name → line of modules.builtin
 }
 
 // moduleName returns the name that the kernel knows a module's file by: there
@@ -40,7 +41,7 @@ func moduleName(file string) string {
 	return strings.ReplaceAll(name, "-", "_")
 }
 
-func readTree(dir string, files *manifest) (*tree, error) {
+func readTree(dir string, files *imagecache.Manifest) (*tree, error) {
 	t := &tree{dir: dir, files: files, modules: map[string]string{}, builtin: map[string]string{}}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -87,7 +88,7 @@ func (t *tree) open(rel string) (*os.File, error) {
 		testcache.Depends(filepath.Join(t.dir, rel))
 		return regular.Open(filepath.Join(t.dir, rel))
 	}
-	return t.files.open(filepath.Dir(t.dir), filepath.Join(filepath.Base(t.dir), rel))
+	return t.files.Open(filepath.Dir(t.dir), filepath.Join(filepath.Base(t.dir), rel))
 }
 
 // A module is one driver, uncompressed: to expand it on an emulated processor

@@ -11,6 +11,8 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+
+	"guesthouse.example/internal/imagecache"
 )
 
 // An unpacker gathers a kernel's files from the packages it is spread over.
@@ -52,7 +54,7 @@ func (u *unpacker) unpackTar(r io.Reader) error {
 				return fmt.Errorf("two kernels: %s and %s", u.kernel, release)
 			}
 			u.kernel = release
-			err = u.write("vmlinuz", archive)
+			err = u.write(imagecache.KernelName, archive)
 		} else if m := moduleFile.FindStringSubmatch(name); m != nil {
 			if u.modules != "" && u.modules != m[1] {
 				return fmt.Errorf("modules of two kernels: %s and %s", u.modules, m[1])
@@ -85,14 +87,14 @@ func (u *unpacker) write(name string, r io.Reader) error {
 }
 
 // manifest tells what was gathered, if it makes up a kernel.
-func (u *unpacker) manifest() (manifest, error) {
+func (u *unpacker) manifest() (imagecache.Manifest, error) {
 	switch {
 	case u.kernel == "":
-		return manifest{}, errors.New("no kernel in it (boot/vmlinuz-* or lib/modules/*/vmlinuz)")
+		return imagecache.Manifest{}, errors.New("no kernel in it (boot/vmlinuz-* or lib/modules/*/vmlinuz)")
 	case u.modules == "":
-		return manifest{}, errors.New("no modules in it (lib/modules/*)")
+		return imagecache.Manifest{}, errors.New("no modules in it (lib/modules/*)")
 	case u.kernel != u.modules:
-		return manifest{}, fmt.Errorf("the kernel is %s and the modules are for %s", u.kernel, u.modules)
+		return imagecache.Manifest{}, fmt.Errorf("the kernel is %s and the modules are for %s", u.kernel, u.modules)
 	}
-	return manifest{Release: u.kernel, Files: u.files}, nil
+	return imagecache.Manifest{Release: u.kernel, Files: u.files}, nil
 }

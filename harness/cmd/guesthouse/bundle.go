@@ -18,6 +18,7 @@ import (
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/images"
+	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/target"
 )
 
@@ -187,7 +188,7 @@ func isBundle(file string) (bool, error) {
 // boots them. Nothing else of it is written anywhere: its names lead nowhere.
 func unpackBundle(ctx context.Context, file string, o images.Options) (spec harness.Spec, err error) {
 	defer func() {
-		var image *images.Error
+		var image *imagecache.Error
 		switch {
 		case err == nil:
 			return
@@ -247,17 +248,21 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 			fmt.Fprintf(o.Log, "guesthouse: in its run the guest could reach more than it does here: -outbound %s lets it\n", out)
 		}
 	}
+	cache, err := imagecache.Open(o.Cache)
+	if err != nil {
+		return spec, err
+	}
 	if err := next(bundledKernel, mostImage); err != nil {
 		return spec, err
 	}
-	if spec.Kernel, err = images.ImportKernel(ctx, spec.Origin.KernelSHA256, t, o); err != nil {
+	if spec.Kernel, err = cache.ImportKernel(ctx, spec.Origin.KernelSHA256, t); err != nil {
 		return spec, err
 	}
 	if spec.Initramfs != "" {
 		if err := next(bundledInitramfs, mostImage); err != nil {
 			return spec, err
 		}
-		if spec.Initramfs, err = images.ImportInitramfs(ctx, spec.Origin.InitramfsSHA256, t, o); err != nil {
+		if spec.Initramfs, err = cache.ImportInitramfs(ctx, spec.Origin.InitramfsSHA256, t); err != nil {
 			return spec, err
 		}
 	}

@@ -21,7 +21,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/internal/qemu"
-	"guesthouse.example/images"
+	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/target"
@@ -60,18 +60,21 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 		}
 		targets = []target.Target{t}
 	}
-	options := images.Options{Cache: *cache}
 	// Where KVM lies, each target takes seconds to find out.
 	of := make([][]finding, len(targets))
 	var checks sync.WaitGroup
 	for i, t := range targets {
 		checks.Go(func() {
-			kernel, err := images.CachedKernel(t.Name, options)
-			of[i] = []finding{checkQEMU(ctx, t), checkAcceleration(ctx, t, kernel), checkKernel(t, kernel, err)}
+			kernel, err := cachedKernel(*cache, t.Name)
+			file := ""
+			if err == nil {
+				file = kernel.Path()
+			}
+			of[i] = []finding{checkQEMU(ctx, t), checkAcceleration(ctx, t, file), checkKernel(t, kernel, err)}
 		})
 	}
 	checks.Wait()
-	all := append(slices.Concat(of...), checkCache(ctx, options), checkTemplates(), checkOrphans(), checkTerminal(std))
+	all := append(slices.Concat(of...), checkCache(ctx, *cache), checkTemplates(), checkOrphans(), checkTerminal(std))
 	if err := ctx.Err(); err != nil {
 		return err // what was broken off proves nothing
 	}
@@ -138,8 +141,8 @@ func checkQEMU(ctx context.Context, t target.Target) finding {
 }
 
 // checkAcceleration boots a kernel under KVM if there is one.
-func checkAcceleration(ctx context.Context, t target.Target, k images.Kernel) finding {
-	evidence, err := harness.ProbeKVM(ctx, harness.Spec{Target: t.Name, Kernel: k.Path})
+func checkAcceleration(ctx context.Context, t target.Target, kernel string) finding {
+	evidence, err := harness.ProbeKVM(ctx, harness.Spec{Target: t.Name, Kernel: kernel})
 	return acceleration(t.Name, evidence, err)
 }
 
@@ -158,16 +161,29 @@ func acceleration(name, evidence string, err error) finding {
 	return f
 }
 
+// cachedKernel returns the kernel that a build for a target takes from the cache in a directory.
+func cachedKernel(dir, target string) (imagecache.Kernel, error) {
+	tested, err := imagecache.Tested(target)
+	if err != nil {
+		return imagecache.Kernel{}, err
+	}
+	cache, err := imagecache.Open(dir)
+	if err != nil {
+		return imagecache.Kernel{}, err
+	}
+	return cache.Kernel(target, tested)
+}
+
 // checkKernel says what the cache has; what it lacks the next build fetches.
-func checkKernel(t target.Target, k images.Kernel, err error) finding {
+func checkKernel(t target.Target, k imagecache.Kernel, err error) finding {
 	f := finding{Check: t.Name + " kernel"}
-	var noCache *images.Error
+	var noCache *imagecache.Error
 	switch {
 	case errors.As(err, &noCache):
 		f.Says = "unknown: there is no cache" // which is a finding of its own
 		return f
 	case err == nil:
-		f.Says = "in the cache: " + k.Package + " " + k.Version
+		f.Says = "in the cache: " + k.Set[0].String()
 		if !k.Tested {
 			f.Says += ", not the tested one"
 		}
@@ -186,10 +202,13 @@ func checkKernel(t target.Target, k images.Kernel, err error) finding {
 
 const leastFree = 256 << 20 // bytes; a target's kernel, modules and image take less
 
-func checkCache(ctx context.Context, o images.Options) finding {
+func checkCache(ctx context.Context, dir string) finding {
 	f := finding{Check: "cache"}
-	dir, err := images.CheckCache(ctx, o)
-	var failed *images.Error
+	cache, err := imagecache.Open(dir)
+	if err == nil {
+		dir, err = cache.Check(ctx)
+	}
+	var failed *imagecache.Error
 	if errors.As(err, &failed) {
 		return finding{f.Check, true, failed.Cause(), failed.Hint}
 	}

@@ -7,7 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"guesthouse.example/images"
+	"guesthouse.example/internal/imagecache"
 )
 
 const imagesUsage = `guesthouse images [-clear]
@@ -18,23 +18,22 @@ initramfs, of each kind the last used first.`
 func imagesCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("images", flag.ContinueOnError)
 	remove := flags.Bool("clear", false, "remove all that a build makes again without a network: all but the kernels")
-	var o images.Options
-	flags.StringVar(&o.Cache, "cache", "", cacheUsage)
+	dir := flags.String("cache", "", cacheUsage)
 	if err := parse(flags, args, std, imagesUsage); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("images: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
 	}
-	if *remove {
-		return images.Clear(ctx, o)
-	}
-	all, err := images.List(o)
+	cache, err := imagecache.Open(*dir)
 	if err != nil {
 		return err
 	}
+	if *remove {
+		return cache.Clear(ctx)
+	}
 	table := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
-	for _, e := range all {
+	for _, e := range cache.List() {
 		fmt.Fprintf(table, "%s\t%s\t%.0f MiB\tused %s\n", e.Kind, e.Name, float64(e.Bytes)/(1<<20), e.Used.Format(time.DateTime))
 	}
 	return table.Flush()

@@ -32,6 +32,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
+	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/printable"
 )
 
@@ -149,6 +150,7 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 	}
 	what, hint := err.Error(), ""
 	var image *images.Error
+	var cache *imagecache.Error
 	var missing *harness.MissingQEMUError
 	var kvm *harness.KVMError
 	switch {
@@ -156,6 +158,8 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 		hint = bundleHint
 	case errors.As(err, &image):
 		what, hint = image.Cause(), image.Hint
+	case errors.As(err, &cache):
+		what, hint = cache.Cause(), cache.Hint
 	case errors.As(err, &missing):
 		what, hint = "QEMU is missing: "+missing.Err.Error(), missing.Hint()
 	case errors.As(err, &kvm):

@@ -13,6 +13,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
+	"guesthouse.example/internal/imagecache"
 )
 
 func origin(i images.Image) *harness.Origin {
@@ -75,7 +76,11 @@ func (f *imageFlags) findKernel(ctx context.Context, spec harness.Spec, of harne
 	if of.KernelSHA256 == "" {
 		return "", &missingError{what, "it is not here"}
 	}
-	path, err := images.FindKernel(of.KernelSHA256, f.options(log))
+	cache, err := imagecache.Open(f.cache)
+	if err != nil {
+		return "", err
+	}
+	path, err := cache.FindKernel(of.KernelSHA256)
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		return path, err
 	}
@@ -97,7 +102,11 @@ func (f *imageFlags) findInitramfs(ctx context.Context, spec harness.Spec, of ha
 	if of.InitramfsSHA256 == "" {
 		return "", &missingError{what, "it is not here"}
 	}
-	path, err := images.FindInitramfs(of.InitramfsSHA256, f.options(log))
+	cache, err := imagecache.Open(f.cache)
+	if err != nil {
+		return "", err
+	}
+	path, err := cache.FindInitramfs(of.InitramfsSHA256)
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		return path, err
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/images"
+	"guesthouse.example/internal/imagecache"
 )
 
 // The states of a host that make those wait who build images.
@@ -39,23 +40,32 @@ var ofImages = []row[images.Options]{
 		_, err := images.FetchKernel(ctx, target, o)
 		return err
 	}, atOnce: map[string]string{isFIFO: "not a regular file"}},
-	{name: "images.CheckCache", call: func(ctx context.Context, o images.Options) error {
-		_, err := images.CheckCache(ctx, o)
+	{name: "imagecache.Check", call: func(ctx context.Context, o images.Options) error {
+		_, err := cacheOf(o).Check(ctx)
 		return err
 	}},
-	{name: "images.ImportKernel", call: func(ctx context.Context, o images.Options) error {
+	{name: "imagecache.ImportKernel", call: func(ctx context.Context, o images.Options) error {
 		reader, writer := io.Pipe()
 		defer writer.Close() // until then nobody writes
-		_, err := images.ImportKernel(ctx, strings.Repeat("0", 64), reader, o)
+		_, err := cacheOf(o).ImportKernel(ctx, strings.Repeat("0", 64), reader)
 		return err
 	}},
-	{name: "images.ImportInitramfs", call: func(ctx context.Context, o images.Options) error {
+	{name: "imagecache.ImportInitramfs", call: func(ctx context.Context, o images.Options) error {
 		reader, writer := io.Pipe()
 		defer writer.Close()
-		_, err := images.ImportInitramfs(ctx, strings.Repeat("0", 64), reader, o)
+		_, err := cacheOf(o).ImportInitramfs(ctx, strings.Repeat("0", 64), reader)
 		return err
 	}},
-	{name: "images.Clear", call: func(ctx context.Context, o images.Options) error { return images.Clear(ctx, o) }},
+	{name: "imagecache.Clear", call: func(ctx context.Context, o images.Options) error { return cacheOf(o).Clear(ctx) }},
+}
+
+// cacheOf opens a cache that cannot fail to open.
+func cacheOf(o images.Options) *imagecache.Cache {
+	c, err := imagecache.Open(o.Cache)
+	if err != nil {
+		panic(err)
+	}
+	return c
 }
 
 func tryImages(t *testing.T, state string, o images.Options, names ...string) {
@@ -83,12 +93,12 @@ func TestABuildEndsWithItsContextWhereAnotherHasTheLock(t *testing.T) {
 		require.True(t, ok)
 		defer lock.Close()
 	}
-	tryImages(t, locked, o, "images.Build", "images.BuildInitramfs", "images.FetchKernel", "images.CheckCache", "images.Clear",
-		"images.ImportKernel", "images.ImportInitramfs")
+	tryImages(t, locked, o, "images.Build", "images.BuildInitramfs", "images.FetchKernel", "imagecache.Check", "imagecache.Clear",
+		"imagecache.ImportKernel", "imagecache.ImportInitramfs")
 }
 
 func TestAnImportEndsWithItsContextWhereNothingComes(t *testing.T) {
-	tryImages(t, slow, images.Options{Cache: t.TempDir()}, "images.ImportKernel", "images.ImportInitramfs")
+	tryImages(t, slow, images.Options{Cache: t.TempDir()}, "imagecache.ImportKernel", "imagecache.ImportInitramfs")
 }
 
 // hanging has programs of these names hang, with a child that has their output open.

@@ -1,0 +1,65 @@
+package imagecache
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"guesthouse.example/internal/store"
+)
+
+// Each edit of a guest makes another initramfs of about ten megabytes. Each folder holds no more
+// than this, and no more than its share of the disk (store.Limits). What was used in the last hour
+// stays: a machine may be about to boot from it.
+var limits = store.Limits{Entries: 64, Bytes: 2 << 30, Keep: time.Hour}
+
+// An Entry is one thing that the cache holds.
+type Entry struct {
+	Kind  string // "kernel", "commands" (u-root's) or "initramfs"
+	Name  string // a package and its version, or a hash
+	Bytes int64  // on the disk
+	Used  time.Time
+}
+
+var kinds = map[string]string{Kernels: "kernel", Commands: "commands", Initramfs: "initramfs"}
+
+// List returns what the cache holds: kernels, commands, initramfs archives, of each kind the most
+// recently used first.
+func (c *Cache) List() (all []Entry) {
+	for _, folder := range []string{Kernels, Commands, Initramfs} {
+		for _, e := range c.entries(folder) {
+			name := strings.TrimSuffix(e.Name, ".cpio")
+			if m, err := ReadManifest(e.Path); err == nil && len(m.Debs) > 0 {
+				name = m.Debs[0].String()
+			}
+			all = append(all, Entry{kinds[folder], name, e.Bytes, e.Used})
+		}
+	}
+	return all
+}
+
+// entries returns the entries of a folder, without the Choices of kernels.
+func (c *Cache) entries(folder string) []store.Entry {
+	return slices.DeleteFunc(c.store.Entries(folder), func(e store.Entry) bool { return filepath.Ext(e.Name) == ".json" })
+}
+
+// Clear removes all that a build makes again without a network: all but the kernels. A machine
+// that is about to boot may lack its initramfs then.
+func (c *Cache) Clear(ctx context.Context) error {
+	b, err := c.Build(ctx, "clear")
+	if err != nil {
+		return Fail("clear cache", c.Path(), err, "")
+	}
+	defer b.Close()
+	for _, e := range slices.Concat(c.entries(Commands), c.entries(Initramfs)) {
+		if err := c.store.Remove(e.Path); err != nil {
+			return Fail("clear cache", c.Path(), err, "")
+		}
+	}
+	return nil
+}
+
+// Prune removes the least recently used entries of a folder that exceed the limits.
+func (c *Cache) Prune(folder string) { c.store.Prune(c.entries(folder), limits) }

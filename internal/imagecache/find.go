@@ -1,0 +1,55 @@
+package imagecache
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+
+	"guesthouse.example/internal/store"
+)
+
+// FindKernel returns the path of the kernel with a SHA-256, in hexadecimal. Its error wraps
+// fs.ErrNotExist if the cache has no such kernel.
+func (c *Cache) FindKernel(sum string) (string, error) {
+	for _, e := range c.entries(Kernels) {
+		m, err := ReadManifest(e.Path)
+		if err != nil || m.Files[KernelName] != sum {
+			continue
+		}
+		f, err := m.Open(e.Path, KernelName)
+		if err != nil {
+			continue // It is damaged.
+		}
+		f.Close()
+		store.Use(e.Path)
+		return f.Name(), nil
+	}
+	return "", Fail("find kernel", sum, os.ErrNotExist, "")
+}
+
+// FindInitramfs returns the path of the initramfs with a SHA-256, in hexadecimal. Its error wraps
+// fs.ErrNotExist if the cache has no such initramfs.
+func (c *Cache) FindInitramfs(sum string) (string, error) {
+	file, err := c.InitramfsPath(sum)
+	if err == nil {
+		var is string
+		if is, err = HashFile(file); err == nil && is != sum {
+			err = os.ErrNotExist // It is damaged.
+		}
+	}
+	if err != nil {
+		return "", Fail("find initramfs", sum, err, "")
+	}
+	store.Use(file)
+	return file, nil
+}
+
+var isSHA256 = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// InitramfsPath returns the path of the initramfs with a SHA-256, whether the cache has it or not.
+func (c *Cache) InitramfsPath(sum string) (string, error) {
+	if !isSHA256.MatchString(sum) {
+		return "", fmt.Errorf("%q is no SHA-256", sum)
+	}
+	return c.Path(Initramfs, sum+".cpio"), nil
+}

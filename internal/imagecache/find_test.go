@@ -1,0 +1,59 @@
+package imagecache
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/internal/regular"
+)
+
+func sum(text string) string {
+	s, _ := regular.Sum(strings.NewReader(text))
+	return s
+}
+
+func TestWhatIsImportedIsFoundUntilItIsDamaged(t *testing.T) {
+	c := testCache(t)
+	for name, do := range map[string]struct {
+		add  func(sum, text string) (string, error)
+		find func(sum string) (string, error)
+	}{
+		"kernel": {func(sum, text string) (string, error) {
+			return c.ImportKernel(t.Context(), sum, strings.NewReader(text))
+		}, c.FindKernel},
+		"initramfs": {func(sum, text string) (string, error) {
+			return c.ImportInitramfs(t.Context(), sum, strings.NewReader(text))
+		}, c.FindInitramfs},
+	} {
+		t.Run(name, func(t *testing.T) {
+			is := sum("content")
+			_, err := do.find(is)
+			require.ErrorIs(t, err, os.ErrNotExist)
+			_, err = do.add(is, "other content")
+			require.ErrorContains(t, err, "import "+name+" "+is+": its SHA-256 is "+sum("other content"))
+			_, err = do.add("../"+is, "content")
+			require.ErrorContains(t, err, "this is no SHA-256")
+
+			path, err := do.add(is, "content")
+			require.NoError(t, err)
+			found, err := do.find(is)
+			require.NoError(t, err)
+			require.Equal(t, path, found)
+			text, err := os.ReadFile(found)
+			require.NoError(t, err)
+			require.Equal(t, "content", string(text))
+
+			require.NoError(t, os.WriteFile(path, []byte("CONTENT"), 0o666))
+			_, err = do.find(is)
+			require.ErrorIs(t, err, os.ErrNotExist)
+			_, err = do.add(is, "content")
+			require.NoError(t, err, "it replaces what is damaged")
+			requireEmpty(t, c.Path("tmp"))
+		})
+	}
+	_, err := c.FindInitramfs("../x")
+	require.ErrorContains(t, err, "is no SHA-256")
+}

@@ -1,0 +1,92 @@
+package imagecache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"guesthouse.example/internal/store"
+)
+
+// ImportKernel puts the kernel that r delivers into the cache and returns its path. It refuses a
+// kernel with another SHA-256. If ctx ends while a Read of r blocks, that Read is left behind.
+func (c *Cache) ImportKernel(ctx context.Context, sum string, r io.Reader) (string, error) {
+	return c.imported(ctx, "kernel", sum, r, func(b *store.Build) (string, error) {
+		dir := c.Path(Kernels, sum)
+		if err := os.Mkdir(b.Path("kernel"), 0o777); err != nil {
+			return "", err
+		}
+		if err := os.Rename(b.Path(importName), filepath.Join(b.Path("kernel"), KernelName)); err != nil {
+			return "", err
+		}
+		if err := (Manifest{Files: map[string]string{KernelName: sum}}).Write(b.Path("kernel")); err != nil {
+			return "", err
+		}
+		return filepath.Join(dir, KernelName), b.Publish("kernel", dir)
+	})
+}
+
+// ImportInitramfs puts the initramfs that r delivers into the cache and returns its path. It refuses
+// an initramfs with another SHA-256. If ctx ends while a Read of r blocks, that Read is left behind.
+func (c *Cache) ImportInitramfs(ctx context.Context, sum string, r io.Reader) (string, error) {
+	return c.imported(ctx, "initramfs", sum, r, func(b *store.Build) (string, error) {
+		file, err := c.InitramfsPath(sum)
+		if err != nil {
+			return "", err
+		}
+		return file, b.Publish(importName, file)
+	})
+}
+
+const importName = "import" // the name of the file while it is read
+
+// imported reads a file into a build's directory, checks it, and has it published.
+func (c *Cache) imported(ctx context.Context, what, sum string, r io.Reader, publish func(*store.Build) (string, error)) (string, error) {
+	step := "import " + what
+	if !isSHA256.MatchString(sum) {
+		return "", Fail(step, sum, errors.New("this is no SHA-256"), "")
+	}
+	b, err := c.Build(ctx, "import-"+what)
+	if err != nil {
+		return "", Fail(step, sum, err, "")
+	}
+	defer b.Close()
+	h := sha256.New()
+	f, err := os.Create(b.Path(importName))
+	if err == nil {
+		err = copyUntil(ctx, io.MultiWriter(f, h), r)
+		err = errors.Join(err, f.Close())
+	}
+	if is := hex.EncodeToString(h.Sum(nil)); err == nil && is != sum {
+		err = fmt.Errorf("its SHA-256 is %s", is)
+	}
+	var path string
+	if err == nil {
+		path, err = publish(b)
+	}
+	if err != nil {
+		return "", Fail(step, sum, err, "")
+	}
+	return path, nil
+}
+
+// copyUntil copies until ctx ends. It leaves a Read of r behind that still blocks then.
+func copyUntil(ctx context.Context, w io.Writer, r io.Reader) error {
+	read, write := io.Pipe()
+	defer context.AfterFunc(ctx, func() { read.CloseWithError(context.Cause(ctx)) })()
+	go func() {
+		_, err := io.Copy(write, r)
+		write.CloseWithError(err)
+	}()
+	_, err := io.Copy(w, read)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	read.Close() // If w has failed, this ends the goroutine.
+	return err
+}
