@@ -12,7 +12,7 @@ import (
 	"guesthouse.example/harness/internal/crash"
 )
 
-// look looks for signs of a crash in new text. The caller holds mu.
+// look searches new text for signs of a crash. The caller holds mu.
 func (c *Console) look(text []byte) {
 	if c.crash != "" {
 		return
@@ -20,7 +20,7 @@ func (c *Console) look(text []byte) {
 	c.note(c.detect.Write(text))
 }
 
-// note keeps the signs that were found, up to a crash. The caller holds mu.
+// note keeps what was found, up to the first crash. The caller holds mu.
 func (c *Console) note(found []crash.Found) {
 	for _, f := range found {
 		switch {

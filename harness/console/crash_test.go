@@ -10,13 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What signs there are is tested beside their table.
+// The signs themselves are tested in package crash.
 
-func TestACrashEndsEveryWaitAtOnce(t *testing.T) {
+func TestACrashEndsExpect(t *testing.T) {
 	for name, c := range map[string]struct{ text, shows string }{
-		"of the kernel": {"[    2.0][    T1] Oops: 0002 [#1] PREEMPT SMP\n", "Oops: 0002"},
-		"of a program":  {"panic: no such sensor\n\ngoroutine 1 [running]:\nmain.main()\n", "no such sensor"},
-		"in the way of a prompt that is in colours": {"\x1b[32muart:~$ \x1b[mpanic: no such sensor\n\ngoroutine 1 [running]:\nmain.main()\n", "no such sensor"},
+		"of the kernel":            {"[    2.0][    T1] Oops: 0002 [#1] PREEMPT SMP\n", "Oops: 0002"},
+		"of a program":             {"panic: no such sensor\n\ngoroutine 1 [running]:\nmain.main()\n", "no such sensor"},
+		"behind a coloured prompt": {"\x1b[32muart:~$ \x1b[mpanic: no such sensor\n\ngoroutine 1 [running]:\nmain.main()\n", "no such sensor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGuestLine(t)
@@ -28,7 +28,7 @@ func TestACrashEndsEveryWaitAtOnce(t *testing.T) {
 	}
 }
 
-func TestAWordIsNoCrash(t *testing.T) {
+func TestACrashWordInsideALineIsNoCrash(t *testing.T) {
 	g := newGuestLine(t)
 	g.says("panic: is what I do not\n[00:00:01.000,000] <err> app: handler panic: recovered\n" +
 		"[00:00:01.000,000] <err> app: Internal error: disk slow\nOops: I did it again\nlater\n")
@@ -37,14 +37,25 @@ func TestAWordIsNoCrash(t *testing.T) {
 	require.Empty(t, g.console.Warnings())
 }
 
-func TestTextBeforeACrashIsStillFound(t *testing.T) {
+func TestExpectFindsTextBeforeACrash(t *testing.T) {
 	c := newConsole(nowhere, Options{})
 	c.append([]byte("step 1\npanic: boom\n\ngoroutine 1 [running]:\nmain.main()\n"))
 	require.Equal(t, "panic: boom", c.Crash())
 	expect(t, c, "panic: boom")
 }
 
-func TestAWarningEndsNoWaitAndIsKept(t *testing.T) {
+func TestTheLastWordsOfAGoProgramAreSuspicious(t *testing.T) {
+	c := newConsole(nowhere, Options{})
+	require.False(t, c.Suspicious())
+	c.append([]byte("panic: boom\n"))
+	require.True(t, c.Suspicious())
+	require.Empty(t, c.Crash())
+	c.append([]byte("\ngoroutine 1 [running]:\nmain.main()\n"))
+	<-c.Crashed()
+	require.False(t, c.Suspicious(), "it is a crash")
+}
+
+func TestAWarningIsKeptAndEndsNoExpect(t *testing.T) {
 	g := newGuestLine(t)
 	g.says("==================\nWARNING: DATA RACE\nWrite at 0x00c00001c0a8 by goroutine 7:\nlater\n")
 	expect(t, g.console, "later")
@@ -52,7 +63,7 @@ func TestAWarningEndsNoWaitAndIsKept(t *testing.T) {
 	require.Equal(t, []string{"WARNING: DATA RACE"}, g.console.Warnings())
 }
 
-func TestTheFirstOfManyWarningsAreKept(t *testing.T) {
+func TestTheFirstWarningsAreKept(t *testing.T) {
 	c := newConsole(nowhere, Options{})
 	for i := range keepWarnings + 3 {
 		c.append(fmt.Appendf(nil, "[    1.000000] BUG: KASAN: use-after-free in f%d\n", i))
@@ -62,8 +73,7 @@ func TestTheFirstOfManyWarningsAreKept(t *testing.T) {
 	require.Equal(t, "and 3 more", c.Warnings()[keepWarnings])
 }
 
-// A prefetched machine is handed out to a Spec that may have other patterns than the one before.
-func TestAConsoleLooksForAnothersSignsInWhatItHoldsToo(t *testing.T) {
+func TestSetCrashesExaminesTheKeptText(t *testing.T) {
 	crashes := []*regexp.Regexp{regexp.MustCompile(`^FATAL\b`)}
 	before, after := newConsole(nowhere, Options{}), newConsole(nowhere, Options{})
 	before.append([]byte("WARNING: DATA RACE\nI say FATAL\nFATAL: no such sensor\n"))
@@ -77,7 +87,7 @@ func TestAConsoleLooksForAnothersSignsInWhatItHoldsToo(t *testing.T) {
 	require.Equal(t, "FATAL: no such sensor", after.Crash())
 }
 
-func TestAReportHasTheBeginAndTheEndOfALongCrash(t *testing.T) {
+func TestEvidenceShortensALongCrash(t *testing.T) {
 	c := newConsole(nowhere, Options{})
 	c.append([]byte(strings.Repeat("before\n", 30) + "panic: no such sensor\n\ngoroutine 1 [running]:\n" +
 		strings.Repeat("main.deep()\n", 300) + "exit status 2\n"))

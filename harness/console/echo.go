@@ -8,77 +8,82 @@ import (
 )
 
 const (
-	echoWithin       = 64 << 10        // bytes of text after a line was typed in which its echo is looked for
-	partOfEchoWithin = 5 * time.Second // from typing on, in which a part of an echo is taken for one
-	shortestPart     = 4               // bytes, of a part that stands anywhere
-	mostSkipped      = 8               // bytes, in shorter parts
-	mostRuns         = 64              // that are followed for a line
-	longestPrompt    = 256             // bytes
-	endsPrompts      = "$#>%"          // before a space
-	unmatched        = 0               // a byte that is in no text: it stands for those of an echo
+	echoWindow    = 64 << 10        // bytes of text after a line was typed in which its echo may come
+	partialWithin = 5 * time.Second // after a line was typed, in which a part of its echo is hidden without the rest
 )
 
-// A span is a part of the console's text.
+// A span is a part of the text, between two offsets.
 type span struct {
 	From int64 `json:"from"`
 	To   int64 `json:"to"`
 }
 
-// echoes finds the echo of what Send types, so that no pattern matches it. A terminal, or an
-// editor of lines, shows a line that is typed once more, sooner or later, perhaps in parts: output
-// that comes meanwhile divides it, editors break lines or begin anew. A guest that does not echo
-// shows nothing. So nothing is left out because an echo is due, but only text that is one:
+// within reports whether s is a part of other.
+func (s span) within(other span) bool { return other.From <= s.From && s.To <= other.To }
+
+// echoes finds the echo of each line that Send types, so that no pattern matches it.
 //
-//   - An echo stands where the output stood when the line was typed, at the beginning of a line, or
-//     behind a prompt: what stood on the line when it was typed, or something that ends like "$ ".
-//   - It goes to the end of its line.
-//   - It may be divided. Each part but the last goes to the end of its line too, or has
-//     other text behind it.
-//   - Once a guest has echoed so, an echo and its parts may stand anywhere: a Linux terminal
-//     echoes also in the middle of what a program prints. Then some of it may also be missing.
-//   - Each line has one echo. An editor may show a line that came early once more behind its prompt.
-//   - For 5 s a part of an echo is one; then only if the rest has come, or if it is half of the line
-//     or more and the guest has echoed.
+// A terminal driver echoes a line when it arrives; a line editor echoes it when the program reads
+// it. Output that comes meanwhile divides the echo, and an editor may break the line or show it
+// anew. Some guests do not echo. The console cannot tell these guests apart beforehand, so it hides
+// nothing just because an echo is due. It hides text that is an echo by these rules:
 //
-// An echo is found in whole lines, so it does not depend on how they come.
+//   - An echo begins where the output stood when the line was typed, at the start of a line, or
+//     behind a prompt. A prompt is the text that stood on the last line when the line was typed, or
+//     any text that ends like "$ ".
+//   - An echo extends to the end of its line.
+//   - An echo may be divided. Each of its parts begins in such a place. Behind a part that is not
+//     the last, the line ends or other text follows.
+//   - A guest that has once shown a whole echo is known to echo. From then on an echo and its parts
+//     may begin anywhere, because a Linux terminal echoes in the middle of what a program prints.
+//     Such an echo need not extend to the end of its line, and short pieces of it may be missing.
+//   - A line has one echo. But if the echo was not behind a prompt, the line may be shown a second
+//     time behind the prompt, by an editor that reads what the terminal has echoed already.
+//   - A part without the rest is hidden for 5 s after the line was typed. Then it is shown, unless
+//     it is half of the line or more and the guest is known to echo.
+//   - An echo comes within 64 KiB of text.
+//
+// The rules apply to whole lines of text. So what is hidden does not depend on how the text was
+// split when it arrived. The last line, which has no end yet, is judged anew each time that Expect
+// looks.
 type echoes struct {
-	sent  []*sentLine // whose echo may still come, in order
-	next  int64       // the offset of the first line that has not been looked at
-	found []span      // whole echoes, in order; a guest that has one echoes
+	typed []*typedLine // lines whose echo may still come, in the order in which they were typed
+	next  int64        // the offset of the first line of text that has not been searched
+	found []span       // the whole echoes, in order
 }
 
-// expectEcho makes the console look for the echo of what is about to be typed. The caller calls typed
-// when that is done.
+// expectEcho makes the console look for the echoes of lines that are about to be typed. The caller
+// calls typed when they are.
 func (c *Console) expectEcho(p []byte) (typed func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := &c.echoes
-	start := bytes.LastIndexByte(c.text.bytes, '\n') + 1
-	if e.look(&c.text); len(e.sent) == 0 {
-		e.next = c.text.base + int64(start)
+	lastLine := bytes.LastIndexByte(c.text.bytes, '\n') + 1
+	if e.look(&c.text); len(e.typed) == 0 {
+		e.next = c.text.base + int64(lastLine)
 	}
-	var lines []*sentLine
+	var lines []*typedLine
 	for line := range bytes.FieldsFuncSeq(p, func(r rune) bool { return r == '\r' || r == '\n' }) {
-		s := &sentLine{shown: howShown(line), at: c.text.end(), anywhere: len(e.found) > 0}
-		if prompt := c.text.bytes[start:]; len(prompt) <= longestPrompt {
-			s.prompt = bytes.Clone(prompt)
+		l := &typedLine{renderings: renderings(line), typedAt: c.text.end(), anywhere: len(e.found) > 0}
+		if prompt := c.text.bytes[lastLine:]; len(prompt) <= maxPrompt {
+			l.prompt = bytes.Clone(prompt)
 		}
-		lines = append(lines, s)
+		lines = append(lines, l)
 	}
-	e.sent = append(e.sent, lines...)
+	e.typed = append(e.typed, lines...)
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		for _, s := range lines {
-			s.until = time.Now().Add(partOfEchoWithin)
+		for _, l := range lines {
+			l.partialUntil = time.Now().Add(partialWithin)
 		}
 		c.wake()
 	}
 }
 
-// look looks for echoes in the lines that have come.
+// look searches the whole lines of text that have arrived since the last call.
 func (e *echoes) look(text *buffer) {
-	for len(e.sent) > 0 {
+	for len(e.typed) > 0 {
 		e.next = max(e.next, text.base)
 		rest, _ := text.from(e.next)
 		nl := bytes.IndexByte(rest, '\n')
@@ -86,86 +91,84 @@ func (e *echoes) look(text *buffer) {
 			e.giveUp(text.end())
 			return
 		}
-		e.line(rest[:nl], e.next)
+		e.searchLine(rest[:nl], e.next)
 		e.next += int64(nl) + 1
 		e.giveUp(e.next)
 	}
 }
 
+// giveUp forgets the lines that were typed long before an offset.
 func (e *echoes) giveUp(at int64) {
-	e.sent = slices.DeleteFunc(e.sent, func(s *sentLine) bool { return at-s.at > echoWithin })
+	e.typed = slices.DeleteFunc(e.typed, func(l *typedLine) bool { return at-l.typedAt > echoWindow })
 }
 
-// line looks for echoes in a whole line that begins at an offset.
-func (e *echoes) line(line []byte, at int64) {
-	var taken []span
-	for _, undivided := range []bool{true, false} {
-		for _, early := range []bool{false, true} { // a line that was just typed goes before one that is shown again
-			for i := 0; i < len(e.sent); i++ {
-				s := e.sent[i]
-				if s.early != early {
-					continue
-				}
-				now := s.follow(line, at)
-				if now.whole == nil || slices.ContainsFunc(taken, now.whole[len(now.whole)-1].within) {
-					if !undivided {
-						s.runs, s.lines = now.runs, now.lines
-					}
-					continue
-				}
-				if undivided && !now.undivided {
-					continue
-				}
-				taken = append(taken, now.whole[len(now.whole)-1])
-				for _, part := range append(now.whole, now.lines...) {
-					e.add(part)
-				}
-				i = e.shown(i, now.prompted)
-				if undivided {
-					return // nothing else is in this line
-				}
+// searchLine searches a whole line of text, which begins at an offset. Lines that have not been
+// echoed yet go before lines that may be shown again. An undivided echo goes before any other,
+// because it fills its line.
+func (e *echoes) searchLine(text []byte, at int64) {
+	for _, again := range []bool{false, true} {
+		for i, l := range e.typed {
+			if l.echoed != again {
+				continue
 			}
+			if now := l.advance(text, at); now.undivided {
+				e.complete(i, now)
+				return
+			}
+		}
+	}
+	var taken []span // the ends of the echoes in this line
+	for _, again := range []bool{false, true} {
+		for i := 0; i < len(e.typed); i++ {
+			l := e.typed[i]
+			if l.echoed != again {
+				continue
+			}
+			now := l.advance(text, at)
+			if now.whole == nil || slices.ContainsFunc(taken, now.last().within) {
+				l.partials, l.lineParts = now.partials, now.lineParts
+				continue
+			}
+			taken = append(taken, now.last())
+			i = e.complete(i, now)
 		}
 	}
 }
 
-// shown notes that the echo of a line is whole, and returns the index before the next one.
-func (e *echoes) shown(i int, prompted bool) int {
-	switch s := e.sent[i]; {
-	case prompted: // so what was typed before has been read, and shown as far as it will be
-		for _, earlier := range e.sent[:i] {
-			for _, part := range earlier.most() {
-				e.add(part)
-			}
-		}
-		e.sent = slices.Delete(e.sent, 0, i+1)
-		return -1
-	case s.early:
-		e.sent = slices.Delete(e.sent, i, i+1)
-		return i - 1
-	default:
-		s.early, s.anywhere, s.runs, s.lines = true, false, nil, nil
+// complete records the whole echo of the i-th typed line, and returns the index before that of the
+// next line that may have one.
+func (e *echoes) complete(i int, now progress) int {
+	e.add(now.whole...)
+	e.add(now.lineParts...)
+	l := e.typed[i]
+	if !now.behindPrompt {
+		l.echoed, l.anywhere, l.partials, l.lineParts = true, false, nil, nil
 		return i
 	}
+	// The guest has read this line, and so every line before it: no more of their echoes will come.
+	for _, earlier := range e.typed[:i] {
+		e.add(earlier.probable()...)
+	}
+	e.typed = slices.Delete(e.typed, 0, i+1)
+	return -1
 }
 
-// within says whether a part is in another one.
-func (s span) within(other span) bool { return other.From <= s.From && s.To <= other.To }
-
-// add adds a part of a whole echo.
-func (e *echoes) add(part span) {
-	at, _ := slices.BinarySearchFunc(e.found, part, func(a, b span) int { return cmp.Compare(a.From, b.From) })
-	e.found = slices.Insert(e.found, at, part)
+// add adds the parts of a whole echo.
+func (e *echoes) add(parts ...span) {
+	for _, part := range parts {
+		at, _ := slices.BinarySearchFunc(e.found, part, func(a, b span) int { return cmp.Compare(a.From, b.From) })
+		e.found = slices.Insert(e.found, at, part)
+	}
 }
 
-// hidden is what of the console's text no pattern matches at one moment.
+// hidden says which parts of the text no pattern matches at one moment.
 type hidden struct {
 	parts  []span
-	unsure int64     // where the first part begins that may be text yet; -1 if there is none
-	until  time.Time // when that part is text, if no more comes; zero if that does not happen
+	unsure int64     // where the first part begins that may not stay hidden; -1 if there is none
+	until  time.Time // when such a part is shown again, unless more of its echo comes; zero if none is
 }
 
-// hidden returns what is to be hidden of the text from an offset on.
+// hidden returns what is hidden from an offset on.
 func (e *echoes) hidden(text *buffer, from int64, at time.Time) hidden {
 	e.look(text)
 	h := hidden{unsure: -1}
@@ -175,24 +178,10 @@ func (e *echoes) hidden(text *buffer, from int64, at time.Time) hidden {
 		}
 		h.parts = append(h.parts, part)
 	}
-	unfinished, _ := text.from(max(e.next, text.base))
-	begin := text.end() - int64(len(unfinished))
-	for _, s := range e.sent {
-		now, until := s.follow(unfinished, begin), s.until
-		parts := slices.Clip(now.lines)
-		if now.whole != nil { // but for the line's end
-			parts, until = append(parts, now.whole...), time.Time{}
-		}
-		for _, r := range now.runs {
-			for _, part := range r.parts {
-				if part.To-part.From >= shortestPart {
-					parts = append(parts, part)
-				}
-			}
-		}
-		if !until.IsZero() && !at.Before(until) {
-			parts, until = s.most(), time.Time{}
-		}
+	lastLine, _ := text.from(max(e.next, text.base))
+	begin := text.end() - int64(len(lastLine))
+	for _, l := range e.typed {
+		parts, until := l.hiddenParts(lastLine, begin, at)
 		h.parts = append(h.parts, parts...)
 		for _, part := range parts {
 			if h.unsure < 0 || part.From < h.unsure {
@@ -206,8 +195,10 @@ func (e *echoes) hidden(text *buffer, from int64, at time.Time) hidden {
 	return h
 }
 
-// hide returns text, which begins at an offset, with bytes that no pattern names in place of
-// what is hidden.
+// echoByte stands for each hidden byte. It is in no text, and so in no pattern.
+const echoByte = 0
+
+// hide returns text, which begins at an offset, with its hidden bytes replaced.
 func (h *hidden) hide(text []byte, at int64) []byte {
 	if len(h.parts) == 0 {
 		return text
@@ -215,7 +206,7 @@ func (h *hidden) hide(text []byte, at int64) []byte {
 	text = bytes.Clone(text)
 	for _, s := range h.parts {
 		for i := max(s.From-at, 0); i < min(s.To-at, int64(len(text))); i++ {
-			text[i] = unmatched
+			text[i] = echoByte
 		}
 	}
 	return text

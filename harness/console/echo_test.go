@@ -13,14 +13,14 @@ import (
 	"pgregory.net/rapid"
 )
 
-// searchable returns the text of a console as Expect searches it.
+// searchable returns the text that Expect searches, with a dot for each hidden byte.
 func searchable(c *Console) string {
 	now := c.textFrom(0)
-	return strings.ReplaceAll(string(now.echoes.hide(now.text, 0)), string(rune(unmatched)), "·")
+	return strings.ReplaceAll(string(now.echoes.hide(now.text, 0)), string(rune(echoByte)), "·")
 }
 
-// sent is a console on which a line was typed where the output stood at before, and which
-// then showed what follows.
+// sent returns a console on which a line was typed behind the text before. Then the guest printed
+// the text after.
 func sent(before, line, after string) *Console {
 	c := newConsole(nowhere, Options{})
 	c.append([]byte(before))
@@ -30,7 +30,7 @@ func sent(before, line, after string) *Console {
 	return c
 }
 
-func TestTheEchoOfALineIsLeftOut(t *testing.T) {
+func TestTheEchoOfALineIsHidden(t *testing.T) {
 	for name, c := range map[string]struct{ before, line, after, want string }{
 		"behind a prompt": {"uart:~$ ", "sh nosuchprogram all-good",
 			"sh nosuchprogram all-good\r\nsh: nosuchprogram: not found\r\nuart:~$ ",
@@ -81,7 +81,7 @@ func TestTheEchoOfALineIsLeftOut(t *testing.T) {
 }
 
 // A Linux terminal echoes in the middle of a line that a program prints.
-func TestTheEchoOfAGuestThatHasEchoedIsFoundAnywhere(t *testing.T) {
+func TestTheEchoOfAGuestThatIsKnownToEchoIsHiddenAnywhere(t *testing.T) {
 	for name, c := range map[string]struct{ line, after, want string }{
 		"before the end of a line": {"net sockets", "command not foundnet sockets\r\n\r\n$ 0 services\r\n",
 			"command not found···········\n\n$ 0 services\n"},
@@ -107,7 +107,14 @@ func TestTheEchoOfAGuestThatHasEchoedIsFoundAnywhere(t *testing.T) {
 	}
 }
 
-func TestAnEchoThatIsNotFoundDoesNotKeepTheNextOneFromBeingFound(t *testing.T) {
+func TestTwoTypedLinesDoNotShareAnEcho(t *testing.T) {
+	c := sent("$ ", "uptime", "uptime\r\n5 ms\r\n")
+	c.expectEcho([]byte("hello\rhello\r"))()
+	c.append([]byte("output hello\r\noutput hello\r\noutput hello\r\n"))
+	require.Equal(t, "$ ······\n5 ms\noutput ·····\noutput ·····\noutput hello\n", searchable(c))
+}
+
+func TestAMissedEchoDoesNotDisturbTheNextOne(t *testing.T) {
 	c := sent("$ ", "uptime", "uptime\r\n5 ms\r\n$ ")
 	one := "sh nosuchprogram all-good-1 and some more words that make the line long"
 	two := strings.Replace(one, "1", "2", 1)
@@ -120,7 +127,7 @@ func TestAnEchoThatIsNotFoundDoesNotKeepTheNextOneFromBeingFound(t *testing.T) {
 	require.Equal(t, 2, strings.Count(searchable(c), "\nno\n")+strings.Count(searchable(c), "$ no\n"))
 }
 
-func TestTheEndOfAnEchoBehindAPromptIsOne(t *testing.T) {
+func TestTheEndOfALineBehindAPromptIsAnEcho(t *testing.T) {
 	c := sent("$ ", "uptime", "uptime\r\n5 ms\r\nnot found")
 	typed := c.expectEcho([]byte("sh nosuchprogram all-good and some words\r"))
 	for _, b := range bytesOf("\r\n$ all-good and some words\r\n") {
@@ -132,7 +139,7 @@ func TestTheEndOfAnEchoBehindAPromptIsOne(t *testing.T) {
 	require.Contains(t, searchable(c), "\n$ ·······················\nall-good\n")
 }
 
-func TestWhatIsNoEchoIsNotLeftOut(t *testing.T) {
+func TestOtherTextIsNotHidden(t *testing.T) {
 	for name, c := range map[string]struct{ before, line, after string }{
 		"an answer without an echo":         {"Name? ", "Bob", "hello Bob\nyou said: Bob\n"},
 		"the end of a line":                 {"$ ", "ok", "\nnot ok\n"},
@@ -147,7 +154,7 @@ func TestWhatIsNoEchoIsNotLeftOut(t *testing.T) {
 	}
 }
 
-func TestAPieceOfAnEchoIsTextWhenTheRestDoesNotCome(t *testing.T) {
+func TestAPartIsShownWhenTheRestDoesNotCome(t *testing.T) {
 	for name, after := range map[string]string{
 		"a line":              "ok\r\n",
 		"a line that goes on": "ok comes later\r\n",
@@ -160,23 +167,24 @@ func TestAPieceOfAnEchoIsTextWhenTheRestDoesNotCome(t *testing.T) {
 				start := time.Now()
 				_, err := c.Expect(t.Context(), `^ok\b`)
 				require.NoError(t, err)
-				require.InDelta(t, partOfEchoWithin, time.Since(start), float64(settle))
+				require.InDelta(t, partialWithin, time.Since(start), float64(settle))
 			})
 		})
 	}
 }
 
-// However output and echo mix, and whenever Expect looks, a line that only was typed never matches.
-func TestNoPatternMatchesALineThatOnlyWasTyped(t *testing.T) {
+// No pattern matches a line that was only typed, however output divides its echo, and whenever Expect
+// looks.
+func TestNoPatternMatchesATypedLine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		line := rapid.StringMatching(`(sh )?nosuch(program)? all-good( [a-z]{0,60})?`).Draw(t, "line")
 		others := []string{"\n[00:00] <inf> app: all is well\n$ ", "sh: exit status 1\r\n$ ", "[ 1.0] kernel\r\n"}
-		echoes := rapid.Bool().Draw(t, "the guest has echoed")
+		echoes := rapid.Bool().Draw(t, "the guest is known to echo")
 		if echoes {
 			others = append(others, "a part of a line", "\r\n")
 		}
 		other := rapid.SampledFrom(others).Draw(t, "other text")
-		places := rapid.SliceOfN(rapid.IntRange(0, len(line)-1), 0, 2).Draw(t, "which stands before")
+		places := rapid.SliceOfN(rapid.IntRange(0, len(line)-1), 0, 2).Draw(t, "which comes before the bytes at")
 		var out strings.Builder
 		for i := range len(line) {
 			for _, at := range places {
@@ -202,7 +210,7 @@ func TestNoPatternMatchesALineThatOnlyWasTyped(t *testing.T) {
 			require.NotContains(t, searchable(c), "all-good", "%q", echo[:i])
 		}
 		if echoes && len(places) > 1 {
-			return // parts of few bytes are not found, and the answer is taken for the last
+			return // a short part is not found, and the answer is taken for the last part
 		}
 		c := begin()
 		typed := c.expectEcho([]byte(line + "\r"))
@@ -213,7 +221,7 @@ func TestNoPatternMatchesALineThatOnlyWasTyped(t *testing.T) {
 	})
 }
 
-// echoing is a guest that echoes each line, and answers with what answer says.
+// echoing returns the console of a guest that echoes each line and prints the answer to it.
 func echoing(t *testing.T, prompt string, answer func(line string) string) *Console {
 	near, far := net.Pipe()
 	c := New(near, Options{})
@@ -245,7 +253,7 @@ func send(t *testing.T, c *Console, line string) {
 	require.NoError(t, c.Send(within(t, 10*time.Second), line))
 }
 
-// unexpected waits in vain for a pattern and returns the error.
+// unexpected expects a pattern that does not come, and returns the error.
 func unexpected(t *testing.T, c *Console, pattern string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), settle*3/2, context.DeadlineExceeded)
@@ -255,12 +263,12 @@ func unexpected(t *testing.T, c *Console, pattern string) string {
 	return err.Error()
 }
 
-func TestACommandIsNoAnswer(t *testing.T) {
+func TestAnEchoIsNoAnswer(t *testing.T) {
 	c := echoing(t, "uart:~$ ", func(line string) string { return "sh: nosuchprogram: not found\r\n" })
 	expect(t, c, `uart:~\$ $`)
 	send(t, c, "sh nosuchprogram all-good")
 	require.Equal(t, `expect "all-good": context deadline exceeded
-	it matches in the line "sh nosuchprogram all-good", but that is only the echo of what Send has typed
+	the pattern matches in the line "sh nosuchprogram all-good", but that is only the echo of what Send typed
 	the console has shown since the last match:
 		"sh nosuchprogram all-good"
 		"sh: nosuchprogram: not found"
@@ -269,23 +277,23 @@ func TestACommandIsNoAnswer(t *testing.T) {
 	expect(t, c, `^uart:~\$ $`)
 }
 
-func TestAnAnswerMayBeTheSameAsTheCommand(t *testing.T) {
+func TestAnAnswerMayEqualTheCommand(t *testing.T) {
 	c := echoing(t, "$ ", func(line string) string { return line + "\r\n" })
 	send(t, c, "hello")
-	require.Equal(t, []string{"$ \nhello", "hello"}, expect(t, c, `\$ .*\n(hello)$`), "an echo is left out of a match too")
+	require.Equal(t, []string{"$ \nhello", "hello"}, expect(t, c, `\$ .*\n(hello)$`), "the match leaves out the echo")
 	send(t, c, "hello")
 	expect(t, c, "^hello$")
-	require.Contains(t, unexpected(t, c, "hello"), `it matches in the line "hello", but that stands before the end of what the last Expect matched`)
+	require.Contains(t, unexpected(t, c, "hello"), `the pattern matches in the line "hello", but that line is before the end of the last match`)
 }
 
-func TestAPromptThatHasACommandIsNoFreeOne(t *testing.T) {
+func TestAPromptWithACommandIsNotFree(t *testing.T) {
 	answer := make(chan string)
 	c := echoing(t, "$ ", func(string) string { return <-answer })
 	send(t, c, "sleep 1000")
 	unexpected(t, c, `\$ $`)
 	answer <- "done\r\n"
 	expect(t, c, `\$ $`)
-	require.Contains(t, unexpected(t, c, "^done$"), `it matches in the line "done", but that stands before the end of what the last Expect matched
+	require.Contains(t, unexpected(t, c, "^done$"), `the pattern matches in the line "done", but that line is before the end of the last match
 	the console has shown nothing since the last match`)
 }
 
@@ -295,7 +303,7 @@ func TestTheEchoOfTypeMatches(t *testing.T) {
 	expect(t, c, `^\$ hello$`)
 }
 
-func TestAGuestThatDoesNotEchoIsNotWaitedFor(t *testing.T) {
+func TestExpectDoesNotWaitForAnEcho(t *testing.T) {
 	g := newGuestLine(t)
 	go io.Copy(io.Discard, g)
 	g.says("Password: ")
@@ -304,14 +312,14 @@ func TestAGuestThatDoesNotEchoIsNotWaitedFor(t *testing.T) {
 	expect(t, g.console, "^Password: welcome, secret agent$")
 }
 
-func TestARestoredConsoleLeavesOutTheSameEchoes(t *testing.T) {
+func TestARestoredConsoleHidesTheSameEchoes(t *testing.T) {
 	c := sent("$ ", "echo all-good", "echo all-good\r\n")
 	state := c.State()
 	restored := newConsole(nowhere, Options{State: &state})
 	require.Equal(t, "$ ·············\n", searchable(restored))
 }
 
-func TestALineOfTheGuestIsSafeInAnError(t *testing.T) {
+func TestAnErrorEscapesTheGuestsText(t *testing.T) {
 	c := newConsole(nowhere, Options{})
 	c.append([]byte("\u009b2J\u202e\xff" + strings.Repeat("x", 300) + "\n"))
 	err := unexpected(t, c, "y")
@@ -320,9 +328,9 @@ func TestALineOfTheGuestIsSafeInAnError(t *testing.T) {
 	require.Less(t, len(err), 400)
 }
 
-func TestOnlyTheLastLinesAreInAnError(t *testing.T) {
+func TestAnErrorShowsTheLastLines(t *testing.T) {
 	c := newConsole(nowhere, Options{})
 	c.append([]byte("1\n2\n3\n4\n5\n6\n7\n"))
 	expect(t, c, "1\n")
-	require.Contains(t, unexpected(t, c, "x"), "\n\tthe console has shown since the last match, at last:\n\t\t\"3\"\n\t\t\"4\"\n\t\t\"5\"\n\t\t\"6\"\n\t\t\"7\"")
+	require.Contains(t, unexpected(t, c, "x"), "\n\tthe console has shown since the last match (the last 5 lines):\n\t\t\"3\"\n\t\t\"4\"\n\t\t\"5\"\n\t\t\"6\"\n\t\t\"7\"")
 }

@@ -27,7 +27,7 @@ type lostTextError struct {
 
 func (e *lostTextError) Error() string {
 	return fmt.Sprintf("%d bytes of console text were dropped before they were searched: the last %d MiB are kept. "+
-		"The next Expect begins with the oldest text that is kept; look into the record's console.log for what was before. "+
+		"The next Expect begins with the oldest text that is kept; the record has all of it. "+
 		"An Expect that waits while the guest prints misses nothing", e.bytes, keepConsole>>20)
 }
 
@@ -209,7 +209,7 @@ func notFromItsStart(text []byte) []byte {
 		if i > 0 && utf8.RuneStart(text[i]) {
 			break
 		}
-		text[i] = unmatched
+		text[i] = echoByte
 	}
 	return text
 }
@@ -239,7 +239,7 @@ func submatches(text []byte, loc []int) []string {
 	match := make([]string, len(loc)/2)
 	for i := range match {
 		if loc[2*i] >= 0 {
-			match[i] = strings.ReplaceAll(string(text[loc[2*i]:loc[2*i+1]]), string(rune(unmatched)), "")
+			match[i] = strings.ReplaceAll(string(text[loc[2*i]:loc[2*i+1]]), string(rune(echoByte)), "")
 		}
 	}
 	return match

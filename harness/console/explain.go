@@ -7,13 +7,13 @@ import (
 )
 
 const (
-	lookBack   = 1 << 20 // bytes before the cursor in which a match is looked for
-	shownLines = 5       // of what has come since
+	lookBack   = 1 << 20 // bytes before the cursor that explain searches
+	shownLines = 5       // after the cursor
 	shownBytes = 200     // of a line
 )
 
-// explain says of an Expect that has failed where its pattern would have matched, and what came instead. The
-// caller has the token for expecting.
+// explain describes why an Expect has failed: where its pattern would have matched, and what came
+// instead. The caller holds the token for expecting.
 func (c *Console) explain(re *pattern, why error) string {
 	from := max(c.cursor-lookBack, 0)
 	now := c.textFrom(from)
@@ -22,15 +22,15 @@ func (c *Console) explain(re *pattern, why error) string {
 	searched := now.echoes.hide(now.text, from)
 	var b strings.Builder
 	if before := re.FindAllIndex(searched[:cursor], -1); before != nil {
-		fmt.Fprintf(&b, "\n\tit matches in the line %s, but that stands before the end of what the last Expect matched",
+		fmt.Fprintf(&b, "\n\tthe pattern matches in the line %s, but that line is before the end of the last match",
 			quoteLine(lineAt(now.text, before[len(before)-1])))
 	}
 	if echo := re.FindIndex(now.text[cursor:]); echo != nil && !re.Match(searched[cursor:]) {
-		fmt.Fprintf(&b, "\n\tit matches in the line %s, but that is only the echo of what Send has typed",
+		fmt.Fprintf(&b, "\n\tthe pattern matches in the line %s, but that is only the echo of what Send typed",
 			quoteLine(lineAt(now.text[cursor:], echo)))
 	}
 	if errors.Is(why, ErrGuest) {
-		return b.String() // which says what came
+		return b.String() // why quotes the crash
 	}
 	since := "so far"
 	if c.cursor > 0 {
@@ -43,7 +43,7 @@ func (c *Console) explain(re *pattern, why error) string {
 	lines := strings.Split(text, "\n")
 	last := ""
 	if left := len(lines) - shownLines; left > 0 {
-		lines, last = lines[left:], ", at last"
+		lines, last = lines[left:], fmt.Sprintf(" (the last %d lines)", shownLines)
 	}
 	fmt.Fprintf(&b, "\n\tthe console has shown %s%s:", since, last)
 	for _, line := range lines {
@@ -58,7 +58,7 @@ func lineAt(text []byte, match []int) string {
 	return line
 }
 
-// quoteLine makes a line of the guest's safe for a terminal.
+// quoteLine quotes a line of the guest, so that it cannot control a terminal.
 func quoteLine(line string) string {
 	if len(line) > shownBytes {
 		return fmt.Sprintf("%q…", line[:shownBytes])

@@ -33,19 +33,18 @@ func onSockets(t *testing.T) (*Console, net.Conn) {
 
 func TestCatchUpReadsWhatHasArrived(t *testing.T) {
 	c, guest := onSockets(t)
-	for range 100 {
+	for i := range 100 {
 		_, err := io.WriteString(guest, "hello\n")
 		require.NoError(t, err)
-		before := c.Len()
 		require.NoError(t, c.CatchUp())
-		require.Equal(t, before-before%6+6, c.Len())
+		require.EqualValues(t, (i+1)*len("hello\n"), c.Len())
 	}
 	guest.Close()
 	<-c.Done()
-	require.NoError(t, c.CatchUp(), "a line that has ended holds nothing")
+	require.NoError(t, c.CatchUp(), "a line that has ended holds no byte")
 }
 
-func TestCatchUpSaysThatALineCannot(t *testing.T) {
+func TestCatchUpRefusesALineWithoutADescriptor(t *testing.T) {
 	g := newGuestLine(t)
 	err := g.console.CatchUp()
 	require.ErrorIs(t, err, errors.ErrUnsupported)
@@ -78,7 +77,7 @@ func TestAnyReaderAndWriterIsALine(t *testing.T) {
 	require.ErrorIs(t, err, ErrEnded)
 }
 
-func TestARecordThatIsBufferedIsFlushedAtTheEnd(t *testing.T) {
+func TestABufferedRecordIsFlushedWhenTheLineEnds(t *testing.T) {
 	var record syncBuffer
 	near, far := net.Pipe()
 	c := New(near, Options{Record: bufio.NewWriter(&record)})
@@ -98,7 +97,7 @@ func TestWaitByteEndsWithItsContextAndWithTheConsole(t *testing.T) {
 	require.Equal(t, ErrEnded, g.console.WaitByte(t.Context()))
 }
 
-func TestWaitForLeavesThePlaceOfExpectAlone(t *testing.T) {
+func TestWaitForDoesNotMoveExpect(t *testing.T) {
 	g := newGuestLine(t)
 	g.says("one\ntwo\nthree\n")
 	match, end, err := g.console.WaitFor(within(t, 10*time.Second), `t(w)o\n`, 0)
@@ -125,7 +124,7 @@ func TestNobodyTypesWhileTypingIsHeld(t *testing.T) {
 	require.NoError(t, c.Send(t.Context(), "hello"))
 }
 
-func TestACrashIsToldWhenItsTraceIsWhole(t *testing.T) {
+func TestExpectWaitsForTheTraceOfACrash(t *testing.T) {
 	const trace = "main.main()\n"
 	crash := func(c *Console) (lines *int) {
 		lines = new(int)
@@ -139,7 +138,7 @@ func TestACrashIsToldWhenItsTraceIsWhole(t *testing.T) {
 		}()
 		return lines
 	}
-	t.Run("which silence says", func(t *testing.T) {
+	t.Run("until the guest is silent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := newConsole(nowhere, Options{})
 			lines, start := crash(c), time.Now()
@@ -149,7 +148,7 @@ func TestACrashIsToldWhenItsTraceIsWhole(t *testing.T) {
 			require.Equal(t, 3*settle/2+settle, time.Since(start))
 		})
 	})
-	t.Run("which the caller says", func(t *testing.T) {
+	t.Run("until the caller says so", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			complete := make(chan struct{})
 			c := newConsole(nowhere, Options{CrashComplete: complete})
@@ -161,7 +160,7 @@ func TestACrashIsToldWhenItsTraceIsWhole(t *testing.T) {
 			require.Equal(t, time.Minute, time.Since(start))
 		})
 	})
-	t.Run("or has gone on for long", func(t *testing.T) {
+	t.Run("for at most 2 s", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := newConsole(nowhere, Options{})
 			crash(c)

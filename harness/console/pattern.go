@@ -6,8 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// A pattern is a compiled regular expression that can also tell whether a match
-// at the end of what has arrived so far is final.
+// A pattern is a compiled regular expression that can also tell whether a match is final.
 type pattern struct {
 	*regexp.Regexp
 	prog *syntax.Prog
@@ -16,7 +15,7 @@ type pattern struct {
 // compile compiles an expression in which ^ and $ match at lines.
 func compile(expr string) (*pattern, error) {
 	if _, err := regexp.Compile(expr); err != nil {
-		return nil, err // with the expression as the user wrote it
+		return nil, err // it quotes the expression as the caller wrote it
 	}
 	re, err := regexp.Compile("(?m)" + expr)
 	if err != nil {
@@ -33,11 +32,10 @@ func compile(expr string) (*pattern, error) {
 	return &pattern{re, prog}, nil
 }
 
-// final reports whether the first match in text stays what it is whatever
-// follows the text. It runs the expression's program over the text, all threads
-// at once and the preferred ones first, as package regexp does. At the end of
-// the text the match is final if no thread that is preferred to it waits for
-// more.
+// final reports whether the first match in text stays the same whatever follows the text. It runs
+// the expression's program over the text, all threads at once and in order of preference, as
+// package regexp does. The match is final if at the end of the text no thread that is preferred to
+// the match waits for another rune.
 func (p *pattern) final(text []byte) bool {
 	run := threads{prog: p.prog, seen: make([]int, len(p.prog.Inst))}
 	var prev rune = -1
@@ -55,10 +53,10 @@ func (p *pattern) final(text []byte) bool {
 			run.follow(pc)
 		}
 		if !matched {
-			run.follow(uint32(p.prog.Start)) // a match that begins here comes last
+			run.follow(uint32(p.prog.Start)) // a match that begins later is preferred less
 		}
 		if run.unknown {
-			return false // what follows decides
+			return false // the next rune decides
 		}
 		if run.stop {
 			matched = true
@@ -79,20 +77,19 @@ func (p *pattern) final(text []byte) bool {
 	}
 }
 
-// threads are the places in a program at which a run is, at one place of the
-// text.
+// threads are the instructions of a program that a run has reached at one position in the text.
 type threads struct {
 	prog          *syntax.Prog
-	before, after rune     // around the place; -1 is the end of the text
-	ready         []uint32 // to be followed from here, the preferred first
-	next          []uint32 // that wait for a rune, the preferred first
-	stop          bool     // a match was reached: whatever comes later is not preferred
-	unknown       bool     // an assertion asks for the rune that follows the text
-	seen          []int    // the step in which a place was last followed
+	before, after rune     // around the position; -1 is none
+	ready         []uint32 // to follow from here, in order of preference
+	next          []uint32 // waiting for a rune, in order of preference
+	stop          bool     // a thread has matched, and the threads after it are preferred less
+	unknown       bool     // an assertion depends on the rune that follows the text
+	seen          []int    // the step in which an instruction was last followed
 	step          int
 }
 
-// follow runs a thread up to where it waits for a rune.
+// follow runs a thread until it waits for a rune.
 func (t *threads) follow(pc uint32) {
 	if t.stop || t.unknown || t.seen[pc] == t.step {
 		return

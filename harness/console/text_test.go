@@ -71,7 +71,7 @@ func TestTailAndTextAreWhatAPersonReads(t *testing.T) {
 	require.Equal(t, []string{"2%", "end"}, c.Tail(2))
 }
 
-func TestAColouredCrashIsOne(t *testing.T) {
+func TestAColouredCrashIsACrash(t *testing.T) {
 	g := newGuestLine(t)
 	go g.says("\x1b[31mpanic: boom\x1b[0m\r\r\n\r\r\n\x1b[1mgoroutine 1 [running]:\x1b[0m\r\r\nmain.main()\r\r\n")
 	_, err := g.console.Expect(within(t, 10*time.Second), "ready")
@@ -79,9 +79,9 @@ func TestAColouredCrashIsOne(t *testing.T) {
 	require.ErrorContains(t, err, "panic: boom")
 }
 
-// However a guest's bytes are split over reads, and wherever the machine is saved and restored
-// meanwhile, log, text and crash are the same.
-func TestAConsoleDoesNotDependOnHowItsBytesCome(t *testing.T) {
+// Log, text and crash do not depend on how the guest's bytes are split over reads, nor on when the
+// console is saved and restored.
+func TestAConsoleDoesNotDependOnHowItsBytesAreSplit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		parts := rapid.SliceOf(rapid.SampledFrom([]string{"\r\n", "\r", "\n", "\x1b[31m", "\x1b]0;x\x07", "\x1b[", "°", "\xc2", "\b",
 			"\x1b[8D", "50%", "uart:~$ ", "panic: boom\r\n", "goroutine 1 [running]:\r\n", "words"})).Draw(t, "parts")
@@ -115,7 +115,7 @@ func TestAConsoleDoesNotDependOnHowItsBytesCome(t *testing.T) {
 	})
 }
 
-func TestAByteThatShowsNothingIsAByte(t *testing.T) {
+func TestWaitByteReturnsForAByteThatShowsNothing(t *testing.T) {
 	g := newGuestLine(t)
 	go g.says("\x1bc\x1b[2J")
 	require.NoError(t, g.console.WaitByte(within(t, 10*time.Second)))

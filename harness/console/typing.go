@@ -8,26 +8,25 @@ import (
 	"guesthouse.example/harness/internal/until"
 )
 
-// Send types line and a carriage return, as a person would press Enter. No pattern of Expect
-// matches the echo of the line: that a guest shows what was typed is no answer.
+// Send types line and a carriage return, as the Enter key sends it. Patterns of Expect do not match
+// the echo of the line, because an echo is no answer.
 //
-// A guest may answer with the very line, and echo nothing: a loopback for example. What is the
-// whole line, alone on its own or behind a prompt, is taken for the echo, once. For such a
-// guest, and for a test of the echo itself, use Type.
+// A guest that does not echo may answer with the same line, as a loopback does. The console takes
+// the first such answer for the echo if it fills a line of text, alone or behind a prompt. For
+// such a guest, and for a test of the echo itself, use Type.
 func (c *Console) Send(ctx context.Context, line string) error {
 	return c.typeIn(ctx, []byte(line+"\r"), true)
 }
 
-// Type sends bytes to the guest as if typed, a few at once, each time waiting
-// for their echo, and where the guest echoes nothing, for 10 ms. The echo says
-// that the guest's terminal has them, not that a program has read them: a
-// terminal holds some thousand bytes for a program that is busy, and a line of
-// at most 4095, so whoever types much waits for the answers. Patterns of Expect match the echo.
+// Type sends bytes to the guest as if a person typed them. It sends a few at a time and waits for
+// their echo, or for 10 ms if the guest does not echo. An echo shows that the guest's terminal has
+// the bytes, but not that a program has read them. A terminal of Linux buffers about 4,000 bytes
+// for a busy program, and a line of at most 4,095, so to type more, wait for the answers in between.
+// Patterns of Expect match the echo.
 //
-// After the end of the console it fails, and so it does when ctx ends, also
-// while the guest takes nothing from its serial port. The error says how many
-// bytes were sent. Those bytes stay before whatever is typed next; a terminal
-// drops an unfinished line at Ctrl-U ("\x15").
+// Type fails when the line has ended and when ctx ends, even while the guest accepts no byte (see
+// [New]). The error says how many bytes were sent. The guest keeps those bytes before whatever is
+// typed next; a terminal drops an unfinished line at Ctrl-U ("\x15").
 func (c *Console) Type(ctx context.Context, p []byte) error {
 	return c.typeIn(ctx, p, false)
 }
@@ -58,7 +57,7 @@ func (c *Console) typeIn(ctx context.Context, p []byte, hideEcho bool) error {
 	return nil
 }
 
-// typeAll returns how many bytes it sent. The caller has the token.
+// typeAll types p and returns how many bytes it sent. The caller holds the token for typing.
 func (c *Console) typeAll(ctx context.Context, p []byte) (sent int, err error) {
 	const atOnce = 32
 	for sent < len(p) {
@@ -70,7 +69,7 @@ func (c *Console) typeAll(ctx context.Context, p []byte) (sent int, err error) {
 		sent += n
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return sent, fmt.Errorf("the guest's serial port takes no more: %w", err)
+			return sent, fmt.Errorf("the guest accepts no more: %w", err)
 		case err != nil:
 			return sent, err
 		}
@@ -81,7 +80,7 @@ func (c *Console) typeAll(ctx context.Context, p []byte) (sent int, err error) {
 	return sent, nil
 }
 
-// waitEcho waits until n bytes have come after an offset, at most 10 ms.
+// waitEcho waits until n bytes have arrived after an offset, for at most 10 ms.
 func (c *Console) waitEcho(ctx context.Context, from int64, n int) error {
 	late := time.After(10 * time.Millisecond)
 	for {

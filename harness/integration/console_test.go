@@ -22,7 +22,7 @@ func TestTheEchoOfACommandIsNoAnswer(t *testing.T) {
 	defer cancel()
 	match, err := m.Console().Expect(ctx, "all-good")
 	require.Error(t, err, "%q", match)
-	require.ErrorContains(t, err, `it matches in the line "sh nosuchprogram all-good", but that is only the echo of what Send has typed`)
+	require.ErrorContains(t, err, `the pattern matches in the line "sh nosuchprogram all-good", but that is only the echo of what Send typed`)
 	m.Expect(`not found`)
 }
 

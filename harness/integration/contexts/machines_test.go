@@ -195,7 +195,7 @@ func TestEveryCallEndsWithItsContextWhereTheGuestReadsNothing(t *testing.T) {
 // writes for QEMU.
 func fillSerialPort(t *testing.T, m *harness.Machine) {
 	t.Helper()
-	fill(t, "the guest's serial port takes no more", 2*time.Second, func(ctx context.Context) error {
+	fill(t, "the guest accepts no more", 2*time.Second, func(ctx context.Context) error {
 		return m.Console().Type(ctx, bytes.Repeat([]byte("x"), 1<<20))
 	})
 }
