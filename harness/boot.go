@@ -70,7 +70,7 @@ func (s Spec) prepare(ctx context.Context) (*plan, error) {
 		return nil, err
 	}
 	p.noteInputs()
-	if err := kvm.choose(ctx, p); err != nil {
+	if err := p.chooseAccel(ctx, hostKVM); err != nil {
 		return nil, err
 	}
 	if err := qemu.ProbeSandbox(ctx, p.qemu.Binary); err != nil {

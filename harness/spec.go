@@ -60,10 +60,13 @@ type Spec struct {
 	FirstByteWithin time.Duration `json:"first_byte_within,omitempty"`
 	ReadyWithin     time.Duration `json:"ready_within,omitempty"`
 
-	// Accel is how QEMU runs the guest's processor. Empty is KVM where it
-	// boots the machine's kernel (see [ProbeKVM]) and TCG elsewhere, and with
-	// a Template or QEMUArgs; the Result says which and why. Where KVM is
-	// asked for and does not boot the kernel, Start fails with a *KVMError.
+	// Accel is how QEMU runs the guest's processor. If it is empty, the
+	// machine runs under KVM if KVM boots its kernel, and under TCG otherwise
+	// or with a Template or QEMUArgs. Start finds that out once until the
+	// host boots again: it boots the kernel to its first byte on the console
+	// under both, and KVM may take 2 s longer, and 10 s at most, of the
+	// machine's time. The Result has the choice and the reason. If Accel asks
+	// for KVM and KVM does not boot the kernel, Start fails with a *KVMError.
 	Accel Accel `json:"accel,omitempty"`
 
 	// Template is the saved machine to restore instead of booting. When it

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/harness/internal/kvm"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/printable"
@@ -140,13 +141,25 @@ func checkQEMU(ctx context.Context, t target.Target) finding {
 	return f
 }
 
-// checkAcceleration boots a kernel under KVM if there is one.
+// checkAcceleration boots a kernel under KVM if there is one, and otherwise only opens the device.
 func checkAcceleration(ctx context.Context, t target.Target, kernel string) finding {
-	evidence, err := harness.ProbeKVM(ctx, harness.Spec{Target: t.Name, Kernel: kernel})
+	evidence, err := probeKVM(ctx, qemu.Machine{Target: t, Kernel: kernel})
 	return acceleration(t.Name, evidence, err)
 }
 
-// acceleration says what the probe of KVM has found.
+func probeKVM(ctx context.Context, m qemu.Machine) (evidence string, err error) {
+	if m.Kernel != "" {
+		if err := qemu.CheckKernel(m.Kernel, m.Target); err != nil {
+			return "", err
+		}
+		if m.Binary, err = exec.LookPath(m.Target.QEMU); err != nil {
+			return "", &harness.MissingQEMUError{Binary: m.Target.QEMU, Package: m.Target.QEMUPackage, Err: err}
+		}
+	}
+	return kvm.NewProber().Probe(ctx, m, false)
+}
+
+// acceleration returns the finding of a probe of KVM.
 func acceleration(name, evidence string, err error) finding {
 	f := finding{Check: name + " acceleration"}
 	var failed *harness.KVMError

@@ -2,7 +2,6 @@ package contexts
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -55,14 +54,6 @@ var ofBoots = []row[host]{
 		_, err := h.cache.Waiting(ctx)
 		return err
 	}, atOnce: map[string]string{mute: "", hangs: "", made: "", noFile: ""}}, // nothing is prefetched there
-	{name: "harness.ProbeKVM", call: func(ctx context.Context, h host) error {
-		_, err := harness.ProbeKVM(ctx, h.spec)
-		if _, refused := errors.AsType[*harness.KVMError](err); refused {
-			<-ctx.Done() // this host has none to wait for; harness/accel_test.go has
-			return context.Cause(ctx)
-		}
-		return err
-	}},
 }
 
 func tryBoots(t *testing.T, state string, h host, names ...string) {
@@ -84,7 +75,7 @@ func TestABootEndsWithItsContextWhereQEMUDoesNotAnswer(t *testing.T) {
 	spec.Cold, spec.QEMU = false, qemu(t, t.TempDir(), "exec sleep 1000")
 	tryBoots(t, mute, host{spec, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}},
 		"harness.Boot", "harness.Start", "harness.Machine.WaitReady", "harness.TemplateCache.Boot", "harness.TemplateCache.Start",
-		"harness.TemplateCache.Waiting", "harness.ProbeKVM")
+		"harness.TemplateCache.Waiting")
 }
 
 func TestABootEndsWithItsContextWhereTheKernelHangs(t *testing.T) {
@@ -171,7 +162,7 @@ func TestABootIsNotHeldUpByAFIFO(t *testing.T) {
 			h.spec.Cold, h.spec.Dir = false, t.TempDir()
 			c.change(&h.spec)
 			for _, r := range ofBoots {
-				if r.name == "harness.TemplateCache.Waiting" || r.name == "harness.ProbeKVM" {
+				if r.name == "harness.TemplateCache.Waiting" {
 					continue
 				}
 				r.atOnce = map[string]string{noFile: c.says}

@@ -1,0 +1,74 @@
+package kvm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/internal/shellquote"
+)
+
+// A Prober probes the KVM of a host. NewProber returns the one for this host; tests change its
+// fields. Its methods may be called from any goroutine.
+type Prober struct {
+	Device   string
+	HostArch string                 // as GOARCH
+	CreateVM func(*os.File) error   // creates a virtual machine with the open device
+	Within   time.Duration          // how long the first byte may take, in the machine's time
+	Margin   time.Duration          // how much longer it may take under KVM than under TCG
+	CacheDir func() (string, error) // where verdicts are cached
+
+	mu       sync.Mutex
+	verdicts map[key]verdict // that this process knows
+}
+
+// NewProber returns a prober for this host.
+func NewProber() *Prober {
+	return &Prober{
+		Device: "/dev/kvm", HostArch: runtime.GOARCH, CreateVM: createVM,
+		Within: 10 * time.Second, Margin: 2 * time.Second,
+		CacheDir: func() (string, error) {
+			base, err := os.UserCacheDir()
+			return filepath.Join(base, "guesthouse", "accel"), err
+		},
+	}
+}
+
+// Probe returns the evidence that KVM boots the kernel of a machine. If KVM does not, the error is
+// an *Error. Any other error, the end of ctx for example, says nothing about KVM. The acceleration,
+// the initramfs, the network and the arguments of the user do not matter.
+//
+// If presume is true and KVM has booted no kernel on such a machine but has failed with another
+// one, Probe presumes that it fails with this one too. On a host with a broken KVM, the user then
+// waits for the deadline once, and not after each change of the kernel.
+//
+// Without a kernel, Probe only checks the device.
+func (p *Prober) Probe(ctx context.Context, m qemu.Machine, presume bool) (evidence string, err error) {
+	if err := p.checkDevice(m.Target); err != nil {
+		return "", err
+	}
+	if m.Kernel == "" {
+		return p.Device + " creates virtual machines; no kernel has been booted with it", nil
+	}
+	k, err := keyOf(m)
+	if err != nil {
+		return "", fmt.Errorf("kvm for %s: %w", m.Target.Name, err)
+	}
+	v, err := p.verdict(ctx, k, presume, func() (verdict, error) { return p.compare(ctx, m) })
+	if err != nil {
+		return "", fmt.Errorf("kvm for %s: %w", m.Target.Name, err)
+	}
+	if v.Boots {
+		return v.Evidence, nil
+	}
+	cure := ""
+	if v.file != "" {
+		cure = "to probe KVM again, remove " + shellquote.Word(v.file)
+	}
+	return "", &Error{Target: m.Target.Name, What: "KVM is present but does not boot a guest", Evidence: v.Evidence, Cure: cure}
+}
