@@ -13,7 +13,7 @@ import (
 // publishResults takes the results of the last run, if there is one, and puts them into the pages.
 func publishResults(root, out string) error {
 	folder := filepath.Join(root, "bench", "boot")
-	taken, err := publish.Take(out, "boot", folder)
+	taken, err := publish.Take(out, "boot", folder, complete)
 	if err != nil {
 		return err
 	}
@@ -25,6 +25,22 @@ func publishResults(root, out string) error {
 		return err
 	}
 	return pages.Write(root)
+}
+
+// complete refuses a run that has not every bar of the chart.
+func complete(text []byte) error {
+	r := &report{}
+	if err := json.Unmarshal(text, &r.rows); err != nil {
+		return err
+	}
+	for _, tg := range targets {
+		for _, w := range ways {
+			if x, ok := r.at(w.kase+tg, w.harness, ms); !ok || x.Median == nil {
+				return fmt.Errorf("%s of %s has no result: %s", w.kase+tg, w.harness, x.Failed)
+			}
+		}
+	}
+	return nil
 }
 
 // figures makes the pages of the newest results.

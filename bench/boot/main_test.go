@@ -113,6 +113,8 @@ func TestTheChartHasEveryTargetAndWay(t *testing.T) {
 		require.False(t, p.Bars[3].Ours)
 	}
 	require.Equal(t, 90.0, *c.Panels[1].Bars[1].Median)
+	require.ErrorContains(t, complete([]byte(`[{"case":"prefetched-udp/x86","harness":"guesthouse","metric":"ms","median":null,"failed":"broken"}]`)),
+		"prefetched-udp/x86 of guesthouse has no result: broken")
 	require.Contains(t, rep.section(publish.Results{}), "| x86_64 | – | 90 | – | – | – | 3200 | 36 |")
 }
 

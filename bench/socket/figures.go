@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"guesthouse.example/bench/internal/publish"
@@ -12,7 +13,7 @@ import (
 // publishResults takes the results of the last run, if there is one, and puts them into the pages.
 func publishResults(root, out string) error {
 	folder := filepath.Join(root, "bench", "socket")
-	taken, err := publish.Take(out, "socket", folder)
+	taken, err := publish.Take(out, "socket", folder, complete)
 	if err != nil {
 		return err
 	}
@@ -24,6 +25,33 @@ func publishResults(root, out string) error {
 		return err
 	}
 	return pages.Write(root)
+}
+
+// small are the cases that the README shows: of a small message, what the server costs is most.
+func small() (cases []benchCase) {
+	for _, c := range newPlan(false).cases {
+		if c.bytes == 64 {
+			cases = append(cases, c)
+		}
+	}
+	return cases
+}
+
+// complete refuses a run that has not every panel of the chart.
+func complete(text []byte) error {
+	var all []row
+	if err := json.Unmarshal(text, &all); err != nil {
+		return err
+	}
+	for _, c := range small() {
+		for _, s := range servers {
+			has := func(r row) bool { return r.Case == c.String() && r.Server == s.name && r.Metric == cpuPerEcho }
+			if s.speaks(c.protocol()) && !slices.ContainsFunc(all, has) {
+				return fmt.Errorf("%s of %s has no result: the run left it out", c, s.name)
+			}
+		}
+	}
+	return nil
 }
 
 // figures makes the pages of the newest results.
@@ -39,14 +67,7 @@ func figures(root string) (publish.Pages, error) {
 	for _, row := range r.rows {
 		r.byKey[key{row.Case, row.Server, row.Metric}] = row
 	}
-	// The README shows the small messages: what a server costs is most of them.
-	var small []benchCase
-	for _, c := range newPlan(false).cases {
-		if c.bytes == 64 {
-			small = append(small, c)
-		}
-	}
-	c := r.cpuChart(small)
+	c := r.cpuChart(small())
 	c.Title = "CPU time for each echo, in µs (less is better); a panel is protocol/clients/bytes"
 	c.Subtitle = fmt.Sprintf("%s; medians of %d runs; %s", results.Machine, results.Runs, results.Date)
 	pages := publish.Pages{}

@@ -174,3 +174,11 @@ func TestThePageHasTheReportWithoutItsCases(t *testing.T) {
 	require.Equal(t, "\nmachine\n\n### Memory of a service\n\ntable\n\n### A TCP client that never reads\n\ntable\n\n[results.md](results.md) has more of each case.\n\n",
 		section("# Title\n\nmachine\n\n## udp/1/64\n\ntable\n\n## Memory of a service\n\ntable\n\n## A TCP client that never reads\n\ntable\n\n## Servers\n\n- one\n"))
 }
+
+func TestAPartOfARunIsNotPublished(t *testing.T) {
+	require.ErrorContains(t, complete([]byte(`[{"case":"udp/1/64","server":"guesthouse","metric":"cpu_us_per_echo","median":1}]`)),
+		"udp/1/64 of c-epoll has no result")
+	text, err := os.ReadFile("results.json")
+	require.NoError(t, err)
+	require.NoError(t, complete(text))
+}

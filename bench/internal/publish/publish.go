@@ -38,19 +38,27 @@ type Run struct {
 }
 
 // Take copies NAME.json and NAME.md from a run's folder into the benchmark's, and reports whether they
-// were there.
-func Take(out, name, folder string) (bool, error) {
-	for from, to := range map[string]string{name + ".json": resultsJSON, name + ".md": resultsReport} {
-		text, err := os.ReadFile(filepath.Join(out, from))
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		if err == nil {
-			err = os.WriteFile(filepath.Join(folder, to), text, 0o666)
-		}
-		if err != nil {
-			return false, fmt.Errorf("take results: %w", err)
-		}
+// were there. It takes only a run that check accepts, given the content of NAME.json.
+func Take(out, name, folder string, check func(json []byte) error) (bool, error) {
+	json, err := os.ReadFile(filepath.Join(out, name+".json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	var report []byte
+	if err == nil {
+		report, err = os.ReadFile(filepath.Join(out, name+".md"))
+	}
+	if err == nil {
+		err = check(json)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, resultsJSON), json, 0o666)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, resultsReport), report, 0o666)
+	}
+	if err != nil {
+		return false, fmt.Errorf("take the results in %s: %w", out, err)
 	}
 	return true, nil
 }

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,12 +15,16 @@ const report = "# Title\n\nSome CPU, 2 cores, Linux 6.1, go1.26, 2026-11-30 21:4
 
 func TestResultsAreTakenAndReadAgain(t *testing.T) {
 	out, folder := t.TempDir(), t.TempDir()
-	taken, err := Take(out, "boot", folder)
+	complete := func([]byte) error { return nil }
+	taken, err := Take(out, "boot", folder, complete)
 	require.NoError(t, err)
 	require.False(t, taken, "there is no run yet")
 	require.NoError(t, os.WriteFile(filepath.Join(out, "boot.json"), []byte("[]"), 0o666))
 	require.NoError(t, os.WriteFile(filepath.Join(out, "boot.md"), []byte(report), 0o666))
-	taken, err = Take(out, "boot", folder)
+	_, err = Take(out, "boot", folder, func([]byte) error { return errors.New("half a run") })
+	require.ErrorContains(t, err, "half a run")
+	require.NoFileExists(t, filepath.Join(folder, "results.json"))
+	taken, err = Take(out, "boot", folder, complete)
 	require.NoError(t, err)
 	require.True(t, taken)
 
