@@ -27,7 +27,7 @@ var rules = []struct {
 	{folder: "internal/apart", imports: "internal/tied"},
 	{folder: "internal/store", imports: "internal/sys"},
 	{folder: "internal/imagecache", imports: "internal"},
-	{folder: "guest", imports: "guest internal/wire internal/subnet"},
+	{folder: "guest", imports: "guest internal/initramfs internal/wire internal/subnet"},
 	{folder: "host/traffic", std: true},
 	{folder: "images", imports: "images internal"},
 	{folder: "images/testdata", imports: ""},

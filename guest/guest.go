@@ -36,6 +36,7 @@ import (
 	"guesthouse.example/guest/modules"
 	"guesthouse.example/guest/socketservice"
 	"guesthouse.example/guest/zephyrlog"
+	"guesthouse.example/internal/initramfs"
 	"guesthouse.example/internal/wire"
 )
 
@@ -66,7 +67,7 @@ func Main(setup func() error) {
 }
 
 func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
-	if err := modules.Load(modules.File); err != nil {
+	if err := modules.Load(initramfs.ModulesFile); err != nil {
 		return err
 	}
 	if err := configureNetwork(networkCard); err != nil {
@@ -142,7 +143,7 @@ const networkCard = "eth0"
 // insideMachine refuses to go on where powering off would hit the user's own
 // computer.
 func insideMachine() error {
-	_, err := os.Stat(modules.File)
+	_, err := os.Stat(initramfs.ModulesFile)
 	if err == nil && os.Getppid() == 1 {
 		return nil
 	}

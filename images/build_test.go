@@ -22,6 +22,7 @@ import (
 
 	"guesthouse.example/internal/apart"
 	"guesthouse.example/internal/imagecache"
+	"guesthouse.example/internal/initramfs"
 	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/tied"
@@ -112,7 +113,7 @@ func requireReproducible(t *testing.T, tgt target.Target, img Image) {
 	dir := t.TempDir()
 	root, err := filepath.Abs("..")
 	require.NoError(t, err)
-	for _, folder := range []string{"images/testdata/hello", "guest", "internal/wire"} {
+	for _, folder := range []string{"images/testdata/hello", "guest", "internal/initramfs", "internal/wire"} {
 		require.NoError(t, os.CopyFS(filepath.Join(dir, folder), os.DirFS(filepath.Join(root, folder))))
 	}
 	for _, name := range []string{"go.mod", "go.sum", "images/busybox.mod", "images/busybox.sum"} {
@@ -181,7 +182,7 @@ func requireContents(t *testing.T, tgt target.Target, img Image) {
 		require.False(t, bytes.Contains(data.Bytes(), []byte(path)), path)
 	}
 
-	load, err := os.ReadFile(filepath.Join(root, ModulesLoad))
+	load, err := os.ReadFile(filepath.Join(root, initramfs.ModulesFile))
 	require.NoError(t, err)
 	var wanted []string
 	for _, line := range strings.Split(strings.TrimSpace(string(load)), "\n") {

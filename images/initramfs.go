@@ -15,19 +15,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"guesthouse.example/internal/imagecache"
+	"guesthouse.example/internal/initramfs"
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/store"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
-
-// ModulesLoad is the file of the initramfs that names the kernel modules which
-// the guest has to load, in this order: one name a line; blank lines and those
-// that begin with "#" count for nothing. A name may be of a module that is
-// built into the kernel. What they depend on is in the modules.dep of
-// /lib/modules/RELEASE, as u-root's pkg/kmodule reads it, and which devices they drive
-// in modules.alias: init loads others there for the devices that it finds.
-const ModulesLoad = "/etc/modules-load.d/guesthouse.conf"
 
 // programs are what the initramfs runs.
 type programs struct {
@@ -146,7 +139,7 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]record, e
 	load := "# The kernel modules that drive the devices of the target " + t.Name + ".\n"
 	if k.Modules == "" {
 		load += "# This kernel came without modules: its drivers are taken to be built in.\n"
-		return []record{textFile(ModulesLoad[1:], load)}, nil
+		return []record{textFile(initramfs.ModulesFile[1:], load)}, nil
 	}
 	modules, err := readTree(k.Modules, k.files)
 	if err != nil {
@@ -177,7 +170,7 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]record, e
 		textFile(path.Join(dir, "modules.dep"), c.modulesDep()),
 		textFile(path.Join(dir, "modules.alias"), c.modulesAlias()),
 		textFile(path.Join(dir, "modules.builtin"), builtin),
-		textFile(ModulesLoad[1:], load)), nil
+		textFile(initramfs.ModulesFile[1:], load)), nil
 }
 
 // records are the programs and the few files that they look for.
@@ -197,7 +190,7 @@ func (p programs) records() []record {
 		symlink("init", "bbin/init"),
 		symlink("bin/sh", "../bbin/gosh"),
 		regularFile("bbin/bb", p.busybox, 0o755),
-		regularFile("bin/uinit", p.guest, 0o755),
+		regularFile(initramfs.Program[1:], p.guest, 0o755),
 	}
 	for _, name := range append([]string{path.Base(initPath)}, commands...) {
 		records = append(records, symlink("bbin/"+name, "bb"))

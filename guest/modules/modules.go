@@ -16,10 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File lists the kernel modules to load. It is in the initramfs of every
-// guest and nowhere else, and so marks the machine too.
-const File = "/etc/modules-load.d/guesthouse.conf"
-
 // Load loads the kernel modules that a file names, one a line, each
 // after those it depends on, and then those of other devices that the machine has. Modules that
 // are loaded already, or that the kernel has built in, are

@@ -19,10 +19,9 @@ import (
 	"guesthouse.example/guest/internal/agent"
 	"guesthouse.example/guest/internal/poweroff"
 	"guesthouse.example/guest/modules"
+	"guesthouse.example/internal/initramfs"
 	"guesthouse.example/internal/wire"
 )
-
-const program = "/bin/uinit"
 
 func main() {
 	if os.Getpid() != 1 {
@@ -37,7 +36,7 @@ func main() {
 	if err := libinit.InstallAllModules(); err != nil {
 		log.Print(err)
 	}
-	if err := modules.Load(modules.File); err != nil {
+	if err := modules.Load(initramfs.ModulesFile); err != nil {
 		log.Print(err)
 	}
 	if err := takeConsole(); err != nil {
@@ -48,7 +47,7 @@ func main() {
 	if err != nil {
 		log.Print(err)
 	}
-	exit := run(harness, children, libinit.Command(program, libinit.WithArguments(cmdline.GetUinitArgs()...), inForeground))
+	exit := run(harness, children, libinit.Command(initramfs.Program, libinit.WithArguments(cmdline.GetUinitArgs()...), inForeground))
 	harness.Ended(exit)
 	signal.Ignore(unix.SIGTTOU) // the console is still that of the program's process group
 	log.Print("power off: ", poweroff.Now(os.Stdin, lastWords(exit, harness.Here())))
@@ -96,6 +95,6 @@ func lastWords(exit wire.Exit, told bool) string {
 	if exit.Why != "" {
 		fmt.Fprintf(&b, "init: %s\n", exit.Why)
 	}
-	fmt.Fprintf(&b, "init: %s has ended: %v; the machine powers off\n", program, exit)
+	fmt.Fprintf(&b, "init: %s has ended: %v; the machine powers off\n", initramfs.Program, exit)
 	return b.String()
 }
