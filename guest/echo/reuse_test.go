@@ -14,7 +14,9 @@ import (
 // With few descriptors each connection gets the number that one has just given
 // up. Each client has bytes of its own, half of them leave with a reset and an
 // echo on its way, and none may see what is not its own.
-func TestTenThousandConnectionsOnFewDescriptorsGetTheirOwnBytes_115800(t *testing.T) {
+//
+// Zephyr's issue 115800.
+func TestTenThousandConnectionsOnFewDescriptorsGetTheirOwnBytes(t *testing.T) {
 	apart.Run(t, testConnectionsOnFewDescriptors) // the limit belongs to the process
 }
 

@@ -9,12 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The names give the point of the semantics and, where there is one, the Zephyr
-// issue.
+// The comment of a test names the Zephyr issue that the test comes from, if there is one.
 
 func nothing(*Event) {}
 
-func Test01_DefineGivesFreeSlots(t *testing.T) {
+func TestDefineGivesFreeSlots(t *testing.T) {
 	l := newLoop(t, Config{})
 	s := l.Define("a", nothing, 3)
 	require.Equal(t, 3, s.Slots())
@@ -24,7 +23,7 @@ func Test01_DefineGivesFreeSlots(t *testing.T) {
 	}
 }
 
-func Test01_DefinePanicsWithTheName(t *testing.T) {
+func TestDefinePanicsWithTheName(t *testing.T) {
 	l := newLoop(t, Config{})
 	require.PanicsWithValue(t, `socketservice: define "a": count of 0 is not positive`, func() { l.Define("a", nothing, 0) })
 	require.PanicsWithValue(t, `socketservice: define "a": count of -1 is not positive`, func() { l.Define("a", nothing, -1) })
@@ -32,7 +31,7 @@ func Test01_DefinePanicsWithTheName(t *testing.T) {
 	require.Zero(t, l.defined)
 }
 
-func Test01_TwoServicesOfOneNameDifferInOwner(t *testing.T) {
+func TestTwoServicesOfOneNameDifferInOwner(t *testing.T) {
 	l := newLoop(t, Config{})
 	a := l.Define("a", nothing, 1)
 	b := l.Define("a", nothing, 1)
@@ -47,7 +46,7 @@ func Test01_TwoServicesOfOneNameDifferInOwner(t *testing.T) {
 	require.Equal(t, []*Service{a, b}, all)
 }
 
-func Test01_ServicesOfOneLineHaveTheirOwnNamesAndHandlers(t *testing.T) {
+func TestServicesOfOneLineHaveTheirOwnNamesAndHandlers(t *testing.T) {
 	l := newLoop(t, Config{})
 	var called []int
 	var all []*Service
@@ -62,14 +61,15 @@ func Test01_ServicesOfOneLineHaveTheirOwnNamesAndHandlers(t *testing.T) {
 		[]string{all[0].Name(), all[1].Name(), all[2].Name(), all[3].Name()})
 }
 
-func Test02_StartWithoutServicesFails(t *testing.T) {
+func TestStartWithoutServicesFails(t *testing.T) {
 	l := newLoop(t, Config{})
 	err := l.Start()
 	require.ErrorIs(t, err, unix.ENOENT)
 	require.EqualError(t, err, "start socket service loop: no service is defined: no such file or directory")
 }
 
-func Test02_StartNamesThePollMaxThatWouldDo_69233(t *testing.T) {
+// Zephyr's issue 69233.
+func TestStartNamesThePollMaxThatWouldDo(t *testing.T) {
 	define := func(l *Loop) { l.Define("a", nothing, 3); l.Define("b", nothing, 4) }
 	l := newLoop(t, Config{PollMax: 7})
 	define(l)
@@ -81,7 +81,7 @@ func Test02_StartNamesThePollMaxThatWouldDo_69233(t *testing.T) {
 	require.NoError(t, l.Start())
 }
 
-func Test02_StartIsOnce(t *testing.T) {
+func TestStartIsOnce(t *testing.T) {
 	l := newLoop(t, Config{})
 	l.Define("a", nothing, 1)
 	require.NoError(t, l.Start())
@@ -90,7 +90,8 @@ func Test02_StartIsOnce(t *testing.T) {
 	require.ErrorIs(t, l.Start(), unix.EIO)
 }
 
-func Test03_RegisterBeforeStartWaitsForIt_73523(t *testing.T) {
+// Zephyr's issue 73523.
+func TestRegisterBeforeStartWaitsForIt(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 1)
@@ -104,7 +105,8 @@ func Test03_RegisterBeforeStartWaitsForIt_73523(t *testing.T) {
 	require.Equal(t, "early", await(t, calls).text)
 }
 
-func Test03_RegisterReturnsEIOWhenTheStartFails_73523(t *testing.T) {
+// Zephyr's issue 73523.
+func TestRegisterReturnsEIOWhenTheStartFails(t *testing.T) {
 	l := newLoop(t, Config{PollMax: 1})
 	s := l.Define("a", nothing, 1)
 	ours, _ := socketpair(t)
@@ -121,7 +123,7 @@ func Test03_RegisterReturnsEIOWhenTheStartFails_73523(t *testing.T) {
 	require.ErrorIs(t, l.Start(), unix.EIO)
 }
 
-func Test03_RegisterReturnsEIOWhenTheLoopIsStoppedInstead(t *testing.T) {
+func TestRegisterReturnsEIOWhenTheLoopIsStoppedInstead(t *testing.T) {
 	l := newLoop(t, Config{})
 	s := l.Define("a", nothing, 1)
 	result := make(chan error)
@@ -131,7 +133,7 @@ func Test03_RegisterReturnsEIOWhenTheLoopIsStoppedInstead(t *testing.T) {
 	require.ErrorIs(t, await(t, result), unix.EIO)
 }
 
-func Test04_ServiceOfNoLoopIsENOENT(t *testing.T) {
+func TestServiceOfNoLoopIsENOENT(t *testing.T) {
 	var s Service
 	require.ErrorIs(t, s.Register(in(0), nil), unix.ENOENT)
 	require.ErrorIs(t, (*Service)(nil).Unregister(), unix.ENOENT)
@@ -139,7 +141,7 @@ func Test04_ServiceOfNoLoopIsENOENT(t *testing.T) {
 	require.Zero(t, s.Stats())
 }
 
-func Test04_MoreSocketsThanSlotsIsENOMEM(t *testing.T) {
+func TestMoreSocketsThanSlotsIsENOMEM(t *testing.T) {
 	l := newLoop(t, Config{})
 	s := l.Define("a", nothing, 2)
 	require.NoError(t, l.Start())
@@ -153,7 +155,7 @@ func Test04_MoreSocketsThanSlotsIsENOMEM(t *testing.T) {
 	require.Equal(t, "a", e.Service)
 }
 
-func Test04_EmptySetClears(t *testing.T) {
+func TestEmptySetClears(t *testing.T) {
 	for name, set := range map[string][]unix.PollFd{"nil": nil, "empty": {}, "skipped": in(-1, -1)} {
 		t.Run(name, func(t *testing.T) {
 			l := newLoop(t, Config{})
@@ -172,7 +174,7 @@ func Test04_EmptySetClears(t *testing.T) {
 	}
 }
 
-func Test04_RefusedCallLosesNothing(t *testing.T) {
+func TestRefusedCallLosesNothing(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 3)
@@ -209,7 +211,7 @@ func Test04_RefusedCallLosesNothing(t *testing.T) {
 	require.ErrorContains(t, s.Register(in(regular), nil), fmt.Sprintf("register socket service a: socket %d: operation not permitted", regular))
 }
 
-func Test05_RegisterReplacesFdsEventsAndUserData(t *testing.T) {
+func TestRegisterReplacesFdsEventsAndUserData(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 2)
@@ -238,7 +240,7 @@ func Test05_RegisterReplacesFdsEventsAndUserData(t *testing.T) {
 	require.Equal(t, "a2", await(t, calls).text, "what came meanwhile is not lost")
 }
 
-func Test05_EventMaskChange(t *testing.T) {
+func TestEventMaskChange(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls := make(chan Event, 100)
 	s := l.Define("a", func(ev *Event) {
@@ -262,7 +264,7 @@ func Test05_EventMaskChange(t *testing.T) {
 	none(t, calls)
 }
 
-func Test05_NegativeFdsAreSkipped(t *testing.T) {
+func TestNegativeFdsAreSkipped(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 3)
@@ -274,7 +276,7 @@ func Test05_NegativeFdsAreSkipped(t *testing.T) {
 	require.Equal(t, "x", await(t, calls).text)
 }
 
-func Test05_OfDuplicatesTheFirstSlotOwnsTheEvent(t *testing.T) {
+func TestOfDuplicatesTheFirstSlotOwnsTheEvent(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 3)
@@ -301,7 +303,7 @@ func Test05_OfDuplicatesTheFirstSlotOwnsTheEvent(t *testing.T) {
 	require.False(t, l.lookup(ours).active)
 }
 
-func Test05_OneSocketInSeveralServicesReachesEach(t *testing.T) {
+func TestOneSocketInSeveralServicesReachesEach(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls := make(chan string, 100)
 	note := func(ev *Event) { calls <- fmt.Sprintf("%s%v%d", ev.Service.Name(), ev.UserData, ev.Revents) }

@@ -9,7 +9,9 @@ import (
 
 // A set is replaced at once, each socket has its user data, and what Sockets returns is
 // what RegisterEach takes.
-func Test05_RegisterEachGivesEachSocketItsUserData_118000(t *testing.T) {
+//
+// Zephyr's issue 118000.
+func TestRegisterEachGivesEachSocketItsUserData(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 3)
@@ -50,7 +52,7 @@ func Test05_RegisterEachGivesEachSocketItsUserData_118000(t *testing.T) {
 	require.Empty(t, s.Sockets())
 }
 
-func Test05_RegisterEachThatIsRefusedLosesNoUserData(t *testing.T) {
+func TestRegisterEachThatIsRefusedLosesNoUserData(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 2)
@@ -70,7 +72,7 @@ func Test05_RegisterEachThatIsRefusedLosesNoUserData(t *testing.T) {
 }
 
 // A socket that is not open is told of with its own user data.
-func Test07_RegisterEachTellsOfAClosedSocketWithItsUserData(t *testing.T) {
+func TestRegisterEachTellsOfAClosedSocketWithItsUserData(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 2)

@@ -25,7 +25,7 @@ func one(t *testing.T) {
 	require.Equal(t, 1, bytes.Count(buf, []byte("socketservice.(*Loop).run(")), "%s", buf)
 }
 
-func Test15_AHandlerThatDoesNotReturnCostsTheSocketAndNotTheLoop(t *testing.T) {
+func TestAHandlerThatDoesNotReturnCostsTheSocketAndNotTheLoop(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		debug string // GODEBUG
@@ -88,7 +88,7 @@ func Test15_AHandlerThatDoesNotReturnCostsTheSocketAndNotTheLoop(t *testing.T) {
 }
 
 // What was ready together with the socket that failed is served as ever.
-func Test15_GoexitCostsNobodyElseACall(t *testing.T) {
+func TestGoexitCostsNobodyElseACall(t *testing.T) {
 	l := newLoop(t, Config{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	handler, calls := record()
 	const n = 4
@@ -130,7 +130,7 @@ func (b badLogger) Write([]byte) (int, error) {
 	return 0, nil
 }
 
-func Test15_ALoggerThatFailsCostsNothing(t *testing.T) {
+func TestALoggerThatFailsCostsNothing(t *testing.T) {
 	for name, fail := range map[string]func(){
 		"panic":  func() { panic("of the logger") },
 		"Goexit": runtime.Goexit,
@@ -163,7 +163,7 @@ func Test15_ALoggerThatFailsCostsNothing(t *testing.T) {
 	}
 }
 
-func Test15_StopAfterAFailureEndsTheLoop(t *testing.T) {
+func TestStopAfterAFailureEndsTheLoop(t *testing.T) {
 	for name, fail := range map[string]func(){"panic": func() { panic(nil) }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("GODEBUG", "panicnil=1")

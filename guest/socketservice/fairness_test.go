@@ -10,7 +10,7 @@ import (
 )
 
 // More sockets are ready, for ever, than one round takes.
-func Test14_EveryReadySocketOnceBeforeAnyTwice(t *testing.T) {
+func TestEveryReadySocketOnceBeforeAnyTwice(t *testing.T) {
 	const n = 3*batch + 7
 	l := newLoop(t, Config{})
 	order, done := make([]int, 0, 10*n), make(chan bool)
@@ -40,7 +40,7 @@ func Test14_EveryReadySocketOnceBeforeAnyTwice(t *testing.T) {
 	}
 }
 
-func Test14_TheStartOfTheScanRotates(t *testing.T) {
+func TestTheStartOfTheScanRotates(t *testing.T) {
 	l, newest := newFakeLoop(t, Config{})
 	calls := make(chan int32, 10)
 	s := l.Define("a", func(ev *Event) { calls <- ev.Fd }, 3)
@@ -55,7 +55,7 @@ func Test14_TheStartOfTheScanRotates(t *testing.T) {
 }
 
 // However many floods there are, another socket waits for one call of each.
-func Test14_AFloodDelaysAnotherByOneCallEach(t *testing.T) {
+func TestAFloodDelaysAnotherByOneCallEach(t *testing.T) {
 	const floods = 5
 	l := newLoop(t, Config{})
 	var calls atomic.Int64
@@ -89,7 +89,7 @@ func Test14_AFloodDelaysAnotherByOneCallEach(t *testing.T) {
 	}
 }
 
-func Test16_StatsCountCallsTimeAndErrors(t *testing.T) {
+func TestStatsCountCallsTimeAndErrors(t *testing.T) {
 	l, newest := newFakeLoop(t, Config{})
 	var clock atomic.Int64 // of the loop
 	l.clock = func() time.Duration { return time.Duration(clock.Load()) }
@@ -114,7 +114,7 @@ func Test16_StatsCountCallsTimeAndErrors(t *testing.T) {
 	require.Zero(t, idle.Stats())
 }
 
-func Test16_AllShowsServicesInOrderWithTheirSockets(t *testing.T) {
+func TestAllShowsServicesInOrderWithTheirSockets(t *testing.T) {
 	l := newLoop(t, Config{PollMax: 2000})
 	var defined []*Service
 	for i := range 600 { // several chunks of the table

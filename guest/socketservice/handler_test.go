@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func Test06_EveryCallIsLegalInAHandler(t *testing.T) {
+func TestEveryCallIsLegalInAHandler(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	other := l.Define("other", handler, 2)
@@ -50,7 +50,7 @@ func Test06_EveryCallIsLegalInAHandler(t *testing.T) {
 	}
 }
 
-func Test06_OneHandlerAtATime(t *testing.T) {
+func TestOneHandlerAtATime(t *testing.T) {
 	l := newLoop(t, Config{})
 	var running, total atomic.Int32
 	handler := func(ev *Event) {
@@ -99,7 +99,7 @@ func Test06_OneHandlerAtATime(t *testing.T) {
 	}
 }
 
-func Test06_DefineOnARunningLoopObeysPollMax(t *testing.T) {
+func TestDefineOnARunningLoopObeysPollMax(t *testing.T) {
 	l := newLoop(t, Config{PollMax: 4})
 	l.Define("a", nothing, 2)
 	require.NoError(t, l.Start())
@@ -110,7 +110,7 @@ func Test06_DefineOnARunningLoopObeysPollMax(t *testing.T) {
 	require.NoError(t, l.Define("small", nothing, 1).Register(in(ours), nil))
 }
 
-func Test07_ReventsAreUnfiltered(t *testing.T) {
+func TestReventsAreUnfiltered(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls := make(chan Event, 100)
 	s := l.Define("a", func(ev *Event) {
@@ -147,7 +147,7 @@ func Test07_ReventsAreUnfiltered(t *testing.T) {
 	require.EqualValues(t, 1, s.Stats().Errors)
 }
 
-func Test07_BadFdIsOnePOLLNVALAndAFreeSlot(t *testing.T) {
+func TestBadFdIsOnePOLLNVALAndAFreeSlot(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls := make(chan seen, 100)
 	s := l.Define("a", func(ev *Event) {
@@ -178,7 +178,7 @@ func Test07_BadFdIsOnePOLLNVALAndAFreeSlot(t *testing.T) {
 
 // While its handler runs a socket is not polled: input that comes then is one
 // call more and no sooner; and only if the slot still holds the socket.
-func Test07_SocketIsPolledAgainOnlyIfTheSlotStillHoldsIt(t *testing.T) {
+func TestSocketIsPolledAgainOnlyIfTheSlotStillHoldsIt(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls, proceed := make(chan string, 100), make(chan bool)
 	s := l.Define("a", func(ev *Event) {
@@ -202,7 +202,8 @@ func Test07_SocketIsPolledAgainOnlyIfTheSlotStillHoldsIt(t *testing.T) {
 	none(t, calls)
 }
 
-func Test10_UnregisterWaitsForTheHandlerThatRuns_110857(t *testing.T) {
+// Zephyr's issue 110857.
+func TestUnregisterWaitsForTheHandlerThatRuns(t *testing.T) {
 	l := newLoop(t, Config{})
 	entered, proceed := make(chan bool), make(chan bool)
 	s := l.Define("a", func(ev *Event) {

@@ -60,7 +60,7 @@ func told(t *testing.T, l *Loop, fd int32, calls chan seen) {
 	none(t, calls)
 }
 
-func Test11_ClosedSocketIsNotListedAndFreesItsSlot(t *testing.T) {
+func TestClosedSocketIsNotListedAndFreesItsSlot(t *testing.T) {
 	for name, becomes := range after {
 		t.Run(name, func(t *testing.T) {
 			l := newLoop(t, Config{})
@@ -79,7 +79,7 @@ func Test11_ClosedSocketIsNotListedAndFreesItsSlot(t *testing.T) {
 	}
 }
 
-func Test11_AddTakesTheSlotOfAClosedSocket(t *testing.T) {
+func TestAddTakesTheSlotOfAClosedSocket(t *testing.T) {
 	for name, becomes := range after {
 		t.Run(name, func(t *testing.T) {
 			l := newLoop(t, Config{})
@@ -108,7 +108,9 @@ func Test11_AddTakesTheSlotOfAClosedSocket(t *testing.T) {
 }
 
 // Nobody calls anything.
-func Test11_TheLoopFindsAClosedSocketItself_82652(t *testing.T) {
+//
+// Zephyr's issue 82652.
+func TestTheLoopFindsAClosedSocketItself(t *testing.T) {
 	for name, becomes := range after {
 		t.Run(name, func(t *testing.T) {
 			l := newLoop(t, Config{})
@@ -126,7 +128,7 @@ func Test11_TheLoopFindsAClosedSocketItself_82652(t *testing.T) {
 }
 
 // The other end still has the old socket: what it sends is not the new one's.
-func Test11_TheNumbersNextOwnerIsNotPolled(t *testing.T) {
+func TestTheNumbersNextOwnerIsNotPolled(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 1)
@@ -144,7 +146,7 @@ func Test11_TheNumbersNextOwnerIsNotPolled(t *testing.T) {
 	require.Equal(t, "to the number's next owner", read(ours))
 }
 
-func Test11_EveryClosedSocketOfManyIsFound(t *testing.T) {
+func TestEveryClosedSocketOfManyIsFound(t *testing.T) {
 	const n = 2*sweepBatch + 7 // more than the loop looks at at once
 	l := newLoop(t, Config{})
 	handler, calls := record()
@@ -169,7 +171,9 @@ func Test11_EveryClosedSocketOfManyIsFound(t *testing.T) {
 }
 
 // To look for closed sockets is no reason to report a hang-up again.
-func Test13_LookingReportsNoHangUpAgain_111912(t *testing.T) {
+//
+// Zephyr's issue 111912.
+func TestLookingReportsNoHangUpAgain(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls := make(chan Event, 1000)
 	s := l.Define("a", func(ev *Event) { calls <- *ev }, 1)
@@ -189,7 +193,9 @@ func Test13_LookingReportsNoHangUpAgain_111912(t *testing.T) {
 
 // One service closes the socket of two. The number goes to a new socket, which is
 // registered before the other service has been told.
-func Test10_TheOtherServiceIsToldOfACloseAlsoWhenTheNumberIsReused_108180(t *testing.T) {
+//
+// Zephyr's issue 108180.
+func TestTheOtherServiceIsToldOfACloseAlsoWhenTheNumberIsReused(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	a, b := l.Define("a", handler, 1), l.Define("b", handler, 1)
@@ -230,7 +236,7 @@ func Test10_TheOtherServiceIsToldOfACloseAlsoWhenTheNumberIsReused_108180(t *tes
 }
 
 // The socket of two services is ready for both in one round.
-func Test08_AClosedSocketReachesTheOtherServiceAsPOLLNVALAlone(t *testing.T) {
+func TestAClosedSocketReachesTheOtherServiceAsPOLLNVALAlone(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	a := l.Define("a", func(ev *Event) { assert.NoError(t, ev.Service.Close()) }, 1)

@@ -23,7 +23,8 @@ var taking = map[string]func(s *Service, fd, other int32) ([]unix.PollFd, error)
 	"Close":               func(s *Service, fd, other int32) ([]unix.PollFd, error) { return nil, s.Close() },
 }
 
-func Test10_WhatTakesASocketWaitsForItsHandler_110857(t *testing.T) {
+// Zephyr's issue 110857.
+func TestWhatTakesASocketWaitsForItsHandler(t *testing.T) {
 	for name, take := range taking {
 		t.Run(name, func(t *testing.T) {
 			l := newLoop(t, Config{})
@@ -73,7 +74,7 @@ func Test10_WhatTakesASocketWaitsForItsHandler_110857(t *testing.T) {
 }
 
 // The caller closes the socket that it has replaced, and its number is a stranger's.
-func Test10_AfterRegisterTheOldSocketCanBeClosed(t *testing.T) {
+func TestAfterRegisterTheOldSocketCanBeClosed(t *testing.T) {
 	l := newLoop(t, Config{})
 	entered, proceed, texts := make(chan bool), make(chan bool), make(chan string, 10)
 	s := l.Define("a", func(ev *Event) {
@@ -108,7 +109,7 @@ func Test10_AfterRegisterTheOldSocketCanBeClosed(t *testing.T) {
 }
 
 // It would be refused after the wait as well.
-func Test10_ARefusedRegisterDoesNotWait(t *testing.T) {
+func TestARefusedRegisterDoesNotWait(t *testing.T) {
 	l := newLoop(t, Config{})
 	entered, proceed := make(chan bool), make(chan bool)
 	s := l.Define("a", func(ev *Event) { read(ev.Fd); entered <- true; <-proceed }, 1)
@@ -122,7 +123,7 @@ func Test10_ARefusedRegisterDoesNotWait(t *testing.T) {
 	barrier(t, l)
 }
 
-func Test10_RegisterThatWaitsWhenTheLoopIsStoppedFails(t *testing.T) {
+func TestRegisterThatWaitsWhenTheLoopIsStoppedFails(t *testing.T) {
 	l := newLoop(t, Config{})
 	entered, proceed := make(chan bool), make(chan bool)
 	s := l.Define("a", func(ev *Event) { entered <- true; <-proceed }, 1)
@@ -145,7 +146,7 @@ func Test10_RegisterThatWaitsWhenTheLoopIsStoppedFails(t *testing.T) {
 
 // While a call waits, the service's other sockets are not served: an error or a
 // hang-up, which is told once, must not be lost by that.
-func Test10_AHangUpDuringTheWaitIsToldAfterIt(t *testing.T) {
+func TestAHangUpDuringTheWaitIsToldAfterIt(t *testing.T) {
 	l, newest := newFakeLoop(t, Config{})
 	entered, proceed := make(chan bool), make(chan bool)
 	calls := make(chan Event, 10)

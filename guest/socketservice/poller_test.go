@@ -62,7 +62,7 @@ var thieves = map[string]func(t *testing.T) (fd int, untouched func()){
 	},
 }
 
-func Test12_APollerWhoseDescriptorTheProgramTakesIsReplaced(t *testing.T) {
+func TestAPollerWhoseDescriptorTheProgramTakesIsReplaced(t *testing.T) {
 	for _, which := range []string{"epoll", "eventfd"} {
 		for name, thief := range thieves {
 			t.Run(which+" becomes "+name, func(t *testing.T) {
@@ -107,7 +107,7 @@ func Test12_APollerWhoseDescriptorTheProgramTakesIsReplaced(t *testing.T) {
 }
 
 // The program's own socket has the number, and is to be polled.
-func Test12_ASocketUnderThePollersNumberCanBeRegistered(t *testing.T) {
+func TestASocketUnderThePollersNumberCanBeRegistered(t *testing.T) {
 	for _, which := range []string{"epoll", "eventfd"} {
 		t.Run(which, func(t *testing.T) {
 			l := newLoop(t, Config{})
@@ -131,7 +131,7 @@ func Test12_ASocketUnderThePollersNumberCanBeRegistered(t *testing.T) {
 }
 
 // They belong to nobody else: a program that names them is mistaken.
-func Test04_ThePollersOwnDescriptorsAreRefused(t *testing.T) {
+func TestThePollersOwnDescriptorsAreRefused(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 2)
@@ -152,7 +152,7 @@ func Test04_ThePollersOwnDescriptorsAreRefused(t *testing.T) {
 }
 
 // Nothing fires that could end the wait, and the bell is gone.
-func Test12_AnIdleLoopWithoutItsDescriptorsIsStoppedAndServes(t *testing.T) {
+func TestAnIdleLoopWithoutItsDescriptorsIsStoppedAndServes(t *testing.T) {
 	for name, then := range map[string]func(l *Loop, s *Service){
 		"stop": func(l *Loop, s *Service) { require.NoError(t, l.Stop()) },
 		"register": func(l *Loop, s *Service) {

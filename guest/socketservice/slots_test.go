@@ -12,7 +12,8 @@ import (
 
 // Add, Remove and Close.
 
-func Test05_AddTakesOneSlotAndLeavesTheOthers_96109(t *testing.T) {
+// Zephyr's issue 96109.
+func TestAddTakesOneSlotAndLeavesTheOthers(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 2)
@@ -41,7 +42,8 @@ func Test05_AddTakesOneSlotAndLeavesTheOthers_96109(t *testing.T) {
 	require.Equal(t, in(b), polled(s), "refused calls have changed nothing")
 }
 
-func Test05_AddOfASocketThatIsThereChangesIt_114405(t *testing.T) {
+// Zephyr's issue 114405.
+func TestAddOfASocketThatIsThereChangesIt(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls := make(chan Event, 100)
 	s := l.Define("a", func(ev *Event) {
@@ -69,7 +71,7 @@ func Test05_AddOfASocketThatIsThereChangesIt_114405(t *testing.T) {
 	none(t, calls)
 }
 
-func Test05_FreeSlotsAreUsedAgainInAnyOrder(t *testing.T) {
+func TestFreeSlotsAreUsedAgainInAnyOrder(t *testing.T) {
 	const slots = 300 // more than one chunk of the table
 	l := newLoop(t, Config{})
 	s := l.Define("a", nothing, slots)
@@ -101,7 +103,9 @@ func Test05_FreeSlotsAreUsedAgainInAnyOrder(t *testing.T) {
 // Each socket carries its number as user data and as its only message. All use
 // the same descriptor numbers, half are closed while they are ready. With -short, as on an
 // emulated processor, they are a thousand.
-func Test08_TenThousandReusesReachNoOther_115800(t *testing.T) {
+//
+// Zephyr's issue 115800.
+func TestTenThousandReusesReachNoOther(t *testing.T) {
 	reuses := uint32(10000)
 	if testing.Short() {
 		reuses = 1000
@@ -155,7 +159,9 @@ func Test08_TenThousandReusesReachNoOther_115800(t *testing.T) {
 }
 
 // What waits for a handler, and what it must find when it returns.
-func Test10_RemoveAndCloseWaitForTheHandlerThatRuns_110857(t *testing.T) {
+//
+// Zephyr's issue 110857.
+func TestRemoveAndCloseWaitForTheHandlerThatRuns(t *testing.T) {
 	for name, op := range map[string]func(*Service, int32) error{
 		"remove": func(s *Service, fd int32) error { return s.Remove(int(fd)) },
 		"close":  func(s *Service, fd int32) error { return s.Close() },
@@ -194,7 +200,8 @@ func Test10_RemoveAndCloseWaitForTheHandlerThatRuns_110857(t *testing.T) {
 	}
 }
 
-func Test10_CloseClosesTheSockets_108180(t *testing.T) {
+// Zephyr's issue 108180.
+func TestCloseClosesTheSockets(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s, other := l.Define("a", handler, 3), l.Define("b", handler, 2)
@@ -225,7 +232,9 @@ func Test10_CloseClosesTheSockets_108180(t *testing.T) {
 
 // A socket that was closed without being unregistered is not the service's any
 // more, whoever has its number now.
-func Test10_CloseSparesTheNumbersNextOwner_71189(t *testing.T) {
+//
+// Zephyr's issue 71189.
+func TestCloseSparesTheNumbersNextOwner(t *testing.T) {
 	l := newLoop(t, Config{})
 	s := l.Define("a", nothing, 1)
 	require.NoError(t, l.Start())
@@ -240,7 +249,9 @@ func Test10_CloseSparesTheNumbersNextOwner_71189(t *testing.T) {
 
 // After its first closing, the number may belong to a socket that another
 // goroutine has just opened.
-func Test10_SocketOfTwoServicesIsClosedOnce_108180(t *testing.T) {
+//
+// Zephyr's issue 108180.
+func TestSocketOfTwoServicesIsClosedOnce(t *testing.T) {
 	l := newLoop(t, Config{})
 	numbers := make(chan int, 10)
 	l.closeSocket = func(fd int) { numbers <- fd }

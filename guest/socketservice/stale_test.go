@@ -28,7 +28,8 @@ func calm(t *testing.T, l *Loop) {
 	require.Less(t, rounds(l)-before, 100, "the loop spins")
 }
 
-func Test08_ChangeTakesEffectInTheRoundThatRuns_86834(t *testing.T) {
+// Zephyr's issue 86834.
+func TestChangeTakesEffectInTheRoundThatRuns(t *testing.T) {
 	const a, b = 1001, 1002 // of the fake
 	for name, change := range map[string]func(other *Service) error{
 		"unregister":          func(other *Service) error { return other.Unregister() },
@@ -65,7 +66,9 @@ func Test08_ChangeTakesEffectInTheRoundThatRuns_86834(t *testing.T) {
 // Both sockets are ready in one round. Whichever handler is called first closes
 // the other's socket, and the kernel gives the number to the one that it opens
 // and registers instead: the old socket's event must not reach the new one.
-func Test08_ReusedFdNumberGetsNoStaleEvent_71189(t *testing.T) {
+//
+// Zephyr's issue 71189.
+func TestReusedFdNumberGetsNoStaleEvent(t *testing.T) {
 	l := newLoop(t, Config{})
 	type party struct {
 		service *Service
@@ -114,7 +117,7 @@ func Test08_ReusedFdNumberGetsNoStaleEvent_71189(t *testing.T) {
 	none(t, calls)
 }
 
-func Test08_RegisterNoticesAReusedFdNumber(t *testing.T) {
+func TestRegisterNoticesAReusedFdNumber(t *testing.T) {
 	for _, duplicated := range []bool{false, true} {
 		t.Run(fmt.Sprintf("duplicate=%v", duplicated), func(t *testing.T) {
 			l := newLoop(t, Config{})
@@ -148,7 +151,9 @@ func Test08_RegisterNoticesAReusedFdNumber(t *testing.T) {
 }
 
 // A change must not be lost however busy the loop is.
-func Test09_ChangeUnderAFloodTakesEffect_95719(t *testing.T) {
+//
+// Zephyr's issue 95719.
+func TestChangeUnderAFloodTakesEffect(t *testing.T) {
 	l := newLoop(t, Config{})
 	var calls, late atomic.Int64
 	var gone atomic.Bool
@@ -185,7 +190,8 @@ func Test09_ChangeUnderAFloodTakesEffect_95719(t *testing.T) {
 	require.Zero(t, late.Load(), "calls after Unregister had returned")
 }
 
-func Test11_SocketClosedWithoutUnregister_82652(t *testing.T) {
+// Zephyr's issue 82652.
+func TestSocketClosedWithoutUnregister(t *testing.T) {
 	for _, duplicated := range []bool{false, true} {
 		for _, unregister := range []bool{false, true} {
 			t.Run(fmt.Sprintf("duplicate=%v,unregister=%v", duplicated, unregister), func(t *testing.T) {
@@ -220,7 +226,8 @@ func Test11_SocketClosedWithoutUnregister_82652(t *testing.T) {
 	}
 }
 
-func Test12_PollErrorRebuildsTheSet_75364(t *testing.T) {
+// Zephyr's issue 75364.
+func TestPollErrorRebuildsTheSet(t *testing.T) {
 	log, lines := records()
 	l, newest := newFakeLoop(t, Config{Logger: log})
 	handler, calls := record()
@@ -236,7 +243,8 @@ func Test12_PollErrorRebuildsTheSet_75364(t *testing.T) {
 	require.EqualValues(t, 1002, await(t, calls).Fd)
 }
 
-func Test12_PollerThatCanNotBeReplacedIsTriedAgain_75474(t *testing.T) {
+// Zephyr's issue 75474.
+func TestPollerThatCanNotBeReplacedIsTriedAgain(t *testing.T) {
 	log, lines := records()
 	l, newest := newFakeLoop(t, Config{Logger: log})
 	handler, calls := record()
@@ -265,7 +273,7 @@ func Test12_PollerThatCanNotBeReplacedIsTriedAgain_75474(t *testing.T) {
 	require.EqualValues(t, 1001, await(t, calls).Fd)
 }
 
-func Test12_ClosedEpollDescriptorIsReplaced(t *testing.T) {
+func TestClosedEpollDescriptorIsReplaced(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 2)
@@ -286,7 +294,7 @@ func Test12_ClosedEpollDescriptorIsReplaced(t *testing.T) {
 	calm(t, l)
 }
 
-func Test12_SignalsNeverShow(t *testing.T) {
+func TestSignalsNeverShow(t *testing.T) {
 	log, lines := records()
 	l := newLoop(t, Config{LockThread: true, Logger: log})
 	tids := make(chan int, 10)
@@ -305,7 +313,8 @@ func Test12_SignalsNeverShow(t *testing.T) {
 	none(t, lines)
 }
 
-func Test13_HangUpDoesNotSpin_111912(t *testing.T) {
+// Zephyr's issue 111912.
+func TestHangUpDoesNotSpin(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls := make(chan Event, 1000)
 	s := l.Define("a", func(ev *Event) { calls <- *ev }, 1) // ignores it
@@ -318,7 +327,8 @@ func Test13_HangUpDoesNotSpin_111912(t *testing.T) {
 	require.Less(t, len(calls), 3)
 }
 
-func Test13_HangUpLosesNoBytes_113090(t *testing.T) {
+// Zephyr's issue 113090.
+func TestHangUpLosesNoBytes(t *testing.T) {
 	l := newLoop(t, Config{})
 	texts := make(chan string, 10)
 	s := l.Define("a", func(ev *Event) {
@@ -341,7 +351,7 @@ func Test13_HangUpLosesNoBytes_113090(t *testing.T) {
 	none(t, texts)
 }
 
-func Test04_RollbackRestoresTheKernelsSet(t *testing.T) {
+func TestRollbackRestoresTheKernelsSet(t *testing.T) {
 	l, newest := newFakeLoop(t, Config{})
 	s, other := l.Define("a", nothing, 3), l.Define("b", nothing, 1)
 	require.NoError(t, l.Start())

@@ -46,7 +46,7 @@ func looked(t *testing.T, l *Loop, times int) {
 
 func waitOn(proceed chan bool) { <-proceed }
 
-func Test20_ASlowHandlerIsLoggedWhileItRunsAndWhenItReturns(t *testing.T) {
+func TestASlowHandlerIsLoggedWhileItRunsAndWhenItReturns(t *testing.T) {
 	l, lines := hurried(t, "service=slow")
 	entered, proceed := make(chan bool), make(chan bool)
 	s := l.Define("slow", func(ev *Event) {
@@ -80,7 +80,7 @@ func Test20_ASlowHandlerIsLoggedWhileItRunsAndWhenItReturns(t *testing.T) {
 	none(t, lines)
 }
 
-func Test20_AHandlerThatNeverReturnsIsLogged(t *testing.T) {
+func TestAHandlerThatNeverReturnsIsLogged(t *testing.T) {
 	l, lines := hurried(t, "service=stuck")
 	proceed := make(chan bool)
 	s := l.Define("stuck", func(ev *Event) { waitOn(proceed) }, 1)
@@ -95,7 +95,7 @@ func Test20_AHandlerThatNeverReturnsIsLogged(t *testing.T) {
 	require.NoError(t, await(t, stopped))
 }
 
-func Test20_TheWatchdogSleepsWhenNothingHappens(t *testing.T) {
+func TestTheWatchdogSleepsWhenNothingHappens(t *testing.T) {
 	l, lines := hurried(t, "service=idle")
 	l.Define("idle", nothing, 1)
 	require.NoError(t, l.Start())
@@ -108,7 +108,7 @@ func Test20_TheWatchdogSleepsWhenNothingHappens(t *testing.T) {
 	none(t, lines)
 }
 
-func Test21_ASocketThatIsWritableWithoutEndIsLoggedOnceForEachService(t *testing.T) {
+func TestASocketThatIsWritableWithoutEndIsLoggedOnceForEachService(t *testing.T) {
 	l, lines := hurried(t, "POLLOUT")
 	both := l.Define("both", func(ev *Event) {
 		if ev.Revents&unix.POLLIN != 0 {
@@ -137,7 +137,7 @@ func Test21_ASocketThatIsWritableWithoutEndIsLoggedOnceForEachService(t *testing
 
 // A sender that fills the socket, a socket that is always readable, and one that is
 // readable and writable are no reason for a warning.
-func Test21_BusySocketsAreNotLogged(t *testing.T) {
+func TestBusySocketsAreNotLogged(t *testing.T) {
 	l, lines := hurried(t, "POLLOUT")
 	buf := make([]byte, 4096)
 	sends := l.Define("sends", func(ev *Event) {

@@ -293,7 +293,9 @@ func TestZephyr_reconfigure_from_callback(t *testing.T) {
 }
 
 // A poll that fails, of whatever cause, does not end the service.
-func TestZephyr_PollErrorRecovery_75364(t *testing.T) {
+//
+// Zephyr's issue 75364.
+func TestZephyr_PollErrorRecovery(t *testing.T) {
 	log, lines := records()
 	l, newest := newFakeLoop(t, Config{Logger: log})
 	handler, calls := record()
