@@ -60,7 +60,7 @@ func says(t *testing.T, dial dialer) (s saying) {
 
 // Machines of one template, and the machine that was saved, have clocks, random numbers
 // and identities of their own, and a network that works.
-func TestARestoredMachineHasALifeOfItsOwn(t *testing.T) {
+func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/lost")
@@ -154,7 +154,7 @@ func tells(t *testing.T, m *harnesstest.Machine, events int) {
 	require.Equal(t, 1, timers)
 }
 
-func TestAMachineTellsWhatItDoes(t *testing.T) {
+func TestStatsCountMemoryAndServiceCalls(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)

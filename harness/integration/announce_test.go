@@ -20,7 +20,7 @@ var guestIP = netip.MustParseAddr("192.0.2.1")
 // QEMU's user network drops a datagram if it has to ask for the guest's hardware address and
 // has no answer in time. So it is told: by a machine that boots and by one that is restored. Nor
 // has a restored machine to ask for the host's address: it did before it was saved.
-func TestTheNetworkNeverAsksWhereTheGuestIs(t *testing.T) {
+func TestTheNetworkNeverAsksForTheGuestsHardwareAddress(t *testing.T) {
 	t.Parallel()
 	name := oneTarget(t)
 	row, err := target.Lookup(name)

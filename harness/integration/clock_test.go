@@ -35,7 +35,7 @@ func TestAGuestIsToldHowFastItsClockCounts(t *testing.T) {
 	})
 }
 
-func TestADeadlineDoesNotCountTheTimeInWhichQEMUIsFrozen(t *testing.T) {
+func TestADeadlineDoesNotCountTheTimeWhileQEMUIsStopped(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)

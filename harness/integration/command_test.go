@@ -17,7 +17,7 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-func TestACommandHasItsOutputAndStatusApartFromTheConsole(t *testing.T) {
+func TestACommandsOutputAndStatusStayOffTheConsole(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
@@ -58,7 +58,7 @@ func TestACommandHasItsOutputAndStatusApartFromTheConsole(t *testing.T) {
 	})
 }
 
-func TestCommandsRunAtOnce(t *testing.T) {
+func TestCommandsRunConcurrently(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := harnesstest.Boot(t, echoSpec(t, target))
@@ -83,7 +83,7 @@ func TestCommandsRunAtOnce(t *testing.T) {
 // listProcesses prints the command lines of all processes. Some end meanwhile.
 const listProcesses = "cat /proc/[0-9]*/cmdline 2>/dev/null; true"
 
-func TestTheEndOfACommandsContextKillsAllThatItHasStarted(t *testing.T) {
+func TestACancelledCommandIsKilledWithItsChildren(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := harnesstest.Boot(t, echoSpec(t, target))
@@ -99,7 +99,7 @@ func TestTheEndOfACommandsContextKillsAllThatItHasStarted(t *testing.T) {
 	require.NotContains(t, m.Output("sh", "-c", listProcesses), "4321")
 }
 
-func TestWhatACommandLeavesBehindRunsOn(t *testing.T) {
+func TestADaemonOutlivesItsCommand(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := harnesstest.Boot(t, harnesstest.Spec(t, target, "./guests/ends"))
@@ -107,7 +107,7 @@ func TestWhatACommandLeavesBehindRunsOn(t *testing.T) {
 	require.Contains(t, m.Output("sh", "-c", listProcesses), "daemon")
 }
 
-func TestCommandsBeforeTheGuestIsReadyAndAfterItIsGone(t *testing.T) {
+func TestACommandRunsBeforeTheGuestIsReadyAndFailsAfterItsEnd(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m, err := harness.Start(t.Context(), failing(t, target, "hangs"))
@@ -144,7 +144,7 @@ func TestAMachineIsNotSavedWhileACommandRuns(t *testing.T) {
 	m.Save(dir)
 }
 
-func TestACommandWithoutAnAgent(t *testing.T) {
+func TestACommandNeedsAnAgent(t *testing.T) {
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/ends")
 	spec.Cmdline = withoutAgent

@@ -10,7 +10,7 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-func TestTheEchoOfACommandIsNoAnswer(t *testing.T) {
+func TestExpectSkipsTheEchoOfSend(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := harnesstest.Boot(t, echoSpec(t, target))
@@ -27,7 +27,7 @@ func TestTheEchoOfACommandIsNoAnswer(t *testing.T) {
 }
 
 // While clients connect the guest logs, also in the middle of an echo.
-func TestTheEchoOfACommandIsNoAnswerAmongLogLines(t *testing.T) {
+func TestExpectSkipsTheEchoOfSendAmongLogLines(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := harnesstest.Boot(t, echoSpec(t, target))
@@ -57,7 +57,7 @@ func TestTheEchoOfACommandIsNoAnswerAmongLogLines(t *testing.T) {
 	}
 }
 
-func TestPatternsSeeWhatAPersonReads(t *testing.T) {
+func TestPatternsMatchWhatATerminalWouldShow(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := harnesstest.Boot(t, echoSpec(t, target))

@@ -66,7 +66,7 @@ func panics(t *testing.T, target string, see func(*harness.Machine) error) {
 	require.Equal(t, "the guest failed: panic: no such sensor", m.Result().Error)
 }
 
-func TestThePanicOfAGuestIsToldToItsEnd(t *testing.T) {
+func TestAPanicIsReportedWithItsWholeTrace(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		panics(t, target, func(m *harness.Machine) error {
@@ -77,7 +77,7 @@ func TestThePanicOfAGuestIsToldToItsEnd(t *testing.T) {
 }
 
 // A call that sees the crash ends the machine. The panic is whole nevertheless.
-func TestAPanicIsToldToItsEndWhateverCallSeesIt(t *testing.T) {
+func TestAPanicIsReportedWithItsWholeTraceByEveryCall(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	for name, see := range map[string]func(*testing.T, *harness.Machine) error{
@@ -124,7 +124,7 @@ var lastOfPanic = map[string]string{
 	"arm64":  "Memory Limit: none",
 }
 
-func TestTheCrashOfAKernelIsToldToItsEnd(t *testing.T) {
+func TestAKernelPanicIsReportedToItsLastLine(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := crashes(t, target, echoGuest)
@@ -139,7 +139,7 @@ func TestTheCrashOfAKernelIsToldToItsEnd(t *testing.T) {
 	})
 }
 
-func TestAGuestsCrashIsSeenInWhateverWayItComes(t *testing.T) {
+func TestEveryKindOfCrashIsDetected(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	for way, says := range map[string]string{
@@ -163,7 +163,7 @@ func TestAGuestsCrashIsSeenInWhateverWayItComes(t *testing.T) {
 }
 
 // Whoever talks to a guest may have it log what they say.
-func TestATextThatTheGuestLogsIsNoCrash(t *testing.T) {
+func TestALoggedTextIsNoCrash(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := crashes(t, target, crashesGuest)
@@ -186,7 +186,7 @@ func TestATextThatTheGuestLogsIsNoCrash(t *testing.T) {
 	require.Empty(t, m.Console().Warnings())
 }
 
-func TestAWarningOfTheGuestIsKeptAndEndsNothing(t *testing.T) {
+func TestAWarningIsKeptAndEndsNothing(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := crashes(t, target, crashesGuest)
@@ -207,7 +207,7 @@ func TestAWarningOfTheGuestIsKeptAndEndsNothing(t *testing.T) {
 }
 
 // A template serves Specs with any patterns, and so does a machine that was prefetched for another one.
-func TestAUsersOwnSignOfACrashIsSeenInEveryWayOfBooting(t *testing.T) {
+func TestAUsersCrashPatternWorksInEveryBootMode(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	dir := t.TempDir()
@@ -255,7 +255,7 @@ func TestAUsersOwnSignOfACrashIsSeenInEveryWayOfBooting(t *testing.T) {
 	}
 }
 
-func TestTheMessageOfADeepTraceHasItsBeginAndItsEnd(t *testing.T) {
+func TestTheReportOfADeepTraceHasItsBeginningAndItsEnd(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := crashes(t, target, crashesGuest)

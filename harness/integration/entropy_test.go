@@ -19,7 +19,7 @@ const heldFor = 20 * time.Millisecond
 
 // Whatever goroutines of the guest draw meanwhile, no two machines of one template draw the same:
 // all programs stand still from before the save until the machine has entropy of its own.
-func TestNoTwoMachinesOfATemplateDrawTheSame(t *testing.T) {
+func TestNoTwoMachinesOfATemplateDrawTheSameRandomNumbers(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/draws")
@@ -57,7 +57,7 @@ func TestNoTwoMachinesOfATemplateDrawTheSame(t *testing.T) {
 }
 
 // In a prefetched machine the functions run when a test boots it.
-func TestAProgramHearsOnceThatItsMachineWasRestored(t *testing.T) {
+func TestOnRestoreRunsOnceInARestoredMachine(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/draws")

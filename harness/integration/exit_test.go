@@ -31,7 +31,7 @@ var endings = map[string]harness.Exit{
 // withoutAgent is how a machine's kernel gets no driver for the agent's port.
 var withoutAgent = []string{"module_blacklist=virtio_console"}
 
-func TestTheEndOfTheGuestsProgramIsTold(t *testing.T) {
+func TestTheEndOfTheGuestsProgramIsReported(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	for name, cmdline := range map[string][]string{"by the agent": nil, "on the console": withoutAgent} {
@@ -79,7 +79,7 @@ func ends(t *testing.T, cache *harness.TemplateCache, spec harness.Spec, told st
 	return err
 }
 
-func TestTheEndIsToldHoweverTheMachineCameUp(t *testing.T) {
+func TestTheExitStatusIsReportedInEveryBootMode(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/ends")
@@ -105,7 +105,7 @@ func TestTheEndIsToldHoweverTheMachineCameUp(t *testing.T) {
 	dies("restored")
 }
 
-func TestAProgramThatEndsBeforeItIsReadySaysHow(t *testing.T) {
+func TestABootErrorHasTheExitStatus(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/ends")
@@ -120,7 +120,7 @@ func TestAProgramThatEndsBeforeItIsReadySaysHow(t *testing.T) {
 	}
 }
 
-func TestAProgramThatIsNotOfPackageGuestIsAskedToEndToo(t *testing.T) {
+func TestShutdownTerminatesAProgramWithoutPackageGuest(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/ends")
@@ -137,7 +137,7 @@ func TestAProgramThatIsNotOfPackageGuestIsAskedToEndToo(t *testing.T) {
 }
 
 // The terminal holds back what is printed after Ctrl-S, also what init prints.
-func TestAConsoleThatTakesNothingDoesNotHideTheEnd(t *testing.T) {
+func TestAStoppedConsoleDoesNotHideTheEnd(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	var cache harness.TemplateCache // the user's
@@ -156,7 +156,7 @@ func TestAConsoleThatTakesNothingDoesNotHideTheEnd(t *testing.T) {
 	require.Contains(t, m.Console().Text(), "init: /bin/uinit has ended: signal 9 (killed)")
 }
 
-func TestAProgramThatTheKernelKillsForMemorySaysSo(t *testing.T) {
+func TestAnEndByTheOOMKillerIsReported(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/ends")

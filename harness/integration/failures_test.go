@@ -66,7 +66,7 @@ func failing(t *testing.T, target, way string) harness.Spec {
 	return spec
 }
 
-func TestAGuestThatPanics(t *testing.T) {
+func TestABootErrorShowsThePanic(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	err := boot(t, failing(t, target, "panic"))
@@ -75,7 +75,7 @@ func TestAGuestThatPanics(t *testing.T) {
 	require.Contains(t, strings.Join(err.Console, "\n"), "goroutine 1 [running]", "the trace is in the last lines")
 }
 
-func TestAGuestWhoseSetupFails(t *testing.T) {
+func TestABootErrorShowsTheErrorOfTheGuestsSetup(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	err := boot(t, failing(t, target, "error"))
@@ -84,7 +84,7 @@ func TestAGuestWhoseSetupFails(t *testing.T) {
 	require.Contains(t, err.Error(), "<err> guesthouse: setup: no such sensor")
 }
 
-func TestAGuestWhoseProgramIsKilled(t *testing.T) {
+func TestABootErrorNamesTheSignalThatKilledTheProgram(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	err := boot(t, failing(t, target, "killed"))
@@ -93,7 +93,7 @@ func TestAGuestWhoseProgramIsKilled(t *testing.T) {
 	require.Contains(t, err.Error(), "init: /bin/uinit has ended: signal 9 (killed); the machine powers off")
 }
 
-func TestAGuestThatEndsBeforeMainLosesNoWord(t *testing.T) {
+func TestTheConsoleOfAProgramThatExitsBeforeMainIsComplete(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	err := boot(t, failing(t, target, "init"))
@@ -108,7 +108,7 @@ func TestAGuestThatEndsBeforeMainLosesNoWord(t *testing.T) {
 }
 
 // It says one word and then waits for what never comes.
-func TestAGuestThatHangsIsFoundLongBeforeItsDeadline(t *testing.T) {
+func TestAGuestThatHangsFailsLongBeforeItsDeadline(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := failing(t, target, "hangs")
@@ -120,7 +120,7 @@ func TestAGuestThatHangsIsFoundLongBeforeItsDeadline(t *testing.T) {
 	})
 }
 
-func TestAGuestThatIsNotReadyInTime(t *testing.T) {
+func TestABootFailsIfTheGuestIsNotReadyInTime(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := failing(t, target, "hangs")
@@ -140,7 +140,7 @@ func TestAGuestThatIsNotReadyInTime(t *testing.T) {
 	require.Contains(t, strings.Join(err.Console, "\n"), "waiting for what never comes")
 }
 
-func TestAMachineThatNeverSaysAWord(t *testing.T) {
+func TestABootFailsIfTheConsoleStaysSilent(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
@@ -153,7 +153,7 @@ func TestAMachineThatNeverSaysAWord(t *testing.T) {
 	require.Contains(t, err.Error(), "its console is empty")
 }
 
-func TestAKernelPanic(t *testing.T) {
+func TestABootErrorShowsTheKernelPanic(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
@@ -163,7 +163,7 @@ func TestAKernelPanic(t *testing.T) {
 	require.ErrorContains(t, err, "Kernel panic - not syncing: VFS: Unable to mount root fs")
 }
 
-func TestAKernelFileThatIsCutShort(t *testing.T) {
+func TestATruncatedKernelIsRefused(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
@@ -176,7 +176,7 @@ func TestAKernelFileThatIsCutShort(t *testing.T) {
 	})
 }
 
-func TestAKernelOfAnotherTarget(t *testing.T) {
+func TestAKernelOfAnotherTargetIsRefused(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, name string) {
 		kernel := echoSpec(t, name).Kernel
@@ -191,7 +191,7 @@ func TestAKernelOfAnotherTarget(t *testing.T) {
 }
 
 // QEMU refuses such a file on a PC. On an Arm board it runs whatever it gets.
-func TestAKernelFileThatIsNoKernel(t *testing.T) {
+func TestAFileThatIsNoKernelIsNotTheGuestsFault(t *testing.T) {
 	t.Parallel()
 	for target, says := range map[string]string{
 		"x86_64": "QEMU did not start: QEMU ended: exit status 1",
@@ -208,7 +208,7 @@ func TestAKernelFileThatIsNoKernel(t *testing.T) {
 	}
 }
 
-func TestAQEMUThatIsMissing(t *testing.T) {
+func TestABootErrorNamesTheMissingQEMU(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
@@ -219,7 +219,7 @@ func TestAQEMUThatIsMissing(t *testing.T) {
 	require.ErrorContains(t, err, `"qemu-system-nowhere": executable file not found in $PATH`)
 }
 
-func TestArgumentsThatQEMURefuses(t *testing.T) {
+func TestABootErrorShowsWhyQEMURefusedItsArguments(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
@@ -229,7 +229,7 @@ func TestArgumentsThatQEMURefuses(t *testing.T) {
 	require.Contains(t, err.Stderr, "'warp-drive' is not a valid device model name")
 }
 
-func TestAMissingModuleOrInterfaceIsNamedAndPowersTheGuestDown(t *testing.T) {
+func TestABootErrorNamesTheMissingModuleOrInterface(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
@@ -253,7 +253,7 @@ var noPCI = map[string]string{
 	"arm64":  "initcall_blacklist=gen_pci_driver_init",
 }
 
-func TestABootThatIsCancelledLeavesNothing(t *testing.T) {
+func TestACancelledBootLeavesNothing(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := failing(t, target, "hangs")
@@ -270,7 +270,7 @@ func TestABootThatIsCancelledLeavesNothing(t *testing.T) {
 	require.ErrorContains(t, err, "the console has ended")
 }
 
-func TestQEMUThatIsKilledIsToldFromAGuestThatFails(t *testing.T) {
+func TestAKilledQEMUIsNotTheGuestsFault(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
@@ -284,7 +284,7 @@ func TestQEMUThatIsKilledIsToldFromAGuestThatFails(t *testing.T) {
 	require.NotErrorIs(t, err, harness.ErrGuest)
 }
 
-func TestTheNextBootSweepsWhatAKillLeft(t *testing.T) {
+func TestTheNextBootRemovesTheRecordOfAKilledProcess(t *testing.T) {
 	if spec := os.Getenv("GUESTHOUSE_TEST_SWEEP"); spec != "" {
 		s, err := harness.ReadSpec(spec)
 		require.NoError(t, err)
@@ -303,7 +303,7 @@ func TestTheNextBootSweepsWhatAKillLeft(t *testing.T) {
 	spec := filepath.Join(dir, "spec.json")
 	require.NoError(t, os.WriteFile(spec, text, 0o644))
 	own := func() (owner *exec.Cmd, end io.Closer, record string) {
-		owner = exec.Command(os.Args[0], "-test.run=^TestTheNextBootSweepsWhatAKillLeft$")
+		owner = exec.Command(os.Args[0], "-test.run=^TestTheNextBootRemovesTheRecordOfAKilledProcess$")
 		owner.Env = append(os.Environ(), "GUESTHOUSE_TEST_SWEEP="+spec, "TMPDIR="+temporary)
 		owner.Stderr = os.Stderr
 		end, err := owner.StdinPipe()

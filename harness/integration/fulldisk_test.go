@@ -36,7 +36,7 @@ func readResult(t *testing.T, dir string) (r harness.Result) {
 }
 
 // The guest and its test go on, and the end of the run tells what its record lacks.
-func TestARunWhoseRecordCannotBeWrittenGoesOnAndFails(t *testing.T) {
+func TestARunGoesOnWithoutSpaceForItsRecordAndFailsAtItsEnd(t *testing.T) {
 	target := oneTarget(t)
 	apart.Run(t, func(t *testing.T) {
 		spec := echoSpec(t, target)
@@ -67,7 +67,7 @@ func TestARunWhoseRecordCannotBeWrittenGoesOnAndFails(t *testing.T) {
 	})
 }
 
-func TestABootWhoseRecordCannotBeWrittenFailsAtOnce(t *testing.T) {
+func TestABootFailsAtOnceWithoutSpaceForItsRecord(t *testing.T) {
 	target := oneTarget(t)
 	apart.Run(t, func(t *testing.T) {
 		spec := echoSpec(t, target)

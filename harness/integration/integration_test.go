@@ -97,7 +97,7 @@ func TestTheEchoServiceReturnsEveryByte(t *testing.T) {
 	})
 }
 
-func TestAClientOverTheCapacityIsTurnedAway(t *testing.T) {
+func TestAClientBeyondTheCapacityIsRefused(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := harnesstest.Boot(t, echoSpec(t, target))
@@ -136,7 +136,7 @@ func echoes(t *testing.T, conn net.Conn, text string) {
 	require.Equal(t, text, string(got))
 }
 
-func TestTheConsoleTellsOfTheMachine(t *testing.T) {
+func TestTheShellRunsCommands(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
@@ -189,7 +189,7 @@ func TestTheConsoleTellsOfTheMachine(t *testing.T) {
 }
 
 // A prompt that came after the echo of what is typed would stand before the answer.
-func TestAMachineThatIsReadyAnswersBelowItsPrompt(t *testing.T) {
+func TestAReadyMachineAnswersBelowItsPrompt(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	for _, boot := range []string{"cold", "from a template, if there is one"} {
@@ -203,7 +203,7 @@ func TestAMachineThatIsReadyAnswersBelowItsPrompt(t *testing.T) {
 	}
 }
 
-func TestALogLineLeavesThePromptWhole(t *testing.T) {
+func TestALogLineLeavesThePromptIntact(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
@@ -214,7 +214,7 @@ func TestALogLineLeavesThePromptWhole(t *testing.T) {
 	m.Expect(`\[\d\d:\d\d:\d\d\.\d{3},\d{3}\] <inf> net_echo_server_svc_sample: Connection from \S+ \(\d+\)\nuart:~\$ `)
 }
 
-func TestADiskThatQEMUIsGivenIsThere(t *testing.T) {
+func TestADiskInQEMUsArgumentsIsInTheGuest(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		image := filepath.Join(t.TempDir(), "disk")
@@ -235,7 +235,7 @@ func TestADiskThatQEMUIsGivenIsThere(t *testing.T) {
 	})
 }
 
-func TestTheGuestsAddressIsTheUsersChoice(t *testing.T) {
+func TestTheCommandLineSetsTheGuestsAddresses(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	for name, c := range map[string]struct{ cmdline, shows string }{
@@ -254,7 +254,7 @@ func TestTheGuestsAddressIsTheUsersChoice(t *testing.T) {
 	}
 }
 
-func TestAGuestMayServeWithPackageNet(t *testing.T) {
+func TestAGuestCanServeWithPackageNet(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/calls")

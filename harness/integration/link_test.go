@@ -15,7 +15,7 @@ import (
 	"guesthouse.example/host/traffic"
 )
 
-func TestALinkIsCutAndMended(t *testing.T) {
+func TestNothingPassesALinkThatIsCut(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := harnesstest.Boot(t, echoSpec(t, target))
@@ -43,7 +43,7 @@ func TestALinkIsCutAndMended(t *testing.T) {
 }
 
 // The guest waits for a carrier, and Save for an echo, but neither for ever.
-func TestAMachineWhoseCableIsCutBootsAndIsSaved(t *testing.T) {
+func TestAMachineWithoutALinkBootsAndIsSaved(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)

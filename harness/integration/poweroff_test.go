@@ -16,7 +16,7 @@ import (
 )
 
 // With the interface up at power-off Debian's 6.1.192 hung in about one of 40.
-func TestThePowerGoesOffUnderTraffic(t *testing.T) {
+func TestShutdownPowersOffUnderTraffic(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
@@ -55,7 +55,7 @@ func TestThePowerGoesOffUnderTraffic(t *testing.T) {
 	})
 }
 
-func TestAGuestWithoutAnAgentIsPoweredOffByItsConsole(t *testing.T) {
+func TestShutdownTypesPoweroffToAGuestWithoutAnAgent(t *testing.T) {
 	spec := harnesstest.Spec(t, oneTarget(t), "./guests/ends")
 	spec.Cmdline = withoutAgent
 	spec.Dir = t.TempDir()

@@ -40,7 +40,7 @@ func waits(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) {
 	t.Fatalf("no machine waits, for want of memory (a quarter of the host's must be free) or because %s", why)
 }
 
-func TestAPrefetchedMachineIsAsFreshAsAny(t *testing.T) {
+func TestAPrefetchedMachineHasItsOwnClockIdentityAndRecord(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/lost")

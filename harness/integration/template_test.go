@@ -91,7 +91,7 @@ func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
 }
 
 // What the guest prints while it is saved comes once on each console.
-func TestTheConsoleGoesOnAcrossSaveAndRestore(t *testing.T) {
+func TestSaveAndRestoreLoseNoConsoleOutput(t *testing.T) {
 	t.Parallel()
 	// The serial port of x86 is that of x86_64, and arm's is that of arm64.
 	for _, target := range []string{"x86_64", "arm64"} {
@@ -118,7 +118,7 @@ func TestTheConsoleGoesOnAcrossSaveAndRestore(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeSaved(t *testing.T) {
+func TestAMachineWithAnOpenConnectionIsNotSaved(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
@@ -134,7 +134,7 @@ func TestWhatCannotBeSaved(t *testing.T) {
 }
 
 // A template that is damaged or of another machine costs a cold boot and no more.
-func TestATemplateThatCannotBeRestored(t *testing.T) {
+func TestADamagedTemplateCostsAColdBoot(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)

@@ -56,7 +56,7 @@ func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 }
 
 // Whatever is wrong with the cache, the machine boots.
-func TestTroubleWithTheCacheCostsAColdBoot(t *testing.T) {
+func TestAFaultOfTheCacheCostsAColdBoot(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
