@@ -22,7 +22,7 @@ export GUESTHOUSE_REQUIRE ?= x86,x86_64,arm,arm64
 
 guesthouse := out/guesthouse
 # In front of what takes long: when make dies, also by kill -9, it dies with all it started.
-leash = exec $(abspath $(guesthouse)) leash -parent $$PPID
+leash = exec $(abspath $(dir $(guesthouse))leash) -parent $$PPID
 # What checks and tests this project is in a module of its own, which no user of the library downloads.
 tool := $(GO) tool -modfile=scripts/tools/go.mod
 # Tests print their names as they end and a summary that counts them.
@@ -79,7 +79,7 @@ lock: $(guesthouse)
 	@if git diff --quiet internal/imagecache/lock.json; then echo "internal/imagecache/lock.json has the newest kernels"; else git --no-pager diff -U0 internal/imagecache/lock.json; fi
 
 $(guesthouse):
-	@$(GO) build -buildvcs=false -o $@ ./harness/cmd/guesthouse
+	@mkdir -p $(@D) && $(GO) build -buildvcs=false -o $(@D) ./harness/cmd/guesthouse ./internal/leash
 
 # The benchmarks are a module of their own, so that what they compare with is in nobody's go.mod: the
 # targets above do not see it.

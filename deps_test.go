@@ -25,6 +25,7 @@ var rules = []struct {
 	{folder: "internal"},
 	{folder: "docs/draw", imports: "internal/svg"},
 	{folder: "internal/apart", imports: "internal/tied"},
+	{folder: "internal/leash", imports: "internal/sys"},
 	{folder: "internal/store", imports: "internal/sys"},
 	{folder: "internal/imagecache", imports: "internal"},
 	{folder: "guest", imports: "guest internal/initramfs internal/wire internal/subnet"},

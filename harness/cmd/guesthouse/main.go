@@ -9,7 +9,6 @@
 //	guesthouse targets                              list the targets
 //	guesthouse templates [-clear]                   list the saved machines, or remove them
 //	guesthouse images [-clear]                      list what is booted from, or remove it
-//	guesthouse leash COMMAND…                       run a command of which nothing stays behind
 //
 // Each command explains its flags with -h. The exit status is 0 for success, 1
 // for a failure, 2 for a wrong command line, and 128 and the signal's number
@@ -54,7 +53,6 @@ usage:
 	guesthouse templates [-clear]
 	                             list the saved machines that run restores, or remove them
 	guesthouse images [-clear]   list the kernels and initramfs in the cache, or remove them
-	guesthouse leash COMMAND…    run a command of which nothing stays behind, for Makefiles
 
 Each command explains its flags with -h.
 `
@@ -96,12 +94,9 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		_, err := fmt.Fprint(stdout, usage)
 		return report(context.Background(), err, stderr)
 	}
-	if args[0] == "leash" {
-		return leash(args[1:], stdio{stdin, stdout, stderr})
-	}
 	run, ok := commands[args[0]]
 	if !ok {
-		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, bundle, traffic, doctor, targets, templates, images and leash\n", args[0])
+		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, bundle, traffic, doctor, targets, templates and images\n", args[0])
 		return 2
 	}
 

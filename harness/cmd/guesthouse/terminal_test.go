@@ -57,8 +57,13 @@ func startCommand(t *testing.T, args ...string) *session {
 	return startAs(t, "guesthouse", args...)
 }
 
-// startAs starts one of the commands that the test binary is.
+// startAs starts one of the commands that the test binary contains.
 func startAs(t *testing.T, name string, args ...string) *session {
+	return startProgram(t, os.Args[0], name, args...)
+}
+
+// startProgram starts a program, under a name, on a terminal of its own.
+func startProgram(t *testing.T, path, name string, args ...string) *session {
 	shown := new(transcript)
 	console, err := expect.NewConsole(expect.WithDefaultTimeout(60*time.Second), expect.WithStdout(shown))
 	require.NoError(t, err)
@@ -66,7 +71,7 @@ func startAs(t *testing.T, name string, args ...string) *session {
 	require.NoError(t, err)
 	s := &session{Console: console, t: t, before: before, screen: shown}
 	s.cmd = &exec.Cmd{
-		Path: os.Args[0], Args: append([]string{name}, args...),
+		Path: path, Args: append([]string{name}, args...),
 		Stdin: console.Tty(), Stdout: console.Tty(), Stderr: console.Tty(),
 		// The terminal is its own, as for a command that a shell starts.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Setctty: true},
@@ -293,4 +298,21 @@ func TestAGuestThatFailsIsExplainedOnTheTerminal(t *testing.T) {
 	s.sees(`kernel module virtio_net: operation not permitted`)
 	s.sees(`its console has not shown "guesthouse: ready\$": the guest failed: its program has ended: exit status 1`)
 	s.ends(1)
+}
+
+// This is what make qemu-run does.
+func TestRunWorksOnALeash(t *testing.T) {
+	t.Parallel()
+	harnesstest.Require(t, anyTarget)
+	leash := filepath.Join(t.TempDir(), "leash")
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", leash, "guesthouse.example/internal/leash").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	s := startProgram(t, leash, "leash", "guesthouse", "run", "-target", anyTarget)
+	s.sees(`uart:~\$ `)
+	s.types("sh echo begun; sleep 1000\r")
+	s.sees(`\nbegun`)
+	s.types(ctrlC) // for the guest
+	s.sees(`uart:~\$ `)
+	s.types(ctrlA + "x")
+	s.ends(0)
 }

@@ -61,9 +61,10 @@ func TestNothingIsLeft(t *testing.T) {
 		select {} // until the time is over that go test -timeout gives
 	}
 	harnesstest.Require(t, target)
-	guesthouse := filepath.Join(t.TempDir(), "guesthouse")
-	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", guesthouse, "guesthouse.example/harness/cmd/guesthouse").CombinedOutput()
+	bin := t.TempDir()
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "guesthouse.example/harness/cmd/guesthouse", "guesthouse.example/internal/leash").CombinedOutput()
 	require.NoError(t, err, "%s", out)
+	guesthouse := filepath.Join(bin, "guesthouse")
 	makefile, err := filepath.Abs("testdata/Makefile")
 	require.NoError(t, err)
 
