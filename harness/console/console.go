@@ -21,8 +21,7 @@ var ErrGuest = guestfault.ErrGuest
 var ErrEnded = errors.New("the console has ended")
 
 // A Console is the log of everything that a guest prints, and the way to type into the guest. It
-// reads the guest's line all the time, whether or not anybody waits for a pattern, because a guest
-// whose console is not read stalls.
+// reads the guest's line all the time, because a guest whose console nobody reads stalls.
 //
 // The log holds the guest's bytes, except that "\r\n" is "\n". [Console.Follow] and
 // [Options.Record] get the log. [Console.Expect], [Console.Text] and [Console.Tail] use its text,
@@ -66,34 +65,34 @@ type Console struct {
 
 // Options are what [New] needs to know besides the line. The zero value works.
 type Options struct {
-	// Record gets the log as it arrives. These are the guest's bytes: a terminal that shows them
-	// obeys the guest. A Record with a method Flush() error is flushed when the line ends. Errors of
-	// Record are ignored, because they must not stop the guest.
+	// Record gets the log as it arrives. The log has the guest's bytes, and a terminal that shows
+	// them obeys the guest. If Record has a method Flush() error, the console calls it when the
+	// line has ended. The console ignores errors of Record, because they must not stop the guest.
 	Record io.Writer
 
-	// Crashes match what the guest prints when it has crashed, besides what the console knows of
-	// Linux, Go, Zephyr and others. Each is tried on every line of the text, from behind a
-	// shell's prompt if the line has one; an expression for the start of a line begins with ^.
+	// Crashes match what the guest prints when it has crashed, in addition to the signs of Linux,
+	// Go, Zephyr and others that the console knows. Each expression is matched against every line
+	// of the text, without the shell's prompt if the line begins with one. Begin an expression with
+	// ^, or a line that only mentions the crash matches too.
 	Crashes []*regexp.Regexp
 
-	// CrashComplete is closed by the caller when the guest has printed all that it has to say
-	// about its crash. Until then an Expect that the crash ends does not return, so that errors
-	// and logs have the whole trace. If CrashComplete is nil, the console waits until the guest has been
-	// silent for 200 ms, and for at most 2 s.
+	// CrashComplete is a channel that the caller closes when the guest has printed everything about
+	// its crash. Expect returns the crash only then, so that the log has the whole trace. If
+	// CrashComplete is nil, Expect waits until the guest has been silent for 200 ms, but for at
+	// most 2 s.
 	CrashComplete <-chan struct{}
 
-	// State is where another console of the same guest stopped. The new console continues from it.
+	// State is the state of another console of the same guest. The new console continues from it.
 	State *State
 }
 
 // New returns the console of the guest at the other end of line, and starts to read the line. It
-// reads until a Read fails; close the line to end it. Until [Console.Done] nobody else may
-// read from the line, write to it or set its deadlines.
+// reads until Read fails; to end it, close the line. Read and Write are called at the same time.
+// Until [Console.Done] nobody else may read from the line, write to it or set its deadlines.
 //
-// Two things depend on the kind of line. With a SetWriteDeadline that works, such as that
-// of a net.Conn, Send and Type end with their context also while the guest accepts no byte. On any other line they first wait
-// for the Write that has begun. And CatchUp works only on a line with a file descriptor and
-// read deadlines.
+// Two abilities depend on the line. While the guest accepts no byte, Send and Type end with their
+// context if the line has a SetWriteDeadline that works, as a net.Conn has; on any other line they
+// wait until Write returns. CatchUp needs a file descriptor and read deadlines.
 func New(line io.ReadWriter, o Options) *Console {
 	c := newConsole(line, o)
 	go c.drain()
@@ -130,7 +129,7 @@ func (c *Console) append(p []byte) {
 	c.text.trim()
 }
 
-// end appends what was held back.
+// end appends the bytes that were held back.
 func (c *Console) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

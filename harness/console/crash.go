@@ -38,7 +38,7 @@ func (c *Console) note(found []crash.Found) {
 	}
 }
 
-// SetCrashes replaces [Options.Crashes]. The text that is kept is examined again.
+// SetCrashes replaces [Options.Crashes], and examines the text that is kept again.
 func (c *Console) SetCrashes(crashes []*regexp.Regexp) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -57,8 +57,8 @@ func (c *Console) Crash() string {
 // Crashed returns a channel that is closed when the guest crashes.
 func (c *Console) Crashed() <-chan struct{} { return c.crashed }
 
-// Suspicious reports whether the newest text may be the beginning of a crash: the last words
-// of a Go program, for example, which are a crash if a trace follows.
+// Suspicious reports whether the newest text may be the beginning of a crash. For example, the
+// message of a Go panic is a crash only if a goroutine's trace follows.
 func (c *Console) Suspicious() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -56,8 +56,8 @@ func (c *Console) drainNow(line polled, buf []byte) {
 
 // CatchUp returns when the log has every byte that had arrived on the line when CatchUp was called,
 // or when the line has ended. The line must have a file descriptor and read deadlines, as a
-// *net.UnixConn and the *os.File of a pseudoterminal have. Of any other line nobody can tell what
-// has arrived, and CatchUp returns an error that wraps [errors.ErrUnsupported].
+// *net.UnixConn and the *os.File of a pseudoterminal have. On any other line CatchUp cannot know
+// what has arrived, and returns an error that wraps [errors.ErrUnsupported].
 func (c *Console) CatchUp() error {
 	c.catching.Lock()
 	defer c.catching.Unlock()

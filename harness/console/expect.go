@@ -39,9 +39,9 @@ func (e *lostTextError) Error() string {
 //
 // Expect searches the text, which is what a person would read on a terminal; see [Console].
 //
-// More text could change a match at the end of the text, as of `from (\S+)`. Expect takes such a
-// match when enough text has followed to decide it, when the guest has been silent for 200 ms, or
-// after a second. A match ends inside a multi-byte character only if the guest falls silent there. A
+// Text that is still to come could change a match at the end of the text, for example a match of
+// `from (\S+)`. Expect takes such a match when the text that follows has decided it, when the guest
+// has been silent for 200 ms, or after a second. A match ends inside a multi-byte character only if the guest falls silent there. A
 // match spans at most 16 KiB.
 //
 // Expect does not match the echo of a line that [Console.Send] has typed: after
@@ -78,10 +78,10 @@ func (c *Console) Expect(ctx context.Context, pattern string) ([]string, error) 
 	return match, nil
 }
 
-// WaitFor waits for a match like [Console.Expect], but searches from an offset in the text, and
-// returns the offset at which the match ends. It neither uses nor moves the place where the next
-// Expect begins, and several calls may wait at once. Its error is the bare cause, without the
-// description of the console that Expect adds.
+// WaitFor waits for a match like [Console.Expect], but it begins at an offset in the text, and
+// returns the offset at which the match ends. It does not change where the next Expect begins, and
+// several calls may wait at the same time. Its error has the cause alone, without the description
+// of the console that Expect adds.
 func (c *Console) WaitFor(ctx context.Context, pattern string, from int64) (match []string, end int64, err error) {
 	re, err := compile(pattern)
 	if err != nil {

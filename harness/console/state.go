@@ -7,8 +7,8 @@ import (
 	"guesthouse.example/harness/internal/termtext"
 )
 
-// A State is what a console has seen of its guest. It can be encoded as JSON, and a console that is
-// made with it as its [Options.State], perhaps in another process, continues from there.
+// A State is the log of a console and what the console knows about it. Package encoding/json encodes
+// it, so that a console in another process can continue from it: see [Options.State].
 type State struct{ state }
 
 // state has the fields for package encoding/json, which State promotes.
@@ -22,8 +22,8 @@ type state struct {
 	Echoes   []span          `json:"echoes,omitempty"` // whole ones
 }
 
-// State returns what the console has seen so far. The place where the next Expect begins is not
-// part of it, and neither is an echo that is not whole yet.
+// State returns the console's state. It does not include where the next Expect begins, nor an echo
+// that is not whole yet.
 func (c *Console) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
