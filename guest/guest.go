@@ -125,11 +125,11 @@ func Event(text string) { harness.tell(wire.Event, wireText(text)) }
 // and before the harness forwards a port to the machine. They have 10 s. In a machine that is
 // restored before somebody asks for it they are called when somebody does.
 func OnRestore(f func()) {
-	restorations.mu.Lock()
-	defer restorations.mu.Unlock()
-	restorations.calls = append(restorations.calls, f)
-	if len(restorations.calls) == 1 {
-		harness.tell(wire.Attends, nil)
+	onRestore.mu.Lock()
+	defer onRestore.mu.Unlock()
+	onRestore.funcs = append(onRestore.funcs, f)
+	if len(onRestore.funcs) == 1 {
+		harness.tell(wire.Subscribe, nil)
 	}
 }
 

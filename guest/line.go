@@ -15,17 +15,19 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// A line is the program's to the agent in init, which leads on to the harness. The nil line is
-// that of a program which our init has not started: it says nothing.
+// A line leads from the program to the agent in init, and from there to the harness. The nil line,
+// of a program that another init has started, sends nothing.
 type line struct {
-	conn      *wire.Conn
-	powerOff  func() // what the harness may ask for
-	prepared  bool   // serve's own, as the rehearsal is
-	rehearsal agent.Rehearsal
+	conn     *wire.Conn
+	powerOff func() // called when the harness asks for it
+
+	// These belong to serve.
+	warm bool // agent.WarmUpRuntime was called
+	echo agent.WarmUpEcho
 }
 
-// openLine takes the descriptor that init has left to the program, and says hello. What
-// the program starts does not inherit it.
+// openLine opens the line on the descriptor that the program has inherited from init, and says
+// hello. The program's children do not inherit the descriptor.
 func openLine(powerOff func()) *line {
 	text, ok := os.LookupEnv(wire.ProgramVariable)
 	if !ok {
@@ -37,36 +39,36 @@ func openLine(powerOff func()) *line {
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
 	}
 	if err != nil {
-		return nil // it is somebody else's variable
+		return nil // the variable is not init's
 	}
 	l := &line{conn: wire.NewGuest(descriptor(fd)), powerOff: powerOff}
-	l.conn.Send(wire.Message{Type: wire.Hello}) // where that fails so does serve
-	restorations.mu.Lock()
-	defer restorations.mu.Unlock()
-	if len(restorations.calls) > 0 {
-		l.conn.Send(wire.Message{Type: wire.Attends})
+	l.conn.Send(wire.Message{Type: wire.Hello}) // if this fails, serve fails too
+	onRestore.mu.Lock()
+	defer onRestore.mu.Unlock()
+	if len(onRestore.funcs) > 0 {
+		l.conn.Send(wire.Message{Type: wire.Subscribe})
 	}
 	go l.serve()
 	return l
 }
 
-// restorations are what OnRestore was given.
-var restorations struct {
+// onRestore holds the functions that OnRestore was given.
+var onRestore struct {
 	mu    sync.Mutex
-	calls []func()
+	funcs []func()
 }
 
 func restored() {
-	restorations.mu.Lock()
-	calls := slices.Clone(restorations.calls)
-	restorations.mu.Unlock()
-	for _, call := range calls {
-		call()
+	onRestore.mu.Lock()
+	funcs := slices.Clone(onRestore.funcs)
+	onRestore.mu.Unlock()
+	for _, f := range funcs {
+		f()
 	}
 }
 
-// serve answers the agent until the program ends. After an error nobody is left to hear of it:
-// the agent finds out by itself.
+// serve answers the agent until the program ends or an error occurs. The agent finds out by itself
+// that the line is broken.
 func (l *line) serve() {
 	for {
 		m, err := l.conn.Receive()
@@ -81,36 +83,37 @@ func (l *line) answer(m wire.Message) error {
 	switch m.Type {
 	case wire.Statistics:
 		payload = statistics().Encode()
-	case wire.Rehearse:
-		if !l.prepared {
-			agent.Prepare()
-			l.prepared = true
+	case wire.WarmUp:
+		if !l.warm {
+			agent.WarmUpRuntime()
+			l.warm = true
 		}
-		payload = wire.EncodePort(l.rehearsal.Begin())
+		payload = wire.EncodePort(l.echo.Start())
 	case wire.Quiesce:
-		l.rehearsal.End()
+		l.echo.Stop()
 	case wire.Resume:
 		restored()
 	case wire.PowerOff:
-		go l.powerOff() // the answer is that the program ends
+		go l.powerOff() // the end of the program is the answer
 		return nil
 	default:
-		return fmt.Errorf("%s is nothing that a program is asked", m.Type)
+		return fmt.Errorf("unexpected request %s", m.Type)
 	}
 	_, err := l.conn.Send(wire.Message{Type: m.Type, Answers: m.Sequence, Payload: payload})
 	return err
 }
 
-// tellWithin bounds how long a program waits for a harness that does not listen.
+// tellWithin bounds how long a program waits for an agent that does not read.
 const tellWithin = time.Second
 
+// tell sends a message unless the agent does not read.
 func (l *line) tell(t wire.Type, payload []byte) {
 	if l == nil {
 		return
 	}
 	told := make(chan struct{})
 	go func() {
-		l.conn.Send(wire.Message{Type: t, Payload: payload}) // a broken line is serve's to notice
+		l.conn.Send(wire.Message{Type: t, Payload: payload}) // serve notices a broken line
 		close(told)
 	}()
 	select {
@@ -119,9 +122,10 @@ func (l *line) tell(t wire.Type, payload []byte) {
 	}
 }
 
+// wireText returns the payload of a text. It cuts off what exceeds the limit.
 func wireText(text string) []byte { return []byte(text[:min(len(text), wire.MaxText)]) }
 
-// statistics are the machine's and those of the program's socket services.
+// statistics returns the statistics of the machine and of the program's socket services.
 func statistics() wire.Stats {
 	s := agent.Statistics()
 	for svc := range socketservice.All() {
@@ -132,8 +136,8 @@ func statistics() wire.Stats {
 	return s
 }
 
-// A descriptor blocks in a thread of its own, which a restored machine wakes with less code than
-// Go's poller takes.
+// A descriptor reads and writes without Go's poller. A blocked thread wakes with less code than the
+// poller takes, which counts in a restored machine.
 type descriptor int
 
 func (d descriptor) Read(b []byte) (int, error) {

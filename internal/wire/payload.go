@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// A BootID tells the boots and the restorations of machines apart.
+// A BootID identifies one boot or one restore of a machine.
 type BootID [16]byte
 
-// String writes it as /proc/sys/kernel/random/boot_id is written.
+// String returns the form of /proc/sys/kernel/random/boot_id.
 func (id BootID) String() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
-// ParseBootID reads what String writes.
+// ParseBootID parses what String returns.
 func ParseBootID(text string) (id BootID, err error) {
 	b, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(text), "-", ""))
 	if err == nil && len(b) != len(id) {
@@ -31,14 +31,14 @@ func ParseBootID(text string) (id BootID, err error) {
 	return id, nil
 }
 
-// MinEntropy is the least number of random bytes in a Restore.
+// MinEntropy is the minimal number of random bytes in a Restore.
 const MinEntropy = 32
 
-// A Restore makes a guest that was saved itself again.
+// A Restore is what a guest that was saved must have of its own before its programs go on.
 type Restore struct {
 	Boot    BootID
 	Now     time.Time // the host's clock
-	Entropy []byte    // at least MinEntropy bytes from the host
+	Entropy []byte    // at least MinEntropy bytes
 }
 
 // Encode returns the payload.
@@ -48,10 +48,10 @@ func (r Restore) Encode() []byte {
 	return append(b, r.Entropy...)
 }
 
-// DecodeRestore reads the payload of Restored.
+// DecodeRestore decodes the payload of Restored.
 func DecodeRestore(b []byte) (r Restore, err error) {
 	if len(b) < 24+MinEntropy {
-		return r, fmt.Errorf("restored: %d bytes are too few: identity, clock and entropy are at least %d", len(b), 24+MinEntropy)
+		return r, fmt.Errorf("restored: a payload of %d bytes: boot identity, clock and entropy take at least %d", len(b), 24+MinEntropy)
 	}
 	copy(r.Boot[:], b)
 	r.Now = time.Unix(0, int64(binary.BigEndian.Uint64(b[16:])))
@@ -59,33 +59,36 @@ func DecodeRestore(b []byte) (r Restore, err error) {
 	return r, nil
 }
 
-// Renewed is what a guest answers to Restored.
-type Renewed struct {
-	Clock   time.Time // the guest's
-	Attends bool      // its program wants to hear of Resume
+// Reseeded is a guest's answer to Restored.
+type Reseeded struct {
+	Clock      time.Time // the guest's
+	Subscribed bool      // the guest's program wants Resume
 }
 
 // Encode returns the payload.
-func (r Renewed) Encode() []byte {
-	attends := byte(0)
-	if r.Attends {
-		attends = 1
-	}
-	return append(binary.BigEndian.AppendUint64(nil, uint64(r.Clock.UnixNano())), attends)
+func (r Reseeded) Encode() []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(r.Clock.UnixNano())), flag(r.Subscribed))
 }
 
-// DecodeRenewed reads it.
-func DecodeRenewed(b []byte) (Renewed, error) {
+func flag(set bool) byte {
+	if set {
+		return 1
+	}
+	return 0
+}
+
+// DecodeReseeded decodes the payload of the answer to Restored.
+func DecodeReseeded(b []byte) (Reseeded, error) {
 	if len(b) != 9 || b[8] > 1 {
-		return Renewed{}, fmt.Errorf("renewed: %q is no clock and what follows it", b[:min(len(b), 9)])
+		return Reseeded{}, fmt.Errorf("restored: malformed answer %q", b[:min(len(b), 9)])
 	}
-	return Renewed{time.Unix(0, int64(binary.BigEndian.Uint64(b))), b[8] == 1}, nil
+	return Reseeded{time.Unix(0, int64(binary.BigEndian.Uint64(b))), b[8] == 1}, nil
 }
 
-// EncodePort returns the payload of the answer to Rehearse: a UDP port.
+// EncodePort returns the payload of the answer to WarmUp: a UDP port.
 func EncodePort(port int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(port)) }
 
-// DecodePort reads it.
+// DecodePort decodes the payload of the answer to WarmUp.
 func DecodePort(b []byte) (int, error) {
 	if len(b) != 2 {
 		return 0, fmt.Errorf("port: %d bytes, not 2", len(b))
@@ -95,13 +98,13 @@ func DecodePort(b []byte) (int, error) {
 
 // An Exit is how a program ended.
 type Exit struct {
-	Status int    // 0 to 255; of no meaning after a signal
-	Signal int    // that ended it; 0 if none did
-	Asked  bool   // it had been asked to end
-	Why    string // what the kernel says of the end; mostly empty
+	Status int    // 0 to 255; it means nothing after a signal
+	Signal int    // the signal that ended the program; 0 if it exited
+	Asked  bool   // the program had been asked to end
+	Why    string // what the kernel said about the end; usually empty
 }
 
-// String says it as "exit status 3" or "signal 9 (killed)".
+// String returns "exit status 3" or "signal 9 (killed)", for example.
 func (e Exit) String() string {
 	if e.Signal != 0 {
 		return fmt.Sprintf("signal %d (%v)", e.Signal, syscall.Signal(e.Signal))
@@ -111,20 +114,16 @@ func (e Exit) String() string {
 
 // Encode returns the payload.
 func (e Exit) Encode() []byte {
-	asked := byte(0)
-	if e.Asked {
-		asked = 1
-	}
-	return append([]byte{byte(e.Status), byte(e.Signal), asked}, e.Why[:min(len(e.Why), MaxText)]...)
+	return append([]byte{byte(e.Status), byte(e.Signal), flag(e.Asked)}, e.Why[:min(len(e.Why), MaxText)]...)
 }
 
-// exitSize is the size of an Exit without Why, in bytes.
+// exitSize is the size in bytes of an Exit without Why.
 const exitSize = 3
 
-// DecodeExit reads the payload of Ended and Exited.
+// DecodeExit decodes the payload of Ended and Exited.
 func DecodeExit(b []byte) (Exit, error) {
 	if len(b) < exitSize || b[2] > 1 {
-		return Exit{}, fmt.Errorf("exit status: %q is none", b[:min(len(b), exitSize)])
+		return Exit{}, fmt.Errorf("exit status: malformed payload %q", b[:min(len(b), exitSize)])
 	}
 	return Exit{Status: int(b[0]), Signal: int(b[1]), Asked: b[2] == 1, Why: string(b[exitSize:])}, nil
 }
@@ -136,15 +135,15 @@ func EncodeArgs(args []string) ([]byte, error) {
 	}
 	text := strings.Join(args, "\x00")
 	if strings.Count(text, "\x00") != len(args)-1 {
-		return nil, fmt.Errorf("command %q: no argument can hold a NUL byte", args[0])
+		return nil, fmt.Errorf("command %q: an argument holds a NUL byte", args[0])
 	}
 	if len(text) > MaxText {
-		return nil, fmt.Errorf("command %q: its arguments have %d bytes: the most is %d", args[0], len(text), MaxText)
+		return nil, fmt.Errorf("command %q: its arguments have %d bytes: the limit is %d", args[0], len(text), MaxText)
 	}
 	return []byte(text), nil
 }
 
-// DecodeArgs reads it.
+// DecodeArgs decodes the payload of Execute.
 func DecodeArgs(b []byte) ([]string, error) {
 	args := strings.Split(string(b), "\x00")
 	if args[0] == "" {
@@ -156,7 +155,7 @@ func DecodeArgs(b []byte) ([]string, error) {
 // EncodeNumber returns the payload of Kill: the sequence number of another request.
 func EncodeNumber(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
 
-// DecodeNumber reads it.
+// DecodeNumber decodes the payload of Kill.
 func DecodeNumber(b []byte) (uint32, error) {
 	if len(b) != 4 {
 		return 0, fmt.Errorf("number: %d bytes, not 4", len(b))
@@ -164,20 +163,20 @@ func DecodeNumber(b []byte) (uint32, error) {
 	return binary.BigEndian.Uint32(b), nil
 }
 
-// Stats is what a guest tells of itself.
+// Stats are the statistics of a guest and its socket services.
 type Stats struct {
 	Boot                     BootID
-	Uptime                   time.Duration // since its kernel's start, without the time it lay saved
+	Uptime                   time.Duration // since the kernel started, without the time for which the machine was saved
 	MemoryTotal, MemoryAvail uint64        // bytes
 	Services                 []Service
 }
 
-// A Service is a socket service and what it has done.
+// A Service is a socket service with its counters.
 type Service struct {
 	Name          string
 	Sockets       uint32
 	Calls, Errors uint64
-	Time, MaxTime time.Duration // in its handler, together and at most
+	Time, MaxTime time.Duration // in its handler: the total and the longest call
 }
 
 // Encode returns the payload.
@@ -200,7 +199,7 @@ func (s Stats) Encode() []byte {
 
 var errStats = errors.New("statistics: the payload ends too early")
 
-// DecodeStats reads the payload of the answer to Statistics.
+// DecodeStats decodes the payload of the answer to Statistics.
 func DecodeStats(b []byte) (s Stats, err error) {
 	if len(b) < 40 {
 		return s, errStats

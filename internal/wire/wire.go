@@ -1,8 +1,7 @@
-// Package wire is what the guest's agent and the harness say to each other, and
-// how: frames over a line that neither loses nor doubles a byte. It needs no
-// resynchronization; a bad frame ends the conversation. The agent lives in the
-// guest's init. Between it and the guest's program the same frames go over a
-// socket, with the agent in the harness's place.
+// Package wire is the protocol between the harness and the agent in the guest's init: messages in
+// frames, on a line that neither loses nor repeats a byte. A bad frame therefore ends the
+// conversation, and there is no resynchronization. The agent and the guest's program send the same
+// frames over a socket; there the agent takes the harness's side.
 //
 // A frame is a header of 28 bytes, big-endian, and a payload:
 //
@@ -11,14 +10,13 @@
 //	type     uint16
 //	epoch    uint32  of the conversation
 //	sequence uint32  from 0 in each epoch and direction
-//	answers  uint32  the sequence number of the request that it answers
+//	answers  uint32  in an answer: the sequence number of the request
 //	length   uint32  of the payload
-//	crc      uint32  CRC-32C of the header before it and the payload
+//	crc      uint32  CRC-32C of the first 24 bytes of the header and of the payload
 //
-// The first conversation has epoch 0 and begins with the guest's hello. A guest
-// that was saved and goes on, in the same machine or in another, has lost the
-// harness it knew: the harness then opens a conversation with a new epoch, whose
-// first frame is Restored, and the guest follows.
+// The first conversation has epoch 0 and begins with the guest's hello. After a guest was saved,
+// the harness opens a conversation with a new epoch, in the machine that goes on and in each one
+// that is restored. Its first frame is Restored, and the guest follows into the new epoch.
 package wire
 
 import (
@@ -32,26 +30,27 @@ import (
 // version is the protocol's. Both ends must have the same.
 const version = 2
 
-// PortName is the virtio-serial port's.
+// PortName is the name of the virtio-serial port.
 const PortName = "guesthouse.agent"
 
-// ProgramVariable is the environment variable by which init tells the guest's program the
-// number of the descriptor that leads to the agent.
+// ProgramVariable is the environment variable that holds the number of the descriptor on which
+// the guest's program talks to the agent. Init sets it.
 const ProgramVariable = "GUESTHOUSE_AGENT"
 
-// BootIDFile is the guest's file with its BootID. Init writes it, and mounts it over
+// BootIDFile holds the guest's BootID. Init writes the file and mounts it over
 // /proc/sys/kernel/random/boot_id.
 const BootIDFile = "/run/guesthouse/boot_id"
 
 const (
-	// MaxText is the longest text in bytes of a message that tells one, as an event does.
+	// MaxText is the length limit in bytes of a text, such as an event's.
 	MaxText = 64 << 10
 
 	maxPayload = 1 << 20 // bytes
 )
 
-// most returns the longest payload of a type in bytes. Nobody makes room for a longer one.
-func (t Type) most() int {
+// maxPayload returns the length limit in bytes of a type's payload. Neither end makes room for a
+// longer one.
+func (t Type) maxPayload() int {
 	switch t {
 	case PowerOff, Event, Failed, Remark, Execute, Output:
 		return MaxText
@@ -69,37 +68,39 @@ const (
 // A Type says what a message means.
 type Type uint16
 
-// The messages. A request is answered by a message of the same type, but for Execute.
+// The messages. The answer to a request has the request's type, except that Execute is answered by
+// Output and Exited. "Harness" and "guest" say which end sends a message that is no request;
+// requests come from the harness.
 const (
-	Hello      Type = 1 + iota // guest: the conversation begins; payload Identity
+	Hello      Type = 1 + iota // guest: the conversation begins; payload BootID
 	_                          // guests of an earlier version send it; it means nothing
-	Restored                   // request: payload Restore; answered with Renewed
-	PowerOff                   // harness: power off; guest: the program is about to end in order, payload is text that says why
-	Event                      // guest: payload is text
-	Statistics                 // request without payload; answered with Stats
-	Quiesce                    // request: stop all programs, and say nothing more until Restored; no payload
-	Failed                     // guest: the agent has ended; payload is text
-	Rehearse                   // request without payload: echo datagrams until Quiesce or Restored; answered with Port, 0 if there is none
-	Ended                      // guest: the program has, and the machine powers off; payload Exit
-	Remark                     // guest: payload is text for the record
-	Execute                    // harness: run a command, payload Args; answered by Output and at last Exited
-	Output                     // guest: what a command has written; payload is Stdout or Stderr and the bytes
+	Restored                   // request: reseed the guest; payload Restore, answer Reseeded
+	PowerOff                   // harness: power off; guest: the program is about to end, payload text: the reason
+	Event                      // guest: payload text
+	Statistics                 // request; answer Stats
+	Quiesce                    // request: stop all programs and send nothing more until Restored
+	Failed                     // guest: the agent has ended; payload text: the error
+	WarmUp                     // request: echo datagrams until Quiesce or Restored; answer Port, 0 without a network
+	Ended                      // guest: the program has ended, and the machine powers off; payload Exit
+	Remark                     // guest: payload text for the record
+	Execute                    // harness: run a command; payload Args
+	Output                     // guest: a command has written; payload Stdout or Stderr, one byte, and what it wrote
 	Exited                     // guest: a command has ended; payload Exit
-	Kill                       // harness: end a command with all that it has started; payload is the Number of its Execute
-	Attends                    // program: it wants to hear of Resume
-	Resume                     // request without payload: the machine is restored and somebody's; answered when the program has done what it does then
+	Kill                       // harness: kill a command and all its processes; payload Number: that of the Execute
+	Subscribe                  // program: send Resume to it
+	Resume                     // request: the machine is restored and has an owner; answered when the program has reacted
 	lastType   = Resume
 )
 
-// The streams of a command's Output.
+// The streams of a command's output.
 const (
 	Stdout byte = 1
 	Stderr byte = 2
 )
 
 var typeNames = [...]string{Hello: "hello", Restored: "restored", PowerOff: "power-off", Event: "event",
-	Statistics: "statistics", Quiesce: "quiesce", Failed: "failed", Rehearse: "rehearse", Ended: "ended", Remark: "remark",
-	Execute: "execute", Output: "output", Exited: "exited", Kill: "kill", Attends: "attends", Resume: "resume"}
+	Statistics: "statistics", Quiesce: "quiesce", Failed: "failed", WarmUp: "warm-up", Ended: "ended", Remark: "remark",
+	Execute: "execute", Output: "output", Exited: "exited", Kill: "kill", Subscribe: "subscribe", Resume: "resume"}
 
 func (t Type) String() string {
 	if int(t) < len(typeNames) && typeNames[t] != "" {
@@ -108,7 +109,7 @@ func (t Type) String() string {
 	return fmt.Sprintf("type %d", uint16(t))
 }
 
-// A Message is a frame without what guards it.
+// A Message is a frame's content.
 type Message struct {
 	Type     Type
 	Sequence uint32 // set by Send and Receive
@@ -116,19 +117,18 @@ type Message struct {
 	Payload  []byte
 }
 
-// A Conn sends and receives messages. One goroutine may receive while others
-// send.
+// A Conn sends and receives messages. One goroutine may receive while others send.
 type Conn struct {
 	rw    io.ReadWriter
 	guest bool
-	at    int64 // bytes received
+	at    int64 // how many bytes were received
 
 	sending sync.Mutex // held while a message is sent
 
-	mu      sync.Mutex // of all below; held neither while a byte is read nor while one is written
+	mu      sync.Mutex // guards all fields below; never held during a read or a write
 	epoch   uint32
-	in, out uint32 // sequence numbers
-	broken  error  // of a send
+	in, out uint32 // the next sequence numbers
+	broken  error  // of a Send that left part of a frame
 }
 
 // NewGuest returns the guest's end.
@@ -137,35 +137,34 @@ func NewGuest(rw io.ReadWriter) *Conn { return &Conn{rw: rw, guest: true} }
 // NewHarness returns the harness's end.
 func NewHarness(rw io.ReadWriter) *Conn { return &Conn{rw: rw} }
 
-// Open begins a conversation with an epoch that is not the present one; the
-// harness's next message must be Restored. The guest must be quiet.
+// Open begins a conversation with another epoch. The harness calls it while the guest is quiet, and
+// must send Restored next.
 func (c *Conn) Open(epoch uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epoch, c.in, c.out = epoch, 0, 0
 }
 
-// Epoch returns the present conversation's.
+// Epoch returns the epoch of the present conversation.
 func (c *Conn) Epoch() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.epoch
 }
 
-// Next returns the sequence number of the message that is sent next, for an end
-// that sends one at a time.
+// Next returns the sequence number of the next message to be sent. It is of use to an end that sends
+// one message at a time.
 func (c *Conn) Next() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.out
 }
 
-// Send sends a message and returns its sequence number. After an error that has
-// left half a frame nothing more is sent. A Send that blocks holds up no other
-// call but Send.
+// Send sends a message and returns its sequence number. After an error that leaves part of a frame
+// on the line, every Send fails. A Send that blocks holds up only other calls of Send.
 func (c *Conn) Send(m Message) (uint32, error) {
-	if most := m.Type.most(); len(m.Payload) > most {
-		return 0, fmt.Errorf("send %s: a payload of %d bytes: the most is %d", m.Type, len(m.Payload), most)
+	if limit := m.Type.maxPayload(); len(m.Payload) > limit {
+		return 0, fmt.Errorf("send %s: a payload of %d bytes: the limit is %d", m.Type, len(m.Payload), limit)
 	}
 	c.sending.Lock()
 	defer c.sending.Unlock()
@@ -196,14 +195,14 @@ func (c *Conn) next(m *Message) ([]byte, error) {
 		return nil, c.broken
 	}
 	m.Sequence = c.out
-	c.out++ // the answer may be received before Write returns
+	c.out++ // here, because the answer may be received before Write returns
 	return encode(c.epoch, *m), nil
 }
 
-// Receive returns the next message. io.EOF is an end between two frames; every
-// other error says what is wrong and at which byte the frame began.
+// Receive returns the next message. The error is io.EOF if the line ends between two frames. Every
+// other error says what is wrong and at which byte the frame begins.
 func (c *Conn) Receive() (Message, error) {
-	begin := c.at
+	start := c.at
 	epoch, m, n, err := decode(c.rw)
 	c.at += int64(n)
 	if err == io.EOF {
@@ -213,13 +212,13 @@ func (c *Conn) Receive() (Message, error) {
 		err = c.follows(epoch, m)
 	}
 	if err != nil {
-		return Message{}, fmt.Errorf("frame at byte %d: %w", begin, err)
+		return Message{}, fmt.Errorf("frame at byte %d: %w", start, err)
 	}
 	return m, nil
 }
 
-// follows checks that a message is the next one of its conversation, and lets
-// the guest follow the harness into another.
+// follows checks that a message is the next one of its conversation. A guest follows the harness
+// into a new conversation.
 func (c *Conn) follows(epoch uint32, m Message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -230,7 +229,7 @@ func (c *Conn) follows(epoch uint32, m Message) error {
 		return fmt.Errorf("%s of epoch %d in a conversation of epoch %d", m.Type, epoch, c.epoch)
 	}
 	if m.Sequence != c.in {
-		return fmt.Errorf("%s has sequence number %d where %d was due: frames were lost or doubled", m.Type, m.Sequence, c.in)
+		return fmt.Errorf("%s has sequence number %d instead of %d: frames were lost or repeated", m.Type, m.Sequence, c.in)
 	}
 	c.in++
 	return nil
@@ -250,7 +249,7 @@ func encode(epoch uint32, m Message) []byte {
 	return append(binary.BigEndian.AppendUint32(b, sum), m.Payload...)
 }
 
-// decode reads a frame; n is how many bytes it took.
+// decode reads a frame of n bytes.
 func decode(r io.Reader) (epoch uint32, m Message, n int, err error) {
 	var h [headerSize]byte
 	if n, err = io.ReadFull(r, h[:]); err != nil {
@@ -263,15 +262,15 @@ func decode(r io.Reader) (epoch uint32, m Message, n int, err error) {
 		return 0, m, n, fmt.Errorf("it begins with %q, not with %q", h[:4], "GHAG")
 	}
 	if got := binary.BigEndian.Uint16(h[4:]); got != version {
-		return 0, m, n, fmt.Errorf("protocol version %d where %d is spoken: build guest and harness from the same source", got, version)
+		return 0, m, n, fmt.Errorf("protocol version %d instead of %d: build guest and harness from the same source", got, version)
 	}
 	m.Type = Type(binary.BigEndian.Uint16(h[6:]))
 	epoch = binary.BigEndian.Uint32(h[8:])
 	m.Sequence = binary.BigEndian.Uint32(h[12:])
 	m.Answers = binary.BigEndian.Uint32(h[16:])
 	length := binary.BigEndian.Uint32(h[20:])
-	if most := m.Type.most(); length > uint32(most) {
-		return 0, m, n, fmt.Errorf("%s has a payload of %d bytes: the most is %d", m.Type, length, most)
+	if limit := m.Type.maxPayload(); length > uint32(limit) {
+		return 0, m, n, fmt.Errorf("%s has a payload of %d bytes: the limit is %d", m.Type, length, limit)
 	}
 	m.Payload = make([]byte, length)
 	k, err := io.ReadFull(r, m.Payload)

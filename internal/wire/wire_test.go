@@ -25,7 +25,7 @@ func TestAMessageArrivesAsItWasSent(t *testing.T) {
 	require.Equal(t, io.EOF, err)
 }
 
-func TestAGuestFollowsIntoANewConversationOnlyByRestored(t *testing.T) {
+func TestAGuestFollowsIntoANewEpochOnlyWithRestored(t *testing.T) {
 	var down, up bytes.Buffer
 	guest := NewGuest(struct {
 		io.Reader
@@ -49,7 +49,7 @@ func TestAGuestFollowsIntoANewConversationOnlyByRestored(t *testing.T) {
 	_, err = guest.Send(Message{Type: Restored})
 	require.NoError(t, err)
 	_, err = harness.Receive()
-	require.NoError(t, err, "the numbers begin again in both directions")
+	require.NoError(t, err, "sequence numbers start again in both directions")
 
 	harness.Open(6)
 	_, err = harness.Send(Message{Type: Statistics})
@@ -58,23 +58,23 @@ func TestAGuestFollowsIntoANewConversationOnlyByRestored(t *testing.T) {
 	require.EqualError(t, err, "frame at byte 28: statistics of epoch 6 in a conversation of epoch 5")
 }
 
-func TestABadFrameSaysWhatIsWrongAndWhere(t *testing.T) {
+func TestTheErrorOfABadFrameSaysWhatIsWrongAndWhere(t *testing.T) {
 	good := func() []byte { return encode(0, Message{Type: Event, Payload: []byte("text")}) }
 	for _, c := range []struct {
 		says   string
 		change func([]byte) []byte
 	}{
 		{`it begins with "XHAG", not with "GHAG"`, func(b []byte) []byte { b[0] = 'X'; return b }},
-		{"protocol version 1 where 2 is spoken: build guest and harness from the same source", func(b []byte) []byte { b[5] = 1; return b }},
+		{"protocol version 1 instead of 2: build guest and harness from the same source", func(b []byte) []byte { b[5] = 1; return b }},
 		{"checksum", func(b []byte) []byte { b[len(b)-1] ^= 1; return b }},
 		{"checksum", func(b []byte) []byte { b[11] ^= 1; return b }},
-		{"event has a payload of 4278190084 bytes: the most is 65536", func(b []byte) []byte { b[20] = 0xff; return b }},
-		{"event has a payload of 65537 bytes: the most is 65536", func([]byte) []byte {
+		{"event has a payload of 4278190084 bytes: the limit is 65536", func(b []byte) []byte { b[20] = 0xff; return b }},
+		{"event has a payload of 65537 bytes: the limit is 65536", func([]byte) []byte {
 			return encode(0, Message{Type: Event, Sequence: 1, Payload: make([]byte, MaxText+1)})
 		}},
 		{"the line ended after 9 bytes of the header: unexpected EOF", func(b []byte) []byte { return b[:9] }},
 		{"the line ended after 3 of 4 bytes of the payload of event: unexpected EOF", func(b []byte) []byte { return b[:len(b)-1] }},
-		{"event has sequence number 0 where 1 was due: frames were lost or doubled", func(b []byte) []byte { return good() }},
+		{"event has sequence number 0 instead of 1: frames were lost or repeated", func(b []byte) []byte { return good() }},
 		{"unknown message type 99", func([]byte) []byte { return encode(0, Message{Type: 99, Sequence: 1}) }},
 	} {
 		c2 := NewHarness(bytes.NewBuffer(append(good(), c.change(good())...)))
@@ -86,28 +86,29 @@ func TestABadFrameSaysWhatIsWrongAndWhere(t *testing.T) {
 	}
 }
 
-// A longest text is a message; a longer one is refused before it is sent and before it is read.
-func TestTextsAreBounded(t *testing.T) {
-	for kind, most := range map[Type]int{Event: MaxText, PowerOff: MaxText, Failed: MaxText, Remark: MaxText, Ended: exitSize + MaxText, Statistics: maxPayload} {
+// A text at the limit is sent and received. A longer one is refused before it is sent, and before it
+// is read.
+func TestTheLengthOfTextsIsLimited(t *testing.T) {
+	for kind, limit := range map[Type]int{Event: MaxText, PowerOff: MaxText, Failed: MaxText, Remark: MaxText, Ended: exitSize + MaxText, Statistics: maxPayload} {
 		var line bytes.Buffer
-		_, err := NewGuest(&line).Send(Message{Type: kind, Payload: make([]byte, most)})
+		_, err := NewGuest(&line).Send(Message{Type: kind, Payload: make([]byte, limit)})
 		require.NoError(t, err)
 		m, err := NewHarness(&line).Receive()
 		require.NoError(t, err)
-		require.Len(t, m.Payload, most)
-		_, err = NewGuest(&line).Send(Message{Type: kind, Payload: make([]byte, most+1)})
-		require.ErrorContains(t, err, "the most is")
+		require.Len(t, m.Payload, limit)
+		_, err = NewGuest(&line).Send(Message{Type: kind, Payload: make([]byte, limit+1)})
+		require.ErrorContains(t, err, "the limit is")
 		require.Zero(t, line.Len())
 	}
 }
 
-func TestPayloadsComeBack(t *testing.T) {
+func TestPayloadsAreDecodedAsTheyWereEncoded(t *testing.T) {
 	restore := Restore{Boot: BootID{1, 15: 2}, Now: time.Unix(3, 4), Entropy: bytes.Repeat([]byte{5}, MinEntropy)}
 	got, err := DecodeRestore(restore.Encode())
 	require.NoError(t, err)
 	require.Equal(t, restore, got)
 	_, err = DecodeRestore(restore.Encode()[:24+MinEntropy-1])
-	require.EqualError(t, err, "restored: 55 bytes are too few: identity, clock and entropy are at least 56")
+	require.EqualError(t, err, "restored: a payload of 55 bytes: boot identity, clock and entropy take at least 56")
 
 	id, err := ParseBootID(restore.Boot.String() + "\n")
 	require.NoError(t, err)
@@ -129,7 +130,7 @@ func TestPayloadsComeBack(t *testing.T) {
 		require.Equal(t, exit, got)
 	}
 	_, err = DecodeExit([]byte{1, 2})
-	require.EqualError(t, err, `exit status: "\x01\x02" is none`)
+	require.EqualError(t, err, `exit status: malformed payload "\x01\x02"`)
 
 	args, err := EncodeArgs([]string{"sh", "-c", "", "exit 3"})
 	require.NoError(t, err)
@@ -137,9 +138,9 @@ func TestPayloadsComeBack(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"sh", "-c", "", "exit 3"}, gotArgs)
 	for says, args := range map[string][]string{
-		"a command without a name":                                       {""},
-		`command "a": no argument can hold a NUL byte`:                   {"a", "b\x00c"},
-		`command "a": its arguments have 65538 bytes: the most is 65536`: {"a", strings.Repeat("b", MaxText)},
+		"a command without a name":                                        {""},
+		`command "a": an argument holds a NUL byte`:                       {"a", "b\x00c"},
+		`command "a": its arguments have 65538 bytes: the limit is 65536`: {"a", strings.Repeat("b", MaxText)},
 	} {
 		_, err := EncodeArgs(args)
 		require.EqualError(t, err, says)
@@ -150,17 +151,17 @@ func TestPayloadsComeBack(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 7, number)
 
-	for _, attends := range []bool{false, true} {
-		renewed := Renewed{time.Unix(1, 2), attends}
-		got, err := DecodeRenewed(renewed.Encode())
+	for _, subscribed := range []bool{false, true} {
+		reseeded := Reseeded{time.Unix(1, 2), subscribed}
+		got, err := DecodeReseeded(reseeded.Encode())
 		require.NoError(t, err)
-		require.Equal(t, renewed, got)
+		require.Equal(t, reseeded, got)
 	}
-	_, err = DecodeRenewed(make([]byte, 8))
-	require.ErrorContains(t, err, "renewed: ")
+	_, err = DecodeReseeded(make([]byte, 8))
+	require.ErrorContains(t, err, "restored: malformed answer")
 }
 
-// What is read as a frame is written as the same bytes, and nothing panics.
+// A frame that is decoded is encoded as the same bytes, and no payload makes a decoder panic.
 func FuzzReceive(f *testing.F) {
 	f.Add(encode(0, Message{Type: Hello, Payload: make([]byte, 16)}))
 	f.Add(encode(0, Message{Type: Statistics, Payload: Stats{Services: []Service{{Name: "a"}}}.Encode()}))
@@ -169,7 +170,7 @@ func FuzzReceive(f *testing.F) {
 		epoch, m, n, err := decode(bytes.NewReader(b))
 		if err == nil {
 			require.Equal(t, b[:n], encode(epoch, m))
-			DecodeRenewed(m.Payload)
+			DecodeReseeded(m.Payload)
 			DecodeRestore(m.Payload)
 			if e, err := DecodeExit(m.Payload); err == nil && len(e.Why) <= MaxText {
 				require.Equal(t, m.Payload, e.Encode())

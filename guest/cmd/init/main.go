@@ -50,7 +50,7 @@ func main() {
 	exit := run(harness, children, libinit.Command(initramfs.Program, libinit.WithArguments(cmdline.GetUinitArgs()...), inForeground))
 	harness.Ended(exit)
 	signal.Ignore(unix.SIGTTOU) // the console is still that of the program's process group
-	log.Print("power off: ", poweroff.Now(os.Stdin, lastWords(exit, harness.Here())))
+	log.Print("power off: ", poweroff.Now(os.Stdin, lastWords(exit, harness.Connected())))
 }
 
 // createRootfs mounts what u-root's init mounts, with control groups of version 2: one

@@ -1,7 +1,10 @@
-// Package agent is init's end of the line to the harness. It makes a machine that was saved and
-// restored one of its own, tells how the guest's program ended, and passes on what the harness
-// and a program of package guest say to each other. It works before, without and after any
-// program.
+// Package agent is the guest's end of the line to the harness. It runs in init. It runs the
+// harness's commands, reseeds the guest after a restore, reports how the guest's program ended, and
+// relays messages between the harness and a program that uses package guest. It needs no program
+// for anything else.
+//
+// Package guest uses the parts that a program and init have in common: statistics, the boot
+// identity, the warm-up and ARP announcements.
 package agent
 
 import (
@@ -16,34 +19,35 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// An Agent talks to the harness and to the guest's program. In a machine without the
-// harness's port it listens to the program alone.
+// An Agent talks to the harness and to the guest's program. In a machine without the harness's port
+// it listens to the program alone.
 type Agent struct {
 	harness  *wire.Conn // nil in a machine without the port
 	port     *port
 	random   int             // descriptor of /dev/urandom
-	identity identityFile    // empty where it could not be made
-	powerOff func(told bool) // what the harness may ask for
-	asked    atomic.Bool     // it has
+	identity identityFile    // empty if it could not be made
+	powerOff func(told bool) // called when the harness asks for it
+	asked    atomic.Bool     // the harness has asked for the power-off
 
 	mu    sync.Mutex // held while a message is sent to the harness
-	loud  *sync.Cond // quiet has become false
-	quiet bool       // from quiesce to restored
+	loud  *sync.Cond // signals that quiet has become false
+	quiet bool       // from the answer to Quiesce to the answer to Restored
 
 	program  *program
-	programs *group   // all but init; nil in a kernel without control groups
-	freezer  freezer  // of all these
-	remarks  []string // for when the harness hears them
+	programs *group   // holds all processes but init; nil in a kernel without control groups
+	freezer  freezer  // of programs
+	remarks  []string // are sent after the hello
 	children *Children
 	commands commands
 
-	rehearsal Rehearsal // where the program has none of its own; serve's own
-	prepared  bool      // by Prepare, also before the machine was saved; likewise
-	network   Announcer // prepared when the machine becomes quiet; likewise
+	// These belong to serve.
+	echo    WarmUpEcho // for a program that has none of its own
+	warm    bool       // WarmUpRuntime was called
+	network Announcer  // prepared when the machine becomes quiet
 }
 
-// Open finds the harness's port and makes the line to the program. The agent works, as far as it
-// can, also after an error.
+// Open opens the harness's port and makes the line to the program. After an error the agent works
+// as far as it can.
 func Open(children *Children) (*Agent, error) {
 	a := &Agent{children: children}
 	a.commands.running = make(map[uint32]*command)
@@ -53,7 +57,7 @@ func Open(children *Children) (*Agent, error) {
 		return a, err
 	}
 	if a.programs, err = newGroup("guest", nil); err != nil {
-		a.remarks = append(a.remarks, err.Error()) // it works without them
+		a.remarks = append(a.remarks, err.Error()) // the agent works without control groups
 	}
 	if a.freezer, err = newFreezer(a.programs); err != nil {
 		a.remarks = append(a.remarks, "programs are stopped by SIGSTOP while the machine is saved: "+err.Error())
@@ -72,32 +76,30 @@ func Open(children *Children) (*Agent, error) {
 	return a, err
 }
 
-// Hold has the guest's program start where the agent can kill it with all that it starts.
+// Hold makes the guest's program start in a control group, so that Kill reaches all its processes.
 func (a *Agent) Hold(attr *unix.SysProcAttr) { a.programs.hold(attr) }
 
-// Kill ends the guest's program, the leader of a process group, with all that it has started, and
-// the harness's commands.
+// Kill kills the guest's program, which leads a process group, with all processes that it has
+// started, and the harness's commands.
 func (a *Agent) Kill(pid int) { a.programs.kill(pid) }
 
-// Here says whether the machine has the harness's port.
-func (a *Agent) Here() bool { return a.harness != nil }
+// Connected reports whether the machine has the harness's port.
+func (a *Agent) Connected() bool { return a.harness != nil }
 
-// Start says hello and answers the harness until the machine ends. When the harness
-// asks for it, powerOff is called, on a goroutine of its own, and told says that the program
-// knows.
+// Start says hello and answers the harness until the machine ends. When the harness asks for a
+// power-off, the agent calls powerOff on a new goroutine; told reports whether the program was told.
 func (a *Agent) Start(powerOff func(told bool)) {
 	a.powerOff = powerOff
 	if a.program.far != nil {
 		go a.listen()
 	}
-	if a.Here() {
-		a.mu.Lock() // until hello, which is first, is said
+	if a.Connected() {
+		a.mu.Lock() // until serve has said hello, which comes first
 		go a.serve()
 	}
 }
 
-// serve reads what the harness says. It says hello itself, because nobody may be at
-// the other end, and then that waits.
+// serve says hello and answers the harness. The hello blocks while no harness is connected.
 func (a *Agent) serve() {
 	defer a.port.Close()
 	id := bootID()
@@ -115,7 +117,7 @@ func (a *Agent) serve() {
 			err = a.answer(m)
 		}
 		if err != nil {
-			a.say(wire.Message{Type: wire.Failed, Payload: []byte(err.Error())}) // there is nobody else to tell
+			a.say(wire.Message{Type: wire.Failed, Payload: []byte(err.Error())})
 			return
 		}
 	}
@@ -125,40 +127,40 @@ func (a *Agent) answer(m wire.Message) error {
 	switch m.Type {
 	case wire.PowerOff:
 		a.asked.Store(true)
-		go a.powerOff(a.program.ask(m)) // the answer is that the program ends
+		go a.powerOff(a.program.ask(m)) // the end of the program is the answer
 		return nil
 	case wire.Statistics:
 		if a.program.ask(m) {
-			return nil // its answer is the agent's
+			return nil // the agent passes on the program's answer
 		}
 		return a.reply(m, Statistics().Encode())
-	case wire.Rehearse:
-		if !a.prepared {
-			Prepare()
-			a.prepared = true
+	case wire.WarmUp:
+		if !a.warm {
+			WarmUpRuntime()
+			a.warm = true
 		}
 		if a.program.ask(m) {
 			return nil
 		}
-		return a.reply(m, wire.EncodePort(a.rehearsal.Begin()))
+		return a.reply(m, wire.EncodePort(a.echo.Start()))
 	case wire.Execute:
 		return a.execute(m)
 	case wire.Kill:
 		return a.killCommand(m)
 	case wire.Quiesce:
-		a.rehearsal.End()
+		a.echo.Stop()
 		a.program.quiesce()
 		if err := a.freezer.freeze(); err != nil {
 			a.remark("stop all programs: " + err.Error())
 		}
 		if err := a.network.Prepare(); err != nil {
-			a.remark(err.Error()) // the network asks when it has to
+			a.remark(err.Error()) // QEMU asks for the address when it needs it
 		}
 		return a.reply(m, nil)
 	case wire.Restored:
 		r, err := wire.DecodeRestore(m.Payload)
 		if err == nil {
-			err = a.restore(r)
+			err = a.reseed(r)
 		}
 		if err != nil {
 			return err
@@ -166,7 +168,7 @@ func (a *Agent) answer(m wire.Message) error {
 		if err := a.network.Announce(); err != nil {
 			defer a.remark(err.Error())
 		}
-		err = a.reply(m, wire.Renewed{Clock: time.Now(), Attends: a.program.attends.Load()}.Encode())
+		err = a.reply(m, wire.Reseeded{Clock: time.Now(), Subscribed: a.program.subscribed.Load()}.Encode())
 		if failed := a.freezer.thaw(); failed != nil {
 			return fmt.Errorf("let all programs go on: %w", failed)
 		}
@@ -177,12 +179,12 @@ func (a *Agent) answer(m wire.Message) error {
 		}
 		return a.reply(m, nil)
 	default:
-		return fmt.Errorf("%s is nothing that an agent is asked", m.Type)
+		return fmt.Errorf("unexpected request %s", m.Type)
 	}
 }
 
-// passOn sends the program's answer to a request. One that comes when the agent is quiet is too
-// late.
+// passOn sends the program's answer to a request. It drops an answer that comes while the agent is
+// quiet.
 func (a *Agent) passOn(m wire.Message) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -191,7 +193,7 @@ func (a *Agent) passOn(m wire.Message) {
 	}
 }
 
-// reply answers a request. The agent is quiet from its answer to Quiesce to that to Restored.
+// reply answers a request. The agent is quiet from its answer to Quiesce to its answer to Restored.
 func (a *Agent) reply(m wire.Message, payload []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -203,10 +205,10 @@ func (a *Agent) reply(m wire.Message, payload []byte) error {
 	return err
 }
 
-// say sends what was not asked for. While the agent is quiet that waits: the machine that
-// goes on says it, and so does each one that is restored.
+// say sends a message that is no answer. It waits while the agent is quiet: then the machine that
+// goes on sends the message, and so does each machine that is restored.
 func (a *Agent) say(m wire.Message) {
-	if !a.Here() {
+	if !a.Connected() {
 		return
 	}
 	a.mu.Lock()
@@ -214,13 +216,13 @@ func (a *Agent) say(m wire.Message) {
 	for a.quiet {
 		a.loud.Wait()
 	}
-	a.harness.Send(m) // a broken line is serve's to notice
+	a.harness.Send(m) // serve notices a broken line
 }
 
-// tellWithin bounds how long the agent waits for a harness, or the last words of a program.
+// tellWithin bounds how long the agent waits for a harness that does not read, and for a program.
 const tellWithin = time.Second
 
-// tell is say for those who must not wait for a harness that does not listen.
+// tell is say for a caller that must not wait for a harness that does not read.
 func (a *Agent) tell(m wire.Message) {
 	told := make(chan struct{})
 	go func() {
@@ -233,22 +235,22 @@ func (a *Agent) tell(m wire.Message) {
 	}
 }
 
-// PowerOff tells that the program is about to end in order, and why.
+// PowerOff tells the harness that the program is about to end in order, and why.
 func (a *Agent) PowerOff(why string) {
 	a.tell(wire.Message{Type: wire.PowerOff, Payload: wireText(why)})
 }
 
-// remark tells what belongs into the record.
+// remark tells the harness something for the record.
 func (a *Agent) remark(text string) {
 	a.tell(wire.Message{Type: wire.Remark, Payload: wireText(text)})
 }
 
-// Ended tells how the program ended, after all that the program itself had to tell.
+// Ended tells the harness how the program ended, after all messages of the program.
 func (a *Agent) Ended(exit wire.Exit) {
 	a.program.drained()
 	exit.Asked = a.asked.Load()
 	a.tell(wire.Message{Type: wire.Ended, Payload: exit.Encode()})
 }
 
-// wireText returns as much of a text as a message takes.
+// wireText returns the payload of a text. It cuts off what exceeds the limit.
 func wireText(text string) []byte { return []byte(text[:min(len(text), wire.MaxText)]) }

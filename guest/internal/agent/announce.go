@@ -9,18 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An Announcer tells the network at which hardware addresses the machine has its IPv4
-// addresses (RFC 5227, ARP announcement). QEMU's user network asks for what it was
-// not told before it delivers its first packet, and drops that packet where the answer takes
-// more than 1 s, as it may on a busy host. The network of a machine that was restored was told
-// nothing; all is made before, as that machine has no time to ask for its addresses. The zero
-// value announces nothing.
+// An Announcer sends ARP announcements (RFC 5227) of the machine's IPv4 addresses. Without them
+// QEMU's user network sends an ARP request before it delivers its first packet, and drops the packet
+// if the answer takes more than 1 s, as it may on a busy host. The network of a restored machine is
+// new and knows no address. The packets are made before the save, because a restored machine should
+// spend no time on asking for its addresses. The zero value announces nothing.
 type Announcer struct {
 	socket  int
 	packets []packet
 }
 
-// Prepare takes the addresses of now.
+// Prepare makes the announcements of the present addresses.
 func (n *Announcer) Prepare() (err error) {
 	n.packets, err = announcements()
 	if err == nil && len(n.packets) > 0 && n.socket == 0 {
@@ -29,7 +28,7 @@ func (n *Announcer) Prepare() (err error) {
 		err = os.NewSyscallError("socket", err)
 	}
 	if err != nil {
-		n.packets, n.socket = nil, 0 // as of a kernel without packet sockets
+		n.packets, n.socket = nil, 0 // for example in a kernel without packet sockets
 		return fmt.Errorf("announce the machine's addresses: %w", err)
 	}
 	return nil
@@ -45,13 +44,13 @@ func (n *Announcer) Announce() error {
 	return nil
 }
 
-// A packet is an announcement and the interface that it goes to.
+// A packet is an announcement and the interface that sends it.
 type packet struct {
 	text []byte
 	to   *unix.SockaddrLinklayer
 }
 
-// announcements returns those of all IPv4 addresses of the interfaces that are up and Ethernet.
+// announcements returns one packet for each IPv4 address of each Ethernet interface that is up.
 func announcements() (packets []packet, err error) {
 	cards, err := net.Interfaces()
 	if err != nil {
@@ -65,29 +64,28 @@ func announcements() (packets []packet, err error) {
 		if err != nil {
 			return nil, err
 		}
-		everybody := &unix.SockaddrLinklayer{
+		broadcast := &unix.SockaddrLinklayer{
 			Protocol: networkOrder(unix.ETH_P_ARP), Ifindex: card.Index, Halen: 6,
 			Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
 		}
 		for _, addr := range addrs {
 			if ip, ok := addr.(*net.IPNet); ok && ip.IP.To4() != nil {
-				packets = append(packets, packet{announcement(card.HardwareAddr, ip.IP.To4()), everybody})
+				packets = append(packets, packet{announcement(card.HardwareAddr, ip.IP.To4()), broadcast})
 			}
 		}
 	}
 	return packets, nil
 }
 
-// announcement is a request for the sender's own address: RFC 826's packet, for Ethernet and
-// IPv4.
-func announcement(at net.HardwareAddr, ip net.IP) []byte {
+// announcement returns an ARP request (RFC 826) for the sender's own address, for Ethernet and IPv4.
+func announcement(mac net.HardwareAddr, ip net.IP) []byte {
 	const ethernet, ipv4, request = 1, unix.ETH_P_IP, 1
 	p := binary.BigEndian.AppendUint16(nil, ethernet)
 	p = binary.BigEndian.AppendUint16(p, ipv4)
-	p = append(p, byte(len(at)), byte(len(ip)))
+	p = append(p, byte(len(mac)), byte(len(ip)))
 	p = binary.BigEndian.AppendUint16(p, request)
-	p = append(append(p, at...), ip...)
-	return append(append(p, make([]byte, len(at))...), ip...)
+	p = append(append(p, mac...), ip...)
+	return append(append(p, make([]byte, len(mac))...), ip...)
 }
 
 func networkOrder(n uint16) uint16 {

@@ -9,33 +9,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Children are init's: the guest's program, the harness's commands, and what they have left
-// orphaned. One goroutine waits for all of them.
+// Children are init's child processes: the guest's program, the harness's commands, and the orphans
+// that these leave. One goroutine waits for all of them.
 type Children struct {
-	mu    sync.Mutex // held while one is started, so that none ends before it is known
-	some  *sync.Cond // one was started
-	ended map[int]chan<- unix.WaitStatus
+	mu      sync.Mutex // held while a child is started, so that none ends before it is known
+	started *sync.Cond
+	ended   map[int]chan<- unix.WaitStatus
 }
 
-// NewChildren begins to wait for them.
+// NewChildren starts the goroutine that waits.
 func NewChildren() *Children {
 	c := &Children{ended: make(map[int]chan<- unix.WaitStatus)}
-	c.some = sync.NewCond(&c.mu)
+	c.started = sync.NewCond(&c.mu)
 	go c.reap()
 	return c
 }
 
-// Start starts a child and returns what tells how it ended.
+// Start starts a child. The channel gets the child's wait status when it ends.
 func (c *Children) Start(start func() (pid int, err error)) (pid int, ended <-chan unix.WaitStatus, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if pid, err = start(); err != nil {
 		return 0, nil, err
 	}
-	tells := make(chan unix.WaitStatus, 1)
-	c.ended[pid] = tells
-	c.some.Signal()
-	return pid, tells, nil
+	status := make(chan unix.WaitStatus, 1)
+	c.ended[pid] = status
+	c.started.Signal()
+	return pid, status, nil
 }
 
 func (c *Children) reap() {
@@ -45,28 +45,28 @@ func (c *Children) reap() {
 		c.mu.Lock()
 		switch {
 		case err == nil:
-			if tells := c.ended[pid]; tells != nil {
-				tells <- status
+			if ended := c.ended[pid]; ended != nil {
+				ended <- status
 				delete(c.ended, pid)
 			}
 		case errors.Is(err, unix.ECHILD) && len(c.ended) == 0:
-			c.some.Wait()
+			c.started.Wait()
 		}
 		c.mu.Unlock()
 	}
 }
 
-// groupRoot is where the kernel's control groups are.
+// groupRoot is where init mounts the control groups.
 const groupRoot = "/sys/fs/cgroup"
 
-// A group is a control group: it ends and is frozen with all that its processes start. The nil
-// group is that of a kernel without them.
+// A group is a control group: a kill or a freeze reaches all descendants of its processes. The nil
+// group stands for a kernel without control groups.
 type group struct {
 	dir string
-	fd  *os.File // of the directory
+	fd  *os.File // the directory
 }
 
-// newGroup makes one below another, nil for the root.
+// newGroup makes a group below its parent, or below the root if parent is nil.
 func newGroup(name string, parent *group) (*group, error) {
 	dir := groupRoot
 	if parent != nil {
@@ -83,22 +83,22 @@ func newGroup(name string, parent *group) (*group, error) {
 	return &group{dir, fd}, nil
 }
 
-// hold has a process start in the group.
+// hold makes a process start in the group.
 func (g *group) hold(attr *unix.SysProcAttr) {
 	if g != nil {
 		attr.UseCgroupFD, attr.CgroupFD = true, int(g.fd.Fd())
 	}
 }
 
-// kill ends all processes of the group, and where that cannot be done all of a process group.
+// kill kills all processes of the group. In a kernel that cannot do that, it kills a process group.
 func (g *group) kill(processGroup int) {
-	if g == nil || os.WriteFile(g.dir+"/cgroup.kill", []byte("1"), 0) != nil { // Linux 5.14 has it
+	if g == nil || os.WriteFile(g.dir+"/cgroup.kill", []byte("1"), 0) != nil { // since Linux 5.14
 		unix.Kill(-processGroup, unix.SIGKILL)
 	}
 }
 
-// leave removes the group, if nobody has stayed in it.
-func (g *group) leave() {
+// remove removes the group, unless processes are left in it.
+func (g *group) remove() {
 	if g != nil {
 		g.fd.Close()
 		os.Remove(g.dir)

@@ -14,22 +14,22 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// commands are those of the harness that run, by the sequence number of the request.
+// commands are the harness's running commands.
 type commands struct {
 	mu      sync.Mutex
-	running map[uint32]*command
+	running map[uint32]*command // by the sequence number of the request
 }
 
-// A command runs apart from the console, in a session and a control group of its own.
+// A command runs without the console, in a session and a control group of its own.
 type command struct {
 	group *group
 	pid   int
 }
 
-// NotStarted is a shell's status of a command that cannot be started.
+// NotStarted is the exit status of a command that cannot be started, as in a shell.
 const NotStarted = 127
 
-// execute starts a command. What it writes and how it ends is told by messages that answer the
+// execute starts a command. Its output and its exit status follow in messages that answer the
 // request.
 func (a *Agent) execute(m wire.Message) error {
 	args, err := wire.DecodeArgs(m.Payload)
@@ -45,7 +45,7 @@ func (a *Agent) execute(m wire.Message) error {
 	if err != nil {
 		return fail(err)
 	}
-	args[0] = path            // busybox finds "sh", a link to another of its commands, only by its path
+	args[0] = path            // u-root's busybox resolves "sh", a link to another command, only by its path
 	var out, errs [2]*os.File // read, write
 	for _, p := range []*[2]*os.File{&out, &errs} {
 		if p[0], p[1], err = os.Pipe(); err != nil {
@@ -60,14 +60,14 @@ func (a *Agent) execute(m wire.Message) error {
 	defer null.Close()
 	c := &command{}
 	if a.programs != nil {
-		// Without a group of its own it is in the program's.
+		// Without a group of its own the command runs in the program's group.
 		if c.group, err = newGroup("command-"+strconv.FormatUint(uint64(number), 10), a.programs); err != nil {
 			a.remark(err.Error())
 		}
 	}
 	attr := &unix.SysProcAttr{Setsid: true}
 	c.group.hold(attr)
-	a.commands.mu.Lock() // so that it can be killed as soon as it runs
+	a.commands.mu.Lock() // so that killCommand finds the command as soon as it runs
 	pid, ended, err := a.children.Start(func() (int, error) {
 		p, err := os.StartProcess(path, args, &os.ProcAttr{Dir: "/", Env: os.Environ(), Files: []*os.File{null, out[1], errs[1]}, Sys: attr})
 		if err != nil {
@@ -82,36 +82,38 @@ func (a *Agent) execute(m wire.Message) error {
 	}
 	a.commands.mu.Unlock()
 	if err != nil {
-		c.group.leave()
+		c.group.remove()
 		return fail(err)
 	}
-	go a.attend(number, c, out[0], errs[0], ended)
+	go a.follow(number, c, out[0], errs[0], ended)
 	return nil
 }
 
-// outputAtOnce is the most that one message carries, in bytes.
-const outputAtOnce = 32 << 10
+// maxOutput is how many bytes of output one message carries at most.
+const maxOutput = 32 << 10
 
-// attend passes on what a command writes until it has ended, and no longer: what it has left
-// running may keep its output open for ever.
-func (a *Agent) attend(number uint32, c *command, out, errs *os.File, ended <-chan unix.WaitStatus) {
-	var passed sync.WaitGroup
-	passed.Go(func() { a.pass(number, wire.Stdout, out) })
-	passed.Go(func() { a.pass(number, wire.Stderr, errs) })
+// follow sends a command's output until the command ends, and then its exit status. It does not
+// wait for the end of the output: processes that the command leaves behind may keep it open for
+// ever.
+func (a *Agent) follow(number uint32, c *command, out, errs *os.File, ended <-chan unix.WaitStatus) {
+	var streams sync.WaitGroup
+	streams.Go(func() { a.sendOutput(number, wire.Stdout, out) })
+	streams.Go(func() { a.sendOutput(number, wire.Stderr, errs) })
 	status := <-ended
-	out.SetReadDeadline(time.Unix(1, 0)) // what it has written is in the pipes
+	out.SetReadDeadline(time.Unix(1, 0)) // the pipes hold all that the command has written
 	errs.SetReadDeadline(time.Unix(1, 0))
-	passed.Wait()
+	streams.Wait()
 	a.commands.mu.Lock()
 	delete(a.commands.running, number)
 	a.commands.mu.Unlock()
-	c.group.leave()
+	c.group.remove()
 	a.say(wire.Message{Type: wire.Exited, Answers: number, Payload: ExitOf(status).Encode()})
 }
 
-// pass passes on the output of a pipe, up to its end or its deadline.
-func (a *Agent) pass(number uint32, stream byte, pipe *os.File) {
-	buf := make([]byte, 1+outputAtOnce)
+// sendOutput sends what it reads from a pipe, up to the pipe's end. After the pipe's deadline it sends
+// what the pipe holds and returns.
+func (a *Agent) sendOutput(number uint32, stream byte, pipe *os.File) {
+	buf := make([]byte, 1+maxOutput)
 	buf[0] = stream
 	say := func(n int) {
 		if n > 0 {
@@ -137,17 +139,17 @@ func (a *Agent) pass(number uint32, stream byte, pipe *os.File) {
 		say(n)
 		left -= n
 	}
-	go func() { // whoever still writes there is not to die of it
+	go func() { // a process that goes on writing must not get SIGPIPE
 		pipe.SetReadDeadline(time.Time{})
 		io.Copy(io.Discard, pipe)
 		pipe.Close()
 	}()
 }
 
-// pipeSize is what a pipe holds. Source: pipe(7).
+// pipeSize is the capacity of a pipe in bytes, by pipe(7).
 const pipeSize = 64 << 10
 
-// readNow reads what is there already.
+// readNow reads without waiting.
 func readNow(pipe *os.File, b []byte) (n int) {
 	conn, err := pipe.SyscallConn()
 	if err != nil {
@@ -157,7 +159,7 @@ func readNow(pipe *os.File, b []byte) (n int) {
 	return n
 }
 
-// killCommand ends a command with all that it has started. One that has ended already is told.
+// killCommand kills a command with all its processes. It does nothing if the command has ended.
 func (a *Agent) killCommand(m wire.Message) error {
 	number, err := wire.DecodeNumber(m.Payload)
 	if err != nil {
@@ -171,7 +173,7 @@ func (a *Agent) killCommand(m wire.Message) error {
 	return nil
 }
 
-// ExitOf is how a process ended.
+// ExitOf returns how a process with a wait status ended.
 func ExitOf(status unix.WaitStatus) wire.Exit {
 	if status.Signaled() {
 		return wire.Exit{Signal: int(status.Signal())}

@@ -10,20 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A freezer stops all programs but init, from before the machine is saved until it has a clock,
-// entropy and an identity of its own: what a program drew before would be drawn by each machine
-// that is restored.
+// A freezer stops all processes but init, from before the machine is saved until the guest is
+// reseeded. Otherwise all restored machines could draw the same random numbers.
 type freezer struct {
-	fd     int    // of the control group's cgroup.freeze; -1 in a kernel without control groups
-	events string // its cgroup.events
+	fd     int    // cgroup.freeze of the control group; -1 in a kernel without control groups
+	events string // the path of its cgroup.events
 }
 
-// newFreezer returns that of a group.
+// newFreezer returns the freezer of a group.
 func newFreezer(g *group) (freezer, error) {
 	if g == nil {
 		return freezer{fd: -1}, errors.New("this kernel has no control groups")
 	}
-	file := g.dir + "/cgroup.freeze" // Linux 5.2 has it
+	file := g.dir + "/cgroup.freeze" // since Linux 5.2
 	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return freezer{fd: -1}, &os.PathError{Op: "open", Path: file, Err: err}
@@ -32,19 +31,19 @@ func newFreezer(g *group) (freezer, error) {
 }
 
 const (
-	freezeWithin = time.Second // a program may be in the middle of a system call that cannot be left
-	freezeLook   = time.Millisecond
+	freezeWithin = time.Second // a process may be in a system call that cannot be interrupted
+	freezeTick   = time.Millisecond
 )
 
-// freeze returns when all programs stand still. It says so where they do not.
+// freeze stops all processes. It returns an error if some still run after freezeWithin.
 func (f freezer) freeze() error {
 	if f.fd < 0 {
-		return os.NewSyscallError("kill", unix.Kill(-1, unix.SIGSTOP)) // all that there are, but init
+		return os.NewSyscallError("kill", unix.Kill(-1, unix.SIGSTOP)) // -1 is all processes but init
 	}
 	if _, err := unix.Pwrite(f.fd, []byte("1"), 0); err != nil {
 		return os.NewSyscallError("pwrite", err)
 	}
-	for late := time.Now().Add(freezeWithin); ; time.Sleep(freezeLook) {
+	for late := time.Now().Add(freezeWithin); ; time.Sleep(freezeTick) {
 		text, err := os.ReadFile(f.events)
 		if err != nil {
 			return err
@@ -53,15 +52,15 @@ func (f freezer) freeze() error {
 			return nil
 		}
 		if time.Now().After(late) {
-			return fmt.Errorf("not all of them stand still after %v", freezeWithin)
+			return fmt.Errorf("some still run after %v", freezeWithin)
 		}
 	}
 }
 
-// thaw lets all programs go on. Those that were not frozen do anyway.
+// thaw lets all processes go on. Without freeze it does nothing.
 func (f freezer) thaw() error {
 	if f.fd < 0 {
-		if err := unix.Kill(-1, unix.SIGCONT); err != unix.ESRCH { // there may be none
+		if err := unix.Kill(-1, unix.SIGCONT); err != unix.ESRCH { // there may be no process
 			return os.NewSyscallError("kill", err)
 		}
 		return nil

@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The test runs itself as the first process of a PID namespace, where "all processes" are its own.
-func TestWithoutControlGroupsProgramsAreStoppedBySignals(t *testing.T) {
+// The test runs itself as the first process of a PID namespace: there it can signal all processes.
+func TestWithoutControlGroupsSignalsStopTheProcesses(t *testing.T) {
 	if os.Getenv("GUESTHOUSE_TEST_INIT") != "" {
 		require.Equal(t, 1, os.Getpid())
 		f, err := newFreezer(nil)
 		require.EqualError(t, err, "this kernel has no control groups")
-		require.NoError(t, f.thaw(), "there is no program yet")
+		require.NoError(t, f.thaw(), "there is no process yet")
 		cat := exec.Command("cat")
 		end, err := cat.StdinPipe()
 		require.NoError(t, err)
@@ -38,7 +38,7 @@ func TestWithoutControlGroupsProgramsAreStoppedBySignals(t *testing.T) {
 	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWUSER, Pdeathsig: unix.SIGKILL}
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil {
-		t.Skip("this host gives no namespaces: ", err)
+		t.Skip("this host allows no namespaces: ", err)
 	}
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "--- PASS: "+t.Name())

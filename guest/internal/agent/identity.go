@@ -12,12 +12,11 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// kernelBootID is where programs look for the boot's identity.
+// kernelBootID is where programs look for the boot identity.
 const kernelBootID = "/proc/sys/kernel/random/boot_id"
 
-// BootID returns what no other boot and no other restored machine has, written
-// as in /proc/sys/kernel/random/boot_id, which is where it comes from until the
-// machine is saved or restored.
+// BootID returns the identity of this boot or restore, in the form of
+// /proc/sys/kernel/random/boot_id. It is the kernel's own until the machine is saved or restored.
 func BootID() string { return bootID().String() }
 
 func bootID() wire.BootID {
@@ -30,7 +29,7 @@ func bootID() wire.BootID {
 			return id
 		}
 	}
-	return ownBootID() // a kernel without it, and an init without an agent
+	return ownBootID() // the kernel has no boot_id, and init has no agent
 }
 
 var ownBootID = sync.OnceValue(func() (id wire.BootID) {
@@ -38,9 +37,9 @@ var ownBootID = sync.OnceValue(func() (id wire.BootID) {
 	return id
 })
 
-// An identityFile is wire.BootIDFile, mapped into memory. A restored machine writes there before its
-// program goes on, so that nobody has to be told, and without a system call, whose code an emulated
-// processor would have to translate first.
+// An identityFile is wire.BootIDFile, mapped into memory. The agent of a restored machine writes the
+// new identity there before the programs go on. It needs no system call for that, whose code an
+// emulated processor would have to translate first.
 type identityFile []byte
 
 func newIdentityFile() (identityFile, error) {
@@ -61,7 +60,7 @@ func newIdentityFile() (identityFile, error) {
 		return nil, fmt.Errorf("boot identity: %w", &os.PathError{Op: "mmap", Path: wire.BootIDFile, Err: err})
 	}
 	f := identityFile(text)
-	f.write(id) // the page is there from now on
+	f.write(id) // brings the page into memory
 	if err := unix.Mount(wire.BootIDFile, kernelBootID, "", unix.MS_BIND, ""); err != nil {
 		return f, fmt.Errorf("boot identity: %w", &os.PathError{Op: "mount over", Path: kernelBootID, Err: err})
 	}

@@ -14,35 +14,34 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// A port is the virtio-serial port. Its descriptor blocks: the kernel's poll for
-// such a port says that it hung up while no host is connected, and os.File would
-// take its empty reads for the end.
+// A port is the virtio-serial port, on a blocking descriptor. An os.File does not fit: while no host
+// is connected, the kernel reports a hang-up of the port and reads return no bytes, which os.File
+// takes for the end.
 type port struct{ fd int }
 
 const (
 	driver = "/sys/bus/virtio/drivers/virtio_console"
 	ports  = "/sys/class/virtio-ports"
 
-	portWithin = 2 * time.Second // from the driver's start to the port's name
-	portLook   = 5 * time.Millisecond
-	idleMost   = time.Second // between two looks for a host that is not connected
+	portWithin = 2 * time.Second // from the start of the driver to the port's name
+	portTick   = 5 * time.Millisecond
+	maxIdle    = time.Second // between two reads while no host is connected
 )
 
-// openPort opens the harness's port; nil without an error means that this
-// machine has none.
+// openPort opens the harness's port. It returns nil without an error if the machine has no such port.
 func openPort() (*port, error) {
-	// The host names its ports only after the driver has taken the device.
+	// The host tells the names of its ports only after the driver has bound the device.
 	devices, _ := filepath.Glob(driver + "/virtio*")
 	if len(devices) == 0 {
 		return nil, nil
 	}
-	for late := time.Now().Add(portWithin); ; time.Sleep(portLook) {
+	for late := time.Now().Add(portWithin); ; time.Sleep(portTick) {
 		if dev := findPort(ports); dev != "" {
 			fd, err := unix.Open(dev, unix.O_RDWR|unix.O_CLOEXEC, 0)
 			if err == nil {
 				return &port{fd}, nil
 			}
-			// The name may be there before the device node.
+			// The name may appear before the device node.
 			if !errors.Is(err, unix.ENOENT) || time.Now().After(late) {
 				return nil, fmt.Errorf("agent: %w", &os.PathError{Op: "open", Path: dev, Err: err})
 			}
@@ -53,7 +52,7 @@ func openPort() (*port, error) {
 	}
 }
 
-// findPort returns the device of the port with our name; "" if there is none.
+// findPort returns the device of the port named wire.PortName, or "" if there is none.
 func findPort(class string) string {
 	names, _ := filepath.Glob(class + "/*/name")
 	for _, file := range names {
@@ -65,7 +64,7 @@ func findPort(class string) string {
 	return ""
 }
 
-// Read waits for bytes. The kernel returns none while no host is connected.
+// Read waits until there are bytes. The kernel returns none while no host is connected.
 func (p *port) Read(b []byte) (int, error) {
 	for idle := 10 * time.Millisecond; ; {
 		n, err := unix.Read(p.fd, b)
@@ -74,7 +73,7 @@ func (p *port) Read(b []byte) (int, error) {
 			return n, nil
 		case err == nil:
 			time.Sleep(idle)
-			idle = min(2*idle, idleMost)
+			idle = min(2*idle, maxIdle)
 		case err != unix.EINTR && err != unix.EAGAIN:
 			return 0, os.NewSyscallError("read", err)
 		}
@@ -96,8 +95,8 @@ func (p *port) Write(b []byte) (done int, err error) {
 
 func (p *port) Close() error { return unix.Close(p.fd) }
 
-// A socket is the line to the program. Like the port it is read in a thread of its own, which a
-// restored machine wakes with less code than Go's poller takes.
+// A socket is the line to the program, on a blocking descriptor like the port. A blocked thread wakes
+// with less code than Go's poller takes, which counts in a restored machine.
 type socket int
 
 func (s socket) Read(b []byte) (int, error) {
@@ -106,7 +105,7 @@ func (s socket) Read(b []byte) (int, error) {
 		switch {
 		case n > 0:
 			return n, nil
-		case err == nil, errors.Is(err, unix.ECONNRESET): // the program has ended and left something unread
+		case err == nil, errors.Is(err, unix.ECONNRESET): // the program has ended and left bytes unread
 			return 0, io.EOF
 		case err != unix.EINTR:
 			return 0, os.NewSyscallError("read", err)
@@ -114,19 +113,19 @@ func (s socket) Read(b []byte) (int, error) {
 	}
 }
 
-// Write does not wait: the agent is never held up by a program that does not read.
+// Write never blocks, so that a program that does not read cannot hold up the agent.
 func (s socket) Write(b []byte) (int, error) {
 	n, err := unix.SendmsgN(int(s), b, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	if err == nil && n < len(b) {
 		err = unix.EAGAIN
 	}
 	if errors.Is(err, unix.EAGAIN) {
-		return n, errors.New("it does not read what it is asked")
+		return n, errors.New("the program does not read its requests")
 	}
 	return n, os.NewSyscallError("sendmsg", err)
 }
 
-// hangUp ends a Read.
+// hangUp makes Read return.
 func (s socket) hangUp() { unix.Shutdown(int(s), unix.SHUT_RDWR) }
 
 func (s socket) Close() error { return unix.Close(int(s)) }

@@ -13,22 +13,22 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// A program is the guest's program as the agent knows it. One that does not use package guest
-// never says hello, and then it is told nothing. All that one says was written by a stranger: it
-// reaches the harness only as what a program may say, and one that breaks the protocol or does not
-// read what it asked for loses its line, and nobody else does.
+// A program is the guest's program as the agent knows it. The agent asks nothing of a program that
+// has not said hello, because the program does not use package guest. It trusts no program: it
+// passes on only the messages that a program may send, and closes the line of a program that breaks
+// the protocol or does not read its requests. The harness's line is not affected.
 type program struct {
 	line  *wire.Conn
 	near  socket
 	far   *os.File      // the program's end
-	calm  chan struct{} // it has answered Quiesce
-	ended chan struct{} // closed when no more is read from it
+	calm  chan struct{} // gets a token when the program answers Quiesce
+	ended chan struct{} // closed when nothing more is read from the program
 
-	mu    sync.Mutex
-	here  bool              // it has said hello, and its line is whole
-	asked map[uint32]uint32 // the sequence numbers of what it was asked, and of the harness's request
+	mu        sync.Mutex
+	connected bool              // the program has said hello, and its line is intact
+	asked     map[uint32]uint32 // requests: the program's sequence numbers, and the harness's
 
-	attends atomic.Bool // it wants to hear of Resume
+	subscribed atomic.Bool // the program wants Resume
 }
 
 func newProgram() (*program, error) {
@@ -43,24 +43,24 @@ func newProgram() (*program, error) {
 	return p, nil
 }
 
-// ProgramEnd returns the program's end of its line, for it to inherit; nil if there is none. The
-// caller closes it when the program has started.
+// ProgramEnd returns the program's end of its line, which the program inherits, or nil if there is
+// none. The caller closes it when the program has started.
 func (a *Agent) ProgramEnd() *os.File { return a.program.far }
 
-// listen reads what the program says.
+// listen receives the program's messages.
 func (a *Agent) listen() {
 	p := a.program
 	defer close(p.ended)
 	for {
 		m, err := p.line.Receive()
 		if err == nil {
-			err = a.hear(m)
+			err = a.receive(m)
 		}
 		if err == nil {
 			continue
 		}
 		p.mu.Lock()
-		p.here = false
+		p.connected = false
 		p.near.Close()
 		p.mu.Unlock()
 		if err != io.EOF {
@@ -70,67 +70,67 @@ func (a *Agent) listen() {
 	}
 }
 
-func (a *Agent) hear(m wire.Message) error {
+func (a *Agent) receive(m wire.Message) error {
 	p := a.program
 	switch m.Type {
 	case wire.Hello:
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.here = true
+		p.connected = true
 	case wire.Event, wire.PowerOff:
 		if len(m.Payload) > wire.MaxText {
-			return fmt.Errorf("%s of %d bytes: the most is %d", m.Type, len(m.Payload), wire.MaxText)
+			return fmt.Errorf("%s of %d bytes: the limit is %d", m.Type, len(m.Payload), wire.MaxText)
 		}
 		a.say(wire.Message{Type: m.Type, Payload: m.Payload})
 	case wire.Quiesce:
 		select {
 		case p.calm <- struct{}{}:
-		default: // nobody waits for it any more
+		default: // quiesce has ceased to wait for an earlier answer
 		}
-	case wire.Attends:
-		p.attends.Store(true)
-	case wire.Statistics, wire.Rehearse, wire.Resume:
+	case wire.Subscribe:
+		p.subscribed.Store(true)
+	case wire.Statistics, wire.WarmUp, wire.Resume:
 		p.mu.Lock()
-		of, ok := p.asked[m.Answers]
+		request, ok := p.asked[m.Answers]
 		delete(p.asked, m.Answers)
 		p.mu.Unlock()
 		if ok {
-			a.passOn(wire.Message{Type: m.Type, Answers: of, Payload: m.Payload})
+			a.passOn(wire.Message{Type: m.Type, Answers: request, Payload: m.Payload})
 		}
 	default:
-		return fmt.Errorf("%s is nothing that a program says", m.Type)
+		return fmt.Errorf("unexpected message %s", m.Type)
 	}
 	return nil
 }
 
-// ask passes a request of the harness on, and says whether the program was reached.
+// ask passes on a request of the harness. It reports whether the program was reached.
 func (p *program) ask(m wire.Message) bool {
-	p.mu.Lock() // the answer may be here before Send has returned
+	p.mu.Lock() // the answer may be received before Send returns
 	defer p.mu.Unlock()
-	if !p.here {
+	if !p.connected {
 		return false
 	}
 	n, err := p.line.Send(wire.Message{Type: m.Type, Payload: m.Payload})
 	if err != nil {
-		p.here = false
-		p.near.hangUp() // listen says so
+		p.connected = false
+		p.near.hangUp() // listen reports it
 		return false
 	}
 	p.asked[n] = m.Sequence
 	return true
 }
 
-// quiesce has the program end its rehearsal. What it was asked before is not answered any more.
+// quiesce makes the program end its warm-up echo. Answers to earlier requests are dropped from now on.
 func (p *program) quiesce() {
 	select {
-	case <-p.calm: // that came too late the last time
+	case <-p.calm: // a late answer to an earlier Quiesce
 	default:
 	}
 	if p.ask(wire.Message{Type: wire.Quiesce}) {
 		select {
 		case <-p.calm:
 		case <-p.ended:
-		case <-time.After(tellWithin): // it hangs
+		case <-time.After(tellWithin): // the program hangs
 		}
 	}
 	p.mu.Lock()
@@ -138,13 +138,13 @@ func (p *program) quiesce() {
 	clear(p.asked)
 }
 
-// drained waits until all that the program has said is passed on. A program that did not use its
-// line may have left it to others.
+// drained waits until all messages of a program that has ended are passed on. It does not wait for a
+// program that did not say hello: other processes may have inherited its line.
 func (p *program) drained() {
 	p.mu.Lock()
-	here := p.here
+	connected := p.connected
 	p.mu.Unlock()
-	if here {
+	if connected {
 		select {
 		case <-p.ended:
 		case <-time.After(tellWithin):

@@ -11,8 +11,8 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// newLines returns an agent between a harness and a program, without the machine around it.
-func newLines(t *testing.T) (a *Agent, harness, program *wire.Conn) {
+// newAgent returns an agent between a harness and a program, outside any machine.
+func newAgent(t *testing.T) (a *Agent, harness, program *wire.Conn) {
 	t.Helper()
 	near, far := net.Pipe()
 	a = &Agent{harness: wire.NewGuest(near)}
@@ -31,8 +31,8 @@ func newLines(t *testing.T) (a *Agent, harness, program *wire.Conn) {
 	return a, wire.NewHarness(far), wire.NewGuest(end)
 }
 
-// hears returns the next message.
-func hears(t *testing.T, conn *wire.Conn) wire.Message {
+// receive returns the next message.
+func receive(t *testing.T, conn *wire.Conn) wire.Message {
 	t.Helper()
 	m, err := conn.Receive()
 	require.NoError(t, err)
@@ -45,23 +45,22 @@ func send(t *testing.T, conn *wire.Conn, m wire.Message) {
 	require.NoError(t, err)
 }
 
-// A program may be anybody's. It cannot say what only init knows, and after it has tried nothing
-// more is heard of it.
+// The agent trusts no program: a message that only init may send ends the program's line.
 func TestAProgramCannotForgeItsEnd(t *testing.T) {
 	for _, forged := range []wire.Message{
 		{Type: wire.Ended, Payload: wire.Exit{}.Encode()},
 		{Type: wire.Exited, Payload: wire.Exit{}.Encode()},
-		{Type: wire.Restored, Payload: wire.Renewed{}.Encode()},
+		{Type: wire.Restored, Payload: wire.Reseeded{}.Encode()},
 		{Type: wire.Failed},
 	} {
-		a, harness, program := newLines(t)
+		a, harness, program := newAgent(t)
 		send(t, program, wire.Message{Type: wire.Hello})
 		send(t, program, forged)
-		require.Equal(t, "the program's line to the agent: "+forged.Type.String()+" is nothing that a program says", string(hears(t, harness).Payload))
+		require.Equal(t, "the program's line to the agent: unexpected message "+forged.Type.String(), string(receive(t, harness).Payload))
 		_, err := program.Receive()
-		require.Error(t, err, "it has no line any more")
+		require.Error(t, err, "the agent has closed the line")
 		go a.Ended(wire.Exit{Status: 3})
-		m := hears(t, harness)
+		m := receive(t, harness)
 		require.Equal(t, wire.Ended, m.Type)
 		exit, err := wire.DecodeExit(m.Payload)
 		require.NoError(t, err)
@@ -69,29 +68,29 @@ func TestAProgramCannotForgeItsEnd(t *testing.T) {
 	}
 }
 
-func TestWhatAProgramTellsBeforeItsEndComesFirst(t *testing.T) {
-	a, harness, program := newLines(t)
+func TestAProgramsMessagesArriveBeforeItsEnd(t *testing.T) {
+	a, harness, program := newAgent(t)
 	send(t, program, wire.Message{Type: wire.Hello})
 	for range 20 {
 		send(t, program, wire.Message{Type: wire.Event, Payload: []byte("event")})
 	}
 	a.program.mu.Lock()
-	a.program.here = true // whether or not it was heard by now
+	a.program.connected = true // even if the hello is not received yet
 	a.program.mu.Unlock()
 	a.program.far.Close()
 	go a.Ended(wire.Exit{})
 	for range 20 {
-		require.Equal(t, wire.Event, hears(t, harness).Type)
+		require.Equal(t, wire.Event, receive(t, harness).Type)
 	}
-	require.Equal(t, wire.Ended, hears(t, harness).Type)
+	require.Equal(t, wire.Ended, receive(t, harness).Type)
 }
 
-// A program that stands still or never reads holds nobody up.
+// A program that hangs or never reads holds up neither the agent nor the harness.
 func TestAProgramThatDoesNotReadLosesItsLine(t *testing.T) {
-	a, harness, program := newLines(t)
+	a, harness, program := newAgent(t)
 	send(t, program, wire.Message{Type: wire.Hello})
 	send(t, program, wire.Message{Type: wire.Event, Payload: []byte("after hello")})
-	require.Equal(t, wire.Event, hears(t, harness).Type)
+	require.Equal(t, wire.Event, receive(t, harness).Type)
 	begun := time.Now()
 	for i := 0; a.program.ask(wire.Message{Type: wire.Statistics, Sequence: uint32(i)}); i++ {
 		require.Less(t, time.Since(begun), time.Minute)
@@ -100,16 +99,16 @@ func TestAProgramThatDoesNotReadLosesItsLine(t *testing.T) {
 	require.False(t, a.program.ask(wire.Message{Type: wire.Statistics}))
 }
 
-func TestWhatIsToldWhileTheAgentIsQuietWaits(t *testing.T) {
-	a, harness, program := newLines(t)
+func TestMessagesWaitWhileTheAgentIsQuiet(t *testing.T) {
+	a, harness, program := newAgent(t)
 	quiet := make(chan error, 1)
 	go func() { quiet <- a.reply(wire.Message{Type: wire.Quiesce}, nil) }()
-	require.Equal(t, wire.Quiesce, hears(t, harness).Type)
+	require.Equal(t, wire.Quiesce, receive(t, harness).Type)
 	require.NoError(t, <-quiet)
 	send(t, program, wire.Message{Type: wire.Hello})
 	send(t, program, wire.Message{Type: wire.Event, Payload: []byte("kept")})
 	go func() { quiet <- a.reply(wire.Message{Type: wire.Restored}, nil) }()
-	require.Equal(t, wire.Restored, hears(t, harness).Type)
-	require.Equal(t, "kept", string(hears(t, harness).Payload))
+	require.Equal(t, wire.Restored, receive(t, harness).Type)
+	require.Equal(t, "kept", string(receive(t, harness).Payload))
 	require.NoError(t, <-quiet)
 }

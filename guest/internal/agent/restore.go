@@ -11,8 +11,8 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// restore makes this machine another one than that it was saved from.
-func (a *Agent) restore(r wire.Restore) error {
+// reseed gives a guest that was saved new entropy, the host's clock and a new boot identity.
+func (a *Agent) reseed(r wire.Restore) error {
 	if err := addEntropy(a.random, r.Entropy); err != nil {
 		return err
 	}
@@ -24,9 +24,9 @@ func (a *Agent) restore(r wire.Restore) error {
 	return nil
 }
 
-// addEntropy gives the kernel random bytes, through its device, and makes it use them at once.
+// addEntropy adds random bytes to the kernel's entropy and reseeds its generator with them at once.
 func addEntropy(fd int, random []byte) error {
-	// struct rand_pool_info: bits, bytes, and these
+	// struct rand_pool_info: the entropy in bits, the length in bytes, the bytes
 	info := binary.NativeEndian.AppendUint32(nil, uint32(8*len(random)))
 	info = binary.NativeEndian.AppendUint32(info, uint32(len(random)))
 	if err := ioctl(fd, unix.RNDADDENTROPY, append(info, random...)); err != nil {
@@ -38,8 +38,8 @@ func addEntropy(fd int, random []byte) error {
 	return nil
 }
 
-// ioctl passes a structure; x/sys has no function for those of random(4). None of them waits, so the
-// scheduler need not hear of it and start a thread.
+// ioctl passes a structure, because x/sys has no function for the requests of random(4). The call is
+// raw: none of the requests blocks, so Go's scheduler need not start a thread for it.
 func ioctl(fd int, request uint, arg []byte) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(unsafe.Pointer(unsafe.SliceData(arg))))
 	if errno != 0 {

@@ -11,14 +11,14 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// Statistics asks the kernel. What a program does is for the program to add.
+// Statistics returns what the kernel tells. A program adds its socket services.
 func Statistics() wire.Stats {
 	s := wire.Stats{Boot: bootID()}
 	var up unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) == nil {
 		s.Uptime = time.Duration(up.Nano())
 	}
-	text, _ := os.ReadFile("/proc/meminfo") // without /proc the figures are 0
+	text, _ := os.ReadFile("/proc/meminfo") // without /proc the numbers are 0
 	for line := range bytes.Lines(text) {
 		var name string
 		var kib uint64

@@ -189,7 +189,7 @@ func TestReseedChecksTheGuestsClock(t *testing.T) {
 				}
 				r, _ := wire.DecodeRestore(m.Payload)
 				boots <- r.Boot
-				guest.Send(wire.Message{Type: m.Type, Answers: m.Sequence, Payload: wire.Renewed{Clock: r.Now.Add(change)}.Encode()})
+				guest.Send(wire.Message{Type: m.Type, Answers: m.Sequence, Payload: wire.Reseeded{Clock: r.Now.Add(change)}.Encode()})
 			}
 		}()
 		_, err := c.Reseed(t.Context(), true)

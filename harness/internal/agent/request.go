@@ -41,7 +41,7 @@ func (c *Client) PowerOff(ctx context.Context) error {
 // WarmUp asks the guest for a UDP port that echoes datagrams until the guest is quiesced or
 // reseeded. The port is 0 if the guest has no network.
 func (c *Client) WarmUp(ctx context.Context) (port int, err error) {
-	answer, err := c.ask(ctx, wire.Rehearse, nil)
+	answer, err := c.ask(ctx, wire.WarmUp, nil)
 	if err != nil {
 		return 0, err
 	}

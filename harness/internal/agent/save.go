@@ -89,21 +89,21 @@ func (c *Client) Reseed(ctx context.Context, resume bool) (late time.Duration, e
 	var boot wire.BootID
 	rand.Read(boot[:])
 	// The guest's clock is late by the time that the request takes to the guest.
-	attends := false
+	subscribed := false
 	for range clockTries {
-		if late, attends, err = c.reseed(ctx, boot); err != nil || late <= clockWithin {
+		if late, subscribed, err = c.reseed(ctx, boot); err != nil || late <= clockWithin {
 			break
 		}
 	}
-	if err == nil && resume && attends {
+	if err == nil && resume && subscribed {
 		_, err = c.askInTurn(ctx, wire.Resume, nil)
 	}
 	return late, err
 }
 
 // reseed sends one request. It returns how long the request took, and whether the guest's program
-// attends to Resume.
-func (c *Client) reseed(ctx context.Context, boot wire.BootID) (took time.Duration, attends bool, err error) {
+// has subscribed to Resume.
+func (c *Client) reseed(ctx context.Context, boot wire.BootID) (took time.Duration, subscribed bool, err error) {
 	r := wire.Restore{Boot: boot, Entropy: make([]byte, 2*wire.MinEntropy)}
 	rand.Read(r.Entropy)
 	r.Now = time.Now()
@@ -112,7 +112,7 @@ func (c *Client) reseed(ctx context.Context, boot wire.BootID) (took time.Durati
 		return 0, false, err
 	}
 	took = time.Since(r.Now)
-	guest, err := wire.DecodeRenewed(answer)
+	guest, err := wire.DecodeReseeded(answer)
 	if err != nil {
 		return 0, false, badAnswer(err)
 	}
@@ -120,5 +120,5 @@ func (c *Client) reseed(ctx context.Context, boot wire.BootID) (took time.Durati
 		return 0, false, fmt.Errorf("%w: its clock was set to %v and says %v after %v",
 			guestfault.ErrGuest, r.Now.UTC(), guest.Clock.UTC(), took)
 	}
-	return took, guest.Attends, nil
+	return took, guest.Subscribed, nil
 }

@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"net"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A WarmUpEcho echoes datagrams on a port of its own, so that the first datagram for a service is
+// fast: by then QEMU has translated the code on a datagram's way through the kernel and the program,
+// and both have allocated memory. The zero value is ready for use. Only one goroutine at a time may
+// call its methods.
+type WarmUpEcho struct{ conn *net.UDPConn }
+
+// Start opens a port and returns its number, or 0 if there is no network.
+func (e *WarmUpEcho) Start() (port int) {
+	e.Stop()
+	if packets, err := announcements(); err != nil || len(packets) == 0 {
+		return 0
+	}
+	conn, err := net.ListenUDP("udp4", nil)
+	if err != nil {
+		return 0
+	}
+	e.conn = conn
+	go func() {
+		buf := make([]byte, 1)
+		for {
+			n, from, err := conn.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			conn.WriteToUDPAddrPort(buf[:n], from) // the harness repeats a datagram that is lost
+		}
+	}()
+	return conn.LocalAddr().(*net.UDPAddr).Port
+}
+
+// Stop closes the port.
+func (e *WarmUpEcho) Stop() {
+	if e.conn != nil {
+		e.conn.Close()
+		e.conn = nil
+	}
+}
+
+// spareThreads is how many threads are started before the save. A restored machine was seen to start
+// one before the agent's answer, and services may need others.
+const spareThreads = 3
+
+// WarmUpRuntime does what Go's runtime would otherwise do first in each restored machine, where all
+// code is slow at first: it starts threads, which the scheduler needs when system calls take long,
+// and frees memory on the heap.
+func WarmUpRuntime() {
+	runtime.GC()
+	makeThreads(spareThreads)
+}
+
+// makeThreads runs n goroutines at once, each on a thread of its own, and returns the IDs of the
+// threads. Go's runtime keeps the threads.
+func makeThreads(n int) (ids []int) {
+	started := make(chan int)
+	leave := make(chan struct{})
+	var done sync.WaitGroup
+	for range n {
+		done.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			started <- unix.Gettid()
+			<-leave
+		})
+	}
+	for range n {
+		ids = append(ids, <-started)
+	}
+	close(leave)
+	done.Wait()
+	return ids
+}

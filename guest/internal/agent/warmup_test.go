@@ -1,0 +1,15 @@
+package agent
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestEachSpareThreadIsAnother(t *testing.T) {
+	ids := map[int]bool{}
+	for _, id := range makeThreads(spareThreads) {
+		ids[id] = true
+	}
+	require.Len(t, ids, spareThreads)
+}
