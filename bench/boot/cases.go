@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/internal/sys"
 )
 
 // Metrics.
@@ -172,25 +171,11 @@ func echo(ctx context.Context, conn net.Conn) error {
 // memoryOf returns the memory of the machines' QEMUs in MiB.
 func memoryOf(machines []*harness.Machine) (sum float64, err error) {
 	for _, m := range machines {
-		kib, err := pss(m.Result().PID)
+		qemu, err := sys.MemoryOf(m.Result().PID)
 		if err != nil {
 			return 0, fmt.Errorf("memory of QEMU: %w", err)
 		}
-		sum += float64(kib) / 1024
+		sum += float64(qemu.Proportional) / (1 << 20)
 	}
 	return sum, nil
-}
-
-// pss returns the memory of a process in KiB, each shared page divided by those who share it.
-func pss(pid int) (kib int, err error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
-			return strconv.Atoi(f[1])
-		}
-	}
-	return 0, fmt.Errorf("/proc/%d/smaps_rollup has no line Pss", pid)
 }

@@ -117,11 +117,3 @@ func TestTheChartHasEveryTargetAndWay(t *testing.T) {
 		"prefetched-udp/x86 of guesthouse has no result: broken")
 	require.Contains(t, rep.section(publish.Results{}), "| x86_64 | – | 90 | – | – | – | 3200 | 36 |")
 }
-
-func TestTheMemoryOfAProcessIsMeasured(t *testing.T) {
-	kib, err := pss(os.Getpid())
-	require.NoError(t, err)
-	require.Greater(t, kib, 1024)
-	_, err = pss(1 << 30)
-	require.Error(t, err)
-}

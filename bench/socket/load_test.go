@@ -87,17 +87,6 @@ func TestLatenciesAreReadByProtocolAndSorted(t *testing.T) {
 	require.ErrorContains(t, l.readLatencies(bytes.NewReader([]byte{1, 2})), "read latencies")
 }
 
-func TestField(t *testing.T) {
-	rollup := []byte("5581-7fff ---p 00000000 00:00 0    [rollup]\nRss:    172 kB\nAnonymous:       84 kB\nAnonHugePages:  0 kB\nBroken:\n")
-	n, err := field(rollup, "Anonymous")
-	require.NoError(t, err)
-	require.EqualValues(t, 84, n)
-	for _, name := range []string{"Anon", "Broken", "rollup"} {
-		_, err = field(rollup, name)
-		require.Error(t, err, name)
-	}
-}
-
 func TestReadMemoryOfThisProcess(t *testing.T) {
 	m, err := readMemory(selfPID())
 	require.NoError(t, err)

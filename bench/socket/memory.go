@@ -1,14 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
-	"strings"
 	"time"
+
+	"guesthouse.example/internal/sys"
 )
 
 // memory is what a process has, in bytes.
@@ -18,39 +17,16 @@ type memory struct {
 	threads  int
 }
 
-func readMemory(pid int) (m memory, err error) {
-	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+func readMemory(pid int) (memory, error) {
+	m, err := sys.MemoryOf(pid)
 	if err != nil {
-		return m, fmt.Errorf("read memory: %w", err)
+		return memory{}, fmt.Errorf("read memory: %w", err)
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return m, fmt.Errorf("read memory: %w", err)
+	p, ok := sys.LookupProcess(pid)
+	if !ok {
+		return memory{}, fmt.Errorf("read memory: process %d has ended", pid)
 	}
-	resident, err1 := field(rollup, "Rss")
-	private, err2 := field(rollup, "Anonymous")
-	threads, err3 := field(status, "Threads")
-	for _, err := range []error{err1, err2, err3} {
-		if err != nil {
-			return m, fmt.Errorf("read memory: %w", err)
-		}
-	}
-	return memory{resident << 10, private << 10, int(threads)}, nil
-}
-
-// field returns the number of a line "Name:   123 kB".
-func field(text []byte, name string) (int64, error) {
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
-		if rest, ok := strings.CutPrefix(lines.Text(), name+":"); ok {
-			words := strings.Fields(rest)
-			if len(words) == 0 {
-				break
-			}
-			return strconv.ParseInt(words[0], 10, 64)
-		}
-	}
-	return 0, fmt.Errorf("no field %s", name)
+	return memory{m.Resident, m.Anonymous, p.Threads}, nil
 }
 
 // idleServices measures the memory of a server with the given number of UDP

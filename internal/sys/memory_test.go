@@ -50,3 +50,14 @@ func TestMemoryIsTheHostsOrThatOfAControlGroup(t *testing.T) {
 	write("memory/memory.stat", "active_file 7\ntotal_active_file 1000\ntotal_inactive_file 2000\n")
 	require.Equal(t, [2]int64{303000, 800000}, read("4:memory:/x\n0::/\n"), "version 1 of control groups")
 }
+
+func TestAFieldIsTheNumberBehindANameAtTheStartOfALine(t *testing.T) {
+	rollup := []byte("5581-7fff ---p 00000000 00:00 0    [rollup]\nRss:    172 kB\nAnonymous:       84 kB\nAnonHugePages:  0 kB\nBroken:\n")
+	n, ok := field(rollup, "Anonymous:")
+	require.True(t, ok)
+	require.EqualValues(t, 84, n)
+	for _, name := range []string{"Anon:", "Broken:", "rollup:"} {
+		_, ok = field(rollup, name)
+		require.False(t, ok, name)
+	}
+}

@@ -19,6 +19,7 @@ type Process struct {
 	Parent  int
 	Group   int
 	Exiting bool // the process runs no code of its own any more
+	Threads int
 }
 
 func (p Process) String() string { return fmt.Sprintf("%d (%s)", p.PID, p.Name) }
@@ -71,6 +72,9 @@ func parseStat(id int, stat []byte) (p Process, ok bool) {
 	if len(fields) > 6 {
 		flags, _ := strconv.ParseUint(fields[6], 10, 64)
 		p.Exiting = flags&pfExiting != 0
+	}
+	if len(fields) > 17 {
+		p.Threads, _ = strconv.Atoi(fields[17])
 	}
 	return p, err1 == nil && err2 == nil
 }

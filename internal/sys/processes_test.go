@@ -57,7 +57,7 @@ func TestProcessesAreFoundByParentAndByEnvironment(t *testing.T) {
 func TestAProcessNameMayHoldParentheses(t *testing.T) {
 	p, ok := parseStat(7, []byte("7 (a) S 1 (b) R 5 6 7 8"))
 	require.True(t, ok)
-	require.Equal(t, Process{7, "a) S 1 (b", 'R', 5, 6, false}, p)
+	require.Equal(t, Process{7, "a) S 1 (b", 'R', 5, 6, false, 0}, p)
 	require.Equal(t, "7 (a) S 1 (b)", p.String())
 	for _, torn := range []string{"", "7", "7 (a", "7 (a) S 1", "7 (a) S x 2"} {
 		_, ok := parseStat(7, []byte(torn))
@@ -69,6 +69,7 @@ func TestAProcessIsExitingUntilItsParentWaits(t *testing.T) {
 	p, ok := LookupProcess(os.Getpid())
 	require.True(t, ok)
 	require.False(t, p.Exiting)
+	require.Positive(t, p.Threads)
 	cmd := exec.Command("true")
 	require.NoError(t, cmd.Start())
 	for !p.Exiting {

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"guesthouse.example/internal/sys"
@@ -47,10 +45,9 @@ func measure(tmp []string, busy busy) (l leaks) {
 			return nil
 		})
 	}
-	// The pages of files, as the program itself, are the kernel's to keep.
-	status, _ := os.ReadFile("/proc/self/status")
-	if _, rest, found := strings.Cut(string(status), "RssAnon:"); found {
-		fmt.Sscan(rest, &l.RSS)
+	// The kernel decides how many pages of files, such as the program itself, stay in memory.
+	if m, err := sys.MemoryOf(os.Getpid()); err == nil {
+		l.RSS = int(m.Anonymous >> 10)
 	}
 	return l
 }
