@@ -17,6 +17,7 @@ var hostKVM = kvm.NewProber()
 // leaves it open gets KVM if KVM boots the machine's kernel, and TCG otherwise. The error tells why
 // KVM does not work if the Spec asks for it, or that ctx has ended.
 func (p *plan) chooseAccel(ctx context.Context, prober *kvm.Prober) error {
+	_, fromTemplate := p.spec.From.(*Template)
 	switch {
 	case p.spec.Accel == TCG:
 		p.use(choice{TCG, "asked for", ""})
@@ -25,7 +26,7 @@ func (p *plan) chooseAccel(ctx context.Context, prober *kvm.Prober) error {
 		evidence, err := prober.Probe(ctx, p.qemu, false)
 		p.use(choice{KVM, "asked for", evidence})
 		return err
-	case p.spec.Template != nil:
+	case fromTemplate:
 		p.use(choice{TCG, "templates are restored under TCG", ""})
 		return nil
 	case len(p.spec.QEMUArgs) > 0:

@@ -113,7 +113,7 @@ func TestTCGIsChosenForMachinesThatTheProbeDoesNotBoot(t *testing.T) {
 	p, runs := fakeQEMU(t, boots)
 	prober := newProber(t.TempDir())
 	template := *p
-	template.spec.Template = &Template{}
+	template.spec.From = &Template{}
 	require.NoError(t, template.chooseAccel(t.Context(), prober))
 	require.Equal(t, []any{TCG, "templates are restored under TCG", ""}, chosen(&template))
 	args := *p

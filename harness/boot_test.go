@@ -18,9 +18,8 @@ func TestATraceIsCollectedWholeOnABusyHost(t *testing.T) {
 		const busy = collectWithin - time.Second/2
 		start := time.Now()
 		line, says := testConsole(t)
-		m := &Machine{
+		v := &vm{
 			console: line,
-			ended:   make(chan struct{}),
 			clock: machinetime.NewFake(func() machinetime.Sample {
 				if time.Since(start) < busy {
 					return machinetime.Sample{Runnable: true} // the kernel does not yet tell how long it has waited
@@ -30,8 +29,8 @@ func TestATraceIsCollectedWholeOnABusyHost(t *testing.T) {
 		}
 		says("panic: no such sensor\n\ngoroutine 1 [running]:\n")
 		time.AfterFunc(busy+settle/2, func() { says("main.main()\n") })
-		m.untilSilent(t.Context())
-		require.Equal(t, "main.main()", m.console.Tail(1)[0])
+		v.untilSilent(t.Context())
+		require.Equal(t, "main.main()", v.console.Tail(1)[0])
 		require.InDelta(t, busy+settle*3/2, time.Since(start), float64(machinetime.Tick), "then it is silent for a while")
 	})
 }

@@ -14,13 +14,13 @@ const closingWithin = 5 * time.Second
 
 // noConnections refuses a machine to or from which a TCP connection is open. It waits for
 // those that are about to close.
-func (m *Machine) noConnections(ctx context.Context) error {
-	ctx, cancel := m.Within(ctx, closingWithin)
+func (v *vm) noConnections(ctx context.Context) error {
+	ctx, cancel := v.within(ctx, closingWithin)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		closing, err := m.connection(ctx)
+		closing, err := v.connection(ctx)
 		if err != nil || closing == "" {
 			return err
 		}
@@ -33,9 +33,9 @@ func (m *Machine) noConnections(ctx context.Context) error {
 }
 
 // connection fails where a TCP connection is open, and returns one that is about to close.
-func (m *Machine) connection(ctx context.Context) (closing string, err error) {
+func (v *vm) connection(ctx context.Context) (closing string, err error) {
 	var table string
-	if err := m.qmp.ExecuteAll(ctx, usernet(&table)); err != nil {
+	if err := v.qmp.ExecuteAll(ctx, usernet(&table)); err != nil {
 		return "", err
 	}
 	open, closing := qemu.Connections(table)
@@ -47,20 +47,20 @@ func (m *Machine) connection(ctx context.Context) (closing string, err error) {
 
 // stopWithoutConnections stops the machine at a moment without TCP connections. Somebody may
 // have opened one since noConnections; it closes only while the machine runs.
-func (m *Machine) stopWithoutConnections(ctx context.Context, r *resumption) error {
+func (v *vm) stopWithoutConnections(ctx context.Context, r *resumption) error {
 	for {
 		r.stops = true
-		if err := m.qmp.Execute(ctx, "stop", nil, nil); err != nil {
+		if err := v.qmp.Execute(ctx, "stop", nil, nil); err != nil {
 			return err
 		}
-		closing, err := m.connection(ctx)
+		closing, err := v.connection(ctx)
 		if err != nil || closing == "" {
 			return err
 		}
-		if err := m.qmp.Execute(ctx, "cont", nil, nil); err != nil {
+		if err := v.qmp.Execute(ctx, "cont", nil, nil); err != nil {
 			return err
 		}
-		if err := m.noConnections(ctx); err != nil {
+		if err := v.noConnections(ctx); err != nil {
 			return err
 		}
 	}

@@ -33,7 +33,7 @@ func TestAFullDiskIsInTheResultOfItsRecord(t *testing.T) {
 	require.EqualError(t, r.failure(), "record "+r.dir+": console.log: no space left on device")
 	<-r.broken.Done()
 
-	for _, state := range []string{"failed", strings.Repeat("long ", 100), "ended"} {
+	for _, state := range []State{StateFailed, State(strings.Repeat("long ", 100)), StateEnded} {
 		r.result(Result{State: state})
 		var got Result
 		text, err := os.ReadFile(r.path("result.json"))

@@ -103,20 +103,20 @@ func (m *Machine) Event(ctx context.Context) (string, error) {
 
 // awaitAgent waits for the hello of the guest's agent. It fails at once with errNoAgent if the
 // guest has not opened the port.
-func (m *Machine) awaitAgent(ctx context.Context) error {
-	if m.agent.Present() {
+func (v *vm) awaitAgent(ctx context.Context) error {
+	if v.agent.Present() {
 		return nil
 	}
 	var devices []struct {
 		Label string `json:"label"`
 		Open  bool   `json:"frontend-open"`
 	}
-	if err := m.qmp.Execute(ctx, "query-chardev", nil, &devices); err != nil {
+	if err := v.qmp.Execute(ctx, "query-chardev", nil, &devices); err != nil {
 		return err
 	}
 	for _, d := range devices {
 		if d.Label == qemu.AgentDevice && d.Open {
-			return m.agent.AwaitHello(ctx)
+			return v.agent.AwaitHello(ctx)
 		}
 	}
 	return errNoAgent
@@ -124,31 +124,29 @@ func (m *Machine) awaitAgent(ctx context.Context) error {
 
 // quiesce waits until all programs of the guest stand still and its agent says nothing more, and
 // returns what a template keeps of the conversation. It notes in r what has to be undone.
-func (m *Machine) quiesce(ctx context.Context, r *resumption) (*agent.Saved, error) {
-	ctx, cancel := m.Within(ctx, agentWithin)
+func (v *vm) quiesce(ctx context.Context, r *resumption) (*agent.Saved, error) {
+	ctx, cancel := v.within(ctx, agentWithin)
 	defer cancel()
-	if err := m.awaitAgent(ctx); err != nil {
+	if err := v.awaitAgent(ctx); err != nil {
 		return nil, err
 	}
 	var err error
-	if r.pause, err = m.agent.Quiesce(ctx); err != nil {
+	if r.pause, err = v.agent.Quiesce(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.pause.Wait(ctx); err != nil {
 		return nil, err
 	}
-	return m.agent.Saved(), nil
+	return v.agent.Saved(), nil
 }
 
 // reseed gives a guest that was saved, in this machine or in another, new entropy, the host's clock
-// and a new boot identity, and lets its programs go on. Unless the machine is prefetched, the
-// guest's program then does what it gave to guest.OnRestore.
-func (m *Machine) reseed(ctx context.Context) error {
-	ctx, cancel := m.Within(ctx, agentWithin)
+// and a new boot identity, and lets its programs go on. With resume, the guest's program then does what
+// it gave to guest.OnRestore; a prefetched guest does that later.
+func (v *vm) reseed(ctx context.Context, resume bool) error {
+	ctx, cancel := v.within(ctx, agentWithin)
 	defer cancel()
-	late, err := m.agent.Reseed(ctx, !m.waits)
-	m.resultMu.Lock()
-	defer m.resultMu.Unlock()
-	m.result.ClockLate = late.Seconds() // the next writeResult records it
+	late, err := v.agent.Reseed(ctx, resume)
+	v.clockLate.Store(int64(late))
 	return err
 }

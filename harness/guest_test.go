@@ -28,7 +28,7 @@ func TestEventReturnsTheEventsInOrder(t *testing.T) {
 	_, err := guest.Send(wire.Message{Type: wire.Hello, Payload: make([]byte, 16)})
 	require.NoError(t, err)
 	line, _ := testConsole(t)
-	m := &Machine{plan: &plan{}, agent: c, console: line, drained: make(chan struct{})}
+	m := &Machine{plan: &plan{}, vm: &vm{agent: c, console: line, drained: make(chan struct{})}}
 	gone, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("gone"))
 	require.NoError(t, c.AwaitHello(t.Context()))

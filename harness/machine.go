@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,51 +11,32 @@ import (
 	"time"
 
 	"guesthouse.example/harness/console"
-	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/guestconn"
 	"guesthouse.example/harness/internal/machinetime"
-	"guesthouse.example/harness/internal/outbound"
 	"guesthouse.example/harness/internal/qemu"
-	"guesthouse.example/harness/internal/qmp"
-	"guesthouse.example/harness/internal/records"
-	"guesthouse.example/internal/regular"
-	"guesthouse.example/internal/sys"
 )
 
 // A Machine is a running emulated machine. Its methods may be called from any
 // goroutine.
 type Machine struct {
+	*vm
 	plan     *plan
-	proc     *qemu.Process
-	qmp      *qmp.Client
-	console  *console.Console
-	agent    *agent.Client
-	filter   *outbound.Filter // nil if the guest may reach all
-	record   *record
-	clock    *machinetime.Clock
-	asked    time.Time          // when somebody asked for it
-	begin    machinetime.Moment // then; its deadlines count from there
-	forwards []qemu.Forward
-	ram      *os.File // the guest's memory, if Save can read it
+	forwards []qemu.Forward     // with the host's ports
+	begin    machinetime.Moment // the deadlines of WaitReady count from it
+	ram      *os.File           // the guest's memory, if Save can read it
 
-	migration chan string            // how a migration comes along
-	waits     bool                   // it was prefetched and belongs to nobody yet
-	saving    chan struct{}          // holds a token while Save runs
-	resuming  sync.WaitGroup         // what lets the machine go on after Save
-	template  atomic.Pointer[making] // what the machine becomes when it is ready
+	saving   chan struct{}          // holds a token while Save runs
+	resuming sync.WaitGroup         // goroutines that let the machine go on after Save
+	template atomic.Pointer[making] // the template that WaitReady saves
 
-	shutdown  atomic.Value  // string: QEMU's reason for its end
-	closing   atomic.Bool   // Close has been called
-	drained   chan struct{} // closed when the last byte of its console is in the log
-	collected chan struct{} // closed when the rest of a crash is, or the console has ended without one
-	hashed    chan struct{} // closed when the record has the hashes of what was booted
-	ended     chan struct{} // closed when QEMU is gone and everything it said is recorded
-	err       error         // how the machine ended; set before ended is closed
-	exit      *Exit         // how the guest's program ended, if that is known; set before ended is closed
-	typedOff  atomic.Bool   // Shutdown has asked a guest without an agent
-	close     sync.Once
-
-	life *guestconn.Life // of connections; ends with the crash of the guest or the end of the machine
+	closing  atomic.Bool   // Close has been called
+	hashed   chan struct{} // closed when the record has the hashes of the kernel and the initramfs
+	ended    chan struct{} // closed when QEMU is gone and the record has everything that it sent
+	err      error         // how the machine ended; set before ended is closed
+	exit     *Exit         // how the guest's program ended, if that is known; set before ended is closed
+	typedOff atomic.Bool   // Shutdown has asked a guest without an agent
+	close    sync.Once
+	life     *guestconn.Life // of connections; ends with the crash of the guest or the end of the machine
 
 	resultMu sync.Mutex
 	result   Result
@@ -97,17 +77,6 @@ func (m *Machine) live() {
 	}
 }
 
-// ending reports whether QEMU is gone, going, or has announced that it goes.
-func (m *Machine) ending() bool {
-	select {
-	case <-m.proc.Done:
-		return true
-	default:
-	}
-	p, ok := sys.LookupProcess(m.proc.PID())
-	return !ok || p.Exiting || m.shutdown.Load() != nil
-}
-
 // end returns why a machine that is gone has ended; nil is a power-off.
 func (m *Machine) end() error {
 	exit, asked := m.programEnd()
@@ -129,96 +98,6 @@ func (m *Machine) end() error {
 		return fmt.Errorf("%w: it panicked", ErrGuest)
 	}
 	return m.proc.Describe()
-}
-
-// fail records how the machine ended. That somebody changed their mind is an
-// error but no failure.
-func (m *Machine) fail(err error, failure bool) {
-	err = m.besides(err)
-	m.err = err
-	seconds := time.Since(m.asked).Seconds()
-	<-m.hashed
-	m.writeResult(func(r *Result) {
-		r.State, r.Seconds = "ended", seconds
-		r.PowerOff, r.Exit = m.agent.PowerOffReason(), m.exit
-		if err != nil && failure && r.Error == "" {
-			r.Error = err.Error()
-		}
-		if r.Error != "" {
-			r.State = "failed"
-		}
-	})
-}
-
-// besides adds to an error that the record is not whole.
-func (m *Machine) besides(err error) error {
-	switch broken := m.record.failure(); {
-	case broken == nil || errors.Is(err, broken):
-		return err
-	case err == nil:
-		return broken
-	default:
-		return fmt.Errorf("%w; %w", err, broken)
-	}
-}
-
-// hash records the hashes of the kernel and the initramfs, while the machine boots.
-func (m *Machine) hash() {
-	defer close(m.hashed)
-	kernel, _ := regular.SHA256(m.plan.spec.Kernel) // what is gone by now has none
-	initramfs := ""
-	if m.plan.spec.Initramfs != "" {
-		initramfs, _ = regular.SHA256(m.plan.spec.Initramfs)
-	}
-	m.writeResult(func(r *Result) { r.KernelSHA256, r.InitramfsSHA256 = kernel, initramfs })
-	if said := m.plan.spec.Origin; said == nil || said.KernelSHA256 != kernel || said.InitramfsSHA256 != initramfs {
-		m.correctSpec(said.of(kernel, initramfs))
-	}
-}
-
-// correctSpec records what the Spec did not say of its files.
-func (m *Machine) correctSpec(origin *Origin) {
-	spec := m.plan.spec
-	spec.Origin = origin
-	m.resultMu.Lock()
-	defer m.resultMu.Unlock()
-	if m.sealed {
-		return
-	}
-	if err := m.record.spec(spec); err != nil {
-		m.record.fails(records.SpecFile, err)
-	}
-}
-
-func (m *Machine) writeResult(change func(*Result)) {
-	m.resultMu.Lock()
-	defer m.resultMu.Unlock()
-	if m.sealed {
-		return
-	}
-	change(&m.result)
-	m.result.Warnings = m.console.Warnings()
-	m.result.Stopped = m.filter.Stopped()
-	m.record.result(m.result)
-}
-
-// MarkFailed says that the run has failed, for a reason that the machine does not know: that of a
-// test for example. Its Result says so, unless it has a reason of the machine's own, and so a
-// temporary record stays. It may be called after Close too, where the record is kept.
-func (m *Machine) MarkFailed(reason error) {
-	m.resultMu.Lock()
-	defer m.resultMu.Unlock()
-	if m.sealed && m.record.made && m.result.Error == "" {
-		return // the record is gone
-	}
-	m.result.State = "failed"
-	if m.result.Error == "" {
-		m.result.Error = reason.Error()
-	}
-	m.record.result(m.result)
-	if m.sealed {
-		m.record.tidy()
-	}
 }
 
 // Dial connects to a port of the guest that the Spec lists. A TCP connection is
@@ -279,22 +158,21 @@ func (m *Machine) Spec() Spec {
 	return s
 }
 
+// Within returns a context that ends after d of the machine's time: the time in which QEMU could
+// run. The time in which QEMU waits for a processor of a busy host, or in which a signal has stopped
+// it, does not count, but the context ends after ten times d on the wall clock at the latest. The
+// time in which this process was suspended never counts. When the time is over, the cause of the
+// context wraps context.DeadlineExceeded. The cancel function must be called, as always.
+func (m *Machine) Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return m.vm.within(ctx, d)
+}
+
 // Dir returns the record directory.
 func (m *Machine) Dir() string { return m.record.dir }
 
-// Result returns how far the machine has come.
-func (m *Machine) Result() Result {
-	m.resultMu.Lock()
-	defer m.resultMu.Unlock()
-	r := m.result
-	r.Stopped = m.filter.Stopped()
-	r.Warnings = m.console.Warnings()
-	return r
-}
-
-// keepsRecord says whether the record is there after Close: a temporary one is
-// kept only of a run that has failed.
-func (m *Machine) keepsRecord() bool { return !m.record.made || m.Result().Error != "" }
+// Done returns a channel that is closed when the machine has ended: QEMU is gone, and the record has
+// everything that it sent. Wait then returns at once and says how it ended.
+func (m *Machine) Done() <-chan struct{} { return m.ended }
 
 // Wait waits until the machine has ended, or its guest has crashed: then it may run
 // on, and Close ends it. Its error is nil when Close or Shutdown was called, and when the guest has
@@ -355,13 +233,4 @@ func (m *Machine) closeWithin(ctx context.Context) {
 			m.ram.Close()
 		}
 	})
-}
-
-// Within returns a context that ends after d of the machine's time: the time in which QEMU could
-// run. The time in which QEMU waits for a processor of a busy host, or in which a signal has stopped
-// it, does not count, but the context ends after ten times d on the wall clock at the latest. The
-// time in which this process was suspended never counts. When the time is over, the cause of the
-// context wraps context.DeadlineExceeded. The cancel function must be called, as always.
-func (m *Machine) Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return m.clock.WithTimeout(ctx, d)
 }

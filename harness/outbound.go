@@ -3,9 +3,6 @@ package harness
 import (
 	"errors"
 	"fmt"
-
-	"guesthouse.example/harness/internal/outbound"
-	"guesthouse.example/internal/subnet"
 )
 
 // Outbound is what a guest can reach by itself. Whoever contacts one of the forwarded ports gets
@@ -42,21 +39,5 @@ func (o Outbound) check() (Outbound, error) {
 
 // filtered says whether the harness stands between the guest and its network.
 func (o Outbound) filtered() bool { return o != OutboundInternet }
-
-// rules are those of the plan's guest.
-func (p *plan) rules() outbound.Rules {
-	host, _ := subnet.Others(p.qemu.Network.Guest)
-	host6, _ := subnet.Others(p.qemu.Network.Guest6)
-	return outbound.Rules{Gateway: host, Gateway6: host6, Host: p.spec.Outbound == OutboundHost}
-}
-
-// filterNetwork begins to filter the network of a machine that stands still yet.
-func (m *Machine) filterNetwork() (err error) {
-	if m.plan.qemu.Filtered {
-		f := m.proc.Frames
-		m.filter, err = outbound.Start(m.plan.rules(), f[0], f[1], f[2])
-	}
-	return err
-}
 
 var errHostAlone = errors.New(`outbound "host" needs the harness while the machine runs: QEMU alone has "none" and "internet"`)

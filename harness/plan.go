@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/sys"
@@ -20,6 +21,7 @@ type plan struct {
 	qemu    qemu.Machine     // with the acceleration that was chosen
 	crashes []*regexp.Regexp // Spec.Crashes, each at a line's start
 	accel   choice
+	asked   time.Time // when Start was called
 }
 
 // A choice is the acceleration of a machine, the reason for it, and what is known of KVM on this host.

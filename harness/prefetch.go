@@ -2,12 +2,11 @@ package harness
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
+	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/printable"
 )
@@ -15,12 +14,10 @@ import (
 // prefetch restores a machine before anybody asks for it. It stands still, so that it
 // takes no processor time and grows no older, no port leads to it, and its record is in
 // memory: should this process die there is nothing but QEMU, which dies with it.
-func (p *plan) prefetch(ctx context.Context, t *Template) (*Machine, error) {
+func (p *plan) prefetch(ctx context.Context, t *Template) (*vm, error) {
 	if t.Agent == nil {
 		return nil, errNoAgent // who else gives it a clock and entropy when it goes on?
 	}
-	q := *p
-	q.spec.Dir, q.spec.Ports, q.qemu.Forwards = "", nil, nil
 	ram, state, err := t.open()
 	if err != nil {
 		return nil, err
@@ -28,108 +25,77 @@ func (p *plan) prefetch(ctx context.Context, t *Template) (*Machine, error) {
 	defer ram.Close()
 	defer state.Close()
 	rec := startRecord()
-	m, err := q.spawn(q.qemu.Args(qemu.RestoreRAM(t.Version)), rec, t, ram, state)
+	v, err := p.start(p.qemu.Args(qemu.RestoreRAM(t.Version)), rec, t, ram, state)
 	if err != nil {
 		return nil, err
 	}
-	m.waits = true
-	if err = m.connect(ctx, t); err == nil {
-		err = m.rehearse(ctx)
+	if _, err = v.connect(ctx, t, nil, true); err == nil {
+		err = v.rehearse(ctx)
 	}
 	if err == nil {
 		// The rehearsal's port closes, and programs go on only in the machine that is handed out.
-		_, err = m.quiesce(ctx, &resumption{})
+		_, err = v.quiesce(ctx, &resumption{})
 	}
 	if err == nil {
-		err = m.qmp.Execute(ctx, "stop", nil, nil)
+		err = v.qmp.Execute(ctx, "stop", nil, nil)
 	}
 	if err != nil {
-		m.discard()
+		v.discard()
 		said, _, _ := strings.Cut(rec.stderrText(), "\n")
 		return nil, fmt.Errorf("%w %s", err, printable.Text(said))
 	}
-	return m, nil
+	return v, nil
 }
 
-// uselessError says why a prefetched machine was none that can be handed out.
-type uselessError struct{ err error }
-
-func (e uselessError) Error() string {
-	return "the machine that waited was of no use: " + oneLine(e.err)
-}
-
-// handOut makes a prefetched machine that of a plan with the same template, which
-// somebody has just asked for: it gets a record, goes on, and before the first port is
-// forwarded its entropy, clock and identity are new again. After an error it has ended;
-// after a uselessError another one serves as well.
-func (m *Machine) handOut(ctx context.Context, p *plan, asked time.Time) error {
-	if err := m.gone(); err != nil {
-		m.discard()
-		return uselessError{err}
+// adopt makes the plan's machine of a prefetched vm with the same template. The vm gets a record and goes
+// on, and it has new entropy, the clock and a new identity before the first port is forwarded. After an error the
+// vm has ended. After an unusableError another vm may serve.
+func (p *plan) adopt(ctx context.Context, v *vm) (*Machine, error) {
+	if err := v.gone(); err != nil {
+		v.discard()
+		return nil, unusableError{err}
 	}
-	if err := m.record.open(p.spec.Dir, p.spec, m.proc.CommandLine()); err != nil {
-		m.discard()
-		return fmt.Errorf("boot %s: %w", p.spec.Target, err)
+	if err := v.record.open(p.spec.Dir, p.spec, v.proc.CommandLine()); err != nil {
+		v.discard()
+		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
-	if !slices.Equal(m.plan.spec.Crashes, p.spec.Crashes) {
-		m.console.SetCrashes(p.crashes)
+	if !slices.Equal(v.crashes, p.spec.Crashes) {
+		v.crashes = p.spec.Crashes
+		v.console.SetCrashes(p.crashes)
 	}
-	m.waits = false
-	m.plan, m.asked, m.result = p, asked, p.result(m.proc, "prefetched", "")
-	m.result.QEMU = m.qmp.Version()
-	m.begin = m.clock.Now()
+	m := p.machine(v, BootPrefetched, "")
+	m.begin = v.clock.Now()
+	m.noteVersion()
 	m.writeResult(func(*Result) {})
-	if err := m.goOn(ctx); err != nil {
+	var err error
+	if m.forwards, err = v.goOn(ctx, m.begin, p.qemu.Forwards); err != nil {
 		if ctx.Err() != nil {
 			go m.hash()
-			return m.giveUp(ctx, err)
+			return nil, m.giveUp(ctx, err)
 		}
-		m.discard()
-		return uselessError{fmt.Errorf("it did not go on: %w", err)}
+		v.discard()
+		return nil, unusableError{fmt.Errorf("it did not go on: %w", err)}
 	}
 	go m.hash()
 	go m.watch()
-	return nil
+	return m, nil
 }
 
-// gone says why a prefetched machine does not wait any more; nil if it does.
-func (m *Machine) gone() error {
-	select {
-	case <-m.proc.Done: // somebody has killed it
-		return m.proc.Describe()
-	case <-m.agent.Done():
-		return m.agent.Err()
-	default:
-	}
-	if crash := m.console.Crash(); crash != "" {
-		return errors.New(printable.Text(crash))
-	}
-	return nil
+// An unusableError says why a prefetched vm cannot become anybody's machine.
+type unusableError struct{ err error }
+
+func (e unusableError) Error() string {
+	return "the machine that waited was of no use: " + oneLine(e.err)
 }
 
-// goOn lets a machine run that stood still, and makes it itself again.
-func (m *Machine) goOn(ctx context.Context) error {
-	ctx, cancel := m.clock.WithDeadline(ctx, m.begin, monitorWithin, fmt.Errorf("not within %v", monitorWithin))
+// goOn lets a vm run that stood still, reseeds its guest and forwards ports to it.
+func (v *vm) goOn(ctx context.Context, begin machinetime.Moment, forwards []qemu.Forward) ([]qemu.Forward, error) {
+	ctx, cancel := v.clock.WithDeadline(ctx, begin, monitorWithin, fmt.Errorf("not within %v", monitorWithin))
 	defer cancel()
-	if err := m.qmp.Execute(ctx, "cont", nil, nil); err != nil {
-		return err
+	if err := v.qmp.Execute(ctx, "cont", nil, nil); err != nil {
+		return nil, err
 	}
-	var err error
-	m.forwards, err = m.forward(ctx, m.plan.qemu.Forwards, func() error {
-		return m.reseed(ctx)
+	return v.forward(ctx, forwards, func() error {
+		return v.reseed(ctx, true)
 	})
-	return err
-}
-
-// discard ends a machine that was never handed out, and leaves nothing of it but a record
-// that somebody has asked for.
-func (m *Machine) discard() {
-	m.proc.Kill()
-	<-m.drained
-	<-m.agent.Done()
-	m.filter.Wait()
-	if m.qmp != nil {
-		<-m.qmp.Done()
-	}
-	m.record.close(false)
 }

@@ -26,7 +26,7 @@ type prefetched struct {
 type prefetch struct {
 	key     string
 	memory  int // MiB
-	restore func(context.Context) (*Machine, error)
+	restore func(context.Context) (*vm, error)
 
 	ctx    context.Context // ends with it
 	cancel context.CancelFunc
@@ -34,7 +34,7 @@ type prefetch struct {
 	hurry  context.CancelFunc
 	begun  chan struct{} // closed when it is being restored
 	done   chan struct{} // closed when it waits or never will
-	m      *Machine      // set before done is closed, if it waits
+	vm     *vm           // set before done is closed, if it waits
 }
 
 // mostWaiting is how many machines wait at most: one of each target where there are two
@@ -53,7 +53,7 @@ func enough(free, total int64, mib int) bool { return free-int64(mib)<<20 >= tot
 
 // want has a machine restored, as soon as a processor is idle, for the next who asks
 // for one with this key.
-func (a *prefetched) want(key string, memory int, restore func(context.Context) (*Machine, error)) {
+func (a *prefetched) want(key string, memory int, restore func(context.Context) (*vm, error)) {
 	if !a.hasRoom(memory) {
 		a.close() // what waits can be spared first
 		return
@@ -105,9 +105,9 @@ func (a *prefetched) make(f *prefetch, over []*prefetch) {
 	var err error
 	if f.ctx.Err() == nil && a.hasRoom(f.memory) {
 		close(f.begun)
-		f.m, err = f.restore(f.ctx)
+		f.vm, err = f.restore(f.ctx)
 	}
-	if f.m != nil {
+	if f.vm != nil {
 		return
 	}
 	a.mu.Lock()
@@ -143,7 +143,7 @@ func awaitIdle(ctx context.Context) {
 // take takes the machine that waits for a key, if there is one. That which is just being
 // restored is waited for: it is there sooner than another. Of a key of which none can be had
 // it says why.
-func (a *prefetched) take(ctx context.Context, key string) (m *Machine, why string) {
+func (a *prefetched) take(ctx context.Context, key string) (v *vm, why string) {
 	a.mu.Lock()
 	i := slices.IndexFunc(a.all, func(f *prefetch) bool { return f.key == key })
 	if i < 0 {
@@ -164,7 +164,7 @@ func (a *prefetched) take(ctx context.Context, key string) (m *Machine, why stri
 		f.cancel()
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		return f.m, a.failed[key]
+		return f.vm, a.failed[key]
 	case <-ctx.Done():
 		f.end()
 		return nil, ""
@@ -175,8 +175,8 @@ func (a *prefetched) take(ctx context.Context, key string) (m *Machine, why stri
 func (f *prefetch) end() {
 	f.cancel()
 	<-f.done
-	if f.m != nil {
-		f.m.discard()
+	if f.vm != nil {
+		f.vm.discard()
 	}
 }
 
@@ -198,7 +198,7 @@ func (a *prefetched) count(ctx context.Context) (n int, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, f := range all {
-		if f.m != nil && slices.Contains(a.all, f) {
+		if f.vm != nil && slices.Contains(a.all, f) {
 			n++
 		}
 	}

@@ -5,26 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
 // stands returns a machine that does nothing, with a process that is no QEMU.
-func stands(t *testing.T) *Machine { return spawned(t, "exec sleep 1000") }
+func stands(t *testing.T) *vm { return spawned(t, "exec sleep 1000") }
 
 // spawned returns a machine with a shell's script in place of QEMU. The script's descriptor 3 is the
 // console.
-func spawned(t *testing.T, script string) *Machine {
+func spawned(t *testing.T, script string) *vm {
 	p, err := Spec{Target: "x86_64"}.plan()
 	require.NoError(t, err)
 	p.qemu.Binary = "sh"
-	m, err := p.spawn([]string{"-c", script}, startRecord(), nil, nil, nil)
+	m, err := p.start([]string{"-c", script}, startRecord(), nil, nil, nil)
 	require.NoError(t, err)
 	return m
 }
 
-func hasEnded(m *Machine) bool {
+func hasEnded(m *vm) bool {
 	select {
 	case <-m.proc.Done:
 		return true
@@ -34,9 +33,9 @@ func hasEnded(m *Machine) bool {
 }
 
 // wants asks for machines and returns them when they wait.
-func wants(t *testing.T, a *prefetched, keys ...string) (all []*Machine) {
+func wants(t *testing.T, a *prefetched, keys ...string) (all []*vm) {
 	for _, key := range keys {
-		a.want(key, 1, func(context.Context) (*Machine, error) {
+		a.want(key, 1, func(context.Context) (*vm, error) {
 			m := stands(t)
 			all = append(all, m) // one is made after the other
 			return m, nil
@@ -54,7 +53,7 @@ func waiting(t *testing.T, a *prefetched) int {
 }
 
 // takes takes a machine where nothing was wrong with any.
-func takes(t *testing.T, a *prefetched, key string) *Machine {
+func takes(t *testing.T, a *prefetched, key string) *vm {
 	t.Helper()
 	m, why := a.take(t.Context(), key)
 	require.Empty(t, why)
@@ -86,7 +85,7 @@ func TestOneMachineOfAKindWaits(t *testing.T) {
 func TestNoMoreMachinesWaitThanTheProcessorsCarry(t *testing.T) {
 	a := &prefetched{room: func(int) bool { return true }}
 	defer a.close()
-	var all []*Machine
+	var all []*vm
 	for i := range mostWaiting() + 1 {
 		all = append(all, wants(t, a, fmt.Sprint(i))...)
 	}
@@ -118,7 +117,7 @@ func TestWhatCannotBePrefetchedIsNotTriedAgain(t *testing.T) {
 	defer a.close()
 	tries := 0
 	for range 3 {
-		a.want("a", 1, func(context.Context) (*Machine, error) {
+		a.want("a", 1, func(context.Context) (*vm, error) {
 			tries++
 			return nil, errors.New("broken")
 		})
@@ -137,18 +136,18 @@ func TestAMachineIsTakenWhileItIsMade(t *testing.T) {
 	a := &prefetched{room: func(int) bool { return true }}
 	defer a.close()
 	begun, finish := make(chan struct{}), make(chan struct{})
-	a.want("a", 1, func(context.Context) (*Machine, error) {
+	a.want("a", 1, func(context.Context) (*vm, error) {
 		close(begun)
 		<-finish
 		return stands(t), nil
 	})
 	a.all[0].hurry()
 	<-begun
-	a.want("b", 1, func(context.Context) (*Machine, error) { return nil, errors.New("it was not to be made") })
+	a.want("b", 1, func(context.Context) (*vm, error) { return nil, errors.New("it was not to be made") })
 	a.all[1].hurry()
 	require.Nil(t, takes(t, a, "b"))
 	gone, cancel := context.WithCancel(t.Context())
-	taken := make(chan *Machine)
+	taken := make(chan *vm)
 	go func() {
 		m, _ := a.take(gone, "a")
 		taken <- m
@@ -161,8 +160,8 @@ func TestAMachineIsTakenWhileItIsMade(t *testing.T) {
 
 	// It ends when nobody waits for it any more.
 	begun = make(chan struct{})
-	var late *Machine
-	a.want("c", 1, func(ctx context.Context) (*Machine, error) {
+	var late *vm
+	a.want("c", 1, func(ctx context.Context) (*vm, error) {
 		close(begun)
 		<-ctx.Done()
 		late = stands(t)
@@ -189,7 +188,7 @@ func TestAMachineIsRestoredWhenAProcessorIsIdle(t *testing.T) {
 	defer a.close()
 	restored := make(chan string, 2)
 	want := func(key string) *prefetch {
-		a.want(key, 1, func(context.Context) (*Machine, error) {
+		a.want(key, 1, func(context.Context) (*vm, error) {
 			restored <- key
 			return stands(t), nil
 		})
@@ -208,18 +207,20 @@ func TestAMachineIsRestoredWhenAProcessorIsIdle(t *testing.T) {
 	awaitIdle(ended) // returns, however busy this host is
 }
 
-func TestAMachineThatIsGoneIsNotHandedOut(t *testing.T) {
-	handOut := func(m *Machine) string {
-		err := m.handOut(t.Context(), m.plan, time.Now())
-		require.True(t, hasEnded(m))
-		require.ErrorAs(t, err, new(uselessError))
+func TestAVMThatIsGoneBecomesNobodysMachine(t *testing.T) {
+	p, err := minimal(t).check()
+	require.NoError(t, err)
+	adopt := func(v *vm) string {
+		_, err := p.adopt(t.Context(), v)
+		require.True(t, hasEnded(v))
+		require.ErrorAs(t, err, new(unusableError))
 		return err.Error()
 	}
 	killed := stands(t)
 	require.NoError(t, killed.gone())
 	killed.proc.Kill()
-	require.Contains(t, handOut(killed), "the machine that waited was of no use: ")
+	require.Contains(t, adopt(killed), "the machine that waited was of no use: ")
 	crashed := spawned(t, "echo 'Kernel panic - not syncing: gone' >&3; exec sleep 1000")
 	<-crashed.console.Crashed()
-	require.Equal(t, "the machine that waited was of no use: Kernel panic - not syncing: gone", handOut(crashed))
+	require.Equal(t, "the machine that waited was of no use: Kernel panic - not syncing: gone", adopt(crashed))
 }

@@ -20,10 +20,12 @@ func booting(t *testing.T, ready string) (m *Machine, says func(string)) {
 		plan: &plan{
 			spec: Spec{Ready: ready, FirstByteWithin: time.Minute, ReadyWithin: time.Minute},
 		},
-		console: line,
-		agent:   agent.New(nil, io.Discard, nil),
-		ended:   make(chan struct{}),
-		clock:   machinetime.NewFake(func() machinetime.Sample { return machinetime.Sample{Runnable: true} }),
+		ended: make(chan struct{}),
+		vm: &vm{
+			console: line,
+			agent:   agent.New(nil, io.Discard, nil),
+			clock:   machinetime.NewFake(func() machinetime.Sample { return machinetime.Sample{Runnable: true} }),
+		},
 	}, says
 }
 

@@ -71,40 +71,6 @@ func (r *record) unlessBroken(ctx context.Context) (context.Context, context.Can
 	}
 }
 
-// Result is the content of a record's result.json.
-type Result struct {
-	State         string  `json:"state"`          // "booting", "ready", "ended", "failed"
-	Test          string  `json:"test,omitempty"` // that the machine is for
-	Target        string  `json:"target"`
-	Accel         Accel   `json:"accel"`
-	AccelWhy      string  `json:"accel_why"`                // it was chosen, in few words; "asked for" if it was
-	AccelEvidence string  `json:"accel_evidence,omitempty"` // of what KVM does or does not do here
-	QEMU          string  `json:"qemu,omitempty"`           // its version, as it says itself
-	PID           int     `json:"qemu_pid"`                 // the number of QEMU's process, while it runs
-	Boot          string  `json:"boot"`                     // "cold", "restored" from a template, or "prefetched": restored before it was asked for
-	Why           string  `json:"why,omitempty"`            // a cold boot was one, or a restored machine had not been prefetched
-	ClockLate     float64 `json:"clock_late,omitempty"`     // seconds: a restored guest's clock is late by that much at most
-	ReadySeconds  float64 `json:"ready_seconds,omitempty"`  // to Ready, from QEMU's start, or of a prefetched machine from when it was asked for
-	Seconds       float64 `json:"seconds,omitempty"`        // from then to its end
-	PowerOff      string  `json:"power_off,omitempty"`      // why the guest powered off, as its agent said
-	Exit          *Exit   `json:"exit,omitempty"`           // how the guest's program ended; nil if nobody said so, as of one that has powered the machine off itself
-	Error         string  `json:"error,omitempty"`
-
-	// Stopped is where the guest wanted to go so far and may not (Spec.Outbound), as
-	// "tcp 192.0.2.2:80": the first 32 places.
-	Stopped []string `json:"outbound_stopped,omitempty"`
-
-	// Warnings are the lines of the console by which the guest was seen to be at
-	// fault without having crashed; see [console.Console.Warnings].
-	Warnings []string `json:"warnings,omitempty"`
-
-	// The hashes of the files that it booted from, in hexadecimal; empty while
-	// they are computed, which takes part of the boot, and for a file that is
-	// gone meanwhile.
-	KernelSHA256    string `json:"kernel_sha256,omitempty"`
-	InitramfsSHA256 string `json:"initramfs_sha256,omitempty"`
-}
-
 var sweepOnce sync.Once
 
 // newRecord makes a record with its directory.

@@ -19,11 +19,11 @@ const warmUpWithin = 5 * time.Second
 // warmUp has the guest do what each machine restored from it would do first: with the first
 // datagram it asks for the network's address, and takes memory. What has no agent or cannot be
 // reached, as by a cut link, is saved all the same.
-func (m *Machine) warmUp(ctx context.Context) {
-	ctx, cancel := m.Within(ctx, warmUpWithin)
+func (v *vm) warmUp(ctx context.Context) {
+	ctx, cancel := v.within(ctx, warmUpWithin)
 	defer cancel()
-	if m.awaitAgent(ctx) == nil {
-		m.rehearse(ctx)
+	if v.awaitAgent(ctx) == nil {
+		v.rehearse(ctx)
 	}
 }
 
@@ -35,24 +35,24 @@ const (
 // rehearse has QEMU translate what the guest runs for a datagram, and both ends learn
 // each other's address: that is most of the time of a first echo. No service is asked,
 // but the agent.
-func (m *Machine) rehearse(ctx context.Context) error {
-	ctx, cancel := m.Within(ctx, agentWithin)
+func (v *vm) rehearse(ctx context.Context) error {
+	ctx, cancel := v.within(ctx, agentWithin)
 	defer cancel()
-	port, err := m.agent.WarmUp(ctx)
+	port, err := v.agent.WarmUp(ctx)
 	if err != nil || port == 0 { // without a network there is no echo to rehearse
 		return err
 	}
-	forwarded, err := m.forward(ctx, []qemu.Forward{{Network: "udp", Guest: port}}, nil)
+	forwarded, err := v.forward(ctx, []qemu.Forward{{Network: "udp", Guest: port}}, nil)
 	if err != nil {
 		return err
 	}
 	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(forwarded[0].Host))
 	err = rehearsal(ctx, host)
 	remove := func() error {
-		ctx, cancel := m.Within(context.WithoutCancel(ctx), warmUpWithin)
+		ctx, cancel := v.within(context.WithoutCancel(ctx), warmUpWithin)
 		defer cancel()
 		var said string
-		return m.qmp.ExecuteAll(ctx, qmp.Human("hostfwd_remove net0 udp:"+host, &said))
+		return v.qmp.ExecuteAll(ctx, qmp.Human("hostfwd_remove net0 udp:"+host, &said))
 	}
 	if ctx.Err() != nil {
 		go remove() // when QEMU answers

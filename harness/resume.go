@@ -42,14 +42,14 @@ func (m *Machine) resume(ctx context.Context, r *resumption, done func()) error 
 	}
 }
 
-func (m *Machine) undo(ctx context.Context, r *resumption) (err error) {
-	ctx, cancel := m.Within(ctx, monitorWithin)
+func (v *vm) undo(ctx context.Context, r *resumption) (err error) {
+	ctx, cancel := v.within(ctx, monitorWithin)
 	defer cancel()
 	if r.migrates {
-		err = m.cancelMigration(ctx)
+		err = v.cancelMigration(ctx)
 	}
 	if err == nil && r.stops {
-		err = m.qmp.Execute(ctx, "cont", nil, nil)
+		err = v.qmp.Execute(ctx, "cont", nil, nil)
 	}
 	if r.pause == nil {
 		return err
@@ -61,20 +61,20 @@ func (m *Machine) undo(ctx context.Context, r *resumption) (err error) {
 		r.pause.Abandon()
 		return err
 	}
-	return m.reseed(ctx)
+	return v.reseed(ctx, true)
 }
 
 // cancelMigration ends a migration that may have begun. Commands are answered in their order, so
 // it has, or never will, when this one is answered.
-func (m *Machine) cancelMigration(ctx context.Context) error {
-	if err := m.qmp.Execute(ctx, "migrate_cancel", nil, nil); err != nil {
+func (v *vm) cancelMigration(ctx context.Context) error {
+	if err := v.qmp.Execute(ctx, "migrate_cancel", nil, nil); err != nil {
 		return err
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		var now struct{ Status string }
-		if err := m.qmp.Execute(ctx, "query-migrate", nil, &now); err != nil {
+		if err := v.qmp.Execute(ctx, "query-migrate", nil, &now); err != nil {
 			return err
 		}
 		switch now.Status { // also of an earlier one, where this one has not begun

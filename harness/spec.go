@@ -62,20 +62,17 @@ type Spec struct {
 
 	// Accel is how QEMU runs the guest's processor. If it is empty, the
 	// machine runs under KVM if KVM boots its kernel, and under TCG otherwise
-	// or with a Template or QEMUArgs. Start finds that out once until the
+	// or with a *Template or QEMUArgs. Start finds that out once until the
 	// host boots again: it boots the kernel to its first byte on the console
 	// under both, and KVM may take 2 s longer, and 10 s at most, of the
 	// machine's time. The Result has the choice and the reason. If Accel asks
 	// for KVM and KVM does not boot the kernel, Start fails with a *KVMError.
 	Accel Accel `json:"accel,omitempty"`
 
-	// Template is the saved machine to restore instead of booting. When it
-	// does not fit or cannot be restored the machine boots, and its Result
-	// says why.
-	Template *Template `json:"-"`
-
-	// Cold refuses templates: the machine boots, also by a TemplateCache.
-	Cold bool `json:"cold,omitempty"`
+	// From is what the machine starts from: nil or Cold boots the kernel, a *Template is
+	// restored, and a *TemplateCache is a set of templates that makes itself. In JSON, "cold":
+	// true stands for Cold, and every other source is left out.
+	From Source `json:"-"`
 
 	// Dir is the record directory (made if missing); empty is a temporary
 	// one that is removed after a run without failure, or by a later boot
@@ -155,10 +152,37 @@ func ReadSpec(file string) (Spec, error) {
 
 // DecodeSpec decodes the content of such a file. It refuses fields that it does not know.
 func DecodeSpec(text []byte) (s Spec, err error) {
+	err = json.Unmarshal(text, &s)
+	return s, err
+}
+
+// fields are a Spec's own fields in JSON.
+type fields Spec
+
+// A specFile is a Spec in JSON.
+type specFile struct {
+	fields
+	Cold bool `json:"cold,omitempty"`
+}
+
+// MarshalJSON encodes a Spec as spec.json has it.
+func (s Spec) MarshalJSON() ([]byte, error) {
+	return json.Marshal(specFile{fields(s), s.From == Cold})
+}
+
+// UnmarshalJSON decodes a Spec. It refuses fields that it does not know.
+func (s *Spec) UnmarshalJSON(text []byte) error {
+	var f specFile
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	err = dec.Decode(&s)
-	return s, err
+	if err := dec.Decode(&f); err != nil {
+		return err
+	}
+	*s = Spec(f.fields)
+	if f.Cold {
+		s.From = Cold
+	}
+	return nil
 }
 
 // Command returns a QEMU command line that boots the machine with its console

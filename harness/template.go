@@ -109,8 +109,6 @@ func (id identity) differs(other identity) string {
 // if it can.
 func (p *plan) noTemplate() string {
 	switch {
-	case p.spec.Cold:
-		return "asked for"
 	case !p.savable() && p.accel.accel != TCG:
 		return "templates are for " + string(TCG)
 	case !p.savable():
@@ -125,7 +123,7 @@ func (p *plan) noTemplate() string {
 func (p *plan) savable() bool { return len(p.spec.QEMUArgs) == 0 && p.accel.accel == TCG }
 
 // Save saves the ready machine into a new directory, from which any number of
-// machines can be restored (Spec.Template). Before that its agent echoes some datagrams on a port
+// machines can be restored (Spec.From). Before that its agent echoes some datagrams on a port
 // of its own and Save waits until the guest has little to do, at most 6 s of its time. The machine stands
 // still meanwhile, for some tenths of a second, and then goes on. No TCP connection to it may
 // be open; Save waits for one that is about to close, at most 5 s of the machine's time. The agent of package guest gives this machine and each restored one the
@@ -139,7 +137,7 @@ func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	fail := func(err error) (*Template, error) {
 		return nil, fmt.Errorf("save %s into %s: %w", m.plan.spec.Target, dir, err)
 	}
-	if state := m.Result().State; state != "ready" {
+	if state := m.Result().State; state != StateReady {
 		return fail(fmt.Errorf("the machine is not ready but %s", state))
 	}
 	if err := m.crashed(); err != nil {
@@ -176,7 +174,7 @@ var errStands = errors.New("the machine does not go on after it was saved")
 // save writes a template into a directory.
 func (m *Machine) save(ctx context.Context, dir string, anyGuest bool) error {
 	if m.ram == nil {
-		return errors.New("it was restored from a template itself (with Spec.Cold it boots), runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
+		return errors.New("it was restored from a template itself (with Spec.From = Cold it boots), runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
 	}
 	if err := m.noConnections(ctx); err != nil {
 		return err
@@ -253,25 +251,25 @@ var ignoreShared = map[string]any{"capabilities": []map[string]any{
 	{"capability": "x-ignore-shared", "state": true},
 }}
 
-func (m *Machine) saveState(ctx context.Context, file string, r *resumption) (savedFile, error) {
+func (v *vm) saveState(ctx context.Context, file string, r *resumption) (savedFile, error) {
 	f, err := createPrivate(file)
 	if err != nil {
 		return savedFile{}, err
 	}
 	defer f.Close()
-	err = m.qmp.Execute(ctx, "migrate-set-capabilities", ignoreShared, nil)
+	err = v.qmp.Execute(ctx, "migrate-set-capabilities", ignoreShared, nil)
 	if err == nil {
-		err = m.qmp.Give(ctx, "state", f)
+		err = v.qmp.Give(ctx, "state", f)
 	}
-	for len(m.migration) > 0 { // one that was given up
-		<-m.migration
+	for len(v.migration) > 0 { // one that was given up
+		<-v.migration
 	}
 	if err == nil {
 		r.migrates = true
-		err = m.qmp.Execute(ctx, "migrate", map[string]string{"uri": "fd:state"}, nil)
+		err = v.qmp.Execute(ctx, "migrate", map[string]string{"uri": "fd:state"}, nil)
 	}
 	if err == nil {
-		err = m.migrated(ctx)
+		err = v.migrated(ctx)
 	}
 	if err == nil || ctx.Err() == nil {
 		r.migrates = false // it is over, whatever came of it
@@ -294,10 +292,10 @@ var (
 
 // migrated waits for the end of a migration that was just asked for. What is told before it
 // begins is of one that was given up.
-func (m *Machine) migrated(ctx context.Context) error {
+func (v *vm) migrated(ctx context.Context) error {
 	for begun := false; ; {
 		select {
-		case status := <-m.migration:
+		case status := <-v.migration:
 			switch {
 			case status == "setup":
 				begun = true
@@ -307,11 +305,11 @@ func (m *Machine) migrated(ctx context.Context) error {
 			case status == "failed", status == "cancelled":
 				return fmt.Errorf("%w: its status is %s", errMigrationFailed, status)
 			}
-		case <-m.qmp.Done():
-			if err := m.processEnd(ctx); err != nil {
+		case <-v.qmp.Done():
+			if err := v.processEnd(ctx); err != nil {
 				return err
 			}
-			return fmt.Errorf("%w: %w", errEndedInMigration, m.proc.Describe())
+			return fmt.Errorf("%w: %w", errEndedInMigration, v.proc.Describe())
 		case <-ctx.Done():
 			return fmt.Errorf("migration: %w", context.Cause(ctx))
 		}
@@ -372,6 +370,19 @@ func readOurs(file string) ([]byte, error) {
 		return nil, templateFault{err}
 	}
 	return io.ReadAll(f)
+}
+
+// start restores the machine. If the template does not fit or cannot be restored, the machine boots, and
+// its Result says why.
+func (t *Template) start(ctx context.Context, p *plan) (*Machine, error) {
+	if t == nil {
+		return p.launch(ctx, nil, "")
+	}
+	m, err := p.restored(ctx, t, "")
+	if err == nil || ctx.Err() != nil {
+		return m, err
+	}
+	return p.launch(ctx, nil, oneLine(err))
 }
 
 // Dir returns the template's directory.

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,7 +75,6 @@ func TestWhatIsRestoredReadsNoKernel(t *testing.T) {
 func TestWhatHasNoTemplate(t *testing.T) {
 	for why, change := range map[string]func(*Spec){
 		"":                                 func(s *Spec) {},
-		"asked for":                        func(s *Spec) { s.Cold = true },
 		"it has QEMU arguments of its own": func(s *Spec) { s.QEMUArgs = []string{"-pidfile", "pid"} },
 		"templates are for tcg":            func(s *Spec) { s.Accel = KVM },
 	} {
@@ -84,6 +84,23 @@ func TestWhatHasNoTemplate(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, why, p.noTemplate())
 	}
+}
+
+func TestASpecThatIsColdSurvivesItsJSON(t *testing.T) {
+	s := minimal(t)
+	s.From = Cold
+	text, err := json.Marshal(s)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"cold":true`)
+	got, err := DecodeSpec(text)
+	require.NoError(t, err)
+	require.Equal(t, s, got)
+	s.From = &Template{}
+	text, err = json.Marshal(s)
+	require.NoError(t, err)
+	got, err = DecodeSpec(text)
+	require.NoError(t, err)
+	require.Nil(t, got.From, "a record does not name a template")
 }
 
 func TestMemoryIsCopiedWithItsHoles(t *testing.T) {

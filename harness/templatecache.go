@@ -93,33 +93,10 @@ func (c *TemplateCache) open() (cacheDir, error) {
 	return cacheDir(dir), nil
 }
 
-// Boot is Boot with a template where one can be had.
-func (c *TemplateCache) Boot(ctx context.Context, s Spec) (*Machine, error) {
-	m, err := c.Start(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	if err := m.WaitReady(ctx); err != nil {
-		m.closeWithin(ctx)
-		return nil, err
-	}
-	return m, nil
-}
-
-// Start is Start with a template where one can be had: a machine that is
-// restored is ready when Start returns. When another process is making the
-// template, Start waits for it. A machine that is the first of its kind is saved
-// by WaitReady; call it soon, as others wait. Whatever is wrong with a template
-// or the cache, the machine boots, and its Result says why.
-func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
-	if s.Template != nil {
-		return Start(ctx, s)
-	}
-	asked := time.Now()
-	p, err := s.prepare(ctx)
-	if err != nil {
-		return nil, err
-	}
+// start restores the machine from the cache's template if there is one. If another process is making
+// the template, start waits for it. A machine that is the first of its kind boots, and WaitReady
+// saves it. Whatever is wrong with a template or the cache, the machine boots, and its Result says why.
+func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 	cold := func(why string) (*Machine, error) { return p.launch(ctx, nil, why) }
 	if why := p.noTemplate(); why != "" {
 		return cold(why)
@@ -139,23 +116,23 @@ func (c *TemplateCache) Start(ctx context.Context, s Spec) (*Machine, error) {
 
 	next := func() {
 		if c.Prefetch {
-			c.prefetched.want(key, p.spec.Memory, func(ctx context.Context) (*Machine, error) {
+			c.prefetched.want(key, p.spec.Memory, func(ctx context.Context) (*vm, error) {
 				return dir.prefetch(ctx, p, key)
 			})
 		}
 	}
-	m, slower := c.prefetched.take(ctx, key)
-	if m != nil {
-		err := m.handOut(ctx, p, asked)
+	v, slower := c.prefetched.take(ctx, key)
+	if v != nil {
+		m, err := p.adopt(ctx, v)
 		if err == nil {
 			next()
 			return m, nil
 		}
-		useless, ok := errors.AsType[uselessError](err)
+		unusable, ok := errors.AsType[unusableError](err)
 		if !ok {
 			return nil, err
 		}
-		slower = useless.Error()
+		slower = unusable.Error()
 	}
 	m, why, err := dir.restore(ctx, p, key, slower)
 	if m != nil {
@@ -250,7 +227,7 @@ func (d cacheDir) restore(ctx context.Context, p *plan, key, slower string) (m *
 
 // prefetch restores a machine from a template of the cache before it is asked for. It
 // returns nothing where somebody has removed the template: who asks makes another one.
-func (d cacheDir) prefetch(ctx context.Context, p *plan, key string) (*Machine, error) {
+func (d cacheDir) prefetch(ctx context.Context, p *plan, key string) (*vm, error) {
 	t, err := openTemplate(d.path(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

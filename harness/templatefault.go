@@ -36,14 +36,14 @@ func missing(err error) error {
 // loadFailed returns the error of loading the template's state, as a fault if QEMU refused the
 // state: it reports a failed migration, or exits with a status. A QEMU that a signal ended was
 // ended by somebody else.
-func (m *Machine) loadFailed(err error) error {
+func (v *vm) loadFailed(err error) error {
 	switch {
 	case errors.Is(err, errMigrationFailed):
 		return templateFault{err}
 	case errors.Is(err, qmp.ErrClosed), errors.Is(err, errEndedInMigration):
-		<-m.proc.Done
-		if m.proc.Exited() {
-			return templateFault{fmt.Errorf("QEMU did not take the saved state: %w", m.proc.Describe())}
+		<-v.proc.Done
+		if v.proc.Exited() {
+			return templateFault{fmt.Errorf("QEMU did not take the saved state: %w", v.proc.Describe())}
 		}
 	}
 	return err
@@ -51,10 +51,10 @@ func (m *Machine) loadFailed(err error) error {
 
 // wakeFailed returns the error of the restored guest's agent, as a fault if the guest is to
 // blame: QEMU runs and the agent is silent or talks nonsense, or the guest has crashed.
-func (m *Machine) wakeFailed(err error) error {
+func (v *vm) wakeFailed(err error) error {
 	if errors.Is(err, agent.ErrLineEnded) {
-		<-m.proc.Done // only QEMU's end ends the line
-		if !m.proc.Exited() {
+		<-v.proc.Done // only QEMU's end ends the line
+		if !v.proc.Exited() {
 			return err
 		}
 	}

@@ -57,9 +57,9 @@ func allCases() (all []benchCase) {
 // machines boots or restores the case's machines at once, until each has answered.
 func (b *bench) machines(ctx context.Context, c benchCase) (map[string]float64, error) {
 	spec := b.specs[c.target]
-	spec.Cold = !c.restores
+	spec.From = harness.Cold
 	if c.restores {
-		spec.Template = b.templates[c.target]
+		spec.From = b.templates[c.target]
 	}
 	started := make([]*harness.Machine, c.machines)
 	defer func() {
@@ -105,7 +105,7 @@ func (b *bench) prefetched(ctx context.Context, c benchCase) (map[string]float64
 	defer cache.Close()
 	spec := b.specs[c.target]
 	spec.Accel = harness.TCG
-	before, err := cache.Boot(ctx, spec)
+	before, err := harness.Boot(ctx, from(cache, spec))
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (b *bench) prefetched(ctx context.Context, c benchCase) (map[string]float64
 		return nil, errors.Join(errors.New("no machine waits: a quarter of the host's memory must be free"), err)
 	}
 	begin := time.Now()
-	m, err := cache.Boot(ctx, spec)
+	m, err := harness.Boot(ctx, from(cache, spec))
 	if err != nil {
 		return nil, err
 	}

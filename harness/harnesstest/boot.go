@@ -21,9 +21,9 @@ func EndPrefetched() { templates().Close() }
 
 // Boot boots a machine for the test and ends it when the test ends. The first machine of a
 // kind is saved as a template when it is ready, and the next machines of that kind are
-// restored from the template. Boot uses the user's [harness.TemplateCache]. A Spec that is
-// Cold boots without a template, and so does every Spec that names none if the environment
-// variable GUESTHOUSE_COLD is 1 (or true, yes, on).
+// restored from the template: a Spec without a From starts from the user's
+// [harness.TemplateCache], or from [harness.Cold] if the environment variable GUESTHOUSE_COLD is 1
+// (or true, yes, on).
 //
 // While a test runs, Boot restores the next machine of the same kind in the background if
 // the host has memory for it. A test that boots that kind then has its machine within some
@@ -41,14 +41,17 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 	if spec.Dir == "" {
 		spec.Dir = recordDir(t)
 	}
-	if readSettings(t).cold && spec.Template == nil {
-		spec.Cold = true
+	if cold := readSettings(t).cold; spec.From == nil {
+		spec.From = templates()
+		if cold {
+			spec.From = harness.Cold
+		}
 	}
 	spec.Test = t.Name()
 	stop := beforeDeadline(t, func() {
 		reportTimeout(t, fmt.Sprintf("the machine, %s, is being started; record: %s", spec.Target, spec.Dir))
 	})
-	booted, err := templates().Start(t.Context(), spec)
+	booted, err := harness.Start(t.Context(), spec)
 	stop()
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness"
 )
 
 // Before package testing prints the stacks of all goroutines, harnesstest prints the test's
@@ -22,7 +24,7 @@ func TestATimeoutNamesTheRecord(t *testing.T) {
 	result, dir := onlyResult(t, tmp)
 	require.Regexp(t, `(?m)^guesthouse: go test -timeout ends TestInner: its machine, arm64, is (booting|ready); its console:$`, said)
 	require.Contains(t, said, "\nrecord: "+dir+"\nrepeat: go run ")
-	require.Equal(t, "failed", result.State)
+	require.Equal(t, harness.StateFailed, result.State)
 	require.Equal(t, "go test -timeout ended the test", result.Error)
 }
 

@@ -67,7 +67,7 @@ var inner = map[string]func(*testing.T){
 	},
 	"full disk": func(t *testing.T) {
 		spec := Spec(t, "arm64", echoGuest)
-		spec.Cold = true
+		spec.From = harness.Cold
 		m := Boot(t, spec)
 		signal.Ignore(unix.SIGXFSZ)
 		require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 4 << 10, Max: 4 << 10}))

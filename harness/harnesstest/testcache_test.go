@@ -75,7 +75,7 @@ import (
 
 func TestGuest(t *testing.T) {
 	spec := harnesstest.Spec(t, "arm64", "./guest")
-	spec.Cold = true
+	spec.From = harness.Cold
 	m := harnesstest.Boot(t, spec)
 	m.Expect("it says good dependency replaced embedded")
 }

@@ -39,7 +39,7 @@ func TestTheResultOfAMachineHasTheVerdictOfItsTest(t *testing.T) {
 			out, ok := run(t, name, []string{"TMPDIR=" + tmp})
 			require.False(t, ok, out)
 			result, dir := onlyResult(t, tmp)
-			require.Equal(t, "failed", result.State)
+			require.Equal(t, harness.StateFailed, result.State)
 			require.Regexp(t, says, result.Error)
 			require.Equal(t, "TestInner", result.Test)
 			require.NoFileExists(t, filepath.Join(dir, "result.json.new"))

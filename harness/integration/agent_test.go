@@ -65,7 +65,7 @@ func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/lost")
 		spec.Ports, spec.Outbound = []string{"udp/4242", "tcp/4242"}, harness.OutboundHost
-		spec.Accel, spec.Cold = harness.TCG, true
+		spec.Accel, spec.From = harness.TCG, harness.Cold
 		original := harnesstest.Boot(t, spec)
 		require.Equal(t, "set up", original.Event())
 		first := says(t, original.Dial)
@@ -100,7 +100,7 @@ func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 			require.Contains(t, again, "timer ", "what was told before the save comes once, and so does a timer")
 		}
 		check(original, saved.Sub(first.before))
-		spec.Cold, spec.Template = false, template
+		spec.From = template
 		for range 2 {
 			begin := time.Now()
 			m := restored(t, spec)

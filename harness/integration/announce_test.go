@@ -31,14 +31,14 @@ func TestTheNetworkNeverAsksForTheGuestsHardwareAddress(t *testing.T) {
 	require.NoError(t, os.WriteFile(spec.QEMU, fmt.Appendf(nil,
 		"#!/bin/sh\nexec %s \"$@\" -object filter-dump,id=packets,netdev=net0,file=%s/$$.pcap\n", row.QEMU, dir), 0o755))
 
-	spec.Accel, spec.Cold = harness.TCG, true
+	spec.Accel, spec.From = harness.TCG, harness.Cold
 	booted := harnesstest.Boot(t, spec)
 	template := booted.Save(filepath.Join(dir, "template"))
 	echoes(t, booted.Dial("udp", echoPort), "found") // it goes on
 	before, err := filepath.Glob(filepath.Join(dir, "*.pcap"))
 	require.NoError(t, err)
 	require.Len(t, before, 1)
-	spec.Cold, spec.Template = false, template
+	spec.From = template
 	echoes(t, restored(t, spec).Dial("udp", echoPort), "found")
 	dumps, err := filepath.Glob(filepath.Join(dir, "*.pcap"))
 	require.NoError(t, err)

@@ -41,6 +41,6 @@ func TestABareMetalGuestIsBooted(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "shut down "+target+": the guest, asked by the power button and its console, because its agent could not: "+
 			"the guest has no agent: it has not opened the port guesthouse.agent, has not powered off and was ended by force: ")
-		require.Equal(t, "ended", m.Result().State, "it is no failure that it never powers off")
+		require.Equal(t, harness.StateEnded, m.Result().State, "it is no failure that it never powers off")
 	})
 }

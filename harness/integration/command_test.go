@@ -130,7 +130,7 @@ func TestAMachineIsNotSavedWhileACommandRuns(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
-	spec.Accel, spec.Cold = harness.TCG, true
+	spec.Accel, spec.From = harness.TCG, harness.Cold
 	m := harnesstest.Boot(t, spec)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

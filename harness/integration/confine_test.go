@@ -33,16 +33,16 @@ func TestQEMUIsConfined(t *testing.T) {
 	defer cache.Close()
 	spec := echoSpec(t, target)
 	spec.Accel = harness.TCG
-	cold, err := cache.Boot(t.Context(), spec)
+	cold, err := harness.Boot(t.Context(), from(cache, spec))
 	require.NoError(t, err)
 	defer cold.Close()
 	waiting, err := cache.Waiting(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, waiting)
-	m, err := cache.Boot(t.Context(), spec)
+	m, err := harness.Boot(t.Context(), from(cache, spec))
 	require.NoError(t, err)
 	defer m.Close()
-	require.Equal(t, "prefetched", m.Result().Boot, m.Result().Why)
+	require.Equal(t, harness.BootPrefetched, m.Result().Boot, m.Result().Why)
 	conn, err := m.Dial(t.Context(), "udp", echoPort)
 	require.NoError(t, err)
 	defer conn.Close()
@@ -80,7 +80,7 @@ func TestTemplatesAndRecordsArePrivate(t *testing.T) {
 	spec.Accel = harness.TCG
 	spec.Dir = filepath.Join(dir, "record")
 	cache := &harness.TemplateCache{Dir: filepath.Join(dir, "cache")}
-	m, err := cache.Boot(t.Context(), spec)
+	m, err := harness.Boot(t.Context(), from(cache, spec))
 	require.NoError(t, err)
 	defer m.Close()
 	_, err = m.Save(t.Context(), filepath.Join(dir, "template"))
@@ -108,7 +108,7 @@ func TestAForgedTemplateIsNotRestored(t *testing.T) {
 	spec := echoSpec(t, oneTarget(t))
 	spec.Accel = harness.TCG
 	cache := &harness.TemplateCache{Dir: t.TempDir()}
-	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
 	all, err := cache.List()
 	require.NoError(t, err)
 	require.Len(t, all, 1)
@@ -119,7 +119,7 @@ func TestAForgedTemplateIsNotRestored(t *testing.T) {
 	before, err := os.Stat(ram)
 	require.NoError(t, err)
 	require.NoError(t, os.Chtimes(ram, time.Now(), time.Now()))
-	require.Equal(t, "restored", bootCached(t, cache, spec), "all of it was read and is what was saved")
+	require.Equal(t, "restored", bootFrom(t, cache, spec), "all of it was read and is what was saved")
 
 	f, err := os.OpenFile(ram, os.O_RDWR, 0)
 	require.NoError(t, err)
@@ -133,13 +133,13 @@ func TestAForgedTemplateIsNotRestored(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	require.NoError(t, os.Chtimes(ram, before.ModTime(), before.ModTime()))
-	require.Contains(t, bootCached(t, cache, spec), "cold: template "+template+": ram is damaged")
+	require.Contains(t, bootFrom(t, cache, spec), "cold: template "+template+": ram is damaged")
 
 	// Nor is one that another user can write to.
 	all, err = cache.List()
 	require.NoError(t, err)
 	require.Empty(t, all)
-	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
 	require.NoError(t, os.Chmod(filepath.Join(template, "template.json"), 0o666))
-	require.Contains(t, bootCached(t, cache, spec), "can be written by other users")
+	require.Contains(t, bootFrom(t, cache, spec), "can be written by other users")
 }

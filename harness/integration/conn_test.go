@@ -52,7 +52,7 @@ func TestConnectionsEndWithTheMachine(t *testing.T) {
 			spec := echoSpec(t, target)
 			spec.Dir = t.TempDir()
 			var templates harness.TemplateCache
-			m, err := templates.Boot(t.Context(), spec)
+			m, err := harness.Boot(t.Context(), from(&templates, spec))
 			require.NoError(t, err)
 			defer m.Close()
 			ends := func(err error) {

@@ -22,7 +22,7 @@ func crashes(t *testing.T, target, guest string) *harness.Machine {
 	spec.Ports = []string{"udp/4242"}
 	spec.Dir = t.TempDir()
 	var templates harness.TemplateCache
-	m, err := templates.Boot(t.Context(), spec)
+	m, err := harness.Boot(t.Context(), from(&templates, spec))
 	require.NoError(t, err)
 	t.Cleanup(func() { m.Close() })
 	return m
@@ -62,7 +62,7 @@ func panics(t *testing.T, target string, see func(*harness.Machine) error) {
 		require.Regexp(t, `goroutine \d+ \[running\]:\n.*main\..*\n.*/guests/crashes/main\.go:\d+`, text, where)
 		require.Contains(t, text, "init: /bin/uinit has ended: exit status 2", where)
 	}
-	require.Equal(t, "failed", m.Result().State)
+	require.Equal(t, harness.StateFailed, m.Result().State)
 	require.Equal(t, "the guest failed: panic: no such sensor", m.Result().Error)
 }
 
@@ -203,7 +203,7 @@ func TestAWarningIsKeptAndEndsNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(text, &result))
 	require.Equal(t, []string{"WARNING: DATA RACE"}, result.Warnings)
-	require.Equal(t, "ended", result.State)
+	require.Equal(t, harness.StateEnded, result.State)
 }
 
 // A template serves Specs with any patterns, and so does a machine that was prefetched for another one.
@@ -216,7 +216,7 @@ func TestAUsersCrashPatternWorksInEveryBootMode(t *testing.T) {
 	for _, c := range []struct {
 		templates *harness.TemplateCache
 		crash     string
-		boot      string
+		boot      harness.BootMode
 	}{
 		{&plain, "", "cold"},
 		{&plain, `.*<inf> guesthouse: a client says it is over`, "restored"},
@@ -229,7 +229,7 @@ func TestAUsersCrashPatternWorksInEveryBootMode(t *testing.T) {
 		if c.crash != "" {
 			spec.Crashes = []string{c.crash}
 		}
-		m, err := c.templates.Boot(t.Context(), spec)
+		m, err := harness.Boot(t.Context(), from(c.templates, spec))
 		require.NoError(t, err)
 		t.Cleanup(func() { m.Close() })
 		if c.boot == "prefetched" {

@@ -24,7 +24,7 @@ func TestNoTwoMachinesOfATemplateDrawTheSameRandomNumbers(t *testing.T) {
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/draws")
 		original, template := save(t, spec)
-		spec.Template = template
+		spec.From = template
 		machines := []*harnesstest.Machine{original}
 		var all sync.WaitGroup
 		var mu sync.Mutex
@@ -64,9 +64,9 @@ func TestOnRestoreRunsOnceInARestoredMachine(t *testing.T) {
 	spec.Accel = harness.TCG
 	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
 	defer cache.Close()
-	hears := func(how string) {
+	hears := func(how harness.BootMode) {
 		t.Helper()
-		m, err := cache.Boot(t.Context(), spec)
+		m, err := harness.Boot(t.Context(), from(cache, spec))
 		require.NoError(t, err)
 		defer m.Close()
 		require.Equal(t, how, m.Result().Boot, m.Result().Why)
@@ -83,10 +83,10 @@ func TestOnRestoreRunsOnceInARestoredMachine(t *testing.T) {
 		_, err = m.Event(ctx)
 		require.ErrorContains(t, err, "the line has ended", "there was no other")
 	}
-	hears("cold") // and saved
+	hears(harness.BootCold) // and saved
 	waits(t, cache, spec)
-	hears("prefetched")
+	hears(harness.BootPrefetched)
 	cache.Close()
 	cache.Prefetch = false
-	hears("restored")
+	hears(harness.BootRestored)
 }

@@ -62,7 +62,7 @@ func TestTheEndOfTheGuestsProgramIsReported(t *testing.T) {
 // ends boots the guest "ends", has it end, and returns what Wait says.
 func ends(t *testing.T, cache *harness.TemplateCache, spec harness.Spec, told string, exit harness.Exit) error {
 	t.Helper()
-	m, err := cache.Boot(t.Context(), spec)
+	m, err := harness.Boot(t.Context(), from(cache, spec))
 	require.NoError(t, err, told)
 	defer m.Close()
 	ctx, cancel := m.Within(t.Context(), harnesstest.Within)
@@ -73,7 +73,7 @@ func ends(t *testing.T, cache *harness.TemplateCache, spec harness.Spec, told st
 	require.Equal(t, exit, *m.Result().Exit, told)
 	if crash := m.Console().Crash(); crash == "" && exit.Signal == 0 {
 		require.NoError(t, m.WaitExit(ctx, exit.Status), "whoever expects this end has no failure")
-		require.Equal(t, "ended", m.Result().State)
+		require.Equal(t, harness.StateEnded, m.Result().State)
 		require.ErrorContains(t, m.WaitExit(ctx, 42), "exit status 42 was expected")
 	}
 	return err
@@ -86,9 +86,9 @@ func TestTheExitStatusIsReportedInEveryBootMode(t *testing.T) {
 	spec.Accel = harness.TCG // of which templates are
 	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
 	defer cache.Close()
-	dies := func(how string) {
+	dies := func(how harness.BootMode) {
 		t.Helper()
-		m, err := cache.Boot(t.Context(), spec)
+		m, err := harness.Boot(t.Context(), from(cache, spec))
 		require.NoError(t, err)
 		defer m.Close()
 		require.Equal(t, how, m.Result().Boot, m.Result().Why)
@@ -97,12 +97,12 @@ func TestTheExitStatusIsReportedInEveryBootMode(t *testing.T) {
 		require.NoError(t, m.Console().Send(ctx, "exit 3"))
 		require.EqualError(t, m.Wait(ctx), "the guest failed: its program has ended: exit status 3")
 	}
-	dies("cold")
+	dies(harness.BootCold)
 	waits(t, cache, spec)
-	dies("prefetched")
+	dies(harness.BootPrefetched)
 	cache.Close()
 	cache.Prefetch = false
-	dies("restored")
+	dies(harness.BootRestored)
 }
 
 func TestABootErrorHasTheExitStatus(t *testing.T) {
@@ -140,8 +140,7 @@ func TestShutdownTerminatesAProgramWithoutPackageGuest(t *testing.T) {
 func TestAStoppedConsoleDoesNotHideTheEnd(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
-	var cache harness.TemplateCache // the user's
-	m, err := cache.Boot(t.Context(), echoSpec(t, target))
+	m, err := harness.Boot(t.Context(), from(new(harness.TemplateCache), echoSpec(t, target)))
 	require.NoError(t, err)
 	defer m.Close()
 	ctx, cancel := m.Within(t.Context(), harnesstest.Within)

@@ -39,7 +39,7 @@ func boot(t *testing.T, spec harness.Spec) *harness.BootError {
 	text, err := os.ReadFile(filepath.Join(spec.Dir, "result.json"))
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(text, &result))
-	require.Equal(t, "failed", result.State)
+	require.Equal(t, harness.StateFailed, result.State)
 	require.NotEmpty(t, result.Error)
 	require.Equal(t, sha256File(t, spec.Kernel), result.KernelSHA256)
 	require.Equal(t, sha256File(t, spec.Initramfs), result.InitramfsSHA256)

@@ -40,7 +40,7 @@ func TestARunGoesOnWithoutSpaceForItsRecordAndFailsAtItsEnd(t *testing.T) {
 	target := oneTarget(t)
 	apart.Run(t, func(t *testing.T) {
 		spec := echoSpec(t, target)
-		spec.Cold, spec.Dir = true, t.TempDir()
+		spec.From, spec.Dir = harness.Cold, t.TempDir()
 		m, err := harness.Boot(t.Context(), spec)
 		require.NoError(t, err)
 		defer m.Close()
@@ -50,7 +50,7 @@ func TestARunGoesOnWithoutSpaceForItsRecordAndFailsAtItsEnd(t *testing.T) {
 		require.NoError(t, m.Console().Send(ctx, "sh dmesg; echo all-of-it"))
 		_, err = m.Console().Expect(ctx, `^all-of-it$`)
 		require.NoError(t, err, "the log in memory is whole")
-		require.Equal(t, "ready", m.Result().State)
+		require.Equal(t, harness.StateReady, m.Result().State)
 
 		says := "record " + spec.Dir + ": console.log: file too large"
 		require.EqualError(t, m.Shutdown(ctx), says)
@@ -59,7 +59,7 @@ func TestARunGoesOnWithoutSpaceForItsRecordAndFailsAtItsEnd(t *testing.T) {
 		require.NotErrorIs(t, m.Wait(ctx), harness.ErrGuest)
 		require.EqualError(t, m.Close(), says)
 		result := readResult(t, spec.Dir)
-		require.Equal(t, "failed", result.State)
+		require.Equal(t, harness.StateFailed, result.State)
 		require.Equal(t, says, result.Error)
 		info, err := os.Stat(filepath.Join(spec.Dir, "console.log"))
 		require.NoError(t, err)
@@ -71,7 +71,7 @@ func TestABootFailsAtOnceWithoutSpaceForItsRecord(t *testing.T) {
 	target := oneTarget(t)
 	apart.Run(t, func(t *testing.T) {
 		spec := echoSpec(t, target)
-		spec.Cold, spec.Dir = true, t.TempDir()
+		spec.From, spec.Dir = harness.Cold, t.TempDir()
 		spec.Cmdline = []string{"loglevel=7"}
 		spec.Ready = "never said"
 		m, err := harness.Start(t.Context(), spec)

@@ -192,10 +192,10 @@ func TestTheShellRunsCommands(t *testing.T) {
 func TestAReadyMachineAnswersBelowItsPrompt(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
-	for _, boot := range []string{"cold", "from a template, if there is one"} {
+	for boot, source := range map[string]harness.Source{"cold": harness.Cold, "from a template, if there is one": nil} {
 		t.Run(boot, func(t *testing.T) {
 			spec := echoSpec(t, target)
-			spec.Cold = boot == "cold"
+			spec.From = source
 			m := harnesstest.Boot(t, spec)
 			m.Send("uptime")
 			m.Expect(`^Uptime: \d+ ms$`)

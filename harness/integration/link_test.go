@@ -47,7 +47,7 @@ func TestAMachineWithoutALinkBootsAndIsSaved(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
-	spec.Accel, spec.Cold, spec.Dir = harness.TCG, true, t.TempDir()
+	spec.Accel, spec.From, spec.Dir = harness.TCG, harness.Cold, t.TempDir()
 	m, err := harness.Start(t.Context(), spec)
 	require.NoError(t, err)
 	defer m.Close()
@@ -57,7 +57,7 @@ func TestAMachineWithoutALinkBootsAndIsSaved(t *testing.T) {
 	require.NoError(t, m.WaitReady(ctx))
 	template, err := m.Save(ctx, filepath.Join(t.TempDir(), "template"))
 	require.NoError(t, err)
-	spec.Cold, spec.Template, spec.Dir = false, template, ""
+	spec.From, spec.Dir = template, ""
 	again := restored(t, spec)
 	for _, m := range []*harness.Machine{m, again.Machine} {
 		conn, err := m.Dial(ctx, "udp", echoPort)

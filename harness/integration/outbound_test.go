@@ -29,7 +29,7 @@ func TestAGuestReachesWhatItsOutboundAllows(t *testing.T) {
 			spec.Outbound = outbound
 			original, template := save(t, spec)
 			reaches(t, original, outbound)
-			spec.Template = template
+			spec.From = template
 			reaches(t, restored(t, spec), outbound)
 		})
 	}

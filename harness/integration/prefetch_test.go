@@ -32,7 +32,7 @@ func waits(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) {
 		if n > 0 {
 			return
 		}
-		m, err := cache.Boot(t.Context(), spec)
+		m, err := harness.Boot(t.Context(), from(cache, spec))
 		require.NoError(t, err)
 		why = m.Result().Why
 		require.NoError(t, m.Close())
@@ -53,12 +53,12 @@ func TestAPrefetchedMachineHasItsOwnClockIdentityAndRecord(t *testing.T) {
 		spec.Ports = []string{"udp/4242", "tcp/4242", "tcp/" + strconv.Itoa(80+i)}
 		spec.Dir = filepath.Join(t.TempDir(), "record")
 		asked := time.Now()
-		m, err := cache.Boot(t.Context(), spec)
+		m, err := harness.Boot(t.Context(), from(cache, spec))
 		require.NoError(t, err)
 		defer m.Close()
 		handedOut := time.Now()
-		require.Equal(t, "prefetched", m.Result().Boot, m.Result().Why)
-		require.Equal(t, "ready", m.Result().State)
+		require.Equal(t, harness.BootPrefetched, m.Result().Boot, m.Result().Why)
+		require.Equal(t, harness.StateReady, m.Result().State)
 		require.LessOrEqual(t, m.Result().ReadySeconds, handedOut.Sub(asked).Seconds())
 		require.Len(t, m.Ports(), len(spec.Ports))
 
@@ -147,14 +147,14 @@ func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
 	all := sys.ProcessesWithEnv(mark)
 	require.Len(t, all, 1)
 	require.NoError(t, unix.Kill(all[0].PID, unix.SIGKILL))
-	require.Regexp(t, "^restored: the machine that waited was of no use: .", bootCached(t, cache, spec))
+	require.Regexp(t, "^restored: the machine that waited was of no use: .", bootFrom(t, cache, spec))
 
 	waits(t, cache, spec)
 	other := spec
 	other.Cmdline = []string{"another=kind"}
-	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, other))
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, other))
 	spec.Ports, spec.ReadyWithin = []string{"tcp/4242"}, time.Minute
-	require.Equal(t, "prefetched", bootCached(t, cache, spec), "these belong to no kind")
+	require.Equal(t, "prefetched", bootFrom(t, cache, spec), "these belong to no kind")
 
 	waits(t, cache, spec)
 	cache.Close()
@@ -163,11 +163,11 @@ func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
 	waits(t, cache, spec)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := cache.Boot(gone, spec)
+	_, err := harness.Boot(gone, from(cache, spec))
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, sys.ProcessesWithEnv(mark))
 
 	cache.Prefetch = false
-	require.Equal(t, "restored", bootCached(t, cache, spec))
+	require.Equal(t, "restored", bootFrom(t, cache, spec))
 	require.Empty(t, sys.ProcessesWithEnv(mark))
 }

@@ -25,9 +25,9 @@ func TestAMachineIsSavedAsSoonAsItsConnectionsHaveClosed(t *testing.T) {
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/lost")
 	spec.Ports = []string{"udp/4242", "tcp/4242"}
-	spec.Accel, spec.Cold = harness.TCG, true
+	spec.Accel, spec.From = harness.TCG, harness.Cold
 	m := harnesstest.Boot(t, spec)
-	spec.Cold = false
+	spec.From = nil
 	for _, c := range []struct {
 		first string
 		close func(net.Conn)
@@ -46,7 +46,7 @@ func TestAMachineIsSavedAsSoonAsItsConnectionsHaveClosed(t *testing.T) {
 		from := conn.LocalAddr().(*net.TCPAddr).Port
 		require.NoError(t, conn.Close())
 
-		spec.Template = m.Save(filepath.Join(t.TempDir(), "template"))
+		spec.From = m.Save(filepath.Join(t.TempDir(), "template"))
 		again, begin := restored(t, spec), time.Now()
 		echoes(t, dialFrom(t, again, from), "after")
 		t.Logf("the %s has closed first: the restored machine answered on port %d after %v", c.first, from, time.Since(begin))

@@ -22,7 +22,7 @@ import (
 // save boots a machine and saves it, which one that was restored itself cannot be.
 func save(t *testing.T, spec harness.Spec) (*harnesstest.Machine, *harness.Template) {
 	t.Helper()
-	spec.Accel, spec.Cold = harness.TCG, true // of which templates are
+	spec.Accel, spec.From = harness.TCG, harness.Cold // of which templates are
 	m := harnesstest.Boot(t, spec)
 	return m, m.Save(filepath.Join(t.TempDir(), "template"))
 }
@@ -31,7 +31,7 @@ func save(t *testing.T, spec harness.Spec) (*harnesstest.Machine, *harness.Templ
 func restored(t *testing.T, spec harness.Spec) *harnesstest.Machine {
 	t.Helper()
 	m := harnesstest.Boot(t, spec)
-	require.Equal(t, "restored", m.Result().Boot, m.Result().Why)
+	require.Equal(t, harness.BootRestored, m.Result().Boot, m.Result().Why)
 	return m
 }
 
@@ -47,7 +47,7 @@ func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
 		original.Expect(`guesthouse: ready\n`)
 		boot, _, _ := strings.Cut(original.Console().Text(), "guesthouse: ready\n")
 
-		spec.Template = template
+		spec.From = template
 		machines := make([]*harnesstest.Machine, 2)
 		if target == oneTarget(t) {
 			machines = make([]*harnesstest.Machine, manyMachines)
@@ -98,13 +98,13 @@ func TestSaveAndRestoreLoseNoConsoleOutput(t *testing.T) {
 		t.Run(target, func(t *testing.T) {
 			harnesstest.Require(t, target)
 			spec := echoSpec(t, target)
-			spec.Accel, spec.Cold = harness.TCG, true
+			spec.Accel, spec.From = harness.TCG, harness.Cold
 			m := harnesstest.Boot(t, spec)
 			const last = 3000
 			m.Expect(`uart:~\$ `)
 			m.Send("sh i=0; while test $i -le " + strconv.Itoa(last) + "; do echo n$i; i=$((i+1)); done")
 			m.Expect(`^n100$`)
-			spec.Cold, spec.Template = false, m.Save(filepath.Join(t.TempDir(), "template"))
+			spec.From = m.Save(filepath.Join(t.TempDir(), "template"))
 			numbers := regexp.MustCompile(`(?m)^n(\d+)$`)
 			for _, m := range []*harnesstest.Machine{m, restored(t, spec)} {
 				m.Expect(`^n` + strconv.Itoa(last) + `$`)
@@ -122,7 +122,7 @@ func TestAMachineWithAnOpenConnectionIsNotSaved(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
-	spec.Accel, spec.Cold = harness.TCG, true
+	spec.Accel, spec.From = harness.TCG, harness.Cold
 	m := harnesstest.Boot(t, spec)
 	dir := filepath.Join(t.TempDir(), "template")
 	conn := m.Dial("tcp", echoPort)
@@ -139,11 +139,11 @@ func TestADamagedTemplateCostsAColdBoot(t *testing.T) {
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
 	_, template := save(t, spec)
-	spec.Template = template
+	spec.From = template
 	cold := func(why string) {
 		t.Helper()
 		m := harnesstest.Boot(t, spec)
-		require.Equal(t, "cold", m.Result().Boot)
+		require.Equal(t, harness.BootCold, m.Result().Boot)
 		require.Contains(t, m.Result().Why, why)
 		echoes(t, m.Dial("udp", echoPort), "works all the same")
 	}
@@ -164,7 +164,7 @@ func TestADamagedTemplateCostsAColdBoot(t *testing.T) {
 	text = bytes.Replace(text, []byte(hex.EncodeToString(whole[:])), []byte(hex.EncodeToString(cut[:])), 1)
 	text = bytes.Replace(text, fmt.Appendf(nil, `"size": %d`, len(state)), fmt.Appendf(nil, `"size": %d`, len(half)), 1)
 	require.NoError(t, os.WriteFile(description, text, 0o644))
-	spec.Template, err = harness.OpenTemplate(template.Dir())
+	spec.From, err = harness.OpenTemplate(template.Dir())
 	require.NoError(t, err)
 	cold("restoring it failed")
 }

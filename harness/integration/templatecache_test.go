@@ -16,17 +16,17 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// bootCached boots by a cache and says how that was done.
-func bootCached(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) string {
+// bootFrom boots a machine from a source and returns its boot mode, with the reason if there is one.
+func bootFrom(t *testing.T, source harness.Source, spec harness.Spec) string {
 	t.Helper()
-	m, err := cache.Boot(t.Context(), spec)
+	m, err := harness.Boot(t.Context(), from(source, spec))
 	require.NoError(t, err)
 	defer m.Close()
 	conn, err := m.Dial(t.Context(), "tcp", echoPort)
 	require.NoError(t, err)
 	defer conn.Close()
 	echoes(t, conn, "whatever way it came up")
-	return strings.TrimSuffix(m.Result().Boot+": "+m.Result().Why, ": ")
+	return strings.TrimSuffix(string(m.Result().Boot)+": "+m.Result().Why, ": ")
 }
 
 func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
@@ -35,21 +35,19 @@ func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 	spec := echoSpec(t, target)
 	spec.Accel = harness.TCG
 	cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
-	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
-	require.Equal(t, "restored", bootCached(t, cache, spec))
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
+	require.Equal(t, "restored", bootFrom(t, cache, spec))
 	spec.Ports = spec.Ports[1:]
-	require.Equal(t, "restored", bootCached(t, cache, spec), "its ports are its own")
+	require.Equal(t, "restored", bootFrom(t, cache, spec), "its ports are its own")
 
 	all, err := cache.List()
 	require.NoError(t, err)
 	require.Len(t, all, 1)
 	require.Equal(t, target, all[0].Target)
 
-	spec.Cold = true
-	require.Equal(t, "cold: asked for", bootCached(t, cache, spec))
-	spec.Cold = false
+	require.Equal(t, "cold: asked for", bootFrom(t, harness.Cold, spec))
 	require.NoError(t, os.Truncate(filepath.Join(cache.Dir, all[0].Key, "state"), 1000))
-	require.Contains(t, bootCached(t, cache, spec), "cold: template "+filepath.Join(cache.Dir, all[0].Key)+": state is damaged")
+	require.Contains(t, bootFrom(t, cache, spec), "cold: template "+filepath.Join(cache.Dir, all[0].Key)+": state is damaged")
 	all, err = cache.List()
 	require.NoError(t, err)
 	require.Empty(t, all, "the next one makes another")
@@ -63,10 +61,10 @@ func TestAFaultOfTheCacheCostsAColdBoot(t *testing.T) {
 	spec.Accel = harness.TCG
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
-	require.Contains(t, bootCached(t, &harness.TemplateCache{Dir: file}, spec), "cold: no template cache: mkdir "+file)
+	require.Contains(t, bootFrom(t, &harness.TemplateCache{Dir: file}, spec), "cold: no template cache: mkdir "+file)
 
 	cache := &harness.TemplateCache{Dir: t.TempDir()}
-	m, err := cache.Start(t.Context(), spec)
+	m, err := harness.Start(t.Context(), from(cache, spec))
 	require.NoError(t, err)
 	defer m.Close()
 	workshops, err := filepath.Glob(filepath.Join(cache.Dir, "tmp", "*"))
@@ -91,11 +89,11 @@ func TestAMachineOutlivesItsTemplate(t *testing.T) {
 	cache := &harness.TemplateCache{Dir: t.TempDir()}
 	spec := echoSpec(t, target)
 	spec.Accel = harness.TCG
-	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
-	m, err := cache.Boot(t.Context(), spec)
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
+	m, err := harness.Boot(t.Context(), from(cache, spec))
 	require.NoError(t, err)
 	defer m.Close()
-	require.Equal(t, "restored", m.Result().Boot, m.Result().Why)
+	require.Equal(t, harness.BootRestored, m.Result().Boot, m.Result().Why)
 	require.NoError(t, cache.Clear())
 	conn, err := m.Dial(t.Context(), "udp", echoPort)
 	require.NoError(t, err)
@@ -116,12 +114,12 @@ func TestProcessesShareACache(t *testing.T) {
 		require.NoError(t, err)
 		cache := &harness.TemplateCache{Dir: dir, AnyGuest: true}
 		if os.Getenv("GUESTHOUSE_TEST_KILL") != "" {
-			_, err := cache.Start(t.Context(), spec)
+			_, err := harness.Start(t.Context(), from(cache, spec))
 			require.NoError(t, err)
 			fmt.Println("making")
 			select {} // until killed
 		}
-		fmt.Println("boot was", bootCached(t, cache, spec))
+		fmt.Println("boot was", bootFrom(t, cache, spec))
 		return
 	}
 	t.Parallel()

@@ -40,7 +40,7 @@ func TestOnlyAFaultyTemplateIsRemoved(t *testing.T) {
 	qemu, commands := wrappedQEMU(t, name)
 	spec.QEMU = qemu
 	cache := &harness.TemplateCache{Dir: t.TempDir()}
-	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootCached(t, cache, spec))
+	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
 	only := func() string {
 		all, err := cache.List()
 		require.NoError(t, err)
@@ -64,20 +64,20 @@ func TestOnlyAFaultyTemplateIsRemoved(t *testing.T) {
 		require.NoError(t, os.WriteFile(commands, []byte(of.shell+"\n"), 0o644))
 		asked := spec
 		asked.Dir = of.dir
-		m, err := cache.Boot(t.Context(), asked)
+		m, err := harness.Boot(t.Context(), from(cache, asked))
 		if err == nil {
 			m.Close()
 		}
 		require.ErrorContains(t, err, of.says, fault)
 		only()
 		require.NoError(t, os.WriteFile(commands, nil, 0o644))
-		require.Equal(t, "restored", bootCached(t, cache, spec), "after %s", fault)
+		require.Equal(t, "restored", bootFrom(t, cache, spec), "after %s", fault)
 	}
 
 	// A state that has the right hash and is none: only QEMU can tell.
 	template := only()
 	forgeState(t, template)
-	require.Contains(t, bootCached(t, cache, spec), "cold: restoring it failed: QEMU")
+	require.Contains(t, bootFrom(t, cache, spec), "cold: restoring it failed: QEMU")
 	all, err := cache.List()
 	require.NoError(t, err)
 	require.Empty(t, all, "the next boot makes another")

@@ -52,7 +52,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	flags.Func("crash", "a regular `expression` that begins a line of the console when the guest has crashed, besides what is known of Linux, Go, Zephyr and others; may be repeated",
 		appendTo(&spec.Crashes))
 	flags.StringVar(&accel, "accel", "", "`tcg` or kvm (default kvm where it boots the kernel, and tcg elsewhere or with -qemu-arg)")
-	flags.BoolVar(&spec.Cold, "cold", false, "boot, also where a machine of the same kind could be restored from a template")
+	cold := flags.Bool("cold", false, "boot, also where a machine of the same kind could be restored from a template")
 	flags.StringVar(&spec.Dir, "dir", "", "the record `directory` (default a temporary one, kept if the run fails)")
 	if err := parse(flags, args, std, runUsage); err != nil {
 		return err
@@ -73,7 +73,6 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 		saved.Cmdline = append(saved.Cmdline, spec.Cmdline...)
 		saved.QEMUArgs = append(saved.QEMUArgs, spec.QEMUArgs...)
 		saved.Outbound = cmp.Or(spec.Outbound, saved.Outbound)
-		saved.Cold = saved.Cold || spec.Cold
 		saved.Dir = spec.Dir
 		spec = saved
 	} else {
@@ -100,11 +99,16 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	if dryRun {
 		return printCommand(spec, std)
 	}
+	switch {
+	case *cold:
+		spec.From = harness.Cold
+	case spec.From == nil:
+		spec.From = new(harness.TemplateCache) // the user's
+	}
 
 	terminal, isFile := std.out.(*os.File)
 	interactive := isFile && term.IsTerminal(int(std.in.Fd())) && term.IsTerminal(int(terminal.Fd()))
-	var templates harness.TemplateCache
-	m, err := templates.Start(ctx, spec)
+	m, err := harness.Start(ctx, spec)
 	if err != nil {
 		return err
 	}
@@ -159,7 +163,7 @@ func printCommand(spec harness.Spec, std stdio) error {
 func readyLine(m *harness.Machine, end string) string {
 	var b strings.Builder
 	res := m.Result()
-	how := res.Boot
+	how := string(res.Boot)
 	if res.Why != "" {
 		how += ": " + res.Why
 	}

@@ -73,7 +73,7 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 		err := m.Wait(ctx)
 		if running(m) && ctx.Err() == nil {
 			// A person may want to look around in a guest that has crashed.
-			if m.Result().State == "ready" { // else WaitReady tells
+			if m.Result().State == harness.StateReady { // else WaitReady tells
 				screen.notice(fmt.Sprintf("guesthouse: %v\nguesthouse: Ctrl-A x ends", err))
 			}
 			m.Console().Follow(ctx, io.Discard) // until it ends

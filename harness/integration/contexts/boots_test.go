@@ -47,8 +47,8 @@ var ofBoots = []row[host]{
 		}
 		return err
 	}},
-	{name: "harness.TemplateCache.Boot", call: func(ctx context.Context, h host) error { return closed(h.cache.Boot(ctx, h.spec)) }},
-	{name: "harness.TemplateCache.Start", call: func(ctx context.Context, h host) error { return closed(h.cache.Start(ctx, h.spec)) },
+	{name: "harness.TemplateCache.Boot", call: func(ctx context.Context, h host) error { return closed(harness.Boot(ctx, from(h.cache, h.spec))) }},
+	{name: "harness.TemplateCache.Start", call: func(ctx context.Context, h host) error { return closed(harness.Start(ctx, from(h.cache, h.spec))) },
 		atOnce: map[string]string{hangs: ""}},
 	{name: "harness.TemplateCache.Waiting", call: func(ctx context.Context, h host) error {
 		_, err := h.cache.Waiting(ctx)
@@ -72,7 +72,7 @@ func tryBoots(t *testing.T, state string, h host, names ...string) {
 
 func TestABootEndsWithItsContextWhereQEMUDoesNotAnswer(t *testing.T) {
 	spec := bareMetal(t, "no kernel here", "never said")
-	spec.Cold, spec.QEMU = false, qemu(t, t.TempDir(), "exec sleep 1000")
+	spec.From, spec.QEMU = nil, qemu(t, t.TempDir(), "exec sleep 1000")
 	tryBoots(t, mute, host{spec, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}},
 		"harness.Boot", "harness.Start", "harness.Machine.WaitReady", "harness.TemplateCache.Boot", "harness.TemplateCache.Start",
 		"harness.TemplateCache.Waiting")
@@ -89,7 +89,7 @@ func TestABootEndsWithItsContextWhereTheKernelHangs(t *testing.T) {
 func TestABootEndsWithItsContextWhereTheTemplateIsBeingMade(t *testing.T) {
 	cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
 	spec := bareMetal(t, "no kernel here", "never said")
-	spec.Cold = false
+	spec.From = nil
 	for _, file := range hold(t, filepath.Join(cache.Dir, "locks")) {
 		defer file.Close()
 	}
@@ -116,10 +116,10 @@ func hold(t *testing.T, dir string) (all []*flock.Flock) {
 // What is restored is told to wait for its state (-incoming), what boots is not.
 func TestABootEndsWithItsContextWhereARestoreHangs(t *testing.T) {
 	spec := echoSpec(t)
-	spec.Cold = false
+	spec.From = nil
 	spec.QEMU = qemu(t, t.TempDir(), `case "$*" in *-incoming*) exec sleep 1000;; esac`)
 	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
-	m, err := cache.Boot(t.Context(), spec)
+	m, err := harness.Boot(t.Context(), from(cache, spec))
 	require.NoError(t, err)
 	defer m.Close()
 	require.Equal(t, "the first boot of its kind, saved for the next", m.Result().Why)
@@ -135,7 +135,7 @@ func TestABootEndsWithItsContextWhereARestoreHangs(t *testing.T) {
 	require.Len(t, dirs, 1)
 	template, err := harness.OpenTemplate(dirs[0])
 	require.NoError(t, err)
-	spec.Template = template
+	spec.From = template
 	tryBoots(t, restores, host{spec, cache}, "harness.Boot", "harness.Start", "harness.Machine.WaitReady",
 		"harness.TemplateCache.Boot", "harness.TemplateCache.Start")
 }
@@ -159,7 +159,7 @@ func TestABootIsNotHeldUpByAFIFO(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			h := host{good, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}}
-			h.spec.Cold, h.spec.Dir = false, t.TempDir()
+			h.spec.From, h.spec.Dir = nil, t.TempDir()
 			c.change(&h.spec)
 			for _, r := range ofBoots {
 				if r.name == "harness.TemplateCache.Waiting" {

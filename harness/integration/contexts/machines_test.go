@@ -153,11 +153,11 @@ func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
 	template, err := m.Save(ctx, filepath.Join(t.TempDir(), "template"))
 	require.NoError(t, err, "nothing of the saves that were given up is taken for this one's")
 	spec := m.Spec()
-	spec.Cold, spec.Template, spec.Dir = false, template, t.TempDir()
+	spec.From, spec.Dir = template, t.TempDir()
 	again, err := harness.Boot(t.Context(), spec)
 	require.NoError(t, err)
 	defer again.Close()
-	require.Equal(t, "restored", again.Result().Boot, again.Result().Why)
+	require.Equal(t, harness.BootRestored, again.Result().Boot, again.Result().Why)
 
 	require.NoError(t, unix.Kill(again.Result().PID, unix.SIGSTOP))
 	t.Run(ofMachines[last].name, func(t *testing.T) { try(t, ofMachines[last], stopped, again) })
@@ -167,7 +167,7 @@ func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
 
 func TestEveryCallEndsWithItsContextWhereTheGuestStandsStill(t *testing.T) {
 	spec := harnesstest.Spec(t, target, "../guests/spins")
-	spec.Accel, spec.Cold, spec.Dir, spec.Ports = harness.TCG, true, t.TempDir(), []string{"udp/4242", "tcp/4242"}
+	spec.Accel, spec.From, spec.Dir, spec.Ports = harness.TCG, harness.Cold, t.TempDir(), []string{"udp/4242", "tcp/4242"}
 	m := boot(t, spec)
 	ctx, cancel := m.Within(t.Context(), harnesstest.Within)
 	defer cancel()
@@ -238,7 +238,7 @@ func boot(t *testing.T, spec harness.Spec) *harness.Machine {
 
 func echoSpec(t *testing.T) harness.Spec {
 	spec := harnesstest.Spec(t, target, "guesthouse.example/guest/cmd/uinit")
-	spec.Accel, spec.Cold, spec.Dir, spec.Ports = harness.TCG, true, t.TempDir(), []string{"udp/4242", "tcp/4242"}
+	spec.Accel, spec.From, spec.Dir, spec.Ports = harness.TCG, harness.Cold, t.TempDir(), []string{"udp/4242", "tcp/4242"}
 	return spec
 }
 
@@ -248,7 +248,7 @@ func bareMetal(t *testing.T, says, ready string) harness.Spec {
 	guest, err := baremetal.ELF(target, says)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, guest, 0o644))
-	return harness.Spec{Target: target, Kernel: file, Ready: ready, Accel: harness.TCG, Cold: true,
+	return harness.Spec{Target: target, Kernel: file, Ready: ready, Accel: harness.TCG, From: harness.Cold,
 		Dir: t.TempDir(), Ports: []string{"tcp/4242"}}
 }
 

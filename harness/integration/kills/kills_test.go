@@ -107,7 +107,9 @@ func TestNothingIsLeft(t *testing.T) {
 				t.Run(strings.Join([]string{of.name, w.name, at}, "/"), func(t *testing.T) {
 					t.Parallel()
 					spec := echo
-					spec.Cold = at != "under traffic"
+					if at != "under traffic" {
+						spec.From = harness.Cold
+					}
 					var env []string
 					switch at { // what takes the least
 					case "booting":
@@ -327,7 +329,7 @@ func (o *owner) tellsAll(dir, at string, states []string) {
 		}
 		want = append(want, s)
 	}
-	require.Contains(o.t, want, result.State)
+	require.Contains(o.t, want, string(result.State))
 
 	f, err := os.Open(dir)
 	require.NoError(o.t, err)

@@ -51,8 +51,9 @@ func own(m *testing.M, spec string) {
 	s, err := harness.ReadSpec(spec)
 	fatal(err)
 	if dir := os.Getenv(templateVariable); dir != "" {
-		s.Template, err = harness.OpenTemplate(dir)
+		template, err := harness.OpenTemplate(dir)
 		fatal(err)
+		s.From = template
 	}
 	if dir := os.Getenv(cacheVariable); dir != "" {
 		fatal(waits(dir, s))
@@ -92,7 +93,8 @@ func waits(cache string, s harness.Spec) error {
 		if n, err := c.Waiting(context.Background()); n > 0 || err != nil {
 			return err
 		}
-		machine, err := c.Boot(context.Background(), s)
+		s.From = c
+		machine, err := harness.Boot(context.Background(), s)
 		if err != nil {
 			return err
 		}

@@ -46,15 +46,17 @@ func boot(ctx context.Context, templates *harness.TemplateCache, j job, dir stri
 	spec := j.spec
 	spec.Dir = dir
 	spec.Ports = []string{"udp/4242", "tcp/4242"}
-	if spec.Cold = j.how == cold; !spec.Cold {
-		spec.Accel = harness.TCG // which is what templates are for
+	if j.how == cold {
+		spec.From = harness.Cold
+	} else {
+		spec.From, spec.Accel = templates, harness.TCG // templates need TCG
 	}
-	m, err := templates.Start(ctx, spec)
+	m, err := harness.Start(ctx, spec)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	if r := m.Result(); (r.Boot == "restored") != (j.how == restored) {
+	if r := m.Result(); (r.Boot == harness.BootRestored) != (j.how == restored) {
 		return fmt.Errorf("a machine that was to be %s is %s: %s", j.how, r.Boot, r.Why)
 	}
 	return checks[j.fault](ctx, m, j)
