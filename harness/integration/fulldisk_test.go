@@ -83,6 +83,6 @@ func TestABootFailsAtOnceWithoutSpaceForItsRecord(t *testing.T) {
 		require.NotErrorIs(t, err, harness.ErrGuest)
 		require.ErrorContains(t, err, "boot "+target+": record "+spec.Dir+": console.log: file too large\nits console:")
 		require.EqualError(t, m.Close(), "record "+spec.Dir+": console.log: file too large")
-		require.Equal(t, "failed", readResult(t, spec.Dir).State)
+		require.Equal(t, harness.StateFailed, readResult(t, spec.Dir).State)
 	})
 }
