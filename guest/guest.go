@@ -1,7 +1,7 @@
 // Package guest is what runs inside the machine: [Main] turns a program that
 // registers socket services into the one program of an emulated target. It
-// loads the network card's drivers, brings the network up, starts the services
-// and gives a shell on the serial console.
+// brings the network up, starts the services and gives a shell on the serial
+// console. Init has loaded the drivers before it starts the program.
 //
 //	var upper = socketservice.Define("upper", serve, 1)
 //
@@ -33,15 +33,13 @@ import (
 	"guesthouse.example/guest/internal/agent"
 	"guesthouse.example/guest/internal/poweroff"
 	"guesthouse.example/guest/internal/shell"
-	"guesthouse.example/guest/modules"
 	"guesthouse.example/guest/socketservice"
 	"guesthouse.example/guest/zephyrlog"
 	"guesthouse.example/internal/initramfs"
 	"guesthouse.example/internal/wire"
 )
 
-// Main runs the guest and does not return. It loads the modules that the
-// initramfs lists, configures eth0, starts the default loop of package
+// Main runs the guest and does not return. It configures eth0, starts the default loop of package
 // socketservice, calls setup, logs "ready" above the first prompt of the console's shell and
 // serves that until somebody says poweroff or the harness asks for it. Then the program ends with
 // status 0. An error on the way is logged, and the program ends with status 1. The machine powers
@@ -67,9 +65,6 @@ func Main(setup func() error) {
 }
 
 func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
-	if err := modules.Load(initramfs.ModulesFile); err != nil {
-		return err
-	}
 	if err := configureNetwork(networkCard); err != nil {
 		return err
 	}

@@ -7,10 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
+	"strings"
 	"time"
 
-	"github.com/u-root/u-root/pkg/cmdline"
-	"github.com/u-root/u-root/pkg/dhclient"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -80,11 +80,19 @@ func configureNetwork(name string) error {
 	return nameHosts(append([]netip.Prefix{addr}, own...), routers)
 }
 
+// flag returns the value of a word name=value of the kernel command line. The last one counts.
 func flag(name, unset string) string {
-	if v, ok := cmdline.Flag(name); ok {
-		return v
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return unset
 	}
-	return unset
+	value := unset
+	for _, word := range strings.Fields(string(line)) {
+		if v, ok := strings.CutPrefix(word, name+"="); ok {
+			value = v
+		}
+	}
+	return value
 }
 
 func addAddress(link netlink.Link, from, text string) (prefix netip.Prefix, err error) {
@@ -98,16 +106,10 @@ func addAddress(link netlink.Link, from, text string) (prefix netip.Prefix, err 
 	return prefixOf(addr.IP, addr.Mask), nil
 }
 
-// prefixOf is the same in another type. Without a mask, which a DHCP server may leave out, nobody else is in
-// the network.
 func prefixOf(ip net.IP, mask net.IPMask) netip.Prefix {
 	addr, _ := netip.AddrFromSlice(ip)
-	addr = addr.Unmap()
 	bits, _ := mask.Size()
-	if mask == nil {
-		bits = addr.BitLen()
-	}
-	return netip.PrefixFrom(addr, bits)
+	return netip.PrefixFrom(addr.Unmap(), bits)
 }
 
 // waitLink returns the interface of that name, waiting for it to appear: some
@@ -166,28 +168,37 @@ func interfaceNames() (names []string) {
 	return names
 }
 
-// lease asks for an IPv4 address by DHCP, and returns it with the routers of its network.
+// lease has u-root's DHCP client configure the interface. It returns the IPv4 address that
+// the client has given it, and the routers of its network.
 func lease(link netlink.Link) (own netip.Prefix, routers []netip.Addr, err error) {
+	name := link.Attrs().Name
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("interface %s: dhcp: %w", name, err)
+		}
+	}()
 	ctx, cancel := context.WithTimeout(context.Background(), leaseWithin)
 	defer cancel()
-	config := dhclient.Config{Timeout: 2 * time.Second, Retries: 8}
-	name := link.Attrs().Name
-	result, ok := <-dhclient.SendRequests(ctx, []netlink.Link{link}, true, false, config, interfaceWithin)
-	if !ok {
-		return own, nil, fmt.Errorf("interface %s: dhcp: it did not come up", name)
-	}
-	err = result.Err
-	if err == nil {
-		err = result.Lease.Configure()
-	}
+	client := exec.CommandContext(ctx, "/bbin/dhclient", "-ipv6=false", "-timeout=2", "-retry=8", "^"+name+"$")
+	said, err := client.CombinedOutput() // its exit status is 0 also where nobody has answered
 	if err != nil {
-		return own, nil, fmt.Errorf("interface %s: dhcp: %w", name, err)
+		return own, nil, fmt.Errorf("%s: %w\n%s", client.Path, err, said)
 	}
-	reply, _ := result.Lease.Message()
-	for _, ip := range reply.Router() {
-		if router, ok := netip.AddrFromSlice(ip); ok {
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	if err != nil {
+		return own, nil, err
+	}
+	if len(addrs) == 0 {
+		return own, nil, fmt.Errorf("no address:\n%s", said)
+	}
+	routes, err := netlink.RouteList(link, netlink.FAMILY_V4)
+	if err != nil {
+		return own, nil, err
+	}
+	for _, route := range routes {
+		if router, ok := netip.AddrFromSlice(route.Gw); ok {
 			routers = append(routers, router.Unmap())
 		}
 	}
-	return prefixOf(reply.YourIPAddr, reply.SubnetMask()), routers, nil
+	return prefixOf(addrs[0].IP, addrs[0].Mask), routers, nil
 }

@@ -19,7 +19,7 @@ import (
 // commands are u-root's programs in every guest: its shell, and what a person types to see what
 // is wrong. Each of them is a tool of busybox.mod.
 var commands = []string{
-	"cat", "cp", "dmesg", "echo", "free", "find", "gosh", "grep", "head", "hexdump", "id", "ip", "kill",
+	"cat", "cp", "dhclient", "dmesg", "echo", "free", "find", "gosh", "grep", "head", "hexdump", "id", "ip", "kill",
 	"ls", "mkdir", "mount", "netstat", "ping", "poweroff", "ps", "rm", "shutdown", "sleep", "tail", "uname",
 }
 

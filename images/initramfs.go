@@ -134,7 +134,7 @@ func writeInitramfs(ctx context.Context, t target.Target, k Kernel, p programs, 
 	return file, sum, nil
 }
 
-// moduleRecords are /lib/modules and the list of what is to be loaded.
+// moduleRecords are /lib/modules and the list of the modules that init loads.
 func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]record, error) {
 	load := "# The kernel modules that drive the devices of the target " + t.Name + ".\n"
 	if k.Modules == "" {

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/guest/internal/agent"
+	"guesthouse.example/guest/internal/modules"
 	"guesthouse.example/guest/internal/poweroff"
-	"guesthouse.example/guest/modules"
 	"guesthouse.example/internal/initramfs"
 	"guesthouse.example/internal/wire"
 )

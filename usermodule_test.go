@@ -1,0 +1,55 @@
+package guesthouse
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// mostModules bounds what "go list -m all" lists in the module of a user, itself included. What is
+// needed to develop or to test this project, or to compile u-root's commands, is listed
+// only there: in scripts/tools/go.mod and images/busybox.mod.
+const mostModules = 25
+
+func TestAUsersModuleListsFewModules(t *testing.T) {
+	root, err := os.Getwd()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	write := func(name string, data []byte) {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o777))
+		require.NoError(t, os.WriteFile(path, data, 0o666))
+	}
+	// The example of the README.
+	for _, name := range []string{"cmd/upper/main.go", "upper_test.go"} {
+		data, err := os.ReadFile(filepath.Join("harness/harnesstest/example", name))
+		require.NoError(t, err)
+		write(name, data)
+	}
+	write("go.mod", []byte("module user.example\n\ngo 1.26.0\n"))
+	sums, err := os.ReadFile("go.sum") // else the go command asks a checksum database
+	require.NoError(t, err)
+	write("go.sum", sums)
+
+	env := append(os.Environ(), "GOWORK=off", "GOFLAGS=")
+	run := func(args ...string) string {
+		cmd := exec.Command("go", args...)
+		cmd.Dir, cmd.Env = dir, env
+		var said strings.Builder
+		cmd.Stderr = &said
+		out, err := cmd.Output()
+		require.NoError(t, err, "go %v: %s", args, &said)
+		return strings.TrimSpace(string(out))
+	}
+	cache, proxy := run("env", "GOMODCACHE"), run("env", "GOPROXY")
+	env = append(env, "GOPROXY=file://"+cache+"/cache/download,"+proxy)
+	run("mod", "edit", "-require=guesthouse.example@v0.0.0", "-replace=guesthouse.example="+root)
+	run("mod", "tidy")
+	modules := strings.Split(run("list", "-m", "all"), "\n")
+	require.LessOrEqual(t, len(modules), mostModules, "the modules are\n%s", strings.Join(modules, "\n"))
+	run("vet", "./...")
+}
