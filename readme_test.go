@@ -23,8 +23,8 @@ var executed = map[string][2]string{
 	"make qemu-run": {"docs/img/qemu-run.txt", "$ make qemu-run"}, // recorded; run.txt runs what it runs
 	"make test":     {"Makefile", "\ntest: check qemu"},           // it runs this test
 	"printf hello":  {"harness/integration/integration_test.go", "traffic.Echo"},
-	"go mod edit":   {"harness/harnesstest/testcache_test.go", `"mod", "edit"`},
-	"go mod tidy":   {"images/build_test.go", "go mod tidy"},
+	"go mod edit":   {"usermodule_test.go", `"mod", "edit", "-require=guesthouse.example@v0.0.0", "-replace=guesthouse.example=`},
+	"go mod tidy":   {"usermodule_test.go", `"mod", "tidy"`},
 	"go run guesthouse.example/harness/cmd/guesthouse run -guest ./cmd/upper": {"harness/cmd/guesthouse/testdata/script/readme.txt", "exec guesthouse run -guest ./cmd/upper -target arm64"},
 	"printf 'net sockets\\n' | make qemu-run":                                 {"harness/cmd/guesthouse/testdata/script/run.txt", "net sockets"},
 }
