@@ -1,11 +1,12 @@
-// Package crash finds on a guest's console what kernels, runtimes and RTOSes print when they
-// fail. Its table of signs says what they print, where on a line, and how bad it is.
+// Package crash finds on a guest's console what kernels, runtimes and RTOSes print when they fail.
+// Its table of signs says what each of them prints, where on a line, and how severe it is.
 //
-// It reads the text that a person sees, without escape sequences (package termtext). A sign stands
-// at the start of a line, behind a shell's prompt or behind the kernel's time. Behind other text,
-// that of a program which has not finished its line, what follows must prove it. So a text that
-// somebody sends to a guest, and that the guest logs inside a line, is no sign whatever it says.
-// A guest that prints such a text with its line ends as they are can be made to print any sign.
+// The package reads the text that a person sees, without escape sequences; see package termtext. It
+// finds a sign at the start of a line, behind a shell's prompt, and behind the time that a kernel
+// prints. It finds a sign behind other text, which a program prints that has not finished its line,
+// only if the following lines prove it. So a guest may log a text that somebody has sent to it: inside
+// a line of the log no text is a sign. But a guest that prints such a text with its line ends
+// can be made to print any sign.
 package crash
 
 import (
@@ -17,54 +18,56 @@ import (
 type Severity int
 
 const (
-	Warning Severity = iota // something is wrong, and the guest goes on
-	Crash                   // the guest, or the program that it is for, is lost
+	Warning Severity = iota // a fault that the guest survives
+	Crash                   // the guest, or the program that it runs, has failed
 )
 
-// A Found sign.
+// A Found is a sign that a Detector has found.
 type Found struct {
 	Sign *Sign
-	Line string // what was said, without a prompt or other text before it
+	Line string // without a prompt or other text before it
 }
 
-// A Detector finds signs in console text however it is split over reads.
+// A Detector finds signs in the text of a console. What it finds does not depend on how the text is
+// split over calls of Write.
 type Detector struct {
 	own []*regexp.Regexp
 
-	line  []byte // so far
-	early bool   // it was looked at already: a decompressor halts without an end of its line
-	blank bool   // the line before was empty; lines of the kernel do not count
+	line    []byte // the unfinished line
+	checked bool   // the unfinished line was checked: a decompressor that halts does not finish its line
+	blank   bool   // the line before was empty; lines of the kernel do not count
 
-	// A Go program's last words, while the header of a goroutine's trace is awaited, and then
-	// the trace's first line.
-	words      Found
-	since      int // lines since then
-	inTrace    bool
-	unfinished Found // a kernel's line behind text without an end, while the next one is awaited
+	// The message of a Go panic or fatal error, while the detector waits for the header of a
+	// goroutine's trace and then for the first line of the trace.
+	message Found
+	since   int // lines since the message
+	inTrace bool
+
+	unproven Found // a line of the kernel behind other text, while the detector waits for the next line
 }
 
 const (
-	mostTried   = 4       // of what looks like a sign's begin in the middle of a line
-	longestLine = 4 << 10 // of a longer line only this much is looked at
-	traceWithin = 1000    // lines between a Go program's last words, which may be as long, and its trace
+	maxTried    = 4       // places inside a line that look like the start of a sign
+	maxLine     = 4 << 10 // bytes; the rest of a longer line is ignored
+	traceWithin = 1000    // lines from the start of a Go message, which may have many lines, to its trace
 )
 
-// New returns a detector that knows the table's signs, and crashes of the user's own: expressions
-// that are matched where a sign at the start of a line is.
+// New returns a detector that knows the table of signs, and the user's own expressions for crashes.
+// It matches them against each line, without a prompt.
 func New(own []*regexp.Regexp) *Detector { return &Detector{own: own} }
 
-// Write takes the next text and returns the signs in the lines that it ends.
+// Write takes the next text and returns the signs in the lines that end with it.
 func (d *Detector) Write(text []byte) (found []Found) {
 	for len(text) > 0 {
 		part, rest, whole := bytes.Cut(text, []byte{'\n'})
-		d.line = append(d.line, part[:min(len(part), longestLine-len(d.line))]...)
+		d.line = append(d.line, part[:min(len(part), maxLine-len(d.line))]...)
 		switch {
-		case whole && d.early:
-			d.early, d.blank = false, false
+		case whole && d.checked:
+			d.checked, d.blank = false, false
 		case whole:
 			found = append(found, d.check(d.line)...)
-		case !d.early && bytes.Equal(bytes.TrimSpace(d.line), halted):
-			d.early = true
+		case !d.checked && bytes.Equal(bytes.TrimSpace(d.line), halted):
+			d.checked = true
 			return append(found, d.check(d.line)...)
 		default:
 			return found
@@ -74,30 +77,30 @@ func (d *Detector) Write(text []byte) (found []Found) {
 	return found
 }
 
-// End returns the signs in what has no end of its own.
+// End returns the signs in an unfinished line and in an unfinished trace.
 func (d *Detector) End() []Found {
 	found := d.Write([]byte{'\n'})
 	if d.inTrace {
-		found = append(found, d.words)
-		d.words, d.inTrace = Found{}, false
+		found = append(found, d.message)
+		d.message, d.inTrace = Found{}, false
 	}
 	return found
 }
 
-// Suspicious says whether the words of a crash have been seen, and not yet what proves it.
-func (d *Detector) Suspicious() bool { return d.words.Sign != nil }
+// Suspicious reports whether the detector waits for the proof of a crash.
+func (d *Detector) Suspicious() bool { return d.message.Sign != nil }
 
-// check looks at a whole line.
+// check returns the signs that a whole line completes.
 func (d *Detector) check(line []byte) (found []Found) {
 	stampEnd := stamp(line)
 	stamped := stampEnd > 0
-	if d.unfinished.Sign != nil {
+	if d.unproven.Sign != nil {
 		if stamped {
-			found = append(found, d.unfinished)
+			found = append(found, d.unproven)
 		}
-		d.unfinished = Found{}
+		d.unproven = Found{}
 	}
-	if d.words.Sign != nil {
+	if d.message.Sign != nil {
 		if f, ok := d.follow(line, stamped); ok {
 			found = append(found, f)
 		}
@@ -111,21 +114,22 @@ func (d *Detector) check(line []byte) (found []Found) {
 	return found
 }
 
-// follow looks at a line after a Go program's last words for what proves them: an empty line and the
-// header of a goroutine's trace, which is not that of a stack that the program itself logs.
+// follow looks for the proof of a Go message in a later line. The proof is the header of a
+// goroutine's trace behind an empty line, unless the trace begins in runtime/debug.Stack: then the
+// program has logged the stack and goes on.
 func (d *Detector) follow(line []byte, stamped bool) (Found, bool) {
-	words := d.words
+	message := d.message
 	switch d.since++; {
 	case d.inTrace:
-		d.words, d.inTrace = Found{}, false
-		return words, !bytes.HasPrefix(line, logged)
+		d.message, d.inTrace = Found{}, false
+		return message, !bytes.HasPrefix(line, logged)
 	case d.blank && bytes.HasPrefix(line, runtimeStack):
-		d.words = Found{}
-		return words, true
+		d.message = Found{}
+		return message, true
 	case d.blank && bytes.HasPrefix(line, goroutine) && header.Match(line):
 		d.inTrace = true
 	case d.since > traceWithin:
-		d.words = Found{}
+		d.message = Found{}
 	}
 	return Found{}, false
 }
@@ -138,7 +142,7 @@ var (
 	header       = regexp.MustCompile(`^goroutine \d+ .*\[.*\].*:$`)
 )
 
-// sign returns the sign that stands on a line by itself, and notes one that what follows must prove.
+// sign returns the sign on a line that needs no proof. It remembers a sign that does.
 func (d *Detector) sign(line []byte, stampEnd int) (Found, bool) {
 	if len(line) == 0 {
 		return Found{}, false
@@ -154,8 +158,8 @@ func (d *Detector) sign(line []byte, stampEnd int) (Found, bool) {
 		}
 	}
 	if s := plainSigns.find(rest); s != nil {
-		if s.trace {
-			d.words, d.since, d.inTrace = Found{s, string(rest)}, 0, false
+		if s.traced {
+			d.message, d.since, d.inTrace = Found{s, string(rest)}, 0, false
 			return Found{}, false
 		}
 		return Found{s, string(rest)}, true
@@ -174,14 +178,15 @@ func (d *Detector) sign(line []byte, stampEnd int) (Found, bool) {
 	return Found{}, false
 }
 
-// behindText notes a sign behind the text of a line without an end. A log record has one. Of what may
-// be one it looks at a few, so that no guest can make its lines costly.
+// behindText remembers a sign behind the text of a program that has not finished its line. A log
+// record is a finished line and has no such sign. behindText tries few places in a line, so that no
+// guest can make its lines costly.
 func (d *Detector) behindText(line []byte, from int) {
 	stamps, begin := 0, min(from+1, len(line))
-	if bytes.IndexByte(line[begin:], '[') < 0 { // far cheaper than looking from the end
-		stamps = mostTried
+	if bytes.IndexByte(line[begin:], '[') < 0 { // cheaper than a search from the end
+		stamps = maxTried
 	}
-	for end := len(line); stamps < mostTried; { // the kernel's line is the last
+	for end := len(line); stamps < maxTried; { // the last one begins the kernel's line
 		at := bytes.LastIndexByte(line[begin:end], '[') + begin
 		if at < begin {
 			break
@@ -190,13 +195,13 @@ func (d *Detector) behindText(line []byte, from int) {
 		if n := stamp(line[at:]); n > 0 {
 			stamps++
 			if s := stampedSigns.find(line[at+n:]); s != nil {
-				d.unfinished = Found{s, string(line[at:])}
+				d.unproven = Found{s, string(line[at:])}
 				return
 			}
 		}
 	}
 	tried := 0
-	for at := from; tried < mostTried; at++ { // a colon is rare, so that looking for it costs little
+	for at := from; tried < maxTried; at++ { // colons are rare, so this search is cheap
 		i := bytes.IndexByte(line[at:], ':')
 		if i < 0 {
 			return
@@ -204,23 +209,22 @@ func (d *Detector) behindText(line []byte, from int) {
 		if at += i; at == 0 || line[at-1] != 'c' && line[at-1] != 'r' {
 			continue
 		}
-		for _, words := range goWords {
-			begin := at + 1 - len(words)
-			if begin <= 0 || !bytes.HasSuffix(line[:at+1], words) || len(bytes.TrimSpace(line[:begin])) == 0 {
+		for _, message := range goMessages {
+			begin := at + 1 - len(message)
+			if begin <= 0 || !bytes.HasSuffix(line[:at+1], message) || len(bytes.TrimSpace(line[:begin])) == 0 {
 				continue
 			}
 			tried++
 			if s := plainSigns.find(line[begin:]); s != nil && !record.Match(line) {
-				d.words, d.since, d.inTrace = Found{s, string(line[begin:])}, 0, false
+				d.message, d.since, d.inTrace = Found{s, string(line[begin:])}, 0, false
 				return
 			}
 		}
 	}
 }
 
-// goWords begin a Go program's last words also behind other text.
-var goWords = [][]byte{[]byte("panic:"), []byte("fatal error:")}
+// goMessages begin a Go message that may stand behind other text.
+var goMessages = [][]byte{[]byte("panic:"), []byte("fatal error:")}
 
-// record matches log records, which are whole lines: of Zephyr, of Go's packages log and slog, and of
-// whatever logs in JSON.
+// record matches the start of a log record: of Zephyr, of Go's packages log and slog, or in JSON.
 var record = regexp.MustCompile(`^(?:\[[\d:.,]+\] <|<(?:err|wrn|inf|dbg)> |\d{4}[/-]\d\d[/-]\d\d[ T]|time=|level=|\{")`)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A sample is a text of testdata and the name of the sign that it is, or is not, one of.
+// A sample is a text in testdata and the name of a sign that it has, or does not have.
 type sample struct {
 	sign, note, text string
 	not              bool
@@ -30,7 +30,7 @@ func samples(t testing.TB) (all []sample) {
 	return all
 }
 
-// found returns what a new detector finds in a text that comes in pieces.
+// found returns what a new detector finds in a text that arrives in pieces.
 func found(pieces ...string) (all []Found) {
 	d := New(nil)
 	for _, p := range pieces {
@@ -39,7 +39,7 @@ func found(pieces ...string) (all []Found) {
 	return append(all, d.End()...)
 }
 
-func TestEverySignIsFoundInItsSamplesAndInNoOther(t *testing.T) {
+func TestEverySignIsFoundInItsSamplesOnly(t *testing.T) {
 	for _, s := range samples(t) {
 		t.Run(s.sign+"/"+s.note, func(t *testing.T) {
 			all := found(s.text)
@@ -54,7 +54,7 @@ func TestEverySignIsFoundInItsSamplesAndInNoOther(t *testing.T) {
 	}
 }
 
-func TestEverySignHasSamplesOfWhatItIsAndOfWhatItIsNot(t *testing.T) {
+func TestEverySignHasSamplesAndCounterexamples(t *testing.T) {
 	is, isNot := make(map[string]bool), make(map[string]bool)
 	for _, s := range samples(t) {
 		if s.not {
@@ -71,7 +71,7 @@ func TestEverySignHasSamplesOfWhatItIsAndOfWhatItIsNot(t *testing.T) {
 	require.Len(t, isNot, len(signs), "samples of signs that are not in the table")
 }
 
-func TestASignIsSeenHoweverItsTextIsSplit(t *testing.T) {
+func TestASignIsFoundHoweverItsTextIsSplit(t *testing.T) {
 	for _, s := range samples(t) {
 		whole := found(s.text)
 		require.Equal(t, whole, found(strings.Split(s.text, "")...), "%s: %s, byte by byte", s.sign, s.note)
@@ -81,7 +81,7 @@ func TestASignIsSeenHoweverItsTextIsSplit(t *testing.T) {
 	}
 }
 
-// Whoever talks to a guest may have it log their text, in a line of the guest's own.
+// A client of the guest may choose a text that the guest logs inside a line.
 func TestNoSignIsFoundInALogRecord(t *testing.T) {
 	for _, s := range samples(t) {
 		var log strings.Builder
@@ -94,20 +94,20 @@ func TestNoSignIsFoundInALogRecord(t *testing.T) {
 	}
 }
 
-func TestATraceIsFoundFarBelowItsWords(t *testing.T) {
+func TestATraceIsFoundFarBelowItsMessage(t *testing.T) {
 	value := strings.Repeat("\n\tlook at its cable", 500)
 	all := found("panic: no such sensor" + value + "\n\ngoroutine 1 [running]:\nmain.main()\n")
 	require.Len(t, all, 1)
 	require.Equal(t, "panic: no such sensor", all[0].Line)
 }
 
-func TestTheLastLineNeedsNoEnd(t *testing.T) {
+func TestTheLastLineNeedsNoLineEnd(t *testing.T) {
 	require.Len(t, found("[    1.203456] Kernel panic - not syncing: gone"), 1)
 	require.Len(t, found("panic: gone\n\ngoroutine 1 [running]:\n"), 1)
 	require.Empty(t, found("panic: gone\n\n"))
 }
 
-func TestWhatMayBecomeACrashIsSuspicious(t *testing.T) {
+func TestAMessageWithoutATraceIsSuspicious(t *testing.T) {
 	d := New(nil)
 	for _, step := range []struct {
 		text       string
@@ -123,7 +123,7 @@ func TestWhatMayBecomeACrashIsSuspicious(t *testing.T) {
 	}
 }
 
-func TestAUsersOwnSigns(t *testing.T) {
+func TestAUsersOwnExpressionsAreCrashes(t *testing.T) {
 	d := New([]*regexp.Regexp{regexp.MustCompile(`^(?:FATAL|ABORT\d)`)})
 	all := d.Write([]byte("I say FATAL\nuart:~$ FATAL: gone\nABORT7\n"))
 	require.Len(t, all, 2)
@@ -132,10 +132,10 @@ func TestAUsersOwnSigns(t *testing.T) {
 	require.Equal(t, "ABORT7", all[1].Line)
 }
 
-func TestALineOfAnyLengthIsLookedAtFromItsStart(t *testing.T) {
+func TestASignIsFoundAtTheStartOfALongLine(t *testing.T) {
 	all := found("[    1.203456] Kernel panic - not syncing: "+strings.Repeat("x", 1<<20), strings.Repeat("y", 1<<20)+"\n")
 	require.Len(t, all, 1)
-	require.Len(t, all[0].Line, longestLine)
+	require.Len(t, all[0].Line, maxLine)
 }
 
 func FuzzDetector(f *testing.F) {
@@ -144,14 +144,14 @@ func FuzzDetector(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string, at int) {
 		if strings.Contains(text, string(halted)) {
-			t.Skip("it is found before the end of its line, whatever follows")
+			t.Skip("the detector does not wait for the end of this line")
 		}
 		at = max(0, min(at, len(text)))
 		require.Equal(t, found(text), found(text[:at], text[at:]))
 	})
 }
 
-// Lines as guests print them by the thousand: a service's records, a program's plain words, a boot.
+// flood has lines that guests print by the thousand: a service's log, a program's output, a boot.
 var flood = strings.Repeat("[00:00:04.082,054] <inf> net_echo_server_svc_sample: Connection from ::ffff:192.0.2.2 (7) closed\n"+
 	"worker 12 has done 1834 of 20000 jobs, 3 of them again, in 12.4 s; the next one is for line 7\n"+
 	"[    1.203456] virtio_net virtio0 eth0: link becomes ready, 1000 Mbit/s, full duplex\n", 200)
@@ -165,10 +165,10 @@ func BenchmarkFlood(b *testing.B) {
 	}
 }
 
-// A guest that prints what only looks like signs costs little more than one that prints anything else.
+// Lines that look like signs cost little more than other lines.
 func TestNoLineIsCostly(t *testing.T) {
 	for _, part := range []string{"x", "[1.1] [#1", "[1.1]", "[1.1] ", "[", "[]", "panic:", "panic: ", "fatal error: ", "a: b: ", "== ", "[#1", "WARNING: "} {
-		line := strings.Repeat(part, longestLine/len(part)) + "\n"
+		line := strings.Repeat(part, maxLine/len(part)) + "\n"
 		text := []byte(strings.Repeat(line, 256)) // 1 MiB
 		searched := make(chan struct{})
 		go func() {
@@ -177,8 +177,8 @@ func TestNoLineIsCostly(t *testing.T) {
 		}()
 		select {
 		case <-searched:
-		case <-time.After(20 * time.Second): // a hundred times what it takes; a search of every part of a line took 29 s
-			require.Fail(t, "lines of this take too long", part)
+		case <-time.After(20 * time.Second): // 100 times the usual; a search that tries every place in a line takes 29 s
+			require.Fail(t, "these lines take too long", part)
 		}
 	}
 }

@@ -2,8 +2,8 @@ package crash
 
 import "bytes"
 
-// prompt returns the length of a shell's prompt at the start of a line, as "uart:~$ ", "nsh> " or
-// "root@host:/# "; 0 without one.
+// prompt returns the length of a shell's prompt at the start of a line, such as "uart:~$ ", "nsh> "
+// or "root@host:/# ", and 0 if there is none.
 func prompt(line []byte) int {
 	const longest = 64
 	end := bytes.IndexByte(line[:min(len(line), longest)], ' ')
@@ -27,13 +27,12 @@ func letterOrDigit(b byte) bool { return digit(b) || b|0x20 >= 'a' && b|0x20 <= 
 
 func digit(b byte) bool { return b >= '0' && b <= '9' }
 
-// longestStamp is more than a time and its groups take.
-const longestStamp = 200
+const maxStamp = 200 // bytes; a time and its groups take fewer
 
-// mostGroups bounds how many groups in brackets may follow each other.
-const mostGroups = 4
+const maxGroups = 4 // in brackets, one after the other
 
-// group returns the length of the short group in brackets at the start of a text; 0 without one.
+// group returns the length of the short group in brackets at the start of a text, and 0 if there is
+// none.
 func group(text []byte) int {
 	const longest = 32
 	if len(text) == 0 || text[0] != '[' {
@@ -42,14 +41,15 @@ func group(text []byte) int {
 	return bytes.IndexByte(text[:min(len(text), longest)], ']') + 1
 }
 
-// stamp returns the length of what Linux puts before a line of its log: the time in seconds since
-// its start, and where it is built to tell it the caller, as "[    1.234567][    T1] ". 0 is without.
+// stamp returns the length of what Linux prints before a line of its log, and 0 if there is none.
+// This is the time in seconds since the boot and, if the kernel is configured to print it, the
+// caller: "[    1.234567][    T1] ".
 func stamp(line []byte) int {
 	if len(line) < len("[0.0] ") || line[0] != '[' {
 		return 0
 	}
 	at, digits, dot := 1, 0, false
-	line = line[:min(len(line), longestStamp)]
+	line = line[:min(len(line), maxStamp)]
 	for ; at < len(line) && line[at] == ' '; at++ {
 	}
 	for ; at < len(line) && (digit(line[at]) || line[at] == '.' && !dot && digits > 0); at++ {
@@ -61,8 +61,8 @@ func stamp(line []byte) int {
 		return 0
 	}
 	at++
-	for range mostGroups {
-		n := group(line[at:]) // the processor, thread or program
+	for range maxGroups {
+		n := group(line[at:]) // a processor, a thread or a program
 		if n == 0 {
 			break
 		}
@@ -74,12 +74,12 @@ func stamp(line []byte) int {
 	return at + 1
 }
 
-// rtosPrefix returns the length of what an RTOS puts before its own words: groups in brackets,
-// which are the time, the level or the processor, and for Zephyr the level and the module of its
-// fatal errors, as "[00:00:00.010,000] <err> os: " or "E: ".
+// rtosPrefix returns the length of what an RTOS prints before its own messages. These are groups in
+// brackets, which have the time, the level or the processor, and the level and module of Zephyr's
+// fatal errors: "[00:00:00.010,000] <err> os: " or "E: ".
 func rtosPrefix(line []byte) int {
 	at := 0
-	for range mostGroups {
+	for range maxGroups {
 		n := group(line[at:])
 		if n == 0 {
 			break

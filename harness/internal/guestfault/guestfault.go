@@ -1,5 +1,5 @@
-// Package guestfault holds the error that every layer of the harness wraps when the guest is to
-// blame and not the host. Package harness exports it as ErrGuest.
+// Package guestfault holds the error that every layer of the harness wraps if the guest caused a
+// failure and not the host. Packages harness and console export it as ErrGuest.
 package guestfault
 
 import (

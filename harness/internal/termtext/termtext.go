@@ -1,23 +1,22 @@
-// Package termtext turns what a program prints on a terminal into the text that a person
-// reads there.
+// Package termtext turns the output of a program into the text that a person reads on a terminal.
 //
-// It is no terminal emulator: the text only grows, and nothing that was shown ever
-// disappears from it, so what a search finds does not depend on when it looks.
+// It is no terminal emulator. The text only grows, and nothing that was shown disappears from it, so
+// the result of a search does not depend on when the search looks.
 //
-//   - "\r\n", "\r\r\n" and "\n\r" end a line once: the output has "\n".
-//   - Escape sequences (CSI, OSC, DCS and the others of ECMA-48) and control characters are
-//     left out, but for the tab.
-//   - Where the cursor goes back ("\r", "\b" or an escape sequence), what is then printed
-//     over older text begins a line of its own. A progress bar that prints
-//     "10%\r50%\r100%\n" becomes three lines, and so does a prompt that a shell redraws. Spaces that only erase
-//     ("\b \b") are left out.
+//   - "\r\n", "\r\r\n" and "\n\r" end a line once, and become "\n".
+//   - The text has no escape sequences (CSI, OSC, DCS and the others of ECMA-48), and no control
+//     characters except the tab.
+//   - When the cursor goes back ("\r", "\b" or an escape sequence) and the program prints over older
+//     text, the new text begins a new line. So a progress bar that prints "10%\r50%\r100%\n" becomes
+//     three lines, and a prompt that a shell redraws becomes two. Spaces that only erase ("\b \b")
+//     are left out.
 //   - A move to the right of the line's end becomes spaces.
-//   - The beginning of an escape sequence is held back until it is complete. A line's end, or 4 KiB,
-//     ends what is none: it is text then, without its first byte. So no byte of a guest hides
-//     more than the rest of a line.
+//   - The beginning of an escape sequence is held back until the sequence is complete. At the end of
+//     the line, or after 4 KiB, it was no sequence: it becomes text, without its first byte. So no
+//     byte hides more than the rest of its line.
 //
-// A column is a character here: terminals give some of them two, or none. Bytes that are no
-// UTF-8 stay as they are.
+// A character counts as one column, although terminals give some characters two or none. Bytes that
+// are not UTF-8 stay as they are.
 package termtext
 
 import "bytes"
@@ -28,19 +27,19 @@ const (
 	sub = 0x1a // so does this
 	bel = 0x07 // ends a string
 
-	longest   = 4 << 10 // bytes of an escape sequence
-	maxColumn = 255     // to which a move to the right goes
+	maxHeld   = 4 << 10 // bytes of an escape sequence
+	maxColumn = 255     // a move to the right ends here
 	tabStop   = 8
 )
 
-// A Filter is the state between two parts of a program's output. Its zero value is a terminal
-// whose cursor is at the beginning of an empty line. Its fields are for encoding/json.
+// A Filter is the state between two parts of a program's output. The zero value is a terminal whose
+// cursor is at the beginning of an empty line. The fields are exported for package encoding/json.
 type Filter struct {
 	Held   []byte `json:"held,omitempty"`   // the beginning of an escape sequence
 	Column int    `json:"column,omitempty"` // of the cursor, from 0
-	Width  int    `json:"width,omitempty"`  // columns that the output's last line has, with those to its left
-	Spaces int    `json:"spaces,omitempty"` // printed over older text, just before the cursor
-	Moved  bool   `json:"moved,omitempty"`  // the cursor is on another row than the output's last line
+	Width  int    `json:"width,omitempty"`  // of the text's last line, in columns, counted from the left margin
+	Spaces int    `json:"spaces,omitempty"` // that were printed over older text, directly before the cursor
+	Moved  bool   `json:"moved,omitempty"`  // the cursor is on another row than the text's last line
 }
 
 // Append appends the text of the next part of the output to dst. The result does not depend on
@@ -60,8 +59,8 @@ func (f *Filter) Append(dst, output []byte) []byte {
 	return dst
 }
 
-// plain returns how many bytes at the beginning of the output go to the end of the line as they
-// are, and how many columns those are.
+// plain returns how many bytes at the beginning of the output extend the last line unchanged, and
+// how many columns they have.
 func (f *Filter) plain(output []byte) (n, columns int) {
 	if len(f.Held) > 0 || f.Column != f.Width || f.Spaces > 0 || f.Moved {
 		return 0, 0
@@ -75,12 +74,12 @@ func (f *Filter) plain(output []byte) (n, columns int) {
 	return n, columns
 }
 
-// width is 1 for a byte that begins a character.
+// width returns 1 for a byte that begins a character, and 0 for any other.
 func width(b byte) int {
 	return 1 - int(b>>7&^(b>>6))&1
 }
 
-// End appends what is held back. It is for the end of the output.
+// End appends what was held back. Call it at the end of the output.
 func (f *Filter) End(dst []byte) []byte {
 	if len(f.Held) == 0 {
 		return dst
@@ -117,7 +116,7 @@ func (f *Filter) next(dst []byte, b byte) []byte {
 	return dst
 }
 
-// print prints a byte elsewhere than at the end of the line.
+// print prints a byte that does not just extend the last line.
 func (f *Filter) print(dst []byte, b byte) []byte {
 	switch over := f.Column < f.Width || f.Spaces > 0 || f.Moved; {
 	case over && b == ' ':
@@ -153,7 +152,7 @@ func (f *Filter) sequence(dst []byte, b byte) []byte {
 		f.Held = f.Held[:0]
 		return dst
 	}
-	if len(f.Held) == longest {
+	if len(f.Held) == maxHeld {
 		return f.next(f.release(dst), b)
 	}
 	switch kind {
@@ -193,17 +192,17 @@ func (f *Filter) sequence(dst []byte, b byte) []byte {
 	return dst
 }
 
-// release makes text of what is no escape sequence.
+// release makes text of the held bytes, which are no escape sequence.
 func (f *Filter) release(dst []byte) []byte {
 	text := bytes.Clone(f.Held[1:])
 	f.Held = f.Held[:0]
 	return f.Append(dst, text)
 }
 
-// control does what a control sequence says, as far as it moves the cursor.
+// control obeys a control sequence if it moves the cursor.
 func (f *Filter) control(parameters []byte, final byte) {
 	if len(parameters) > 0 && (parameters[0] >= 0x3c || parameters[len(parameters)-1] < 0x30) {
-		return // a private one, or one with intermediate bytes
+		return // a private sequence, or one with intermediate bytes
 	}
 	first, rest, _ := bytes.Cut(parameters, []byte{';'})
 	n := number(first)
@@ -221,12 +220,12 @@ func (f *Filter) control(parameters []byte, final byte) {
 	case 'H', 'f':
 		second, _, _ := bytes.Cut(rest, []byte{';'})
 		f.toRow(number(second) - 1)
-	case 'u': // to where the cursor once was
+	case 'u': // to a saved position, which is not known
 		f.toRow(0)
 	}
 }
 
-// escape does what a sequence of one byte says, as far as it moves the cursor.
+// escape obeys an escape sequence of one byte if it moves the cursor.
 func (f *Filter) escape(final byte) {
 	switch final {
 	case 'D', 'M':
@@ -241,7 +240,7 @@ func (f *Filter) toRow(column int) {
 	f.Moved = true
 }
 
-// number reads a parameter, which is 1 if it is not given or 0.
+// number returns the value of a parameter. A missing parameter and 0 count as 1.
 func number(text []byte) int {
 	n := 0
 	for _, b := range text {

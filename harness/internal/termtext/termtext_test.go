@@ -18,7 +18,7 @@ func text(parts ...string) string {
 	return string(f.End(dst))
 }
 
-func TestThereIsWhatAPersonReads(t *testing.T) {
+func TestTheTextIsWhatAPersonReads(t *testing.T) {
 	for name, c := range map[string]struct{ output, text string }{
 		"a line":                    {"hello\n", "hello\n"},
 		"a line of a terminal":      {"hello\r\nworld\r\n", "hello\nworld\n"},
@@ -64,7 +64,7 @@ func TestThereIsWhatAPersonReads(t *testing.T) {
 			for i := range len(c.output) {
 				require.Equal(t, c.text, text(c.output[:i], c.output[i:]), "split at %d", i)
 			}
-			require.Equal(t, c.text, text(c.text), "it is its own text")
+			require.Equal(t, c.text, text(c.text), "the text of a text is the same")
 		})
 	}
 }
@@ -76,13 +76,13 @@ func TestASequenceIsHeldBackUntilItIsComplete(t *testing.T) {
 	require.Empty(t, f.End(nil))
 }
 
-func TestWhatIsTooLongForASequenceIsText(t *testing.T) {
-	long := strings.Repeat("x", longest)
+func TestASequenceThatIsTooLongBecomesText(t *testing.T) {
+	long := strings.Repeat("x", maxHeld)
 	require.Equal(t, "]"+long+"\n", text("\x1b]"+long+"\x07\n"))
-	require.Equal(t, "["+strings.Repeat("1", longest)+"m\n", text("\x1b["+strings.Repeat("1", longest)+"m\n"))
+	require.Equal(t, "["+strings.Repeat("1", maxHeld)+"m\n", text("\x1b["+strings.Repeat("1", maxHeld)+"m\n"))
 }
 
-// outputs are bytes that make much of little.
+// outputs draws short outputs that are full of special cases.
 var outputs = rapid.Custom(func(t *rapid.T) string {
 	return strings.Join(rapid.SliceOf(rapid.OneOf(
 		rapid.SampledFrom([]string{"\r", "\n", "\b", "\t", " ", "\x1b", "\x1b[", "\x1b]", ";", "9", "D", "C", "G", "H", "A", "m",
@@ -96,8 +96,8 @@ func TestTheTextIsTheSameHoweverTheOutputIsSplit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		output := outputs.Draw(t, "output")
 		whole := text(output)
-		require.NotRegexp(t, "[\x00-\x08\x0b-\x1f\x7f]", whole, "nothing in it acts on a terminal")
-		require.Equal(t, whole, text(whole), "it is its own text")
+		require.NotRegexp(t, "[\x00-\x08\x0b-\x1f\x7f]", whole, "no byte of it controls a terminal")
+		require.Equal(t, whole, text(whole), "the text of a text is the same")
 		require.Equal(t, whole, text(strings.Split(output, "")...), "character by character")
 		bytewise := make([]string, len(output))
 		for i := range len(output) {
@@ -105,7 +105,7 @@ func TestTheTextIsTheSameHoweverTheOutputIsSplit(t *testing.T) {
 		}
 		require.Equal(t, whole, text(bytewise...), "byte by byte")
 
-		// A Filter that is saved goes on as if nothing had been.
+		// A Filter that was saved and restored continues as if it had not been.
 		at := rapid.IntRange(0, len(output)).Draw(t, "split")
 		var f, restored Filter
 		dst := f.Append(nil, []byte(output[:at]))
@@ -117,9 +117,8 @@ func TestTheTextIsTheSameHoweverTheOutputIsSplit(t *testing.T) {
 	})
 }
 
-// What is printed is never hidden from the text by what stands around it, but for what its own line
-// has in an escape sequence.
-func TestTextOnALineOfItsOwnIsAlwaysThere(t *testing.T) {
+// Output before and after a line never hides the line.
+func TestALineIsNeverHiddenByOtherOutput(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		before, after := outputs.Draw(t, "before"), outputs.Draw(t, "after")
 		require.Contains(t, text(before+"\npanic: boom\n"+after), "\npanic: boom\n")

@@ -1,5 +1,4 @@
-// Package until writes to connections whose other end may not read: a write
-// lasts until it is done or until a context ends.
+// Package until bounds writes by a context, for connections whose other end may not read.
 package until
 
 import (
@@ -10,9 +9,9 @@ import (
 	"time"
 )
 
-// Write writes p to w until ctx ends. It returns how many bytes went, and
-// where ctx ended first its cause. A w without SetWriteDeadline is one whose
-// writes do not block. One write at a time: it leaves w without a deadline.
+// Write writes p to w, and stops when ctx ends. It returns how many bytes were written, and the cause
+// of ctx if that ended first. Write cannot interrupt a w without SetWriteDeadline. Do not
+// call it for the same w twice at a time. It removes the write deadline of w.
 func Write(ctx context.Context, w io.Writer, p []byte) (n int, err error) {
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
@@ -28,8 +27,8 @@ func Write(ctx context.Context, w io.Writer, p []byte) (n int, err error) {
 	return n, err
 }
 
-// Ends calls f, which fails with os.ErrDeadlineExceeded after a deadline that
-// set sets, and makes it fail when ctx ends. That failure becomes ctx's cause.
+// Ends calls f, and makes it fail when ctx ends. The function set must set the deadline after which
+// f fails with os.ErrDeadlineExceeded. Ends returns the cause of ctx in place of that error.
 func Ends(ctx context.Context, set func(time.Time) error, f func() error) error {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -13,8 +13,8 @@ import (
 
 var errEnough = errors.New("enough")
 
-// A context that ends while the other end has read 2 of 5 bytes.
-func TestAWriteEndsWithItsContextAndSaysHowMuchWent(t *testing.T) {
+// The context ends when the other end has read 2 of 5 bytes.
+func TestWriteEndsWithItsContextAndReturnsTheBytesWritten(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
@@ -39,7 +39,7 @@ func TestAWriteEndsWithItsContextAndSaysHowMuchWent(t *testing.T) {
 	require.Equal(t, "llo", <-got)
 }
 
-func TestNothingIsWrittenAfterTheEndOfAContext(t *testing.T) {
+func TestWriteWritesNothingAfterTheEndOfItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errEnough)
 	var b bytes.Buffer
@@ -49,7 +49,7 @@ func TestNothingIsWrittenAfterTheEndOfAContext(t *testing.T) {
 	require.Empty(t, b.String())
 }
 
-func TestADeadlineOfSomebodyElseIsNotTheContexts(t *testing.T) {
+func TestWriteReturnsAnotherDeadlineAsItIs(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
