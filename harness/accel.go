@@ -7,7 +7,9 @@ import (
 	"guesthouse.example/harness/internal/kvm"
 )
 
-// A KVMError tells why a machine does not run under KVM.
+// A KVMError tells why a machine does not run under KVM. Its fields are strings: Target, What is
+// wrong, the Evidence that shows it, and the Cure, which is empty if none is known. Its method Cause
+// returns the error without the Hint.
 type KVMError = kvm.Error
 
 // hostKVM probes the KVM of this host. It is a variable for the tests.
