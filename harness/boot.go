@@ -11,6 +11,7 @@ import (
 
 	"guesthouse.example/harness/internal/guestconn"
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/testcache"
@@ -149,13 +150,13 @@ func (p *plan) launch(ctx context.Context, t *Template, why string) (*Machine, e
 		}
 	}()
 	args := p.qemu.Args(kind)
-	rec, err := newRecord(p.spec.Dir, p.spec, append([]string{p.qemu.Binary}, args...))
+	rec, err := records.Create(p.spec.Dir, p.spec, append([]string{p.qemu.Binary}, args...))
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
 	v, err := p.start(args, rec, t, ram, state)
 	if err != nil {
-		rec.close(false)
+		rec.Close(false)
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
 	m := p.machine(v, mode, why)

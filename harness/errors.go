@@ -87,9 +87,9 @@ func (r Report) String() string {
 
 // Report returns what is to be seen of the machine now.
 func (m *Machine) Report() Report {
-	r := Report{Console: m.console.Evidence(), Warnings: m.console.Warnings(), Stderr: m.record.stderrText(), Stopped: m.filter.Stopped()}
+	r := Report{Console: m.console.Evidence(), Warnings: m.console.Warnings(), Stderr: m.record.StderrText(), Stopped: m.filter.Stopped()}
 	if m.keepsRecord() {
-		r.Dir = m.record.dir
+		r.Dir = m.record.Dir()
 		r.Repeat = "go run guesthouse.example/harness/cmd/guesthouse run -spec " + shellquote.Word(filepath.Join(r.Dir, "spec.json"))
 	}
 	return r

@@ -168,7 +168,7 @@ func (m *Machine) Within(ctx context.Context, d time.Duration) (context.Context,
 }
 
 // Dir returns the record directory.
-func (m *Machine) Dir() string { return m.record.dir }
+func (m *Machine) Dir() string { return m.record.Dir() }
 
 // Done returns a channel that is closed when the machine has ended: QEMU is gone, and the record has
 // everything that it sent. Wait then returns at once and says how it ended.
@@ -211,7 +211,7 @@ func (m *Machine) Wait(ctx context.Context) error {
 // machine that was ready went on all the same.
 func (m *Machine) Close() error {
 	m.closeWithin(context.Background())
-	return m.record.failure()
+	return m.record.Failure()
 }
 
 // closeWithin is Close, which does not wait for the rest of a crash when ctx has ended.
@@ -228,7 +228,7 @@ func (m *Machine) closeWithin(ctx context.Context) {
 		m.resultMu.Lock()
 		m.sealed = true
 		m.resultMu.Unlock()
-		m.record.close(m.keepsRecord())
+		m.record.Close(m.keepsRecord())
 		if m.ram != nil {
 			m.ram.Close()
 		}

@@ -8,6 +8,7 @@ import (
 
 	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/internal/printable"
 )
 
@@ -24,7 +25,7 @@ func (p *plan) prefetch(ctx context.Context, t *Template) (*vm, error) {
 	}
 	defer ram.Close()
 	defer state.Close()
-	rec := startRecord()
+	rec := records.New()
 	v, err := p.start(p.qemu.Args(qemu.RestoreRAM(t.Version)), rec, t, ram, state)
 	if err != nil {
 		return nil, err
@@ -41,7 +42,7 @@ func (p *plan) prefetch(ctx context.Context, t *Template) (*vm, error) {
 	}
 	if err != nil {
 		v.discard()
-		said, _, _ := strings.Cut(rec.stderrText(), "\n")
+		said, _, _ := strings.Cut(rec.StderrText(), "\n")
 		return nil, fmt.Errorf("%w %s", err, printable.Text(said))
 	}
 	return v, nil
@@ -55,7 +56,7 @@ func (p *plan) adopt(ctx context.Context, v *vm) (*Machine, error) {
 		v.discard()
 		return nil, unusableError{err}
 	}
-	if err := v.record.open(p.spec.Dir, p.spec, v.proc.CommandLine()); err != nil {
+	if err := v.record.Open(p.spec.Dir, p.spec, v.proc.CommandLine()); err != nil {
 		v.discard()
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness/internal/records"
 )
 
 // stands returns a machine that does nothing, with a process that is no QEMU.
@@ -18,7 +20,7 @@ func spawned(t *testing.T, script string) *vm {
 	p, err := Spec{Target: "x86_64"}.plan()
 	require.NoError(t, err)
 	p.qemu.Binary = "sh"
-	m, err := p.start([]string{"-c", script}, startRecord(), nil, nil, nil)
+	m, err := p.start([]string{"-c", script}, records.New(), nil, nil, nil)
 	require.NoError(t, err)
 	return m
 }

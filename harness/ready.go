@@ -16,11 +16,11 @@ import (
 // byte or Ready is late, when the guest crashes or ends, when a file of the record cannot
 // be written, and when ctx ends. Its error is a *BootError.
 func (m *Machine) WaitReady(ctx context.Context) error {
-	whole, cancel := m.record.unlessBroken(ctx)
+	whole, cancel := m.record.WithFailure(ctx)
 	defer cancel()
 	err := m.waitReady(whole)
 	if err == nil {
-		err = m.record.failure() // while it became ready
+		err = m.record.Failure() // while it became ready
 	}
 	if err == nil && m.crashed() != nil { // and was ready all the same
 		m.awaitCrash(ctx)

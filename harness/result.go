@@ -71,7 +71,7 @@ func (m *Machine) Result() Result {
 
 // keepsRecord says whether the record is there after Close: a temporary one is
 // kept only of a run that has failed.
-func (m *Machine) keepsRecord() bool { return !m.record.made || m.Result().Error != "" }
+func (m *Machine) keepsRecord() bool { return !m.record.Temporary() || m.Result().Error != "" }
 
 // fail records how the machine ended. That somebody changed their mind is an
 // error but no failure.
@@ -94,7 +94,7 @@ func (m *Machine) fail(err error, failure bool) {
 
 // besides adds to an error that the record is not whole.
 func (m *Machine) besides(err error) error {
-	switch broken := m.record.failure(); {
+	switch broken := m.record.Failure(); {
 	case broken == nil || errors.Is(err, broken):
 		return err
 	case err == nil:
@@ -127,8 +127,8 @@ func (m *Machine) correctSpec(origin *Origin) {
 	if m.sealed {
 		return
 	}
-	if err := m.record.spec(spec); err != nil {
-		m.record.fails(records.SpecFile, err)
+	if err := m.record.WriteSpec(spec); err != nil {
+		m.record.Fail(records.SpecFile, err)
 	}
 }
 
@@ -139,7 +139,7 @@ func (m *Machine) writeResult(change func(*Result)) {
 		return
 	}
 	change(&m.result)
-	m.record.result(m.current())
+	m.record.WriteResult(m.current())
 }
 
 // current returns the result with what other parts of the machine know now. The caller holds resultMu.
@@ -167,15 +167,15 @@ func (m *Machine) noteVersion() {
 func (m *Machine) MarkFailed(reason error) {
 	m.resultMu.Lock()
 	defer m.resultMu.Unlock()
-	if m.sealed && m.record.made && m.result.Error == "" {
+	if m.sealed && m.record.Temporary() && m.result.Error == "" {
 		return // the record is gone
 	}
 	m.result.State = StateFailed
 	if m.result.Error == "" {
 		m.result.Error = reason.Error()
 	}
-	m.record.result(m.result)
+	m.record.WriteResult(m.result)
 	if m.sealed {
-		m.record.tidy()
+		m.record.Tidy()
 	}
 }

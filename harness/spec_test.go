@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness/internal/records"
 )
 
 // minimal returns a Spec that passes every check; its kernel is a file of no
@@ -129,6 +131,6 @@ func TestASpecSurvivesItsJSON(t *testing.T) {
 func TestARunThatCannotHaveItsRecordDoesNotStart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
-	_, err := newRecord(filepath.Join(file, "run"), Spec{}, nil)
+	_, err := records.Create(filepath.Join(file, "run"), Spec{}, nil)
 	require.ErrorContains(t, err, "not a directory")
 }

@@ -16,6 +16,7 @@ import (
 	"guesthouse.example/harness/internal/outbound"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
+	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/subnet"
 	"guesthouse.example/internal/sys"
@@ -30,7 +31,7 @@ type vm struct {
 	console *console.Console
 	agent   *agent.Client
 	filter  *outbound.Filter // nil if the guest may reach everything
-	record  *record
+	record  *records.Record
 	clock   *machinetime.Clock
 	crashes []string // the user's patterns that the console looks for, as in Spec.Crashes
 
@@ -42,14 +43,14 @@ type vm struct {
 }
 
 // start starts the plan's machine, which stands still, and reads from its lines.
-func (p *plan) start(args []string, rec *record, t *Template, ram, state *os.File) (*vm, error) {
-	proc, err := p.qemu.Start(args, &rec.stderr, ram, state)
+func (p *plan) start(args []string, rec *records.Record, t *Template, ram, state *os.File) (*vm, error) {
+	proc, err := p.qemu.Start(args, rec.Stderr, ram, state)
 	if err != nil {
 		return nil, err
 	}
 	v := &vm{
 		qemu: p.qemu, proc: proc, record: rec, crashes: p.spec.Crashes,
-		clock:     machinetime.New(proc.PID(), proc.Done, rec.start),
+		clock:     machinetime.New(proc.PID(), proc.Done, rec.Start),
 		migration: make(chan string, 16),
 		drained:   make(chan struct{}),
 		collected: make(chan struct{}),
@@ -62,7 +63,7 @@ func (p *plan) start(args []string, rec *record, t *Template, ram, state *os.Fil
 		}
 	}
 	options := console.Options{
-		Record:  printable.NewWriter(&stampedLines{file: &rec.console, start: rec.start}),
+		Record:  rec.Console,
 		Crashes: p.crashes, CrashComplete: v.collected,
 	}
 	var saved *agent.Saved
@@ -70,7 +71,7 @@ func (p *plan) start(args []string, rec *record, t *Template, ram, state *os.Fil
 		options.State, saved = &t.Console, t.Agent
 	}
 	v.console = console.New(proc.Console, options)
-	v.agent = agent.New(proc.Agent, &stampedLines{file: &rec.agent, start: rec.start}, saved)
+	v.agent = agent.New(proc.Agent, rec.Agent, saved)
 	go v.collect()
 	go v.agent.Listen()
 	go func() {
@@ -86,7 +87,7 @@ func (p *plan) start(args []string, rec *record, t *Template, ram, state *os.Fil
 func (v *vm) connect(ctx context.Context, t *Template, forwards []qemu.Forward, prefetching bool) (found []qemu.Forward, err error) {
 	ctx, cancel := v.clock.WithDeadline(ctx, machinetime.Moment{}, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
 	defer cancel()
-	v.qmp, err = qmp.New(ctx, v.proc.Monitor, &v.record.qmp, func(e qmp.Event) {
+	v.qmp, err = qmp.New(ctx, v.proc.Monitor, v.record.QMP, func(e qmp.Event) {
 		switch e.Name {
 		case "SHUTDOWN":
 			v.shutdown.Store(string(e.Data))
@@ -211,5 +212,5 @@ func (v *vm) discard() {
 	if v.qmp != nil {
 		<-v.qmp.Done()
 	}
-	v.record.close(false)
+	v.record.Close(false)
 }

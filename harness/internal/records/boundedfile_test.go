@@ -1,4 +1,4 @@
-package harness
+package records
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ func TestALogKeepsItsBeginningAndItsNewestPart(t *testing.T) {
 	const most = 64 << 10
 	for _, piece := range []int{1, 100, 5000, most, 3 * most} {
 		file := filepath.Join(t.TempDir(), "log")
-		f, err := createPrivate(file)
+		f, err := os.Create(file)
 		require.NoError(t, err)
 		b := &boundedFile{file: f, max: most}
 		var all strings.Builder
@@ -57,7 +57,7 @@ func TestALogKeepsItsBeginningAndItsNewestPart(t *testing.T) {
 
 func TestALogThatIsNotLongIsWhole(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log")
-	f, err := createPrivate(file)
+	f, err := os.Create(file)
 	require.NoError(t, err)
 	b := &boundedFile{file: f, max: 1000}
 	for range 10 {

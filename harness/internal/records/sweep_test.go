@@ -1,4 +1,4 @@
-package harness
+package records
 
 import (
 	"os"
@@ -9,35 +9,39 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"guesthouse.example/harness/internal/records"
 )
+
+// A result is as much of a machine's result as a sweep reads.
+type result struct {
+	State string `json:"state"`
+	Error string `json:"error,omitempty"`
+}
 
 // leftRecord makes a record as an owner leaves it that is killed: complete and
 // not locked.
-func leftRecord(t *testing.T, parent string, res *Result) string {
+func leftRecord(t *testing.T, parent string, res *result) string {
 	t.Helper()
 	t.Setenv("TMPDIR", parent)
-	r, err := newRecord("", Spec{}, nil)
+	r, err := Create("", nil, nil)
 	require.NoError(t, err)
 	if res != nil {
-		r.result(*res)
-		require.NoError(t, r.failure())
+		r.WriteResult(*res)
+		require.NoError(t, r.Failure())
 	}
-	r.close(true)
+	r.Close(true)
 	return r.dir
 }
 
 func TestASweepRemovesWhatAKilledOwnerLeft(t *testing.T) {
 	parent := t.TempDir()
 	early := leftRecord(t, parent, nil)
-	ready := leftRecord(t, parent, &Result{State: "ready"})
-	writing := leftRecord(t, parent, &Result{State: "booting"})
+	ready := leftRecord(t, parent, &result{State: "ready"})
+	writing := leftRecord(t, parent, &result{State: "booting"})
 	require.NoError(t, os.WriteFile(filepath.Join(writing, "result.json.new"), []byte("{"), 0o644))
-	empty := filepath.Join(parent, records.Prefix+"empty")
+	empty := filepath.Join(parent, Prefix+"empty")
 	require.NoError(t, os.Mkdir(empty, 0o700))
 
-	records.SweepTemporary(parent)
+	SweepTemporary(parent)
 	for _, dir := range []string{early, ready, writing, empty} {
 		require.NoDirExists(t, dir)
 	}
@@ -45,26 +49,26 @@ func TestASweepRemovesWhatAKilledOwnerLeft(t *testing.T) {
 
 func TestASweepLeavesWhatSomebodyNeeds(t *testing.T) {
 	parent := t.TempDir()
-	failed := leftRecord(t, parent, &Result{State: "failed", Error: "it hangs"})
+	failed := leftRecord(t, parent, &result{State: "failed", Error: "it hangs"})
 	torn := leftRecord(t, parent, nil)
 	require.NoError(t, os.WriteFile(filepath.Join(torn, "result.json"), []byte(`{"state":`), 0o644))
-	noted := leftRecord(t, parent, &Result{State: "ready"})
+	noted := leftRecord(t, parent, &result{State: "ready"})
 	require.NoError(t, os.WriteFile(filepath.Join(noted, "notes"), nil, 0o644))
 	named := filepath.Join(parent, "guesthouse-named")
 	require.NoError(t, os.Mkdir(named, 0o700))
-	file := filepath.Join(parent, records.Prefix+"file")
+	file := filepath.Join(parent, Prefix+"file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
 
-	elsewhere := leftRecord(t, t.TempDir(), &Result{State: "ready"})
-	link := filepath.Join(parent, records.Prefix+"link")
+	elsewhere := leftRecord(t, t.TempDir(), &result{State: "ready"})
+	link := filepath.Join(parent, Prefix+"link")
 	require.NoError(t, os.Symlink(elsewhere, link))
 
 	t.Setenv("TMPDIR", parent)
-	live, err := newRecord("", Spec{}, nil)
+	live, err := Create("", nil, nil)
 	require.NoError(t, err)
-	defer live.close(false)
+	defer live.Close(false)
 
-	records.SweepTemporary(parent)
+	SweepTemporary(parent)
 	for _, dir := range []string{failed, torn, noted, elsewhere, live.dir} {
 		for _, name := range []string{"spec.json", "qemu.args", "console.log", "qmp.log", "qemu.stderr"} {
 			require.FileExists(t, filepath.Join(dir, name))
@@ -81,32 +85,32 @@ func TestASweepLeavesWhatSomebodyNeeds(t *testing.T) {
 func TestASweepOfNamedRecordsRemovesWhatNobodyEnded(t *testing.T) {
 	parent := t.TempDir()
 	mine := regexp.MustCompile(`^TestMine-\d+$`)
-	named := func(name string, res *Result) string {
+	named := func(name string, res *result) string {
 		dir := filepath.Join(parent, name)
-		r, err := newRecord(dir, Spec{}, nil)
+		r, err := Create(dir, nil, nil)
 		require.NoError(t, err)
 		if res != nil {
-			r.result(*res)
-			require.NoError(t, r.failure())
+			r.WriteResult(*res)
+			require.NoError(t, r.Failure())
 		}
-		r.close(true)
+		r.Close(true)
 		return dir
 	}
-	gone := []string{named("TestMine-1", nil), named("TestMine-2", &Result{State: "booting"}), named("TestMine-3", &Result{State: "ready"})}
+	gone := []string{named("TestMine-1", nil), named("TestMine-2", &result{State: "booting"}), named("TestMine-3", &result{State: "ready"})}
 	stays := []string{
-		named("TestMine-4", &Result{State: "ended"}), named("TestMine-5", &Result{State: "failed", Error: "it hangs"}),
-		named("TestOther-6", &Result{State: "ready"}), filepath.Join(parent, "TestMine-7"),
+		named("TestMine-4", &result{State: "ended"}), named("TestMine-5", &result{State: "failed", Error: "it hangs"}),
+		named("TestOther-6", &result{State: "ready"}), filepath.Join(parent, "TestMine-7"),
 	}
 	require.NoError(t, os.Mkdir(stays[3], 0o700), "it is about to be written")
 	gone = append(gone, filepath.Join(parent, "TestMine-9"))
 	require.NoError(t, os.Mkdir(gone[3], 0o700))
 	old := time.Now().Add(-2 * time.Hour)
 	require.NoError(t, os.Chtimes(gone[3], old, old), "it was not")
-	live, err := newRecord(filepath.Join(parent, "TestMine-8"), Spec{}, nil)
+	live, err := Create(filepath.Join(parent, "TestMine-8"), nil, nil)
 	require.NoError(t, err)
-	defer live.close(true)
+	defer live.Close(true)
 
-	records.SweepKilled(parent, mine)
+	SweepKilled(parent, mine)
 	for _, dir := range gone {
 		require.NoDirExists(t, dir)
 	}
@@ -128,7 +132,7 @@ func TestSweepsDisturbNoRecordThatIsBeingMade(t *testing.T) {
 				case <-done:
 					return
 				default:
-					records.SweepTemporary(parent)
+					SweepTemporary(parent)
 				}
 			}
 		})
@@ -137,13 +141,13 @@ func TestSweepsDisturbNoRecordThatIsBeingMade(t *testing.T) {
 	for range cap(errs) {
 		makers.Go(func() {
 			for range 50 {
-				r, err := newRecord("", Spec{}, nil)
+				r, err := Create("", nil, nil)
 				if err == nil {
-					r.result(Result{State: "booting"})
-					if err = r.failure(); err == nil {
+					r.WriteResult(result{State: "booting"})
+					if err = r.Failure(); err == nil {
 						_, err = os.Stat(r.path("console.log"))
 					}
-					r.close(true) // as if killed: the next sweep's
+					r.Close(true) // as if killed: the next sweep's
 				}
 				if err != nil {
 					errs <- err
@@ -159,7 +163,7 @@ func TestSweepsDisturbNoRecordThatIsBeingMade(t *testing.T) {
 	for err := range errs {
 		require.NoError(t, err)
 	}
-	records.SweepTemporary(parent)
+	SweepTemporary(parent)
 	left, err := os.ReadDir(parent)
 	require.NoError(t, err)
 	require.Empty(t, left)

@@ -1,4 +1,4 @@
-package harness
+package records
 
 import (
 	"bytes"
@@ -7,20 +7,20 @@ import (
 	"slices"
 )
 
-// A boundedFile is a log that a guest may fill without end: it keeps its beginning and its newest
-// part, and a line between them says how much is left out. It is written while things happen, so
-// that it is whole whenever the process dies.
+// A boundedFile is a log that a guest may fill without end. It keeps its beginning and its newest part, and a
+// line between them says how much is left out. The file is complete whenever the
+// process dies.
 type boundedFile struct {
 	file *os.File
-	max  int64 // bytes; half of them are the beginning's
+	max  int64 // bytes; the beginning has half of them
 
 	size int64 // of the file
-	line int64 // of them the line's that says how much is left out
+	line int64 // of these, the length of the line that says how much is left out
 	left int64 // bytes that are left out
 }
 
 const (
-	mostLog    = 64 << 20 // bytes in each log of a record
+	logLimit   = 64 << 20 // bytes in each log of a record
 	keptOfTail = 64 << 10 // bytes of the newest part that stay when it begins anew
 )
 
@@ -46,7 +46,7 @@ func (b *boundedFile) append(text []byte) error {
 	return err
 }
 
-// beginTail empties the newest part, but for its last lines.
+// beginTail empties the newest part except for its last lines.
 func (b *boundedFile) beginTail() error {
 	head := b.max / 2
 	tail := make([]byte, min(keptOfTail, b.max/8))

@@ -1,4 +1,4 @@
-package harness
+package records
 
 import (
 	"encoding/json"
@@ -16,32 +16,32 @@ import (
 // which has its place already, says so.
 func TestAFullDiskIsInTheResultOfItsRecord(t *testing.T) {
 	dir := smallDisk(t, 64<<10)
-	r, err := newRecord(filepath.Join(dir, "record"), Spec{}, nil)
+	r, err := Create(filepath.Join(dir, "record"), nil, nil)
 	require.NoError(t, err)
-	r.result(Result{State: "booting"})
-	require.NoError(t, r.failure())
+	r.WriteResult(result{"booting", ""})
+	require.NoError(t, r.Failure())
 
-	n, err := r.console.Write([]byte("early\n"))
+	n, err := r.logs["console.log"].Write([]byte("early\n"))
 	require.NoError(t, err)
 	require.Equal(t, 6, n)
 	for range 100 { // whoever writes goes on
-		n, err := r.console.Write(make([]byte, 4<<10))
+		n, err := r.logs["console.log"].Write(make([]byte, 4<<10))
 		require.NoError(t, err)
 		require.Equal(t, 4<<10, n)
 	}
-	require.ErrorIs(t, r.failure(), unix.ENOSPC)
-	require.EqualError(t, r.failure(), "record "+r.dir+": console.log: no space left on device")
+	require.ErrorIs(t, r.Failure(), unix.ENOSPC)
+	require.EqualError(t, r.Failure(), "record "+r.dir+": console.log: no space left on device")
 	<-r.broken.Done()
 
-	for _, state := range []State{StateFailed, State(strings.Repeat("long ", 100)), StateEnded} {
-		r.result(Result{State: state})
-		var got Result
+	for _, state := range []string{"failed", strings.Repeat("long ", 100), "ended"} {
+		r.WriteResult(result{state, ""})
+		var got result
 		text, err := os.ReadFile(r.path("result.json"))
 		require.NoError(t, err)
 		require.NoError(t, json.Unmarshal(text, &got))
 		require.Equal(t, state, got.State)
 	}
-	r.close(true)
+	r.Close(true)
 	text, err := os.ReadFile(r.path("console.log"))
 	require.NoError(t, err)
 	require.True(t, strings.HasPrefix(string(text), "early\n\x00"))

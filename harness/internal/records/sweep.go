@@ -1,4 +1,4 @@
-// Package records knows the directories that tell of machines' runs, and which of them
+// Package records writes the record of a machine's run, which is a directory, and removes records that
 // nobody needs any more.
 package records
 
@@ -17,23 +17,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The names in a record that others than its writer need.
+// Names in a record that other packages need.
 const (
 	SpecFile   = "spec.json"
 	ResultFile = "result.json"
 )
 
-// Files are all that a record can hold.
+// Files are the names of all files that a record can hold.
 var Files = []string{
-	SpecFile,            // what was asked for; "guesthouse run -spec" boots it again
-	SpecFile + ".new",   // that is about to replace it
+	SpecFile,            // the Spec; "guesthouse run -spec" boots it again
+	SpecFile + ".new",   // the next one, until it replaces spec.json
 	"qemu.args",         // QEMU's command line, one argument a line
 	"console.log",       // the console, each line with the seconds since QEMU's start
-	"qemu.stderr",       // what QEMU itself said
-	"agent.log",         // what the harness and the guest's agent said to each other
+	"qemu.stderr",       // what QEMU printed itself
+	"agent.log",         // the messages of the harness and of the guest's agent
 	"qmp.log",           // every QMP line, with its time
 	ResultFile,          // how far the run came
-	ResultFile + ".new", // that is about to replace it
+	ResultFile + ".new", // the next one, until it replaces result.json
 }
 
 // Prefix marks a record that nobody asked for. Its name does, because that is

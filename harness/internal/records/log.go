@@ -1,0 +1,99 @@
+package records
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// A logFile is a log of a record. It keeps what is written to it in memory until it is opened.
+//
+// A failure to write is reported to the record and not to the writer: guest and QEMU go on. The file then
+// ends with what was written before.
+type logFile struct {
+	mu     sync.Mutex
+	kept   []byte
+	file   *boundedFile
+	failed func(error) // called for the first write that fails
+	ended  bool        // by a failure, or closed
+}
+
+// memoryLimit is how many bytes of each log a prefetched machine, whose record is in memory, may fill. The
+// rest is lost.
+const memoryLimit = 1 << 20
+
+func (f *logFile) Write(text []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil {
+		f.kept = append(f.kept, text[:min(len(text), memoryLimit-len(f.kept))]...)
+	} else if !f.ended {
+		if _, err := f.file.Write(text); err != nil {
+			f.ended = true
+			f.failed(err)
+		}
+	}
+	return len(text), nil
+}
+
+func (f *logFile) open(name string) (err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	f.file = &boundedFile{file: file, max: logLimit}
+	_, err = f.file.Write(f.kept)
+	f.kept = nil
+	return err
+}
+
+// inMemory returns what was written before the file was opened; nil afterwards.
+func (f *logFile) inMemory() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file != nil {
+		return nil
+	}
+	return append([]byte{}, f.kept...)
+}
+
+func (f *logFile) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil {
+		return
+	}
+	// Some file systems say only now that there was no room.
+	if err := f.file.Close(); err != nil && !f.ended {
+		f.failed(err)
+	}
+	f.ended = true
+}
+
+// timedLines writes text to a file with the seconds since start before each line.
+type timedLines struct {
+	file    io.Writer
+	start   time.Time
+	midLine bool
+	buf     []byte
+}
+
+func (l *timedLines) Write(text []byte) (int, error) {
+	l.buf = l.buf[:0]
+	for line := range bytes.Lines(text) {
+		if !l.midLine {
+			l.buf = fmt.Appendf(l.buf, "[%11.6f] ", time.Since(l.start).Seconds())
+		}
+		l.buf = append(l.buf, line...)
+		l.midLine = line[len(line)-1] != '\n'
+	}
+	if _, err := l.file.Write(l.buf); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
