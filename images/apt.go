@@ -15,10 +15,10 @@ import (
 	"guesthouse.example/internal/imagecache"
 )
 
-// An apt runs Debian's own tools on a state of its own: another architecture,
-// empty of installed packages, and gone when the work is done. Sources, keys,
-// proxies and passwords are the client's, and so every index and file is
-// checked by apt against the client's keys.
+// An apt runs Debian's own tools on a private state: another architecture, no
+// installed packages, in a directory that is removed afterwards. The sources,
+// keys, proxies and passwords are the host's, so that apt checks every index and
+// every file against the keys that the host trusts.
 type apt struct {
 	dir     string // everything that apt writes
 	options []string
@@ -26,29 +26,29 @@ type apt struct {
 
 	get, cache, dpkgDeb string // paths of the programs
 
-	// updateFailed is what "apt-get update" said when it failed, which alone
-	// is no failure: one index of many may be missing while what is needed
-	// came.
+	// updateFailed is the error of "apt-get update". Alone it is no failure: the
+	// indexes that are needed may have come although another one is missing.
 	updateFailed error
 }
 
-// ownKernelHint is what to do where Debian's packages cannot be had.
+// ownKernelHint is the hint for a host that cannot fetch Debian's packages.
 const ownKernelHint = "give a kernel and its modules by hand: -kernel FILE -modules DIR, or Options.Kernel and Options.Modules"
 
-// config is read after the client's own configuration. An option on the command
-// line cannot empty a list, so it has to be a file.
+// config is the content of a configuration file that apt reads after those of
+// the host. It is a file because an option of the command line cannot empty a
+// list.
 const config = `#clear APT::Architectures;
 APT::Architecture "%[1]s";
 APT::Architectures { "%[1]s"; };
 
-// Hooks of the client's system (docker-clean deletes archives, others
-// rebuild indexes) have no business with a private state.
+// The hooks of the host are for its own packages: docker-clean deletes archives,
+// others rebuild indexes.
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 #clear DPkg::Post-Invoke;
 
-// Indexes that say nothing about packages.
+// These indexes do not describe packages.
 #clear Acquire::Languages;
 Acquire::Languages { "none"; };
 #clear Acquire::IndexTargets::deb::DEP-11;
@@ -60,7 +60,7 @@ Dir::Cache::archives "archives";
 Dir::Cache::pkgcache "pkgcache.bin";
 Dir::Cache::srcpkgcache "";
 
-// Whatever the client allows elsewhere.
+// Even if the host allows it elsewhere.
 APT::Get::AllowUnauthenticated "false";
 Acquire::AllowInsecureRepositories "false";
 Acquire::AllowDowngradeToInsecureRepositories "false";
@@ -93,8 +93,8 @@ func newApt(dir, arch string) (*apt, error) {
 		"-o", "Dir::Cache=" + filepath.Join(dir, "cache"),
 	}
 	if os.Geteuid() == 0 {
-		// As root apt downloads as the user _apt, who may not write here. What
-		// is downloaded is checked either way.
+		// As root, apt downloads as the user _apt, which may not write into this
+		// directory. apt checks the files in either case.
 		a.options = append(a.options, "-o", "APT::Sandbox::User=root")
 	}
 	a.env = append(os.Environ(), "LC_ALL=C", "TMPDIR="+dir)
@@ -105,7 +105,7 @@ func (a *apt) args(verb string, args ...string) []string {
 	return append(append(append([]string(nil), a.options...), verb), args...)
 }
 
-// update fetches the indexes. Only what is then missing tells whether it worked.
+// update fetches the indexes. Whether it has worked shows when a package is missing.
 func (a *apt) update(ctx context.Context) error {
 	_, err := run(ctx, command{dir: a.dir, env: a.env, path: a.get, args: a.args("update")})
 	if ctx.Err() != nil {
@@ -121,8 +121,8 @@ type stanza struct {
 	depends string
 }
 
-// show returns a package's versions, or only the one that apt would install;
-// none if there is no such package.
+// show returns the versions of a package, or only the one that apt would install.
+// It returns none if there is no such package.
 func (a *apt) show(ctx context.Context, name string, allVersions bool) ([]stanza, error) {
 	var out bytes.Buffer
 	args := a.args("show", name)
@@ -166,7 +166,8 @@ func parseStanzas(text, name string) (all []stanza) {
 	return all
 }
 
-// find returns one package; version "" is the one that apt would install.
+// find returns one version of a package. If version is empty, that is the one that
+// apt would install.
 func (a *apt) find(ctx context.Context, name, version string) (stanza, error) {
 	all, err := a.show(ctx, name, version != "")
 	if err != nil {
@@ -187,17 +188,17 @@ func (a *apt) find(ctx context.Context, name, version string) (stanza, error) {
 	return stanza{}, &missingError{wanted}
 }
 
-// A missingError is the sources' fault, not the network's.
+// A missingError says that the sources do not offer a package. The network is not at fault.
 type missingError struct{ wanted string }
 
 func (e *missingError) Error() string { return "apt's sources offer no package " + e.wanted }
 
-// kernelDepends matches the packages that make up a kernel among those that a
-// kernel's package depends on, and their version. Which of them holds what
-// changes from release to release.
+// kernelDepends matches, in the dependencies of a kernel's package, the packages
+// that hold parts of the kernel, and their version. The distribution of the files
+// over them changes from release to release.
 var kernelDepends = regexp.MustCompile(`^(linux-(?:image|binary|modules|base)-[0-9][^ (]*)(?: \(= ([^)]+)\))?$`)
 
-// newest follows a metapackage to the packages with the kernel's files.
+// newest returns the packages that a metapackage leads to and that hold the kernel.
 func (a *apt) newest(ctx context.Context, metapackage string) (imagecache.KernelSet, error) {
 	meta, err := a.find(ctx, metapackage, "")
 	if err != nil {
@@ -226,8 +227,8 @@ func (a *apt) newest(ctx context.Context, metapackage string) (imagecache.Kernel
 	return set, nil
 }
 
-// offers tells whether the sources still have a set that was tested. That they
-// have it with other bytes is an error.
+// offers reports whether the sources still offer a set that was tested. If they
+// offer the same version with another hash, it returns an error.
 func (a *apt) offers(ctx context.Context, set imagecache.KernelSet) (bool, error) {
 	for _, want := range set {
 		all, err := a.show(ctx, want.Package, true)
@@ -251,7 +252,7 @@ func (a *apt) offers(ctx context.Context, set imagecache.KernelSet) (bool, error
 	return len(set) > 0, nil
 }
 
-// A mismatchError is a file that is not the one it should be.
+// A mismatchError says that a file has another hash than it should have.
 type mismatchError struct{ what, want, got string }
 
 func (e *mismatchError) Error() string {
@@ -260,7 +261,7 @@ func (e *mismatchError) Error() string {
 
 // download fetches one package file and checks it.
 func (a *apt) download(ctx context.Context, d imagecache.Deb) (path string, err error) {
-	// apt chooses the file's name; alone in its directory it needs no guess.
+	// apt chooses the name of the file. In a directory of its own it is the only one.
 	dir, err := os.MkdirTemp(filepath.Join(a.dir, "debs"), "")
 	if err != nil {
 		return "", err

@@ -29,7 +29,7 @@ import (
 
 const hello = "./testdata/hello"
 
-// TestBuild really fetches and builds, for each target, into an empty cache.
+// TestBuild fetches kernels from a real mirror and builds, for each target, into an empty cache.
 func TestBuild(t *testing.T) {
 	o := Options{Cache: t.TempDir()}
 	for _, tgt := range target.All() {
@@ -85,7 +85,7 @@ func TestBuild(t *testing.T) {
 	t.Run("failures", func(t *testing.T) { testBuildFails(t, o) })
 }
 
-// offline takes the network away: whoever asks apt, or Go for a module, fails.
+// offline makes apt fail, and the go command when it needs a module from the network.
 func offline(t *testing.T) {
 	t.Helper()
 	bin := t.TempDir()
@@ -103,8 +103,8 @@ func (w failOnWrite) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// requireReproducible builds again from other directories, in another
-// environment and into another cache.
+// requireReproducible builds again from other directories, in another environment and into
+// another cache, and requires the same initramfs.
 func requireReproducible(t *testing.T, tgt target.Target, img Image) {
 	t.Helper()
 	// A module of the same name somewhere else, with nothing but the guest and what the guest's side
@@ -199,7 +199,7 @@ func requireContents(t *testing.T, tgt target.Target, img Image) {
 	require.Positive(t, found, "Debian's kernels have some of them as modules")
 }
 
-// testBuildFails runs on a warm cache.
+// testBuildFails needs a warm cache.
 func testBuildFails(t *testing.T, o Options) {
 	_, err := Build(t.Context(), "arm64", "./testdata/broken", o)
 	var e *Error
@@ -272,7 +272,7 @@ func testBuildFullDisk(t *testing.T) {
 	require.NoError(t, err, "with room again")
 }
 
-// logFunc calls itself with every line.
+// A logFunc is called with every line.
 type logFunc func(line string)
 
 func (f logFunc) Write(p []byte) (int, error) {
@@ -284,7 +284,7 @@ func TestBuildCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	o := Options{Cache: t.TempDir(), Log: logFunc(func(line string) {
-		// The builder is about to run.
+		// The next step runs the compiler.
 		if strings.Contains(line, "building u-root's commands") {
 			cancel()
 		}
@@ -296,7 +296,7 @@ func TestBuildCancelled(t *testing.T) {
 	}
 }
 
-// A compiler of a large package would go on for a minute, and take a processor.
+// An orphaned compiler of a large package would take a processor for a minute.
 func TestABuildThatIsKilledLeavesNothing(t *testing.T) {
 	tgt, err := target.Lookup("arm64")
 	require.NoError(t, err)
@@ -313,8 +313,8 @@ func TestABuildThatIsKilledLeavesNothing(t *testing.T) {
 	}
 }
 
-// testKilledBuild kills the process that TestABuildThatIsKilledLeavesNothing is where a variable
-// of its environment names a cache.
+// testKilledBuild runs TestABuildThatIsKilledLeavesNothing in another process, where a variable of
+// the environment names the cache, and kills that process.
 func testKilledBuild(t *testing.T, victimEnv string, signal unix.Signal) {
 	c := testCache(t)
 	mark := victimEnv + "=" + c.Path()
@@ -354,7 +354,7 @@ func testKilledBuild(t *testing.T, victimEnv string, signal unix.Signal) {
 	requireEmpty(t, c.Path("tmp"))
 }
 
-// largeProgram makes a module that takes the compiler some ten seconds.
+// largeProgram makes a module that the compiler works on for about ten seconds.
 func largeProgram(t *testing.T) (dir string) {
 	var b strings.Builder
 	b.WriteString("package main\n\nfunc main() {}\n")

@@ -18,12 +18,12 @@ import (
 type command struct {
 	dir    string
 	env    []string
-	stdout io.Writer // nil: stdout counts as the program's words
+	stdout io.Writer // if it is nil, the standard output is kept beside the standard error
 	path   string
 	args   []string
 }
 
-// A commandError is a program's failure in its own words.
+// A commandError is the failure of a program, with the last lines of its output.
 type commandError struct {
 	name  string
 	words string
@@ -39,8 +39,8 @@ func (e *commandError) Error() string {
 
 func (e *commandError) Unwrap() error { return e.err }
 
-// run runs c and returns the last lines of what it said. When ctx ends, c is
-// killed with all it started, and so it is when this process dies.
+// run runs a program and returns the last lines of its output. The program and all programs that
+// it has started are killed when ctx ends, and when this process dies.
 func run(ctx context.Context, c command) (words string, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", context.Cause(ctx)
@@ -53,7 +53,7 @@ func run(ctx context.Context, c command) (words string, err error) {
 		cmd.Stdout = said
 	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 2 * time.Second // for pipes that an orphan holds open
+	cmd.WaitDelay = 2 * time.Second // if an orphan of the program holds its output open
 
 	ended, err := tied.StartGroup(cmd)
 	if err == nil {
@@ -68,8 +68,8 @@ func run(ctx context.Context, c command) (words string, err error) {
 	return said.String(), &commandError{name: c.path[strings.LastIndexByte(c.path, '/')+1:], words: said.String(), err: err}
 }
 
-// lastWords keeps the end of what a program says: the cause is there, and
-// nothing that it says may fill the memory.
+// A lastWords keeps the end of a program's output, where the cause of a failure is, and bounds the
+// memory for it.
 type lastWords struct{ buf []byte }
 
 const (

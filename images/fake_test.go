@@ -21,8 +21,8 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// The test binary is also apt-get and apt-cache, for the states that a mirror
-// rarely shows, and a process that fetches until it is killed.
+// The test binary is also a fake apt-get and apt-cache, which offer what a real mirror
+// rarely offers, and a process that is killed while it fetches.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
 	case "apt-get":
@@ -39,8 +39,9 @@ const fakeEnv = "GUESTHOUSE_TEST_FAKE_APT" // a directory with mirror.json
 type mirror struct {
 	UpdateSays string // and it fails
 	Packages   []fakePackage
-	// Download is "" to work, "cut" to leave half a file and call it whole,
-	// "hang" to stop half way for ever, or what apt says when it fails.
+	// Download says what a download does. "" succeeds. "cut" leaves half a file and
+	// succeeds. "hang" stops half way and never ends. Any other text is the error
+	// message of a download that fails.
 	Download string
 
 	dir string
@@ -59,7 +60,7 @@ func (m *mirror) save(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(m.dir, "mirror.json"), data, 0o666))
 }
 
-// calls returns how often apt was called with a verb.
+// calls counts the calls of apt with a verb.
 func (m *mirror) calls(t *testing.T, verb string) int {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(m.dir, "calls"))
@@ -70,8 +71,8 @@ func (m *mirror) calls(t *testing.T, verb string) int {
 	return strings.Count(string(data), verb+"\n")
 }
 
-// hanging waits until apt-get hangs. The function it returns waits until it is
-// gone.
+// hanging waits until apt-get hangs. The function that it returns waits until that apt-get has
+// ended.
 func (m *mirror) hanging(t *testing.T) (gone func()) {
 	t.Helper()
 	type opened struct {
@@ -80,7 +81,7 @@ func (m *mirror) hanging(t *testing.T) (gone func()) {
 	}
 	ch := make(chan opened, 1)
 	go func() {
-		// Opening a FIFO waits for the other end, reading it for its close.
+		// Open waits until apt-get opens the other end, and a read until it closes that end.
 		f, err := os.Open(filepath.Join(m.dir, "fifo"))
 		ch <- opened{f, err}
 	}()
@@ -103,7 +104,7 @@ func (m *mirror) hanging(t *testing.T) (gone func()) {
 			require.NoError(t, err)
 			o.f.Close()
 		case <-within(t):
-			t.Fatal("apt-get outlived the one who started it")
+			t.Fatal("apt-get has outlived its parent")
 		}
 	}
 }
@@ -117,7 +118,7 @@ func loadMirror() (*mirror, error) {
 	return m, json.Unmarshal(data, m)
 }
 
-// verb skips the options, which all have a value but -q.
+// verb skips the options. Each of them but -q has a value.
 func verb(args []string) []string {
 	for i := 0; i < len(args); i++ {
 		switch args[i] {
@@ -226,8 +227,8 @@ var fakeTarget = target.Target{
 	Name: "fake", GOARCH: "amd64", DebianArch: "amd64", KernelPackage: "linux-image-fake", Modules: []string{"virtio_net"},
 }
 
-// fakeMirror puts a fake apt into PATH that offers a metapackage and a kernel,
-// and returns the kernel as a tested one.
+// fakeMirror puts a fake apt into PATH that offers a metapackage and a kernel. It
+// returns the kernel's packages as those that were tested.
 func fakeMirror(t *testing.T) (*mirror, imagecache.KernelSet) {
 	t.Helper()
 	m := &mirror{dir: t.TempDir()}
@@ -251,7 +252,7 @@ func fakeMirror(t *testing.T) (*mirror, imagecache.KernelSet) {
 	return m, imagecache.KernelSet{kernel.Deb}
 }
 
-// kernelPackage builds a package; files nil are those of a whole kernel.
+// kernelPackage builds a package of files. If files is nil, they are those of a whole kernel.
 func (m *mirror) kernelPackage(t *testing.T, name, version, depends string, files map[string][]byte) fakePackage {
 	t.Helper()
 	if files == nil {
@@ -284,7 +285,7 @@ func fakeKernelFiles() map[string][]byte {
 	}
 }
 
-// fakeModule is the least that has a .modinfo.
+// fakeModule returns the smallest ELF file that has a .modinfo.
 func fakeModule(depends string) []byte {
 	info := "license=GPL\x00depends=" + depends + "\x00vermagic=" + fakeRelease + " SMP mod_unload\x00"
 	names := "\x00.modinfo\x00.shstrtab\x00"

@@ -36,8 +36,8 @@ func TestAUsersFilesAreAdded(t *testing.T) {
 	require.ErrorContains(t, err, "/opt/missing: stat ")
 }
 
-// To open a FIFO without a writer would wait for one.
-func TestAFIFOIsNoFileForTheGuest(t *testing.T) {
+// os.Open of a FIFO would wait for a writer.
+func TestAFIFOIsRefusedAsAFileOfTheGuest(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, unix.Mkfifo(fifo, 0o600))
 	_, err := addFiles(nil, map[string]string{"/etc/it": fifo})

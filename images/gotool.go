@@ -17,11 +17,11 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// A goTool is the go command that a module selects, with an environment in
-// which its output depends on the sources and its version alone. What makes
-// temporary files runs in a workshop; see in.
+// A goTool is the go command that a module selects. In its environment the output
+// depends only on the sources and on the version of Go. Commands that make
+// temporary files run with a directory for them; see in.
 type goTool struct {
-	dir     string // where package paths are resolved
+	dir     string // the directory in which package paths are resolved
 	version string // "go1.26.1"
 	path    string
 	env     []string
@@ -39,8 +39,8 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 		return nil, fail(step, dir, err, "install Go: the guest program is compiled on this machine")
 	}
 	var out bytes.Buffer
-	// The front command may select another toolchain for the module in dir;
-	// later commands run in generated directories, where it would not.
+	// The go command in PATH may select another toolchain for the module in dir.
+	// Later commands run in generated directories, where it would select none.
 	if _, err := run(ctx, command{dir: dir, path: front, args: []string{"env", "-json"}, stdout: &out}); err != nil {
 		return nil, fail(step, dir, err, "")
 	}
@@ -53,7 +53,7 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 	if (env.GOMOD == "" || env.GOMOD == os.DevNull) && env.GOWORK == "" {
 		return nil, fail(step, dir, errors.New("not in a Go module"), "change into the directory of the guest's module; a program names it with Options.Dir")
 	}
-	// Not empty: an empty variable gives way to "go env -w".
+	// The variable must not be empty: the setting of "go env -w" would replace it.
 	flags := "-buildvcs=false"
 	for _, f := range strings.Fields(env.GOFLAGS) {
 		name, _, _ := strings.Cut(strings.TrimLeft(f, "-"), "=")
@@ -69,7 +69,7 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 		env: append(os.Environ(),
 			"GOROOT="+env.GOROOT, "GOTOOLCHAIN=local", "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"),
 			"GO111MODULE=on", "GOFLAGS="+flags, "CGO_ENABLED=0",
-			// u-root's tools look for sources there.
+			// u-root's tools look for sources in the directories that these name.
 			"GBB_PATH=", "UROOT_SOURCE="),
 		inputs: buildInputs{
 			mod: env.GOMOD, work: env.GOWORK, settings: []string{env.GOENV, filepath.Join(env.GOROOT, "go.env")},
@@ -78,23 +78,23 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 	}, nil
 }
 
-// environ returns the environment that compiles for a target: for the oldest
-// processor of its architecture, which is what the emulator's model is near to.
+// environ returns the environment that compiles for a target. It selects the oldest
+// processor of the architecture, because the model that QEMU emulates is an old one.
 func (g *goTool) environ(t target.Target) []string {
 	return append(slices.Clip(g.env), "GOOS=linux", "GOARCH="+t.GOARCH, "GOARM="+t.GOARM,
 		"GO386=sse2", "GOAMD64=v1", "GOARM64=v8.0")
 }
 
-// buildFlags make a program that tells nothing about when and where it was
-// built, and leave out what only a debugger reads. Panics keep their traces.
+// buildFlags make a program that does not say when and where it was built, and that
+// has no tables for debuggers. Panics keep their stack traces.
 var buildFlags = []string{"-trimpath", "-ldflags=-s -w -buildid="}
 
-// A listedPackage is what "go list -json" tells.
+// A listedPackage is a package in the output of "go list -json".
 type listedPackage struct {
 	Dir, ImportPath                     string
 	Standard                            bool
 	GoFiles, SFiles, HFiles, EmbedFiles []string
-	IgnoredGoFiles, IgnoredOtherFiles   []string // not for this target, or so they say now
+	IgnoredGoFiles, IgnoredOtherFiles   []string // their build constraints exclude this target
 	Module                              *listedModule
 }
 
@@ -103,8 +103,8 @@ type listedModule struct {
 	Replace            *listedModule
 }
 
-// fixed returns the module of which a checksum fixes the package's sources; nil if they may
-// change, as those of a replacement by a directory or of a workspace.
+// fixed returns the module whose checksum fixes the sources of the package. It returns nil if the
+// sources may change, as in a workspace or in a directory that replaces a module.
 func (p listedPackage) fixed() *listedModule {
 	m := p.Module
 	if m != nil && m.Replace != nil {
@@ -116,8 +116,8 @@ func (p listedPackage) fixed() *listedModule {
 	return m
 }
 
-// list returns packages and all they import, outside Go's own library. The arguments are
-// those of "go list": flags and packages.
+// list returns packages and all packages that they import, without the standard library. The
+// arguments are those of "go list": flags and packages.
 func (g *goTool) list(ctx context.Context, t target.Target, args []string) (all []listedPackage, err error) {
 	var out bytes.Buffer
 	args = append([]string{"list", "-deps",
@@ -137,9 +137,9 @@ func (g *goTool) list(ctx context.Context, t target.Target, args []string) (all 
 	return all, nil
 }
 
-// sources returns what identifies the sources of packages and all they import,
-// outside Go's own library: modules by their checksums, and what is not from a
-// module's fixed version (a replacement by a directory, a workspace) by content.
+// sources identifies the sources of packages and of all packages that they import,
+// without the standard library: the checksums of modules, and the hashes of files
+// that no checksum fixes.
 func (g *goTool) sources(ctx context.Context, t target.Target, args []string) ([]string, error) {
 	packages, err := g.list(ctx, t, args)
 	if err != nil {
@@ -164,7 +164,7 @@ func (g *goTool) sources(ctx context.Context, t target.Target, args []string) ([
 	return slices.Compact(all), nil
 }
 
-// in returns g with another directory for its temporary files.
+// in returns a copy of g that makes its temporary files in another directory.
 func (g *goTool) in(tmp string) *goTool {
 	c := *g
 	c.env = append(slices.Clip(g.env), "TMPDIR="+tmp, "GOTMPDIR="+tmp)

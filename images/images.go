@@ -1,23 +1,24 @@
 // Package images turns the name of a target and a Go package into the two
 // files a machine boots from: a kernel and an initramfs.
 //
-// The kernel is a stock Debian package, fetched with the client's own apt
-// sources and apt's own signature checks, for any architecture, without root
-// and without touching the system. The initramfs holds an init, u-root's shell
-// and commands, the kernel modules that drive the target's devices, and the
-// guest program as /bin/uinit, which init starts.
+// The kernel is a stock Debian package. This package fetches it from the apt
+// sources of the host, with apt's own signature checks, for any architecture,
+// without root and without a change of the system. The initramfs holds an init,
+// u-root's shell and commands, the kernel modules that drive the target's
+// devices, and the guest program as /bin/uinit, which init starts.
 //
 //	img, err := images.Build(ctx, "arm64", "./cmd/upper", images.Options{Log: os.Stderr})
 //
-// Everything made is kept in a cache outside the source tree, named and checked
-// by hash, so that a second Build takes about a second and needs no network;
-// any number of processes may share it, and it may be deleted at any time. The
-// same sources and the same Go version give the same initramfs byte for byte,
-// whatever the directory, the cache or the machine's GOFLAGS.
+// A cache outside the source tree keeps what was made, named and checked by
+// hash: a second Build takes about a second and needs no network. Any number of
+// processes may share the cache, and it may be deleted at any time. The same
+// sources and the same version of Go give the same initramfs byte for byte,
+// whatever the directory, the cache or GOFLAGS.
 //
-// The package boots nothing: that is the harness's work. Nor does it build
-// kernels. Where there is no apt, or for a kernel of one's own, see
-// [Options.Kernel]. It runs on Linux and needs the go command at run time.
+// The package does not boot machines, as package harness does, and it does not
+// build kernels. On a host without apt, or for a kernel of your own, set
+// [Options.Kernel]. The package runs on Linux and needs the go command at run
+// time.
 package images
 
 import (
@@ -35,46 +36,45 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// Options says where things are found, kept and told. The zero value works.
+// Options are the options of a build. The zero value is ready to use.
 type Options struct {
-	// Cache is the directory in which everything is kept. Empty means
+	// Cache is the directory that keeps what was made. If it is empty, that is
 	// "guesthouse" in [os.UserCacheDir].
 	Cache string
 
-	// Dir is the directory in which the guest's package path is resolved, and
-	// whose module supplies the versions of guesthouse and u-root. Empty means
-	// the current directory.
+	// Dir is the directory in which the go command resolves the guest's package
+	// path. Its module decides the version of guesthouse. If Dir is empty, that
+	// is the current directory.
 	Dir string
 
-	// BuildFlags are given to "go build" for the guest program, after the ones
-	// of this package: "-cover", "-tags=trace". GOFLAGS of the environment does
-	// not count, save for -mod, -modfile and -overlay, which say where sources
-	// are.
+	// BuildFlags are more flags of "go build" for the guest program, such as
+	// "-cover" or "-tags=trace". Of the environment's GOFLAGS only -mod,
+	// -modfile and -overlay count, because they say where sources are.
 	BuildFlags []string
 
-	// Kernel is a kernel file of the user's own, and Modules the directory with
-	// its modules as the kernel's "make modules_install" or a distribution lays
-	// it out (/lib/modules/RELEASE). They replace Debian's package, and then
-	// apt is not needed. Kernel without Modules is for a kernel with all its
+	// Kernel is the file of a kernel of your own, which replaces Debian's
+	// package: then no apt is needed. Modules is the directory of its modules,
+	// in the layout of /lib/modules/RELEASE on a distribution and of the
+	// kernel's "make modules_install". It is empty for a kernel that has all
 	// drivers built in.
 	Kernel, Modules string
 
-	// Files are further files of the initramfs: the absolute path in the guest
-	// and the file on this machine. One that may be executed here may be there.
+	// Files adds files to the initramfs. It maps absolute paths in the guest to
+	// files of the host. A file that is executable on the host is executable in
+	// the guest.
 	Files map[string]string
 
-	// Log receives one line for each step that takes long or that the user
-	// ought to know of, each in one Write. Nil discards them.
+	// Log receives one line, in one Write, for each step that takes long or
+	// that the user should know of. If it is nil, the lines are discarded.
 	Log io.Writer
 
-	// Progress, when it is a terminal, shows one line that is rewritten while
-	// something is downloaded or compiled and erased after it. Anything else,
-	// and nil, shows nothing.
+	// Progress is a terminal that shows a progress line during a download or a
+	// compilation. If it is nil or no terminal, no progress is shown.
 	Progress *os.File
 }
 
-// An Image is what a machine of one target boots from. The paths are absolute;
-// they stay valid for at least an hour after the Build that returned them.
+// An Image is the files that a machine of one target boots from. The paths are
+// absolute. They stay valid for at least an hour after Build has returned them.
 type Image struct {
 	Target string
 
@@ -87,28 +87,29 @@ type Image struct {
 	Guest string
 
 	// Release is the kernel's release, as "uname -r" prints it in the guest. It
-	// is empty for a kernel of the user's own without modules.
+	// is empty for a kernel of your own without modules.
 	Release string
 
 	// KernelPackage and KernelVersion name the Debian package. They are empty
-	// for a kernel of the user's own.
+	// for a kernel of your own.
 	KernelPackage, KernelVersion string
 }
 
-// Build returns the kernel and the initramfs for a target ("x86_64", "arm64")
-// and a guest program, making what the cache does not hold. guestPkg is a
-// package path as the go command takes it, of one main package: "./cmd/upper"
-// or "guesthouse.example/guest/cmd/uinit".
+// Build returns the kernel and the initramfs for a target, such as "x86_64" or
+// "arm64", and a guest program. It makes what the cache does not hold. guestPkg
+// is the path of one main package, as the go command takes it: "./cmd/upper" or
+// "guesthouse.example/guest/cmd/uinit".
 //
-// It fails with the error of the target table for an unknown target and with an
-// [*Error] otherwise. When ctx ends it kills what it started and returns an
-// error that wraps ctx's; the cache never holds half a file.
+// The error of an unknown target lists the targets; every other error is an
+// [*Error]. When ctx ends, Build kills the programs that it has started and
+// returns an error that wraps the cause of ctx. The cache never holds half a
+// file.
 func Build(ctx context.Context, targetName, guestPkg string, o Options) (Image, error) {
 	t, err := target.Lookup(targetName)
 	if err != nil {
 		return Image{}, err
 	}
-	// The kernel waits for the network while the programs need the processor.
+	// The download of the kernel waits for the network, and the compiler needs the processor.
 	var kernel Kernel
 	var parts programs
 	g, gctx := errgroup.WithContext(ctx)
@@ -134,8 +135,8 @@ func Build(ctx context.Context, targetName, guestPkg string, o Options) (Image, 
 	return img, nil
 }
 
-// BuildInitramfs is the half of [Build] that makes the initramfs, for a kernel
-// that is at hand. It returns the file's path and its SHA-256.
+// BuildInitramfs makes the initramfs as [Build] does, for a kernel that the
+// caller has. It returns the path and the SHA-256 of the file.
 func BuildInitramfs(ctx context.Context, k Kernel, guestPkg string, o Options) (path, sum string, err error) {
 	t, err := target.Lookup(k.Target)
 	if err != nil {
@@ -148,7 +149,7 @@ func BuildInitramfs(ctx context.Context, k Kernel, guestPkg string, o Options) (
 	return writeInitramfs(ctx, t, k, parts, o)
 }
 
-// An Error says which step failed on what and why, and what can be done.
+// An Error says which step failed on what and why, and what the user can do.
 type Error struct {
 	Step   string // "fetch kernel", "build guest"
 	Object string // what it was done to: a target, a package path, a file
@@ -156,10 +157,10 @@ type Error struct {
 	Hint   string // what the user can do; may be empty
 }
 
-// Cause is the error without its hint: "step object: cause".
+// Cause returns the error without its hint: "step object: cause".
 func (e *Error) Cause() string { return e.Step + " " + e.Object + ": " + e.Err.Error() }
 
-// Error is the cause and, on a line of its own, the hint.
+// Error returns the cause and, on a line of its own, the hint.
 func (e *Error) Error() string {
 	if e.Hint == "" {
 		return e.Cause()

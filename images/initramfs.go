@@ -22,11 +22,11 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// programs are what the initramfs runs.
+// programs are the programs of an initramfs.
 type programs struct {
 	busybox []byte
 	guest   []byte
-	machine elf.Machine // what they are compiled for
+	machine elf.Machine // the processor that they are compiled for
 }
 
 func buildPrograms(ctx context.Context, t target.Target, guestPkg string, o Options) (programs, error) {
@@ -47,10 +47,10 @@ func buildPrograms(ctx context.Context, t target.Target, guestPkg string, o Opti
 	return p, g.Wait()
 }
 
-// buildGuest compiles the guest as a program of its own. In the busybox its
-// sources would be rewritten: package-level variables and init functions would
-// run when its name is looked up, in another order than the language promises,
-// and its panics would name lines that nobody wrote.
+// buildGuest compiles the guest as a program of its own and not into the busybox, which rewrites
+// the sources of its programs: package-level variables and init functions then run when the
+// program's name is looked up, in another order than the language promises, and a panic names
+// lines that are in no source file.
 func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg string, o Options) ([]byte, elf.Machine, error) {
 	const step = "build guest"
 	g, err := findGo(ctx, o)
@@ -58,7 +58,8 @@ func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg s
 		return nil, 0, err
 	}
 	if testcache.Active() {
-		// Before the compiler reads them. If it cannot be told, the build says why.
+		// The inputs are noted before the compiler reads them. If they cannot be listed, the build
+		// below says why.
 		packages, err := g.list(ctx, t, slices.Concat(o.BuildFlags, []string{"--", pkg}))
 		if err == nil {
 			g.inputs.note(packages, o.BuildFlags...)
@@ -66,7 +67,7 @@ func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg s
 			testcache.Never()
 		}
 	}
-	// Two builds of one program would only do the work twice.
+	// A second build of the same program waits, and then finds its packages compiled.
 	thing := strings.Join(append([]string{g.dir, pkg}, o.BuildFlags...), "\x00")
 	b, err := c.BuildOutside(ctx, "guest-"+t.Name+"-"+hashBytes([]byte(thing))[:16])
 	if err != nil {
@@ -83,7 +84,7 @@ func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg s
 	if err != nil {
 		return nil, 0, fail(step, pkg, err, "")
 	}
-	// Of a library "go build" makes an archive without a word.
+	// For a library "go build" succeeds and writes an archive.
 	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
 		return nil, 0, fail(step, pkg, errors.New("not a main package"), "name the package with the guest's func main")
@@ -91,7 +92,7 @@ func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg s
 	return data, f.Machine, nil
 }
 
-// writeInitramfs puts the archive together and into the cache.
+// writeInitramfs writes the archive into the cache, unless it is there.
 func writeInitramfs(ctx context.Context, t target.Target, k Kernel, p programs, o Options) (file, sum string, err error) {
 	const step = "write initramfs"
 	c, err := openCache(o)
@@ -134,11 +135,11 @@ func writeInitramfs(ctx context.Context, t target.Target, k Kernel, p programs, 
 	return file, sum, nil
 }
 
-// moduleRecords are /lib/modules and the list of the modules that init loads.
+// moduleRecords returns the records of /lib/modules and of the list of the modules that init loads.
 func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]record, error) {
 	load := "# The kernel modules that drive the devices of the target " + t.Name + ".\n"
 	if k.Modules == "" {
-		load += "# This kernel came without modules: its drivers are taken to be built in.\n"
+		load += "# This kernel has no modules: its drivers must be built in.\n"
 		return []record{textFile(initramfs.ModulesFile[1:], load)}, nil
 	}
 	modules, err := readTree(k.Modules, k.files)
@@ -173,7 +174,7 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]record, e
 		textFile(initramfs.ModulesFile[1:], load)), nil
 }
 
-// records are the programs and the few files that they look for.
+// records returns the records of the programs and of the files that they look for.
 func (p programs) records() []record {
 	records := []record{
 		directory("dev", 0o755),
@@ -181,7 +182,7 @@ func (p programs) records() []record {
 		directory("sys", 0o755),
 		directory("tmp", 0o777),
 		directory("var/log", 0o777),
-		// The kernel opens the console for init before anything is mounted.
+		// The kernel opens the console for init before any file system is mounted.
 		characterDevice("dev/console", 0o600, 5, 1),
 		characterDevice("dev/null", 0o666, 1, 3),
 		textFile("etc/passwd", "root:x:0:0:root:/:/bin/sh\n"),
@@ -198,7 +199,7 @@ func (p programs) records() []record {
 	return records
 }
 
-// addFiles adds the user's files, which must not replace what is there.
+// addFiles adds the user's files. It refuses one that would replace another file.
 func addFiles(records []record, files map[string]string) ([]record, error) {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if !path.IsAbs(name) || path.Clean(name) != name || name == "/" {

@@ -14,15 +14,16 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// buildInputs are the files that decide which sources the go command compiles, and how.
+// buildInputs are the files, besides the sources, that decide what the go command compiles and how.
 type buildInputs struct {
-	mod, work string   // go.mod and go.work, "" or os.DevNull or "off" where there is none
-	settings  []string // what "go env -w" writes
+	mod, work string   // go.mod and go.work; "", os.DevNull or "off" if there is none
+	settings  []string // the files that "go env -w" writes
 	flags     []string // of GOFLAGS
 }
 
-// note tells go's cache of test results that this test depends on packages which were listed
-// with further flags. The compiler's own process reads them, which that cache does not see.
+// note tells the go command's cache of test results that this test depends on packages, which were
+// listed with more flags. The cache does not see it, because the compiler reads them in a process
+// of its own.
 func (b buildInputs) note(packages []listedPackage, flags ...string) {
 	if !testcache.Active() {
 		return
@@ -30,9 +31,9 @@ func (b buildInputs) note(packages []listedPackage, flags ...string) {
 	testcache.Depends(b.files(flags)...)
 	for _, p := range packages {
 		if p.fixed() != nil {
-			continue // go.sum has the checksum
+			continue // go.sum has the checksum.
 		}
-		testcache.Depends(p.Dir) // where a file may be added
+		testcache.Depends(p.Dir) // A file may be added to it.
 		for _, name := range slices.Concat(p.GoFiles, p.SFiles, p.HFiles, p.EmbedFiles, p.IgnoredGoFiles, p.IgnoredOtherFiles) {
 			testcache.Depends(filepath.Join(p.Dir, name))
 		}
@@ -47,13 +48,13 @@ func (b buildInputs) note(packages []listedPackage, flags ...string) {
 				if err == nil && d.IsDir() {
 					testcache.Depends(path)
 				}
-				return nil // what cannot be read was not embedded
+				return nil // A file that cannot be read is not embedded.
 			})
 		}
 	}
 }
 
-// files are those of modules and workspaces, and what flags name.
+// files returns the files of the module and the workspace, and the files that flags name.
 func (b buildInputs) files(flags []string) []string {
 	files := slices.Clone(b.settings)
 	for _, f := range slices.Concat(b.flags, flags) {
@@ -69,7 +70,7 @@ func (b buildInputs) files(flags []string) []string {
 		if mod == "" || mod == os.DevNull || mod == "off" {
 			continue
 		}
-		// A workspace that somebody makes above it counts too.
+		// A workspace in a directory above counts too, even one that is added later.
 		for dir := filepath.Dir(mod); ; dir = filepath.Dir(dir) {
 			files = append(files, filepath.Join(dir, "go.work"))
 			if dir == filepath.Dir(dir) {
@@ -87,7 +88,7 @@ func (b buildInputs) files(flags []string) []string {
 	return files
 }
 
-// moduleFiles are a go.mod, its sums, and the go.mod of each directory that replaces a module.
+// moduleFiles returns a go.mod, its go.sum, and the go.mod of each directory that replaces a module.
 func moduleFiles(mod string) []string {
 	files := []string{mod, strings.TrimSuffix(mod, ".mod") + ".sum"}
 	data, err := regular.ReadFile(mod)
@@ -96,12 +97,12 @@ func moduleFiles(mod string) []string {
 	}
 	f, err := modfile.Parse(mod, data, nil)
 	if err != nil {
-		return files // the go command says so
+		return files // The go command reports it.
 	}
 	return append(files, replacements(filepath.Dir(mod), f.Replace)...)
 }
 
-// workspaceFiles are a go.work, its sums, and the files of its modules.
+// workspaceFiles returns a go.work, its go.work.sum, and the files of its modules.
 func workspaceFiles(work string) []string {
 	files := []string{work, work + ".sum"}
 	data, err := regular.ReadFile(work)
@@ -127,8 +128,7 @@ func replacements(dir string, all []*modfile.Replace) (files []string) {
 	return files
 }
 
-// overlayFiles are the file that an -overlay flag names and the files that it puts in place
-// of others.
+// overlayFiles returns the file that an -overlay flag names and the files that replace others.
 func overlayFiles(overlay string) []string {
 	files := []string{overlay}
 	data, err := regular.ReadFile(overlay)
@@ -138,7 +138,7 @@ func overlayFiles(overlay string) []string {
 	var content struct{ Replace map[string]string }
 	if json.Unmarshal(data, &content) == nil {
 		for _, file := range content.Replace {
-			if file != "" { // of a file that is hidden
+			if file != "" { // An empty name hides a file.
 				files = append(files, file)
 			}
 		}

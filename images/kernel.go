@@ -21,25 +21,25 @@ import (
 type Kernel struct {
 	Target string
 
-	// Path is the kernel file and SHA256 its hash in hexadecimal.
+	// Path is the path of the kernel file, and SHA256 its hash in hexadecimal.
 	Path, SHA256 string
 
-	// Modules is the directory that holds the modules, as /lib/modules/RELEASE
-	// does. It is empty for a kernel of the user's own without modules.
+	// Modules is the directory of the modules, in the layout of
+	// /lib/modules/RELEASE. It is empty for a kernel of your own without modules.
 	Modules string
 
-	// Release is what "uname -r" prints. For a kernel of the user's own it is
-	// the one that the modules are made for, and empty without modules.
+	// Release is the kernel's release, as "uname -r" prints it. For a kernel of
+	// your own it is the release that the modules are made for, and empty without
+	// modules.
 	Release string
 
-	// Package and Version name the Debian package, and Tested tells that it is
-	// the very one that guesthouse was tested with. All are empty for a kernel
-	// of the user's own.
+	// Package and Version name the Debian package. Tested reports that
+	// guesthouse was tested with exactly this package. All are zero for a kernel
+	// of your own.
 	Package, Version string
 	Tested           bool
 
-	// files are the hashes of what Modules holds; nil if it is the user's own.
-	files *imagecache.Manifest
+	files *imagecache.Manifest // the hashes of the modules; nil for a kernel of the user's own
 }
 
 func (k Kernel) image() Image {
@@ -49,12 +49,14 @@ func (k Kernel) image() Image {
 	}
 }
 
-// FetchKernel returns the kernel of a target: from the cache, without apt or a
-// network, or from Debian's package, or the user's own ([Options.Kernel]).
+// FetchKernel returns the kernel of a target: a kernel of your own
+// ([Options.Kernel]), the kernel in the cache, for which it needs neither apt nor
+// a network, or the kernel of a Debian package.
 //
-// The package is the tested one of lock.json as long as the client's apt
-// sources offer it, and else the newest they have, which a line in the log
-// says; the cache then keeps to that one until lock.json changes.
+// It fetches the package with which this version of guesthouse was tested. If
+// the apt sources do not offer that package any more, it fetches their newest
+// one and says so in the log. The cache then keeps this choice until another
+// version of guesthouse was tested with another package.
 func FetchKernel(ctx context.Context, targetName string, o Options) (Kernel, error) {
 	t, err := target.Lookup(targetName)
 	if err != nil {
@@ -119,7 +121,7 @@ func fetchKernel(ctx context.Context, t target.Target, tested imagecache.KernelS
 		return Kernel{}, fail(step, t.Name, err, "")
 	}
 	defer b.Close()
-	// Another process may have fetched it while this one waited.
+	// Another process may have fetched the kernel while this one waited for the lock.
 	k, err = c.Kernel(t.Name, tested)
 	if err == nil {
 		return cachedKernel(t, k), nil
@@ -162,7 +164,7 @@ func cachedKernel(t target.Target, k imagecache.Kernel) Kernel {
 	}
 }
 
-// fetch chooses a set, downloads it and puts it into the cache.
+// fetch chooses a set of packages, downloads and unpacks it, and publishes it in the cache.
 func fetch(ctx context.Context, c *imagecache.Cache, b *store.Build, t target.Target, tested imagecache.KernelSet, o Options) (imagecache.KernelSet, error) {
 	a, err := newApt(b.Path("apt"), t.DebianArch)
 	if err != nil {
@@ -233,8 +235,8 @@ func fetch(ctx context.Context, c *imagecache.Cache, b *store.Build, t target.Ta
 	return set, b.Publish("choice", c.ChoicePath(t.Name))
 }
 
-// unpackDeb takes the kernel and the modules out of a package. Its scripts do
-// not run.
+// unpackDeb takes the kernel and the modules out of a package. It does not run the scripts of the
+// package.
 func (u *unpacker) unpackDeb(ctx context.Context, a *apt, path string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -243,7 +245,7 @@ func (u *unpacker) unpackDeb(ctx context.Context, a *apt, path string) error {
 	go func() {
 		err := u.unpackTar(r)
 		if err != nil {
-			// The program would wait for ever for its reader.
+			// Without a reader the program would wait for ever.
 			cancel(err)
 		}
 		r.CloseWithError(err)

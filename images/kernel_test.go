@@ -21,13 +21,13 @@ import (
 	"guesthouse.example/internal/imagecache"
 )
 
-// within is the deadline of what takes milliseconds.
+// within is a deadline for what takes milliseconds.
 func within(t *testing.T) <-chan time.Time { t.Helper(); return time.After(30 * time.Second) }
 
-// noApt leaves a PATH without any program.
+// noApt sets a PATH without any program.
 func noApt(t *testing.T) { t.Helper(); t.Setenv("PATH", t.TempDir()) }
 
-// requireEmpty holds the promise that nothing is left half done.
+// requireEmpty requires that nothing half made is left.
 func requireEmpty(t *testing.T, dir string) {
 	t.Helper()
 	list, err := os.ReadDir(dir)
@@ -35,7 +35,7 @@ func requireEmpty(t *testing.T, dir string) {
 	require.Empty(t, list)
 }
 
-func TestFetchKernelTested(t *testing.T) {
+func TestFetchKernelTakesTheTested(t *testing.T) {
 	m, tested := fakeMirror(t)
 	var log bytes.Buffer
 	o := Options{Cache: t.TempDir(), Log: &log}
@@ -66,7 +66,7 @@ func TestFetchKernelTested(t *testing.T) {
 	require.Equal(t, 1, m.calls(t, "update"))
 }
 
-func TestFetchKernelNewer(t *testing.T) {
+func TestFetchKernelTakesTheNewestInPlaceOfTheTested(t *testing.T) {
 	m, _ := fakeMirror(t)
 	var log bytes.Buffer
 	o := Options{Cache: t.TempDir(), Log: &log}
@@ -89,7 +89,7 @@ func TestFetchKernelNewer(t *testing.T) {
 	require.Equal(t, 2, m.calls(t, "update"), "a new lock file asks again")
 }
 
-func TestFetchKernelSplit(t *testing.T) {
+func TestFetchKernelOfSeveralPackages(t *testing.T) {
 	m, _ := fakeMirror(t)
 	all := fakeKernelFiles()
 	binary, modules := map[string][]byte{}, map[string][]byte{}
@@ -195,8 +195,7 @@ func TestFetchKernelFails(t *testing.T) {
 	}
 }
 
-// The disk ends where what is downloaded is described, where it is downloaded, and
-// where it is unpacked.
+// The disk is full when apt is configured, during the download, and when the package is unpacked.
 func TestFetchKernelFullDisk(t *testing.T) { apart.Run(t, testFetchKernelFullDisk) }
 
 func testFetchKernelFullDisk(t *testing.T) {
@@ -210,7 +209,7 @@ func testFetchKernelFullDisk(t *testing.T) {
 	} {
 		t.Run(test.at, func(t *testing.T) {
 			m, _ := fakeMirror(t)
-			// Of the kernel nothing can be compressed, of a module everything.
+			// The kernel cannot be compressed at all, and the module to almost nothing.
 			files := fakeKernelFiles()
 			files["boot/vmlinuz-"+fakeRelease] = noise(1 << 14)
 			files["lib/modules/"+fakeRelease+"/kernel/drivers/net/large.ko"] = make([]byte, 1<<17)
@@ -232,16 +231,16 @@ func testFetchKernelFullDisk(t *testing.T) {
 	}
 }
 
-// noise is what no program compresses.
+// noise returns bytes that cannot be compressed.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{}).Read(b)
 	return b
 }
 
-// limitFiles calls f while no file of this process and of those that it starts can be
-// larger than that, as a disk that is full. That is for a process apart: it holds for the
-// logs and profiles of package testing too.
+// limitFiles calls f while no file of this process and of its children can grow beyond a size, as
+// on a full disk. It needs a process of its own (package apart), because the limit also holds for
+// the logs and profiles of package testing.
 func limitFiles(t *testing.T, bytes uint64, f func()) {
 	t.Helper()
 	var before unix.Rlimit
@@ -251,15 +250,15 @@ func limitFiles(t *testing.T, bytes uint64, f func()) {
 	f()
 }
 
-func TestFetchKernelUpdateHalfFails(t *testing.T) {
+func TestFetchKernelNeedsOnlyTheIndexOfTheKernel(t *testing.T) {
 	m, tested := fakeMirror(t)
 	m.UpdateSays = "E: one index of many is missing"
 	m.save(t)
 	_, err := fetchKernel(t.Context(), fakeTarget, tested, Options{Cache: t.TempDir()})
-	require.NoError(t, err, "what is needed came")
+	require.NoError(t, err, "the index that is needed has come")
 }
 
-func TestFetchKernelDamaged(t *testing.T) {
+func TestFetchKernelReplacesADamagedOne(t *testing.T) {
 	for _, file := range []string{"vmlinuz", imagecache.ManifestName} {
 		t.Run(file, func(t *testing.T) {
 			m, tested := fakeMirror(t)
@@ -288,7 +287,7 @@ func TestFetchKernelDamaged(t *testing.T) {
 	}
 }
 
-func TestFetchKernelOnce(t *testing.T) {
+func TestFetchKernelDownloadsOnceForAllCallers(t *testing.T) {
 	m, tested := fakeMirror(t)
 	o := Options{Cache: t.TempDir()}
 	var wg sync.WaitGroup
@@ -319,7 +318,7 @@ func TestFetchKernelCancelled(t *testing.T) {
 	case err := <-done:
 		require.ErrorIs(t, err, context.Canceled)
 	case <-within(t):
-		t.Fatal("it goes on")
+		t.Fatal("FetchKernel does not return")
 	}
 	requireEmpty(t, filepath.Join(o.Cache, "kernels"))
 	requireEmpty(t, filepath.Join(o.Cache, "tmp"))

@@ -22,17 +22,17 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// A tree is a directory of kernel modules. It needs no modules.dep, which
-// Debian's packages leave to depmod: each module tells what it depends on.
+// A tree is a directory of kernel modules. It needs no modules.dep, which Debian's
+// packages do not have: each module says itself which modules it depends on.
 type tree struct {
 	dir     string
-	files   *imagecache.Manifest // the hashes, if they are known
+	files   *imagecache.Manifest // the hashes; nil if they are unknown
 	modules map[string]string    // name → path in dir
 	builtin map[string]string    // name → line of modules.builtin
 }
 
-// moduleName returns the name that the kernel knows a module's file by: there
-// "-" and "_" are one.
+// moduleName returns the kernel's name for the module in a file. The kernel does
+// not distinguish "-" from "_".
 func moduleName(file string) string {
 	name, _, ok := strings.Cut(filepath.Base(file), ".ko")
 	if !ok {
@@ -91,15 +91,15 @@ func (t *tree) open(rel string) (*os.File, error) {
 	return t.files.Open(filepath.Dir(t.dir), filepath.Join(filepath.Base(t.dir), rel))
 }
 
-// A module is one driver, uncompressed: to expand it on an emulated processor
-// costs more than to load it as it is.
+// A module is one driver. It is uncompressed, because decompression on an emulated
+// processor takes longer than the loading of a larger file.
 type module struct {
 	name    string // virtio_net
 	path    string // kernel/drivers/net/virtio_net.ko
 	data    []byte
 	depends []string // names
-	aliases []string // patterns of the devices that it drives, as virtio:d00000002v*
-	release string   // of the kernel it is made for
+	aliases []string // patterns of the devices that it drives, such as virtio:d00000002v*
+	release string   // of the kernel that it is made for
 	machine elf.Machine
 }
 
@@ -121,7 +121,7 @@ func (t *tree) read(name string) (module, error) {
 	return m, nil
 }
 
-// uncompressed reads a file to its end. Its name's extension says how it is compressed.
+// uncompressed reads a file to its end. The extension of its name says how it is compressed.
 func uncompressed(f *os.File) ([]byte, error) {
 	var r io.Reader = f
 	var err error
@@ -143,8 +143,8 @@ func uncompressed(f *os.File) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// parse reads the module's own description, the section .modinfo of
-// "key=value" strings that end in NUL (the kernel's include/linux/module.h).
+// parse reads the section .modinfo, in which the module describes itself with strings
+// "key=value" that end in NUL. Source: include/linux/module.h of Linux.
 func (m *module) parse() error {
 	f, err := elf.NewFile(bytes.NewReader(m.data))
 	if err != nil {
@@ -181,7 +181,7 @@ func (m *module) parse() error {
 // release returns the release of the kernel that the modules are made for.
 func (t *tree) release() (string, error) {
 	if len(t.modules) > 0 {
-		// One is enough: the kernel refuses those of another release.
+		// All modules of a directory are of one release: the kernel refuses others.
 		m, err := t.read(slices.Min(slices.Collect(maps.Keys(t.modules))))
 		if err == nil && m.release == "" {
 			err = fmt.Errorf("%s: it names no kernel release", m.path)
@@ -189,19 +189,19 @@ func (t *tree) release() (string, error) {
 		return m.release, err
 	}
 	if len(t.builtin) > 0 {
-		// make modules_install names the directory after the release.
+		// "make modules_install" names the directory after the release.
 		return filepath.Base(t.dir), nil
 	}
 	return "", errors.New("no kernel modules in it")
 }
 
-// A closure is the wanted modules with all that they depend on.
+// A closure is a set of modules with all modules that they depend on.
 type closure struct {
-	modules []module // each after those it depends on
-	builtin []string // lines of modules.builtin: what needs no loading
+	modules []module // each after the modules that it depends on
+	builtin []string // lines of modules.builtin, for modules that are not loaded
 }
 
-// among returns those of the modules that are there or built into the kernel.
+// among returns the names whose modules exist or are built into the kernel.
 func (t *tree) among(names []string) (there []string) {
 	for _, name := range names {
 		name = strings.ReplaceAll(name, "-", "_")
@@ -214,8 +214,8 @@ func (t *tree) among(names []string) (there []string) {
 	return there
 }
 
-// closure finds the wanted modules. One that is neither there nor built into
-// the kernel is an error.
+// closure returns the closure of the wanted modules. A module that neither exists nor
+// is built into the kernel is an error.
 func (t *tree) closure(wanted []string) (*closure, error) {
 	c := &closure{}
 	seen := map[string]bool{}
@@ -253,7 +253,7 @@ func (t *tree) closure(wanted []string) (*closure, error) {
 	return c, nil
 }
 
-// modulesAlias is the file modules.alias as depmod(8) writes it.
+// modulesAlias returns the content of modules.alias as depmod(8) writes it.
 func (c *closure) modulesAlias() string {
 	var b strings.Builder
 	for _, m := range c.modules {
@@ -264,9 +264,9 @@ func (c *closure) modulesAlias() string {
 	return b.String()
 }
 
-// modulesDep is the file modules.dep as depmod(8) writes it: a module, and all
-// that it depends on, directly or not, so that loading them from the right to
-// the left works.
+// modulesDep returns the content of modules.dep as depmod(8) writes it: each line has
+// a module and all modules that it depends on, directly or not. They can be loaded
+// from the right to the left.
 func (c *closure) modulesDep() string {
 	index := map[string]int{}
 	for i, m := range c.modules {
@@ -278,7 +278,7 @@ func (c *closure) modulesDep() string {
 		var mark func(module)
 		mark = func(m module) {
 			for _, d := range m.depends {
-				// What is built in has no index.
+				// A module that is built in has no index.
 				if i, ok := index[d]; ok && !needs[i] {
 					needs[i] = true
 					mark(c.modules[i])
@@ -286,7 +286,7 @@ func (c *closure) modulesDep() string {
 			}
 		}
 		mark(m)
-		// No blank may follow the colon: kmodule would take it for a name.
+		// u-root's kmodule takes a blank after the colon for a name.
 		b.WriteString(m.path + ":")
 		for i := len(needs) - 1; i >= 0; i-- {
 			if needs[i] {

@@ -105,8 +105,7 @@ func TestClosureFails(t *testing.T) {
 }
 
 func TestClosureChecksHashes(t *testing.T) {
-	m, tested := fakeMirror(t)
-	_ = m
+	_, tested := fakeMirror(t)
 	k, err := fetchKernel(t.Context(), fakeTarget, tested, Options{Cache: t.TempDir()})
 	require.NoError(t, err)
 	records, err := k.moduleRecords(fakeTarget, 62)

@@ -14,8 +14,8 @@ import (
 	"guesthouse.example/internal/printable"
 )
 
-// The terminal has one last line, whichever Build of this process writes it:
-// the first long step owns it until it ends, and others meanwhile show nothing.
+// The builds of this process share the last line of the terminal. The first long
+// step owns it until it ends; other steps show no progress meanwhile.
 var lastLine struct {
 	sync.Mutex
 	owner *meter
@@ -29,8 +29,8 @@ type meter struct {
 
 const eraseLine = "\r\x1b[K"
 
-// progress shows what detail says, several times a second, until stop is
-// called, and leaves no trace on the terminal.
+// progress shows a label and the text of detail, several times a second, until
+// stop is called, which erases the line.
 func (o Options) progress(label string, detail func(elapsed time.Duration) string) (stop func()) {
 	if o.Progress == nil || !term.IsTerminal(int(o.Progress.Fd())) {
 		return func() {}
@@ -88,14 +88,15 @@ func (o Options) notice(format string, args ...any) {
 	io.WriteString(o.Log, printable.Text(fmt.Sprintf("guesthouse: "+format+"\n", args...)))
 }
 
-// elapsed is the detail of a step whose length nobody knows.
+// elapsed is the detail of a step whose length is unknown.
 func elapsed(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }
 
-// growing is the detail of a download into dir, of total bytes if known.
+// growing returns the detail of a download into a directory. A total of 0 bytes is
+// unknown.
 func growing(dir string, total int64) func(time.Duration) string {
 	return func(time.Duration) string {
 		var size int64
-		// What vanishes while it is looked at was renamed: the next look sees it.
+		// A file that vanishes during the walk was renamed. The next walk counts it.
 		_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() {
 				if info, err := d.Info(); err == nil {

@@ -15,7 +15,7 @@ import (
 	"guesthouse.example/internal/imagecache"
 )
 
-// An unpacker gathers a kernel's files from the packages it is spread over.
+// An unpacker collects the files of a kernel from the packages that hold them.
 type unpacker struct {
 	dir     string
 	files   map[string]string // path in dir → SHA-256
@@ -24,19 +24,19 @@ type unpacker struct {
 }
 
 var (
-	// A tree that is merged into /usr has its modules there, and after
-	// Debian 13 the kernel is among them.
+	// In a package whose tree is merged into /usr the modules are there. After Debian 13 the
+	// kernel is beside them.
 	kernelFile = regexp.MustCompile(`^(?:boot/vmlinu[xz]-([^/]+)|(?:usr/)?lib/modules/([^/]+)/vmlinu[xz])$`)
 	moduleFile = regexp.MustCompile(`^(?:usr/)?lib/modules/([^/]+)/(kernel/.+\.ko(?:\.xz|\.zst|\.gz)?|modules\.builtin)$`)
 )
 
-// unpackTar takes what it needs from the file tree of one package.
+// unpackTar takes the kernel and the modules from the file tree of one package.
 func (u *unpacker) unpackTar(r io.Reader) error {
 	archive := tar.NewReader(r)
 	for {
 		h, err := archive.Next()
 		if err == io.EOF {
-			// dpkg-deb pads the archive: the rest has to be read all the same.
+			// dpkg-deb pads the archive and waits until the padding is read.
 			_, err = io.Copy(io.Discard, r)
 			return err
 		}
@@ -46,7 +46,7 @@ func (u *unpacker) unpackTar(r io.Reader) error {
 		if h.Typeflag != tar.TypeReg {
 			continue
 		}
-		// A cleaned path below "/" cannot leave the directory.
+		// A path that is cleaned below "/" cannot leave the directory.
 		name := path.Clean("/" + h.Name)[1:]
 		if m := kernelFile.FindStringSubmatch(name); m != nil {
 			release := m[1] + m[2]
@@ -86,7 +86,7 @@ func (u *unpacker) write(name string, r io.Reader) error {
 	return err
 }
 
-// manifest tells what was gathered, if it makes up a kernel.
+// manifest returns the manifest of the files, or an error if they are no kernel with its modules.
 func (u *unpacker) manifest() (imagecache.Manifest, error) {
 	switch {
 	case u.kernel == "":
