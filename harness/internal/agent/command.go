@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"guesthouse.example/internal/wire"
@@ -73,11 +74,17 @@ func (c *Client) Start(ctx context.Context, args []string) (*Command, error) {
 func (c *Command) receive(m wire.Message) error {
 	if m.Type == wire.Exited {
 		exit, err := wire.DecodeExit(m.Payload)
-		if err == nil {
-			c.output.Exit = exit
-			close(c.done)
+		if err != nil {
+			return err
 		}
-		return err
+		select {
+		case <-c.done:
+			return errors.New("a command has ended twice")
+		default:
+		}
+		c.output.Exit = exit
+		close(c.done)
+		return nil
 	}
 	if len(m.Payload) == 0 || m.Payload[0] != wire.Stdout && m.Payload[0] != wire.Stderr {
 		return fmt.Errorf("output of %d bytes, of neither stream of a command", len(m.Payload))
