@@ -18,12 +18,12 @@ type command struct {
 	run  func(s *Shell, args string) error
 }
 
-// commands is a function because help lists the table that it stands in.
+// commands is a function because help, which is in the table, lists the table.
 func commands() []command {
 	return []command{
 		{"help", "list the commands", plain(help)},
 		{"net sockets", "list the socket services and their sockets", plain(netSockets)},
-		{"net stats", "show what the socket services have done", plain(netStats)},
+		{"net stats", "show the counters of the socket services", plain(netStats)},
 		{"net iface", "list the network interfaces and their addresses", plain(netIface)},
 		{"uptime", "show the time since boot", plain(uptime)},
 		{"sh", "start a shell (gosh), which exit 0 ends, or run the command that follows", sh},
@@ -31,7 +31,7 @@ func commands() []command {
 	}
 }
 
-// plain is a command that takes no arguments.
+// plain returns a command that takes no arguments.
 func plain(run func(*Shell) error) func(*Shell, string) error {
 	return func(s *Shell, args string) error {
 		if args != "" {
@@ -49,8 +49,8 @@ func help(s *Shell) error {
 	})
 }
 
-// netSockets shows each service's name, how many sockets it has of how many
-// it may have, their descriptors, where it is defined, and its counters.
+// netSockets shows each service's name, sockets and slots, descriptors, place of definition, and
+// counters.
 func netSockets(s *Shell) error {
 	return s.table(func(w *tabwriter.Writer) {
 		n := 0
@@ -70,8 +70,8 @@ func netSockets(s *Shell) error {
 	})
 }
 
-// netStats shows for each service how often its handler was called, how long
-// that took together and at most, and the errors.
+// netStats shows for each service the calls of its handler, their total time, the longest call, and
+// the errors.
 func netStats(s *Shell) error {
 	return s.table(func(w *tabwriter.Writer) {
 		fmt.Fprintln(w, "service\tcalls\ttime\tlongest\terrors\tdefined at")
@@ -106,7 +106,7 @@ func netIface(s *Shell) error {
 	})
 }
 
-// uptime prints as Zephyr's "kernel uptime" does.
+// uptime prints the line of Zephyr's "kernel uptime".
 func uptime(s *Shell) error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
@@ -123,7 +123,7 @@ func sh(s *Shell, command string) error {
 	return s.foreground("/bin/sh", "-c", command)
 }
 
-// table aligns columns that are separated by tabs and writes them at once.
+// table aligns columns that are separated by tabs and writes the lines at once.
 func (s *Shell) table(fill func(*tabwriter.Writer)) error {
 	w := tabwriter.NewWriter(s, 0, 0, 2, ' ', 0)
 	fill(w)

@@ -7,58 +7,57 @@ import (
 	"unicode/utf8"
 )
 
-// An editor edits the line that is being typed, with a history of those before. What it shows is plain
-// text, spaces, backspaces and at its beginning a carriage return: no escape sequence, and no question
-// to the terminal, which a test does not answer. So a line that is longer than the
-// terminal is wide can be typed, and edited as far as its last row goes; and a character that takes
-// two columns is taken for one.
+// An editor edits the line that is being typed, and keeps a history of earlier lines. It writes only
+// text, spaces, backspaces and one carriage return: no escape sequences, and no queries, which a test
+// would not answer. This has two costs. A line that is wider than the terminal can be typed, but only
+// its last row can be edited; and a character that takes two columns counts as one.
 type editor struct {
-	cells []string // the line: a character each, or a byte that is none
-	at    int      // where the cursor is
-	begun []byte   // a character or an escape sequence that is not complete
+	cells   []string // the line: one character each, or one byte that belongs to none
+	at      int      // the cursor: an index in cells
+	partial []byte   // a character or an escape sequence that is not complete
 
 	history []string
-	back    int    // lines that the one that is shown is back in it
-	draft   string // what stood there before
+	back    int    // the shown line's place in history, counted from its end; 0 is the draft
+	draft   string // the line that was typed before the history was shown
 
-	shown []byte // what is to be written to the terminal
+	shown []byte // is to be written to the terminal
 }
 
-// An ending says whether a key has ended a line, and how.
+// An ending says whether and how a key has ended a line.
 type ending int
 
 const (
 	goesOn      ending = iota
 	entered            // by Enter
-	interrupted        // by Ctrl-C: it is dropped
-	ended              // by Ctrl-D, an empty one
+	interrupted        // by Ctrl-C: the line is dropped
+	ended              // by Ctrl-D, in an empty line
 )
 
 const (
-	longestLine = 4095 // bytes, as of a line that the terminal itself edits
-	mostHistory = 100  // lines
+	maxLine    = 4095 // bytes, as in a line that the terminal edits
+	maxHistory = 100  // lines
 )
 
-// key takes a byte that was typed.
+// key handles a byte that was typed.
 func (e *editor) key(b byte) ending {
 	switch {
-	case len(e.begun) > 0 && e.begun[0] == esc:
+	case len(e.partial) > 0 && e.partial[0] == esc:
 		if b >= ' ' {
 			e.escape(b)
 			return goesOn
 		}
-		e.begun = nil // it was the key Esc itself
+		e.partial = nil // the key was Esc itself
 	case b >= utf8.RuneSelf:
-		if e.begun = append(e.begun, b); utf8.FullRune(e.begun) {
+		if e.partial = append(e.partial, b); utf8.FullRune(e.partial) {
 			e.character()
 		}
 		return goesOn
-	case len(e.begun) > 0:
-		e.character() // which has no end
+	case len(e.partial) > 0:
+		e.character() // the character is not complete
 	}
 	switch b {
 	case esc:
-		e.begun = []byte{b}
+		e.partial = []byte{b}
 	case '\r', '\n':
 		e.show(spaced(e.cells, e.at) + "\n")
 		return entered
@@ -73,7 +72,7 @@ func (e *editor) key(b byte) ending {
 	case '\b', 0x7f:
 		e.remove(e.at-1, e.at)
 	case 0x15: // Ctrl-U
-		e.become(nil, 0)
+		e.replace(nil, 0)
 	case 0x17: // Ctrl-W
 		from := e.at
 		for from > 0 && e.cells[from-1] == " " {
@@ -99,18 +98,18 @@ func (e *editor) key(b byte) ending {
 
 const esc = 0x1b
 
-// escape takes the next byte of an escape sequence: of a key of the terminal's.
+// escape handles the next byte of an escape sequence.
 func (e *editor) escape(b byte) {
-	const longest = 16
-	e.begun = append(e.begun, b)
-	if len(e.begun) == 2 && (b == '[' || b == 'O') {
+	const maxSequence = 16
+	e.partial = append(e.partial, b)
+	if len(e.partial) == 2 && (b == '[' || b == 'O') {
 		return
 	}
-	if len(e.begun) > 2 && (b < '@' || b > '~') && len(e.begun) < longest {
+	if len(e.partial) > 2 && (b < '@' || b > '~') && len(e.partial) < maxSequence {
 		return
 	}
-	sequence := string(e.begun[1:])
-	e.begun = nil
+	sequence := string(e.partial[1:])
+	e.partial = nil
 	switch sequence {
 	case "[A", "OA":
 		e.recall(e.back + 1)
@@ -129,10 +128,10 @@ func (e *editor) escape(b byte) {
 	}
 }
 
-// character inserts what has begun, bytes of their own where it is no character.
+// character inserts the partial character. If it is not complete, each byte becomes a cell.
 func (e *editor) character() {
-	text := string(e.begun)
-	e.begun = nil
+	text := string(e.partial)
+	e.partial = nil
 	for _, cell := range cellsOf(text) {
 		e.insert(cell)
 	}
@@ -143,28 +142,28 @@ func (e *editor) insert(cell string) {
 	for _, c := range e.cells {
 		size += len(c)
 	}
-	if size > longestLine {
+	if size > maxLine {
 		return
 	}
-	if e.at == len(e.cells) { // as nearly always
+	if e.at == len(e.cells) { // nearly always
 		e.cells = append(e.cells, cell)
 		e.at++
 		e.show(cell)
 		return
 	}
-	e.become(slices.Insert(slices.Clone(e.cells), e.at, cell), e.at+1)
+	e.replace(slices.Insert(slices.Clone(e.cells), e.at, cell), e.at+1)
 }
 
 func (e *editor) remove(from, to int) {
 	if from < 0 || to > len(e.cells) {
 		return
 	}
-	e.become(slices.Delete(slices.Clone(e.cells), from, to), from)
+	e.replace(slices.Delete(slices.Clone(e.cells), from, to), from)
 }
 
-func (e *editor) move(to int) { e.become(e.cells, min(max(to, 0), len(e.cells))) }
+func (e *editor) move(to int) { e.replace(e.cells, min(max(to, 0), len(e.cells))) }
 
-// recall shows a line of the history, 0 for the one that was being typed.
+// recall shows a line of the history: 1 is the newest, and 0 the draft.
 func (e *editor) recall(back int) {
 	if back < 0 || back > len(e.history) {
 		return
@@ -178,7 +177,7 @@ func (e *editor) recall(back int) {
 		text = e.history[len(e.history)-back]
 	}
 	cells := cellsOf(text)
-	e.become(cells, len(cells))
+	e.replace(cells, len(cells))
 }
 
 func cellsOf(text string) (cells []string) {
@@ -190,16 +189,16 @@ func cellsOf(text string) (cells []string) {
 	return cells
 }
 
-// begin takes over a line that the terminal has shown, with at most so many columns behind
-// it that are no part of it.
-func (e *editor) begin(text string, behind int) {
+// begin takes over a line that the terminal has shown. Behind the line the terminal may have shown up
+// to extra columns that do not belong to it.
+func (e *editor) begin(text string, extra int) {
 	e.cells = cellsOf(text)
 	e.at = len(e.cells)
-	e.show("\r" + prompt + spaced(e.cells, 0) + strings.Repeat(" ", behind) + strings.Repeat("\b", behind))
+	e.show("\r" + prompt + spaced(e.cells, 0) + strings.Repeat(" ", extra) + strings.Repeat("\b", extra))
 }
 
-// become makes the line another one and shows it, from the first difference on.
-func (e *editor) become(cells []string, at int) {
+// replace replaces the line and shows the new one from the first difference on.
+func (e *editor) replace(cells []string, at int) {
 	same := 0
 	for same < min(len(e.cells), len(cells), e.at, at) && e.cells[same] == cells[same] {
 		same++
@@ -207,7 +206,7 @@ func (e *editor) become(cells []string, at int) {
 	e.goBack(column(e.cells[:e.at]) - column(e.cells[:same]))
 	before, end := column(e.cells), column(cells)
 	if slices.Equal(e.cells, cells) {
-		end = column(cells[:at]) // the rest is there
+		end = column(cells[:at]) // the rest is shown already
 		before = end
 		e.show(spaced(cells[:at], same))
 	} else {
@@ -222,31 +221,31 @@ func (e *editor) goBack(columns int) { e.show(strings.Repeat("\b", columns)) }
 
 func (e *editor) show(text string) { e.shown = append(e.shown, text...) }
 
-// again is what shows the line, behind a prompt, once more.
-func (e *editor) again() string {
+// redraw returns the text that shows the line and its cursor behind a new prompt.
+func (e *editor) redraw() string {
 	return spaced(e.cells, 0) + strings.Repeat("\b", column(e.cells)-column(e.cells[:e.at]))
 }
 
-// take returns the line and begins another one.
+// take returns the line and starts an empty one.
 func (e *editor) take() (line string) {
 	line = strings.Join(e.cells, "")
-	e.cells, e.at, e.begun, e.back, e.draft = nil, 0, nil, 0, ""
+	e.cells, e.at, e.partial, e.back, e.draft = nil, 0, nil, 0, ""
 	return line
 }
 
-// remember puts a line into the history.
+// remember adds a line to the history.
 func (e *editor) remember(line string) {
 	if strings.TrimSpace(line) == "" || len(e.history) > 0 && e.history[len(e.history)-1] == line {
 		return
 	}
 	e.history = append(e.history, line)
-	if len(e.history) > mostHistory {
+	if len(e.history) > maxHistory {
 		e.history = e.history[1:]
 	}
 }
 
-// spaced returns how cells, from one on, are shown: with spaces for tabs, which would not hide what
-// they pass over, and control characters as the terminal shows them.
+// spaced returns the text that shows the cells from an index on. Tabs become spaces, because a tab
+// would not overwrite what it passes, and control characters look as the terminal shows them.
 func spaced(cells []string, from int) string {
 	var b strings.Builder
 	for i, cell := range cells[from:] {
@@ -263,7 +262,7 @@ func spaced(cells []string, from int) string {
 
 func isControl(cell string) bool { return cell < " " || cell == "\x7f" }
 
-// column returns the column behind text that stands behind the prompt.
+// column returns the column after a text that stands behind the prompt.
 func column(cells []string) int {
 	at := len(prompt)
 	for _, cell := range cells {
@@ -272,7 +271,7 @@ func column(cells []string) int {
 			at += 8 - at%8
 		case isControl(cell):
 			at += 2
-		case !unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf): // those stand on others
+		case !unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf): // these take no column
 			at++
 		}
 	}

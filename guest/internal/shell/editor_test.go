@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A row is one row of a terminal, without an end.
+// A row is one row of a terminal that is wide enough.
 type row struct {
 	cells []string
 	at    int
@@ -32,7 +32,7 @@ func (r *row) show(text string) {
 	}
 }
 
-// Whatever is typed, the terminal shows the line and its cursor.
+// The terminal shows the line and its cursor after any keys.
 func TestTheTerminalShowsTheLineAndItsCursor(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var e editor
@@ -82,7 +82,7 @@ func TestTheTerminalShowsTheLineAndItsCursor(t *testing.T) {
 			screen.show(string(e.shown))
 			e.shown = nil
 			want := &row{}
-			want.show(prompt + e.again())
+			want.show(prompt + e.redraw())
 			require.Equal(t, strings.TrimRight(strings.Join(want.cells, ""), " "), strings.TrimRight(strings.Join(screen.cells, ""), " "))
 			require.Equal(t, want.at, screen.at)
 		}
@@ -95,13 +95,13 @@ func (e *editor) keys(text string) {
 	}
 }
 
-func TestTheHistoryIsBounded(t *testing.T) {
+func TestTheLengthOfTheHistoryIsLimited(t *testing.T) {
 	var e editor
-	for range 3 * mostHistory {
+	for range 3 * maxHistory {
 		for _, line := range []string{"one", "two", "two", "", "  "} {
 			e.remember(line)
 		}
 	}
-	require.Len(t, e.history, mostHistory)
-	require.Equal(t, []string{"one", "two"}, e.history[mostHistory-2:], "a line that is repeated or empty is none")
+	require.Len(t, e.history, maxHistory)
+	require.Equal(t, []string{"one", "two"}, e.history[maxHistory-2:], "repeated and empty lines are left out")
 }

@@ -1,9 +1,10 @@
-// Package shell is the serial console's command line, in the manner of Zephyr's
-// shell: a few commands that show what the machine does, the log between them,
-// and a way into a real shell.
+// Package shell is the command line on the serial console, in the manner of Zephyr's shell. It has
+// a few commands that show what the machine does, keeps the log's lines apart from the line that is
+// typed, and starts u-root's shell on request.
 //
-// Lines are edited by the terminal itself (backspace, Ctrl-U, Ctrl-W), so that
-// what appears on the console is plain text, until somebody presses an arrow or a key like it.
+// The kernel's terminal edits the lines (backspace, Ctrl-U, Ctrl-W), so that plain text appears on
+// the console. When a person presses an arrow or a similar key, the shell's own editor takes over
+// the line.
 package shell
 
 import (
@@ -23,56 +24,55 @@ import (
 // prompt is Zephyr's.
 const prompt = "uart:~$ "
 
-// A Shell reads commands from a terminal. It is also the way for others to
-// write to that terminal: Write keeps whole lines whole and the prompt below
-// them.
+// A Shell reads commands from a terminal. Others write to the terminal with Write, which keeps each
+// line whole and the prompt below the lines.
 type Shell struct {
 	in  *os.File
 	out io.Writer
 
-	// The terminal as programs have it, as the prompt has it, and as the editor does; nil where
-	// there is none.
+	// The modes of the terminal: for programs, at the prompt, and for the editor. They are nil if in
+	// is no terminal.
 	programs, typing, editing *unix.Termios
 
-	rest []byte // what was read behind a line
+	rest []byte // was read behind the end of a line
 
 	mu       sync.Mutex
 	prompted bool // the prompt stands on the last line
-	below    bool // it may stand below the echo of a line that is to be read
+	below    bool // the prompt may stand below the echo of a line that is still to be read
 	edits    bool // the editor has the line
 	line     editor
 }
 
-// New returns a shell on a terminal's two directions.
+// New returns a shell that reads from a terminal and writes to out, the same terminal.
 func New(in *os.File, out io.Writer) *Shell { return &Shell{in: in, out: out} }
 
-// Write writes p, which should end a line, and restores the prompt below it, unless a line
-// was entered there: its answer comes next.
+// Write writes p, which should end with a newline, and the prompt below it. It writes no prompt after
+// a line was entered, because the answer comes next.
 func (s *Shell) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.prompted || s.more() > 0 && !s.edits {
+	if !s.prompted || s.buffered() > 0 && !s.edits {
 		return s.out.Write(p)
 	}
-	again := ""
+	redrawn := ""
 	if s.edits {
-		s.line.shown = s.line.shown[:0] // it is in what follows
-		again = s.line.again()
+		s.line.shown = s.line.shown[:0] // redrawn shows it
+		redrawn = s.line.redraw()
 	}
-	_, err := fmt.Fprintf(s.out, "\n%s%s%s", p, prompt, again)
+	_, err := fmt.Fprintf(s.out, "\n%s%s%s", p, prompt, redrawn)
 	s.below = true
 	return len(p), err
 }
 
-// errPowerOff is what the command poweroff returns.
+// errPowerOff is returned by the command poweroff.
 var errPowerOff = errors.New("power off")
 
-// Run writes a greeting, which should end a line, with the first prompt below it, and serves
-// commands until poweroff (nil) or until the terminal is gone. Whoever
-// types a line after the prompt finds its answer below it.
+// Run writes a greeting, which should end with a newline, and the first prompt below it. It serves
+// commands until poweroff, and then returns nil, or until the terminal is gone. The answer to a line
+// that is typed after a prompt begins on a line of its own.
 func (s *Shell) Run(greeting string) error {
-	// Ctrl-C is for the program in the foreground. At the prompt the
-	// terminal itself drops the line; a new prompt shows it.
+	// Ctrl-C is meant for the program in the foreground. At the prompt the terminal drops the line,
+	// which a new prompt shows.
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, unix.SIGINT, unix.SIGQUIT)
 	defer func() {
@@ -112,8 +112,8 @@ func (s *Shell) Run(greeting string) error {
 	}
 }
 
-// openTerminal makes the terminal, if it is one, end a line also at the byte with which the
-// sequences of the arrows and other keys begin. Up to there it edits the line itself.
+// openTerminal makes the terminal deliver a line also at an escape character, with which the
+// sequences of arrows and other keys begin. It does nothing if the input is no terminal.
 func (s *Shell) openTerminal() error {
 	now, err := unix.IoctlGetTermios(int(s.in.Fd()), unix.TCGETS)
 	if err != nil {
@@ -127,7 +127,7 @@ func (s *Shell) openTerminal() error {
 	return s.set(s.typing)
 }
 
-// set changes the terminal, if it is one.
+// set changes the mode of the terminal. It does nothing if the input is no terminal.
 func (s *Shell) set(mode *unix.Termios) error {
 	if mode == nil {
 		return nil
@@ -135,12 +135,12 @@ func (s *Shell) set(mode *unix.Termios) error {
 	return os.NewSyscallError("TCSETS", unix.IoctlSetTermios(int(s.in.Fd()), unix.TCSETS, mode))
 }
 
-// showPrompt writes the prompt below whole lines, with one write: nobody can write between them. The
-// echo of a line that was typed before stands above it.
+// showPrompt writes text and the prompt with one write, so that no other write comes between them.
+// The echo of a line that was typed ahead stands above the prompt.
 func (s *Shell) showPrompt(above string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ahead := s.more()
+	ahead := s.buffered()
 	io.WriteString(s.out, above+prompt)
 	s.prompted, s.below = true, ahead > 0
 }
@@ -151,10 +151,10 @@ func (s *Shell) unprompt() {
 	s.prompted = false
 }
 
-// read returns the line that is typed behind the prompt.
+// read returns the next line.
 func (s *Shell) read() (string, error) {
 	var line []byte
-	for buf := make([]byte, longestLine+1); ; {
+	for buf := make([]byte, maxLine+1); ; {
 		text := s.rest
 		s.rest = nil
 		if len(text) == 0 {
@@ -166,7 +166,7 @@ func (s *Shell) read() (string, error) {
 		}
 		end := bytes.IndexAny(text, "\n\x1b")
 		if end < 0 {
-			line = append(line, text...) // up to a Ctrl-D, or nothing after a signal
+			line = append(line, text...) // Ctrl-D ended the read, or a signal did
 			continue
 		}
 		line = append(line, text[:end]...)
@@ -178,8 +178,8 @@ func (s *Shell) read() (string, error) {
 	}
 }
 
-// readPrompted reads what the terminal has. The prompt is gone together with a line, so that
-// nobody restores it before the answer.
+// readPrompted reads what the terminal has. When it reads a line it also marks the prompt as gone, so
+// that Write does not restore the prompt before the answer.
 func (s *Shell) readPrompted(buf []byte) (int, error) {
 	if s.typing == nil {
 		return s.in.Read(buf)
@@ -195,9 +195,9 @@ func (s *Shell) readPrompted(buf []byte) (int, error) {
 	}
 	n, err := s.in.Read(buf)
 	if n > 0 && buf[n-1] == '\n' {
-		// The kernel echoes a line before it tells of it: the prompt may have been written
-		// after that, and stands then where the answer is to begin. Nobody can tell, and an
-		// empty line above an answer does no harm.
+		// The kernel echoes a line before it delivers the line. If the prompt was written in
+		// between, it stands where the answer is to begin. The shell cannot tell, and an empty
+		// line above an answer does no harm.
 		if s.prompted && s.below {
 			io.WriteString(s.out, "\n")
 		}
@@ -206,8 +206,8 @@ func (s *Shell) readPrompted(buf []byte) (int, error) {
 	return n, err
 }
 
-// edit goes on with a line where a key of the editor's was pressed. The terminal has shown
-// the first bytes of its sequence.
+// edit takes over a line at which an arrow or a similar key was pressed. The terminal has shown the
+// first bytes of the key's sequence.
 func (s *Shell) edit(line string) (string, error) {
 	if err := s.set(s.editing); err != nil {
 		return "", err
@@ -215,7 +215,7 @@ func (s *Shell) edit(line string) (string, error) {
 	defer s.set(s.typing)
 	s.mu.Lock()
 	s.edits = true
-	s.line.begin(line, len("^[")+len(s.rest)+s.more())
+	s.line.begin(line, len("^[")+len(s.rest)+s.buffered())
 	s.mu.Unlock()
 	for b := []byte{esc}; ; {
 		if how, line := s.key(b[0]); how != goesOn {
@@ -229,7 +229,7 @@ func (s *Shell) edit(line string) (string, error) {
 	}
 }
 
-// key has the editor take a byte. At the end of the line the prompt is gone.
+// key passes a byte to the editor. At the end of the line it marks the prompt as gone.
 func (s *Shell) key(b byte) (how ending, line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -245,14 +245,14 @@ func (s *Shell) key(b byte) (how ending, line string) {
 	return how, line
 }
 
-// more returns how many bytes were typed that nobody has read; of what the terminal still edits
-// none.
-func (s *Shell) more() int {
-	n, _ := unix.IoctlGetInt(int(s.in.Fd()), unix.TIOCINQ) // of no terminal none
+// buffered returns how many bytes of input wait to be read. A line that the terminal still edits
+// does not count.
+func (s *Shell) buffered() int {
+	n, _ := unix.IoctlGetInt(int(s.in.Fd()), unix.TIOCINQ) // 0 if the input is no terminal
 	return n
 }
 
-// execute runs the command that the line begins with.
+// execute runs the command at the beginning of a line.
 func (s *Shell) execute(line string) error {
 	if line == "" {
 		return nil
@@ -271,7 +271,7 @@ func (s *Shell) execute(line string) error {
 	return fmt.Errorf("%s: command not found; help lists the commands", line)
 }
 
-// cutWords returns what follows words at the beginning of a line.
+// cutWords returns the text after words at the beginning of a line.
 func cutWords(line, words string) (rest string, ok bool) {
 	rest = line
 	for word := range strings.FieldsSeq(words) {
@@ -283,8 +283,7 @@ func cutWords(line, words string) (rest string, ok bool) {
 	return strings.TrimSpace(rest), true
 }
 
-// foreground runs a program on the terminal and gives the terminal back as it
-// was.
+// foreground runs a program on the terminal and then restores the terminal's mode.
 func (s *Shell) foreground(name string, args ...string) error {
 	if s.programs == nil {
 		return errors.New("the console is no terminal")

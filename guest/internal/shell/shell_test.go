@@ -16,7 +16,7 @@ import (
 	"guesthouse.example/guest/socketservice"
 )
 
-// terminal is a shell that runs on a real terminal.
+// terminal is a shell on a pseudo-terminal.
 type terminal struct {
 	*expect.Console
 	t     *testing.T
@@ -126,9 +126,9 @@ func TestALogLineStandsAboveThePrompt(t *testing.T) {
 	s.sees(`\r\n\[00:00:01\.000,000\] <inf> app: hello\r\nuart:~\$ $`)
 }
 
-// A person may type as soon as the greeting is there: the answer must not begin beside a prompt
-// that comes later.
-func TestTheGreetingComesWithThePromptBelowIt(t *testing.T) {
+// A person may type as soon as the greeting is shown. A prompt that came later would stand where the
+// answer begins.
+func TestTheGreetingAndThePromptAreOneWrite(t *testing.T) {
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	defer write.Close()
@@ -139,7 +139,7 @@ func TestTheGreetingComesWithThePromptBelowIt(t *testing.T) {
 	require.Equal(t, writes{"guesthouse: ready\n" + prompt}, out)
 }
 
-// writes are what was written, a call each.
+// writes records what each call of Write writes.
 type writes []string
 
 func (w *writes) Write(p []byte) (int, error) {
@@ -147,14 +147,14 @@ func (w *writes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// How other bytes come, by the keys that people press.
+// The bytes that a terminal sends for keys.
 const (
 	up, down, right, left = "\x1b[A", "\x1b[B", "\x1b[C", "\x1b[D"
 	home, end, del        = "\x1b[H", "\x1b[F", "\x1b[3~"
 	ctrlC, ctrlU, ctrlW   = "\x03", "\x15", "\x17"
 )
 
-func TestALineIsEditedWithTheKeysThatOneExpects(t *testing.T) {
+func TestTheUsualKeysEditALine(t *testing.T) {
 	for name, c := range map[string]struct{ before, key, after, runs string }{
 		"left":                     {"sh echo wrld", left, left + left + "o\r", "world"},
 		"the keypad's arrows":      {"sh echo wrld", "\x1bOD", "\x1bOD\x1bODo\r", "world"},
@@ -193,7 +193,7 @@ func TestALineIsEditedWithTheKeysThatOneExpects(t *testing.T) {
 	}
 }
 
-func TestCtrlCDropsTheLineThatIsEdited(t *testing.T) {
+func TestCtrlCDropsTheEditedLine(t *testing.T) {
 	s := newTerminal(t)
 	s.types("nonsense" + left)
 	s.sees(`\ruart:~\$ nonsense`)
@@ -203,7 +203,7 @@ func TestCtrlCDropsTheLineThatIsEdited(t *testing.T) {
 	s.sees(`^uptime\r\nUptime: \d+ ms\r\n`)
 }
 
-func TestUpAndDownGoThroughTheLinesBefore(t *testing.T) {
+func TestUpAndDownShowEarlierLines(t *testing.T) {
 	s := newTerminal(t)
 	for _, word := range []string{"one", "two"} {
 		s.types("sh echo " + word + "\r")
@@ -228,15 +228,15 @@ func TestALineOfAnyLengthIsTaken(t *testing.T) {
 	s.sees(`\n3001\r\n`)
 }
 
-// What is typed behind a command is for the program that it starts.
-func TestAProgramReadsWhatWasTypedAhead(t *testing.T) {
+// Lines that are typed after a command are input of the program that the command starts.
+func TestAProgramReadsTheInputThatWasTypedAhead(t *testing.T) {
 	s := newTerminal(t)
 	s.types("sh read line; echo \"it got $line\"\rfirst line\rsh echo and then\r")
 	s.sees(`\nit got first line\r\n`)
 	s.sees(`uart:~\$ \r\nand then\r\n`) // the answer begins a line
 }
 
-func TestALogLineLeavesWhatIsEditedWhole(t *testing.T) {
+func TestALogLineLeavesTheEditedLineWhole(t *testing.T) {
 	s := newTerminal(t)
 	s.types("upme" + left)
 	s.sees(`\ruart:~\$ upme`)
@@ -249,7 +249,7 @@ func TestALogLineLeavesWhatIsEditedWhole(t *testing.T) {
 }
 
 // The prompt that a log line restores must not come between a command and its answer.
-func TestAnAnswerBeginsALineAlsoAmongLogLines(t *testing.T) {
+func TestAnAnswerBeginsOnItsOwnLineEvenBetweenLogLines(t *testing.T) {
 	s := newTerminal(t)
 	for range 50 {
 		go fmt.Fprintln(s.shell, "[00:00:01.000,000] <inf> app: hello")
@@ -265,7 +265,7 @@ func TestPoweroffEndsTheShell(t *testing.T) {
 	require.NoError(t, <-s.ended)
 }
 
-func TestATerminalThatIsGoneEndsTheShell(t *testing.T) {
+func TestTheShellEndsWhenTheTerminalIsGone(t *testing.T) {
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	defer write.Close()
