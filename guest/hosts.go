@@ -13,15 +13,15 @@ import (
 	"guesthouse.example/internal/subnet"
 )
 
-// The names of the machine and of the host that runs it, whose loopback services are at the gateway's
-// address.
+// The names of the guest and of the host. The gateway's address leads to services on the host's
+// loopback interface.
 const (
 	guestName = "guest"
 	hostName  = "host"
 )
 
-// nameHosts names the machine and the host in /etc/hosts, to which it adds if the initramfs or
-// init has one.
+// nameHosts adds the names of the guest and of the host to /etc/hosts, which the initramfs or init may
+// have made.
 func nameHosts(own []netip.Prefix, routers []netip.Addr) error {
 	if err := createFile("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"); err != nil {
 		return err
@@ -29,7 +29,7 @@ func nameHosts(own []netip.Prefix, routers []netip.Addr) error {
 	if err := appendFile("/etc/hosts", hosts(own, routers)); err != nil {
 		return err
 	}
-	// Without it Go and the C libraries ask for a name server first.
+	// Without this file Go and the C libraries ask a name server first.
 	if err := createFile("/etc/nsswitch.conf", "hosts: files dns\n"); err != nil {
 		return err
 	}
@@ -41,9 +41,9 @@ func nameHosts(own []netip.Prefix, routers []netip.Addr) error {
 	return nil
 }
 
-// hosts is what /etc/hosts says of a guest with these addresses, whose routers are known or follow from them. The
-// host has the name with its IPv4 address alone, where it has one: what listens on a
-// loopback listens mostly there, and a program would send its datagrams to the IPv6 address.
+// hosts returns the lines of /etc/hosts for a guest with these addresses and routers. The host's name
+// stands for its IPv4 address alone if it has one: most services on a loopback interface listen on
+// IPv4 only, and with both addresses a program would send its datagrams to the IPv6 address.
 func hosts(own []netip.Prefix, routers []netip.Addr) string {
 	var b strings.Builder
 	var host netip.Addr
@@ -59,7 +59,8 @@ func hosts(own []netip.Prefix, routers []netip.Addr) string {
 	return b.String()
 }
 
-// hostOf is the host's address in the network of an own one; none if that has no room for it.
+// hostOf returns the host's address in the network of one of the guest's addresses. It is the
+// network's router if that is known. It is invalid if the network has no room for a host.
 func hostOf(own netip.Prefix, routers []netip.Addr) (host netip.Addr) {
 	for _, router := range routers {
 		if own.Contains(router) {
@@ -81,7 +82,7 @@ func appendFile(name, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// createFile writes a file unless there is one.
+// createFile writes a file unless it exists.
 func createFile(name, text string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {

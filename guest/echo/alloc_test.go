@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connect returns a blocking socket to the server. It is used with raw system
-// calls, so that what is measured is the server's allocations and nobody else's.
+// connect returns a blocking socket to the server. The tests use it with plain
+// system calls, so that they measure only the server's allocations.
 func connect(t testing.TB, kind int, s *rig) int {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET6, kind|unix.SOCK_CLOEXEC, 0)
@@ -21,8 +21,8 @@ func connect(t testing.TB, kind int, s *rig) int {
 	return fd
 }
 
-// pingpong sends the buffer and waits for as many bytes. Not RawSyscall: it
-// blocks, and would keep the loop from the processor.
+// pingpong sends the buffer and waits for as many bytes. It does not use
+// RawSyscall, which would block and keep the loop from running.
 func pingpong(t testing.TB, fd int, buf []byte) {
 	p := uintptr(unsafe.Pointer(&buf[0]))
 	_, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), p, uintptr(len(buf)), 0, 0, 0)

@@ -17,8 +17,8 @@ import (
 	"guesthouse.example/internal/tied"
 )
 
-// floodVariable makes the test binary flood a port of this host with UDP until it is
-// killed.
+// floodVariable makes the test binary flood a port of this host with UDP datagrams until
+// it is killed.
 const floodVariable = "GUESTHOUSE_TEST_FLOOD"
 
 func flood(port string) {
@@ -32,8 +32,8 @@ func flood(port string) {
 	}
 }
 
-// BenchmarkBesideADeafClient shows what a client that never reads costs the
-// others: p99 of a ping-pong, with and without it.
+// BenchmarkBesideADeafClient measures what a client that never reads costs other
+// clients: p99 of a ping-pong, with and without it.
 func BenchmarkBesideADeafClient(b *testing.B) {
 	for _, deaf := range []string{"without", "with"} {
 		for _, k := range kinds {
@@ -57,10 +57,10 @@ func BenchmarkBesideADeafClient(b *testing.B) {
 	}
 }
 
-// BenchmarkRegisterDuringAFlood measures from a call of Register to the first
-// call of the handler for what was registered, while another process floods the
-// echo service on the same loop with UDP: in this one the flood would take its turns
-// of Go's scheduler, 10 ms each where there is one processor too few.
+// BenchmarkRegisterDuringAFlood measures the time from a call of Register to the first
+// handler call for the new socket, while another process floods the echo service on the
+// same loop with UDP. In this process the flood would take turns of Go's scheduler, of
+// 10 ms each if there are too few processors.
 func BenchmarkRegisterDuringAFlood(b *testing.B) {
 	s, _ := start(b, 0)
 	flooder := exec.CommandContext(b.Context(), os.Args[0])

@@ -1,27 +1,27 @@
 // Package echo is Zephyr's echo_service sample on package socketservice: it
 // sends back what arrives on UDP and TCP port 4242, from IPv6 and IPv4 clients,
-// on one loop. It is the service that guesthouse's own guest runs, and an
-// example of how a server with connections is written for that package.
+// on one loop. guesthouse's own guest runs it. It is also an example of a server
+// with connections for that package.
 //
-// Its console lines are those of the sample (samples/net/sockets/echo_service),
-// so that one set of console patterns fits both. Four things it does
-// differently, the first three because the sample's way lets one client harm others:
+// The server's console lines are those of the sample (samples/net/sockets/echo_service),
+// so that one set of console patterns fits both. It differs from the sample in four
+// ways, the first three because in the sample one client can harm others:
 //
-//   - It never blocks. What a TCP client does not take waits in a buffer of
-//     [BufferSize] bytes, and the client is not read from until it has taken
-//     them. A UDP answer that cannot be sent at once is dropped: queueing it
+//   - The server never blocks. Bytes that a TCP client does not take wait in a buffer
+//     of [BufferSize] bytes, and the server reads no more from the client until it has
+//     taken them. A UDP answer that cannot be sent at once is dropped: queueing it
 //     would only move the loss, because UDP has no way to slow a sender.
-//   - When accept fails for want of descriptors or memory, the listener is kept
-//     and tried again later. The sample restarts, and closes all connections.
-//   - A connection over the capacity is shut down, and closed when its client has
-//     ended it too, so that its client sees the end and not a reset, whatever it
-//     sends. Of such connections 64 are closed at a time, each within 2 seconds;
-//     further ones wait in the listener's queue.
-//   - A UDP datagram that is longer than [BufferSize] is dropped, counted as an error
-//     of service_udp, and logged. The sample answers with the first 1500 bytes.
+//   - When accept fails for want of descriptors or memory, the server keeps the
+//     listener and tries again later. The sample restarts and closes all connections.
+//   - The server shuts down a connection over the capacity, and closes it when the
+//     client has ended it too: so the client reads the end of the stream and gets no
+//     reset, whatever it sends. At most 64 such connections are being closed at a
+//     time, each within 2 seconds; further ones wait in the listener's queue.
+//   - The server drops a UDP datagram that is longer than [BufferSize], counts it as
+//     an error of service_udp, and logs it. The sample answers with the first 1500
+//     bytes.
 //
-// Addresses are printed as Zephyr's inet_ntop does: a client of IPv4 is
-// ::ffff:192.0.2.2.
+// Addresses have the form of Zephyr's inet_ntop: an IPv4 client is ::ffff:192.0.2.2.
 package echo
 
 import (
@@ -44,20 +44,20 @@ const (
 	DefaultPort = 4242
 
 	// DefaultClients is how many TCP clients the sample serves at once: its
-	// CONFIG_ZVFS_POLL_MAX of 20, less one slot each for UDP, the listener
+	// CONFIG_ZVFS_POLL_MAX of 20 less one slot each for UDP, the listener
 	// and the loop.
 	DefaultClients = 17
 
-	// BufferSize is the greatest UDP payload that is answered, in bytes. It is
-	// also what is kept for a TCP client that does not read.
+	// BufferSize is the length limit in bytes of a UDP datagram that is answered,
+	// and of what is kept for a TCP client that does not read.
 	BufferSize = 1500
 
 	// Module is the sample's name in the log.
 	Module = "net_echo_server_svc_sample"
 )
 
-// retryAccept is how long the listener rests after accept failed for want of a
-// resource, unless a client leaves before.
+// retryAccept is how long the listener rests after accept has failed for want of a
+// resource. It rests no longer once a client leaves.
 const retryAccept = 100 * time.Millisecond
 
 // Config is the configuration of a server. The zero value is the sample's.
@@ -66,7 +66,7 @@ type Config struct {
 	// kernel choose one that is free for both, see [Server.Port].
 	Port int
 
-	// Clients is how many TCP clients are served at once; further ones are
+	// Clients is how many TCP clients are served at once. Further clients are
 	// turned away. Zero means DefaultClients.
 	Clients int
 
@@ -78,33 +78,33 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// A Server is an echo server. It is made by New.
+// A Server is an echo server, made by New.
 type Server struct {
 	cfg Config
 	log *slog.Logger
 
 	udp, accept, tcp *socketservice.Service
 
-	// Of the handlers alone, which run one at a time.
+	// These belong to the handlers, which run one at a time.
 	datagrams *udpbatch.Batch
 	stream    [BufferSize]byte
 	clients   []*client
-	refused   uint64 // UDP answers, by the kernel
-	oversized uint64 // datagrams
+	refused   uint64 // UDP answers that the kernel did not take
+	oversized uint64 // datagrams that were too long
 
 	dropped atomic.Uint64
 	turning sync.WaitGroup // see turnAway
 
-	mu       sync.Mutex // never held where Unregister waits for a handler
+	mu       sync.Mutex // never held while Unregister waits for a handler
 	started  bool
 	stopped  bool
 	udpFd    int
 	listenFd int
 	resting  *time.Timer // see rest
-	short    bool        // accept fails, which was logged
+	short    bool        // accept fails, and that was logged
 	surplus  map[*os.File]bool
 
-	surplusTime time.Duration // the constant, except in tests
+	surplusTime time.Duration // tests change it
 }
 
 // New defines the server's three services, service_udp, service_accept and
@@ -135,8 +135,8 @@ func New(c Config) *Server {
 	return s
 }
 
-// Start opens the sockets and registers them, for which it waits until the loop
-// has been started. A server can be started once.
+// Start opens the sockets and registers them. It waits until the loop has started. A
+// server can be started once.
 func (s *Server) Start() error {
 	s.mu.Lock()
 	if s.started || s.stopped {
@@ -154,7 +154,7 @@ func (s *Server) Start() error {
 		s.listenFd, s.udpFd = tcp, udp
 	}
 	s.mu.Unlock()
-	// Registering waits for the loop's start, which may never come.
+	// No lock is held here: the loop may never start, and Register waits for it.
 	if err == nil {
 		err = s.accept.Register([]unix.PollFd{{Fd: int32(tcp), Events: unix.POLLIN}}, nil)
 	}
@@ -175,9 +175,9 @@ func (s *Server) Start() error {
 	return nil
 }
 
-// listen opens both sockets on one port.
+// listen opens a TCP and a UDP socket on one port.
 func listen(port int) (tcp, udp, bound int, err error) {
-	const tries = 16 // the kernel's choice for TCP may be taken for UDP
+	const tries = 16 // the port that the kernel chooses for TCP may be taken for UDP
 	for try := 0; ; try++ {
 		if tcp, err = socketservice.ListenTCP(max(port, 0)); err != nil {
 			return -1, -1, 0, err
@@ -194,8 +194,8 @@ func listen(port int) (tcp, udp, bound int, err error) {
 	}
 }
 
-// Stop closes all sockets. It waits for a handler of the server that runs. A
-// server can not be started again.
+// Stop closes all sockets. It waits for a handler of the server that runs. The
+// server cannot be started again.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	s.stopped = true
@@ -204,7 +204,7 @@ func (s *Server) Stop() {
 		s.resting = nil
 	}
 	s.mu.Unlock()
-	// The error of a loop that does not run: then no handler does either.
+	// An error says that the loop does not run. Then no handler runs either.
 	_ = s.accept.Unregister()
 	_ = s.tcp.Unregister()
 	_ = s.udp.Unregister()
@@ -223,7 +223,7 @@ func (s *Server) Stop() {
 	s.clients = nil
 }
 
-// Port returns the port that the server listens on, or 0 if it does not.
+// Port returns the port that the server listens on, or 0 if it does not listen.
 func (s *Server) Port() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -49,7 +49,7 @@ func (c *console) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// expect waits until the line is on the console so many times.
+// expect waits until the console has shown the line a number of times.
 func (c *console) expect(t *testing.T, line string, times int) {
 	t.Helper()
 	deadline := time.After(patience)
@@ -143,7 +143,7 @@ func TestUDP(t *testing.T) {
 	}
 }
 
-func TestUDPEmptyAndGreatest(t *testing.T) {
+func TestUDPEmptyAndLongest(t *testing.T) {
 	s, _ := start(t, 0)
 	conn := dial(t, "udp", "::1", s)
 	got := make([]byte, 4096)
@@ -158,7 +158,7 @@ func TestUDPEmptyAndGreatest(t *testing.T) {
 	require.Zero(t, s.Dropped())
 }
 
-// Half an answer would be a wrong one.
+// The server does not answer with a part of a datagram.
 func TestUDPOversizedIsDroppedAndCounted(t *testing.T) {
 	s, con := start(t, 0)
 	conn := dial(t, "udp", "::1", s)
@@ -240,8 +240,8 @@ func TestStreamComesBackWhole(t *testing.T) {
 	require.Equal(t, want[:], hash.Sum(nil))
 }
 
-// After the client has ended its direction every byte still comes back, and
-// then the end.
+// After the client has ended its direction, the server sends every byte back and
+// then ends the stream.
 func TestHalfClose(t *testing.T) {
 	s, con := start(t, 0)
 	conn := dial(t, "tcp", "::1", s)
@@ -261,8 +261,8 @@ func TestHalfClose(t *testing.T) {
 	con.expect(t, "Connection from ::1 closed\n", 1)
 }
 
-// fill writes until the server has stopped reading for want of a reader. It
-// returns how much that was.
+// fill writes without reading until the server reads no more. It returns how many
+// bytes it wrote.
 func fill(t testing.TB, conn net.Conn) (sent int) {
 	t.Helper()
 	chunk := noise(64 << 10)
@@ -280,8 +280,8 @@ func fill(t testing.TB, conn net.Conn) (sent int) {
 	}
 }
 
-// In Zephyr's sample this client stops every service.
-func TestClientThatNeverReadsHarmsNobody(t *testing.T) {
+// In Zephyr's sample such a client stops every service.
+func TestAClientThatNeverReadsDoesNotHarmOthers(t *testing.T) {
 	s, con := start(t, 0)
 	deaf := dial(t, "tcp", "::1", s)
 	sent := fill(t, deaf)

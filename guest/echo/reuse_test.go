@@ -11,9 +11,9 @@ import (
 	"guesthouse.example/internal/apart"
 )
 
-// With few descriptors each connection gets the number that one has just given
-// up. Each client has bytes of its own, half of them leave with a reset and an
-// echo on its way, and none may see what is not its own.
+// With few descriptors each connection gets the number of one that has just
+// ended. Each client sends different bytes, and half of the clients reset their
+// connection while an echo is on its way. No client may read another's bytes.
 //
 // Zephyr's issue 115800.
 func TestTenThousandConnectionsOnFewDescriptorsGetTheirOwnBytes(t *testing.T) {

@@ -9,22 +9,22 @@ import (
 )
 
 const (
-	// surplusMax is how many connections over the capacity are being closed at once.
-	// While there are so many, and no room for a client, the listener rests: further
+	// surplusMax is how many connections over the capacity may be closing at once.
+	// While there are that many, and no room for a client, the listener rests: further
 	// connections wait in its queue, where they cost the server nothing.
 	surplusMax = 64
 
-	// A connection over the capacity is closed when its client has ended it, or else
-	// after so much time or so many bytes.
+	// A connection over the capacity is closed when its client has ended it, or after
+	// this time, or after this many bytes.
 	surplusTime  = 2 * time.Second
 	surplusBytes = 1 << 20
 )
 
 // turnAway closes a connection so that its client reads the end of the stream, whatever
-// it sends: it is shut down, read from until its client ends it as well, and only then
-// closed. Bytes that a closed socket has not read, or that arrive afterwards, are answered
-// with a reset, which can overtake the end. This waits, so it is done on a goroutine and
-// by package os, not on the loop: it needs no slots, of which clients would be deprived.
+// it sends. It shuts the connection down, reads until the client ends it as well, and only
+// then closes it: the kernel answers bytes that a closed socket has not read with a reset,
+// which can overtake the end of the stream. The reading waits, so a goroutine does it with
+// package os. On the loop it would take slots from clients.
 func (s *Server) turnAway(fd int) {
 	_ = unix.Shutdown(fd, unix.SHUT_WR)
 	s.mu.Lock()
@@ -49,7 +49,7 @@ func (s *Server) crowded() bool {
 	return len(s.clients) == s.tcp.Slots() && len(s.surplus) >= surplusMax
 }
 
-// dismiss ends the turning away.
+// dismiss closes all connections over the capacity.
 func (s *Server) dismiss() {
 	s.mu.Lock()
 	for f := range s.surplus {

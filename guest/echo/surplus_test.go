@@ -41,9 +41,10 @@ func TestOverCapacity(t *testing.T) {
 	roundtrip(t, dial(t, "tcp", "::1", s), "room again")
 }
 
-// All clients connect at once, and each sends in several pieces. Whoever finds no room reads
-// the end and sends to the end, and is never reset, whenever its bytes arrive.
-func TestOverCapacityNobodyIsReset(t *testing.T) {
+// All clients connect at once, and each sends in several pieces. A client over the capacity
+// can send all its bytes and reads the end of the stream. It is never reset, whenever its
+// bytes arrive.
+func TestOverCapacityNoClientIsReset(t *testing.T) {
 	counts := []int{200, 2000}
 	if testing.Short() {
 		counts = counts[:1]
@@ -53,12 +54,12 @@ func TestOverCapacityNobodyIsReset(t *testing.T) {
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	for _, n := range counts {
 		require.Greater(t, int(limit.Cur), 2*n+100, "this test needs more descriptors: ulimit -n")
-		nobodyIsReset(t, "at once", n, capacity)
-		nobodyIsReset(t, "when all are connected", n, capacity)
+		noClientIsReset(t, "at once", n, capacity)
+		noClientIsReset(t, "when all are connected", n, capacity)
 	}
 }
 
-func nobodyIsReset(t *testing.T, when string, n, capacity int) {
+func noClientIsReset(t *testing.T, when string, n, capacity int) {
 	t.Run(fmt.Sprint(n, " send ", when), func(t *testing.T) {
 		s, con := start(t, capacity)
 		s.TurnAwayFor(patience) // a busy machine is no stubborn client
@@ -119,9 +120,10 @@ func nobodyIsReset(t *testing.T, when string, n, capacity int) {
 	})
 }
 
-// Clients that do not end their connection cannot keep others out: neither those that are
-// served, nor the next when there is room, nor, after a while, the next that is turned away.
-func TestOverCapacityStubbornClientsHarmNobody(t *testing.T) {
+// Clients over the capacity that never end their connections do not harm others: not the
+// clients that are served, not the next client when there is room, and, after a while, not
+// the next client that is turned away.
+func TestOverCapacityStubbornClientsDoNotHarmOthers(t *testing.T) {
 	const surplus = 64 // how many the server turns away at once
 	s, con := start(t, 2)
 	s.TurnAwayFor(patience)
@@ -179,9 +181,9 @@ func TestStopEndsTurningAway(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Somebody else closes a client's socket. The server neither uses nor closes the number,
-// and has room for another.
-func TestClientsSocketClosedBySomebodyElse(t *testing.T) {
+// Other code closes a client's socket. The server neither uses nor closes the number,
+// and has room for another client.
+func TestAClientsSocketIsClosedByOtherCode(t *testing.T) {
 	s, con := start(t, 1)
 	conn := dial(t, "tcp", "::1", s)
 	roundtrip(t, conn, "x")

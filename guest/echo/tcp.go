@@ -19,14 +19,14 @@ const (
 	tcpBudget = 16
 )
 
-// A client is a TCP connection. It is read from only while nothing waits to be
-// sent, so what waits never exceeds the buffer. The clients belong to the
-// handlers, which run one at a time, and to Stop when those run no more.
+// A client is a TCP connection. The server reads from it only while nothing waits
+// to be sent, so rest never exceeds the buffer. The clients belong to the handlers,
+// which run one at a time, and to Stop when no handler runs any more.
 type client struct {
 	fd    int
 	index int // in Server.clients
 	addr  [16]byte
-	rest  []byte // waits to be sent; while there is any, POLLOUT is polled for
+	rest  []byte // waits to be sent; while it does, the loop polls for POLLOUT
 }
 
 // serveAccept is the handler of service_accept.
@@ -51,16 +51,15 @@ func (s *Server) serveAccept(ev *socketservice.Event) {
 		case unix.EAGAIN:
 			return
 		default:
-			// The client has gone again: accept(2) lists the errors of
-			// the network that come this way.
+			// The client has gone: accept(2) lists the network errors
+			// that are reported this way.
 		}
 	}
 }
 
 // welcome serves a new client, or turns it away.
 func (s *Server) welcome(fd int, sa unix.Sockaddr) {
-	// Echoes are answers: they are not held back for the client's
-	// acknowledgement of the one before.
+	// An echo must not wait for the client's acknowledgement of the one before.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	c := &client{fd: fd, index: len(s.clients)}
 	if sa, ok := sa.(*unix.SockaddrInet6); ok {
@@ -80,13 +79,13 @@ func (s *Server) welcome(fd int, sa unix.Sockaddr) {
 	s.clients = append(s.clients, c)
 }
 
-// lost reports whether the socket was closed behind the server's back. Its number may be
-// another file's.
+// lost reports whether other code has closed the socket. Its number may belong to another
+// file by now.
 func lost(ev *socketservice.Event) bool { return ev.Revents&unix.POLLNVAL != 0 }
 
 // rest takes the listener out of the poller, where it would fire without end,
-// until a connection ends or the time is over. A lasting shortage, which is an error of
-// accept, is logged once: it lasts until accept succeeds.
+// until a connection ends or retryAccept has passed. A shortage is the error with which
+// accept failed. It is logged once and ends when accept succeeds.
 func (s *Server) rest(shortage error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +104,7 @@ func (s *Server) rest(shortage error) {
 	_ = s.accept.Unregister() // in its own handler: it does not wait
 }
 
-// rested says that the shortage is over.
+// rested notes that accept has succeeded.
 func (s *Server) rested() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +115,7 @@ func (s *Server) rested() {
 	}
 }
 
-// resume has the listener polled again.
+// resume makes the loop poll the listener again.
 func (s *Server) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,8 +154,8 @@ func (s *Server) serveTCP(ev *socketservice.Event) {
 	}
 }
 
-// leave closes a client's connection. What it was sent is in the kernel's hands
-// by then, and goes out before the end of the stream.
+// leave closes a client's connection. The kernel has what was sent to the client,
+// and delivers it before the end of the stream.
 func (s *Server) leave(c *client) {
 	_ = s.tcp.Remove(c.fd)
 	_ = unix.Close(c.fd)
@@ -175,7 +174,7 @@ func (s *Server) forget(c *client) {
 }
 
 // serve echoes until there is nothing to read, the client takes no more, or the
-// budget is spent. It reports whether the connection lives.
+// budget is spent. It reports whether the connection is still open.
 func (s *Server) serve(c *client) bool {
 	if len(c.rest) > 0 {
 		n, alive := s.send(c.fd, c.rest)
@@ -200,18 +199,18 @@ func (s *Server) serve(c *client) bool {
 			return false
 		}
 		if sent < n {
-			// Memory of its own only for a client that does not read.
+			// Only a client that does not read needs memory of its own.
 			c.rest = append([]byte(nil), s.stream[sent:n]...)
 			return true
 		}
 		if n < len(s.stream) {
-			return true // that was all; the next read would say EAGAIN
+			return true // the next read would return EAGAIN
 		}
 	}
 	return true
 }
 
-// send sends what the client takes. It reports whether the connection lives.
+// send sends what the client takes. It reports whether the connection is still open.
 func (s *Server) send(fd int, b []byte) (sent int, alive bool) {
 	for sent < len(b) {
 		n, errno := rawcall.Slice(unix.SYS_SENDTO, fd, b[sent:], unix.MSG_NOSIGNAL)
@@ -228,5 +227,5 @@ func (s *Server) send(fd int, b []byte) (sent int, alive bool) {
 	return sent, true
 }
 
-// String is inet_ntop of the client's address: without a zone.
+// String returns inet_ntop of the client's address, without a zone.
 func (c *client) String() string { return netip.AddrFrom16(c.addr).String() }

@@ -13,7 +13,8 @@ const (
 	udpBatch = 64
 
 	// udpBudget is how many full batches one handler call answers at most:
-	// enough that a burst costs one poll, not so many that others wait long.
+	// enough for a burst to cost one poll, and few enough that other sockets do
+	// not wait long.
 	udpBudget = 2
 )
 
@@ -65,15 +66,15 @@ func (s *Server) drop(err error) {
 	}
 }
 
-// dropOversized counts a datagram whose end is lost: half an answer would be a wrong one.
+// dropOversized counts a datagram whose end is lost. The server does not answer with a part of it.
 func (s *Server) dropOversized() {
 	s.dropped.Add(1)
 	s.oversized++
 	s.complain(s.oversized, fmt.Sprintf("Datagram of more than %d bytes dropped", BufferSize))
 }
 
-// complain counts an error of service_udp and logs it, if it is the 1st, 2nd, 4th, 8th...
-// of its kind: a sender must not be able to fill the console.
+// complain counts the nth error of its kind for service_udp. It logs the 1st, 2nd, 4th, 8th and so on,
+// so that a sender cannot fill the console.
 func (s *Server) complain(n uint64, line string) {
 	s.udp.CountErrors(1)
 	if n&(n-1) == 0 {

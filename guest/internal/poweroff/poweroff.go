@@ -1,4 +1,4 @@
-// Package poweroff ends the machine so that nothing of what it said is lost.
+// Package poweroff powers the machine off without losing console output.
 package poweroff
 
 import (
@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// drainWithin bounds the wait for a serial port that takes nothing. An emulated one may be as slow
-// as 20 kB/s, and a terminal holds 4 KiB.
+// drainWithin bounds the wait for a serial port that sends nothing. An emulated port may be as slow as
+// 20 kB/s, and a terminal holds 4 KiB.
 const drainWithin = 5 * time.Second
 
-// Now writes the machine's last words to the console, waits until they and all that was written
-// there before have left its serial port, and powers the machine off. A console that takes nothing
-// costs 5 s. Now returns only if the kernel refuses.
+// Now writes the last words to the console, waits until the serial port has sent all output, and
+// powers the machine off. It waits at most 5 s for a console that takes no output. It returns only
+// if the kernel refuses.
 func Now(console *os.File, words string) error {
-	// Somebody may have typed Ctrl-S. Linux resumes only what it was told to suspend.
+	// A person may have typed Ctrl-S. Linux resumes the output only after it was told to suspend it.
 	for _, action := range []int{unix.TCOOFF, unix.TCOON} {
 		unix.IoctlSetInt(int(console.Fd()), unix.TCXONC, action)
 	}
@@ -34,8 +34,8 @@ func Now(console *os.File, words string) error {
 	case <-drained:
 	case <-time.After(drainWithin):
 	}
-	// At power-off Linux 6.1 marks the card's queues broken, and its driver's
-	// poll function spins for ever when an answer is under way.
+	// At power-off Linux 6.1 marks the card's queues as broken. If a packet is under way then, the
+	// driver's poll function spins for ever.
 	if err := takeDown(); err != nil {
 		fmt.Fprintln(console, "guesthouse: power off:", err)
 	}
@@ -43,7 +43,7 @@ func Now(console *os.File, words string) error {
 	return os.NewSyscallError("reboot", unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF))
 }
 
-// takeDown takes all network interfaces down, also those after one that refuses.
+// takeDown takes all network interfaces down. It goes on after an interface that fails.
 func takeDown() error {
 	links, err := netlink.LinkList()
 	if err != nil {
