@@ -6,23 +6,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The limits of what is joined.
+// The limits of joining.
 const (
-	// maxJoined is the kernel's UDP_MAX_SEGMENTS (linux/udp.h), as small as it ever was.
+	// maxJoined is the smallest value that the kernel's UDP_MAX_SEGMENTS (linux/udp.h)
+	// ever had.
 	maxJoined = 64
 
 	// maxJoinedBytes leaves room for the headers in the 65,535 bytes of a packet.
 	maxJoinedBytes = 65000
 
-	// maxSegment is the payload that every IPv6 link carries whole (1,280 bytes
-	// less 40 and 8). The kernel refuses to join what it would have to fragment:
-	// without the limit a peer with large datagrams could end all joining.
+	// maxSegment is the largest payload that every IPv6 link carries unfragmented
+	// (1,280 bytes less 40 and 8). The kernel refuses to join datagrams that it would
+	// have to fragment: without this limit a peer with large datagrams could end all
+	// joining.
 	maxSegment = 1232
 )
 
-// A joiner finds datagrams that one message with UDP_SEGMENT can carry (see
-// udp(7)): of one size, except a shorter last one, to one peer. The kernel, or the
-// network card, cuts it up again, so that the way through the kernel is paid once.
+// A joiner finds successive datagrams that one message with UDP_SEGMENT can carry (see
+// udp(7)): to one peer and of one size, except that the last may be shorter. The
+// message goes through the kernel once, and the kernel or the network card cuts it up
+// at the end.
 type joiner struct {
 	state    joinState
 	segments []segment // one for each header
@@ -31,13 +34,13 @@ type joiner struct {
 type joinState int
 
 const (
-	unknown joinState = iota // nothing was there to join yet
+	unknown joinState = iota // there were no datagrams to join yet
 	canJoin
-	cannotJoin // this kernel, this device, or this socket's options
+	cannotJoin // the kernel, the device or the socket's options forbid it
 )
 
-// segment is the control message. Its alignment in Go makes it unix.CmsgSpace(2)
-// bytes long, on 32-bit and on 64-bit machines.
+// segment is the control message. By its alignment in Go it is unix.CmsgSpace(2) bytes
+// long on 32-bit and on 64-bit machines.
 type segment struct {
 	unix.Cmsghdr
 	size uint16
@@ -53,8 +56,8 @@ func newJoiner(count int) joiner {
 	return j
 }
 
-// run returns how many of the messages, from the first one on, go as one: 1 if
-// none can be joined to it.
+// run returns how many of the messages, from the first one on, go as one. It is 1 if
+// the second cannot be joined to the first.
 func (j *joiner) run(fd int, msgs []Message) int {
 	first := &msgs[0]
 	size := len(first.Data)
@@ -64,7 +67,7 @@ func (j *joiner) run(fd int, msgs []Message) int {
 	n := 1
 	for limit := min(len(msgs), maxJoined, maxJoinedBytes/size); n < limit; n++ {
 		m := &msgs[n]
-		// An empty one would vanish in the others.
+		// An empty datagram would vanish in the others.
 		if len(m.Data) > size || len(m.Data) == 0 || !samePeer(m, first) {
 			break
 		}
@@ -79,8 +82,8 @@ func (j *joiner) run(fd int, msgs []Message) int {
 	return n
 }
 
-// probe asks for the option: a kernel before 4.18 does not refuse the control
-// message but sends one long datagram.
+// probe asks the kernel for the socket option. A kernel before 4.18 does not refuse the
+// control message: it sends one long datagram.
 func (j *joiner) probe(fd int) bool {
 	j.state = canJoin
 	if _, err := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT); err != nil {
@@ -104,9 +107,9 @@ func (j *joiner) control(n int, h *mmsghdr, size, count int) {
 
 func joined(h *mmsghdr) bool { return h.Control != nil }
 
-// mayRefuseJoined says whether the errno is one with which a kernel refuses a
-// joined message: the device computes no checksums, or the socket wants none
-// (EIO, EINVAL), not this socket (EOPNOTSUPP), a smaller MTU (EINVAL, EMSGSIZE).
+// mayRefuseJoined reports whether a kernel refuses joined messages with this errno: if
+// the device computes no checksums or the socket wants none (EIO, EINVAL), if the
+// socket does not support it (EOPNOTSUPP), or if the MTU is smaller (EINVAL, EMSGSIZE).
 func mayRefuseJoined(errno unix.Errno) bool {
 	switch errno {
 	case unix.EIO, unix.EINVAL, unix.EOPNOTSUPP, unix.EMSGSIZE:
@@ -115,7 +118,8 @@ func mayRefuseJoined(errno unix.Errno) bool {
 	return false
 }
 
-// samePeer does not look at what an earlier IPv6 address left behind an IPv4 one.
+// samePeer reports whether two messages have the same address. It ignores the bytes that
+// an earlier IPv6 address may have left behind an IPv4 address.
 func samePeer(a, b *Message) bool {
 	if a.addr.Port != b.addr.Port || a.size != b.size {
 		return false

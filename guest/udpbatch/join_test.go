@@ -12,7 +12,7 @@ import (
 	"guesthouse.example/guest/udpbatch"
 )
 
-// routes are the ways to peers from one IPv6 socket, or from an IPv4 one.
+// routes lead to peers from an IPv6 socket or from an IPv4 socket.
 var routes = map[string]struct{ from, to int }{
 	"IPv6":        {unix.AF_INET6, unix.AF_INET6},
 	"IPv4-mapped": {unix.AF_INET6, unix.AF_INET},
@@ -36,19 +36,19 @@ func peers(t *testing.T, from, to, count int) (fd int, fds []int, addrs []netip.
 	return fd, fds, addrs
 }
 
-// kernelJoins is false on a kernel before 4.18 and where another kernel plays Linux:
-// there everything must arrive too, and go singly.
+// kernelJoins is false on a kernel before 4.18 and on kernels that imitate Linux. There
+// all datagrams must arrive too, each sent as a message of its own.
 func kernelJoins(fd int) bool {
 	_, err := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT)
 	return err == nil
 }
 
-// datagram is the nth one, of so many bytes: no two of 2 bytes or more are the same.
+// datagram returns the nth datagram. Those of 2 bytes or more all differ.
 func datagram(n, size int) []byte {
 	return bytes.Repeat([]byte{byte(n), byte(n >> 8)}, size/2+1)[:size]
 }
 
-// received takes everything that waits on the sockets, in order for each.
+// received takes all datagrams that wait on the sockets, in order for each socket.
 func received(t *testing.T, fds []int) [][]string {
 	t.Helper()
 	got := make([][]string, len(fds))
@@ -79,7 +79,7 @@ func watch(b *udpbatch.Batch) *[]int {
 	return &messages
 }
 
-// plan is what a test sends: to which peer, and how many bytes.
+// plan lists what a test sends: the peer and the number of bytes.
 type plan []struct{ peer, size int }
 
 func (p plan) messages(addrs []netip.AddrPort) (msgs []udpbatch.Message, want [][]string) {
@@ -168,8 +168,8 @@ func TestRefusalEndsJoiningForGood(t *testing.T) {
 	}
 }
 
-// A socket without checksums is one that the kernel itself refuses to join for.
-func TestTheKernelsRefusal(t *testing.T) {
+// The kernel itself refuses to join the datagrams of a socket without checksums.
+func TestTheKernelRefusesToJoin(t *testing.T) {
 	fd, fds, addrs := peers(t, unix.AF_INET, unix.AF_INET, 1)
 	require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1))
 	b := udpbatch.New(8, 1)
@@ -180,8 +180,8 @@ func TestTheKernelsRefusal(t *testing.T) {
 	require.Equal(t, want, received(t, fds))
 }
 
-// Datagrams that are refused for their address say nothing about joining, and an
-// error that is not about joining is the caller's.
+// The refusal of an address does not end joining, and Send returns errors that are not
+// about joining.
 func TestOtherErrorsDoNotEndJoining(t *testing.T) {
 	fd, fds, addrs := peers(t, unix.AF_INET6, unix.AF_INET6, 1)
 	b := udpbatch.New(8, 1)

@@ -1,19 +1,19 @@
-// Package udpbatch receives and sends UDP datagrams many at a time, with one
-// system call (recvmmsg, sendmmsg) for a batch of them and no allocation. Datagrams
-// of one size to one peer that follow each other go through the kernel as one
-// (see join.go) and arrive as what they were.
+// Package udpbatch receives and sends batches of UDP datagrams, with one system call
+// (recvmmsg, sendmmsg) for each batch and without allocation. Successive datagrams of
+// one size to one peer go through the kernel as one message and arrive as separate
+// datagrams.
 //
-// It is for handlers of package socketservice, and for other users of
-// non-blocking descriptors, who serve so many datagrams that a system call for
-// each costs too much. It is not for blocking descriptors: its calls hide from
-// Go's scheduler, which would stand still with them.
+// It is for handlers of package socketservice, and for other users of non-blocking
+// descriptors, that serve so many datagrams that a system call for each costs too
+// much. It is not for blocking descriptors: its system calls are hidden from Go's
+// scheduler, and one that blocks would hold up other goroutines.
 //
 //	var batch = udpbatch.New(32, 1500)
 //
 //	func echo(ev *socketservice.Event) {
 //		msgs, err := batch.Receive(int(ev.Fd))
 //		if err != nil {
-//			return // EAGAIN: there was none
+//			return // EAGAIN: no datagram waits
 //		}
 //		batch.Send(int(ev.Fd), msgs)
 //	}
@@ -33,21 +33,20 @@ import (
 // A Message is a datagram and the address that it came from or goes to. It may
 // be copied.
 type Message struct {
-	// Data is the payload. What Receive returns is in the batch's memory; for
-	// Send it may be anywhere.
+	// Data is the payload. In a message from Receive it is in the batch's memory.
 	Data []byte
 
-	// Truncated says that the datagram was longer than the batch's size. The
-	// rest of it is lost.
+	// Truncated says that the datagram was longer than the batch's size, and that
+	// its end is lost.
 	Truncated bool
 
 	size uint32                // of the address
-	addr unix.RawSockaddrInet6 // or, as it is longer, an IPv4 one
+	addr unix.RawSockaddrInet6 // or an IPv4 address, which is shorter
 }
 
-// Addr returns the address that the datagram came from or goes to. From a socket
-// of both families, such as socketservice.ListenUDP's, an IPv4 address is
-// ::ffff:a.b.c.d. A zone is the interface's number.
+// Addr returns the address that the datagram came from or goes to. On a socket of
+// both families, such as socketservice.ListenUDP's, an IPv4 address is
+// ::ffff:a.b.c.d. The zone is the interface's number.
 func (m *Message) Addr() netip.AddrPort {
 	var port [2]byte
 	binary.NativeEndian.PutUint16(port[:], m.addr.Port)
@@ -63,9 +62,9 @@ func (m *Message) Addr() netip.AddrPort {
 	return netip.AddrPortFrom(a, p)
 }
 
-// SetAddr sets where Send sends the message. An IPv4 socket wants an IPv4
-// address, and an IPv6 socket an IPv6 one or ::ffff:a.b.c.d. A zone that is not
-// a number is left out.
+// SetAddr sets where Send sends the message. An IPv4 socket takes an IPv4 address,
+// and an IPv6 socket takes an IPv6 address or ::ffff:a.b.c.d. A zone that is not a
+// number is ignored.
 func (m *Message) SetAddr(to netip.AddrPort) {
 	m.addr = unix.RawSockaddrInet6{Family: unix.AF_INET6}
 	m.size = uint32(unsafe.Sizeof(m.addr))
@@ -84,7 +83,7 @@ func (m *Message) SetAddr(to netip.AddrPort) {
 	m.addr.Port = binary.NativeEndian.Uint16(port[:])
 }
 
-// A Batch is memory for a number of datagrams. One batch can serve any number of
+// A Batch holds the memory for a number of datagrams. It can serve any number of
 // sockets in turn, but only one goroutine at a time.
 type Batch struct {
 	size   int
@@ -94,17 +93,17 @@ type Batch struct {
 	out    headers
 	join   joiner
 
-	sendmmsg func(fd int, h []mmsghdr) (int, unix.Errno) // the kernel's, except in tests
+	sendmmsg func(fd int, h []mmsghdr) (int, unix.Errno) // tests replace it
 }
 
-// headers are what the system calls read and write.
+// headers are the structures that the system calls read and write.
 type headers struct {
 	mmsg []mmsghdr
 	iov  []unix.Iovec
 }
 
-// mmsghdr is the kernel's: its alignment in Go makes it so on 32-bit and on
-// 64-bit machines.
+// mmsghdr has the layout of the kernel's struct mmsghdr on 32-bit and on 64-bit
+// machines, by its alignment in Go.
 type mmsghdr struct {
 	unix.Msghdr
 	n uint32
@@ -120,7 +119,7 @@ func newHeaders(count int) headers {
 }
 
 // New returns a batch for count datagrams of at most size bytes each. It panics
-// if one of them is not positive.
+// unless both are positive.
 func New(count, size int) *Batch {
 	if count <= 0 || size <= 0 {
 		panic("udpbatch: count and size must be positive")
@@ -138,10 +137,10 @@ func New(count, size int) *Batch {
 }
 
 // Receive takes the datagrams that wait on a socket, as many as the batch holds.
-// They are valid until the next Receive. Without an error there is at least one;
-// fewer than the batch holds means that no more waited. The error is the kernel's
-// errno as it is, for it is part of every server's normal course: EAGAIN when
-// none waits.
+// They are valid until the next Receive. Without an error there is at least one, and
+// if there are fewer than the batch holds, no more were waiting. The error is the
+// kernel's bare errno. EAGAIN says that no datagram waits, which is part of a
+// server's normal course.
 func (b *Batch) Receive(fd int) ([]Message, error) {
 	n, errno := rawcall.Slice(unix.SYS_RECVMMSG, fd, b.in.mmsg, unix.MSG_DONTWAIT)
 	if errno != 0 {
@@ -157,18 +156,18 @@ func (b *Batch) Receive(fd int) ([]Message, error) {
 	return b.msgs[:n], nil
 }
 
-// Send sends messages, of which a datagram that Receive returned goes back to its
-// sender unless SetAddr says otherwise. It returns how many were sent; if that
-// is not all, the error is the errno with which the kernel refused the next
-// one: EAGAIN when the socket's buffer is full. The caller may drop that one
+// Send sends messages. A message from Receive goes back to its sender unless
+// SetAddr has changed the address. Send returns how many messages it has sent. If
+// that is not all, the error is the errno with which the kernel refused the next
+// message: EAGAIN when the socket's buffer is full. The caller may drop that message
 // and go on with the rest.
 func (b *Batch) Send(fd int, msgs []Message) (sent int, err error) {
 	for sent < len(msgs) {
 		h := b.fill(fd, msgs[sent:])
 		n, errno := b.sendmmsg(fd, h)
 		if errno != 0 && joined(&h[0]) && mayRefuseJoined(errno) {
-			// Is it the joining that is refused or the datagrams, perhaps for
-			// their address? The first one alone tells.
+			// The kernel may refuse the joining, or the datagrams, for example for
+			// their address. Sending the first one alone tells.
 			n, errno = b.sendmmsg(fd, b.fill(fd, msgs[sent:sent+1]))
 			if errno == 0 {
 				b.join.state = cannotJoin
@@ -184,7 +183,7 @@ func (b *Batch) Send(fd int, msgs []Message) (sent int, err error) {
 	return sent, nil
 }
 
-// fill writes the headers for as many of the messages as there is room for.
+// fill writes headers for as many of the messages as the batch holds.
 func (b *Batch) fill(fd int, msgs []Message) []mmsghdr {
 	msgs = msgs[:min(len(msgs), len(b.out.mmsg))]
 	n := 0

@@ -36,7 +36,7 @@ func socket(t testing.TB, family int) (fd int, addr netip.AddrPort) {
 
 var families = map[string]int{"IPv4": unix.AF_INET, "IPv6": unix.AF_INET6}
 
-// Loopback delivers before the sending call returns, so nothing here waits.
+// The loopback interface delivers before the sending call returns, so the test need not wait.
 func TestEchoThroughTwoBatches(t *testing.T) {
 	for name, family := range families {
 		t.Run(name, func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestTruncated(t *testing.T) {
 	require.Equal(t, got[0].Data, got[1].Data)
 }
 
-func TestSendStopsAtTheMessageThatIsRefused(t *testing.T) {
+func TestSendStopsAtARefusedMessage(t *testing.T) {
 	server, at := socket(t, unix.AF_INET6)
 	b := udpbatch.New(4, 8)
 	m := make([]udpbatch.Message, 3)

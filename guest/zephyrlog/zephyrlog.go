@@ -4,18 +4,18 @@
 //
 // so that one set of console patterns fits a Zephyr program and its Go
 // counterpart. It is a [slog.Handler] for serial consoles that people and tests
-// read. It is not for files that programs parse: the slog package has handlers
-// for that.
+// read. It is not for files that programs parse: package slog has handlers for
+// those.
 //
-// The time is the time since boot, as hours, minutes, seconds, milliseconds and
+// The time is the time since boot, in hours, minutes, seconds, milliseconds and
 // microseconds. The levels are dbg, inf, wrn and err. The module is the value of
-// the attribute "module" (outside of any group), normally set once:
+// the attribute "module" outside any group, which is normally set once:
 //
 //	log := slog.New(zephyrlog.New(os.Stdout, nil)).With("module", "my_module")
 //
 // All other attributes follow the text as key=value, as in slog's TextHandler.
-// A record is one line whatever it contains: control characters are escaped, so
-// that nobody who gets a text into the log can forge a line of it.
+// A record is always one line. Control characters are escaped, so that a text in
+// the log cannot forge a line.
 package zephyrlog
 
 import (
@@ -37,11 +37,11 @@ const ModuleKey = "module"
 
 // Options are the options of a Handler. The zero value is ready for use.
 type Options struct {
-	// Level is the least level that is written. Nil means slog.LevelInfo,
+	// Level is the lowest level that is written. Nil means slog.LevelInfo,
 	// which is also Zephyr's default.
 	Level slog.Leveler
 
-	// Start is the time that the console shows as zero. The zero time means
+	// Start is the time that the console shows as zero. The zero value means
 	// the machine's boot (CLOCK_BOOTTIME), as in Zephyr.
 	Start time.Time
 }
@@ -56,7 +56,7 @@ type Handler struct {
 	attrs  string // of WithAttrs, formatted
 }
 
-// output is what a handler shares with those derived from it.
+// output is shared by a handler and the handlers derived from it.
 type output struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -80,9 +80,9 @@ func New(w io.Writer, opts *Options) *Handler {
 	return h
 }
 
-// boot returns the time of the machine's boot. It has a monotonic reading: a
-// wall clock that is set later, as a machine without a battery does, changes
-// no time that is measured from it.
+// boot returns the time of the machine's boot, with a monotonic clock reading. So
+// the times in the log do not change when the wall clock is set later, as it is on
+// a machine without a battery.
 func boot() time.Time {
 	now := time.Now()
 	var ts unix.Timespec
@@ -146,14 +146,14 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 	})
 	b = append(b, '\n')
 	*buf = b
-	// Not while formatting: an attribute's LogValue may log.
+	// The lock is not held during formatting, because an attribute's LogValue may log.
 	h.out.mu.Lock()
 	defer h.out.mu.Unlock()
 	_, err := h.out.w.Write(b)
 	return err
 }
 
-// level is the nearest of Zephyr's levels that is not above l.
+// level returns the highest of Zephyr's levels that is not above l.
 func level(l slog.Level) string {
 	switch {
 	case l >= slog.LevelError:
@@ -166,7 +166,7 @@ func level(l slog.Level) string {
 	return "<dbg> "
 }
 
-// appendStamp appends Zephyr's [hh:mm:ss.mmm,uuu]. Hours need not end at 99.
+// appendStamp appends Zephyr's [hh:mm:ss.mmm,uuu]. The hours may exceed 99.
 func appendStamp(b []byte, since time.Duration) []byte {
 	us := max(since, 0).Microseconds()
 	part := func(sep byte, width int, v int64) {
@@ -190,7 +190,7 @@ func appendStamp(b []byte, since time.Duration) []byte {
 	return append(b, "] "...)
 }
 
-// appendAttr appends an attribute; the module goes to the place given.
+// appendAttr appends an attribute. It stores the module attribute in *module instead.
 func (h *Handler) appendAttr(b []byte, module *string, prefix string, a slog.Attr) []byte {
 	v := a.Value.Resolve()
 	switch {
@@ -233,7 +233,7 @@ func appendText(b []byte, s string) []byte {
 	return b
 }
 
-// appendValue appends s, quoted if a reader could not tell where it ends.
+// appendValue appends s. It quotes s if a reader could not tell where s ends.
 func appendValue(b []byte, s string) []byte {
 	ambiguous := func(r rune) bool {
 		return r == '"' || r == '=' || unicode.IsSpace(r) || !unicode.IsPrint(r) || r == utf8.RuneError
