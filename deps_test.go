@@ -33,7 +33,7 @@ var rules = []struct {
 	{folder: "images", imports: "images internal"},
 	{folder: "images/testdata", imports: ""},
 	{folder: "harness", imports: "internal harness/internal harness/console"},
-	{folder: "harness/console", imports: "internal harness/internal"},
+	{folder: "harness/console", imports: "harness/internal/crash harness/internal/guestfault harness/internal/termtext harness/internal/until"},
 	{folder: "harness/internal", imports: "internal harness/internal harness/console"},
 	// What joins the parts.
 	{folder: "harness/harnesstest", imports: "internal harness images"},

@@ -34,7 +34,8 @@ func (b *buffer) trim() {
 }
 
 // appendLines appends the guest's bytes to a log in which "\r\n" is "\n". It holds back a "\r" at
-// their end until the next call: heldCR says so of the call before, and the result of this one.
+// their end until the next call. heldCR tells whether the previous call held one back, and the
+// second result whether this call did.
 func appendLines(log, p []byte, heldCR bool) ([]byte, bool) {
 	if heldCR && len(p) > 0 && p[0] != '\n' {
 		log = append(log, '\r')

@@ -67,7 +67,7 @@ func (c *Console) Suspicious() bool {
 
 const (
 	keepWarnings = 10              // the first ones say most
-	traceWithin  = 2 * time.Second // from the sign of a crash on
+	traceWithin  = 2 * time.Second // bounds the wait for a trace
 )
 
 // Warnings returns the lines that show a fault of the guest, its kernel or one of its programs that

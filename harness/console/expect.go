@@ -26,9 +26,7 @@ type lostTextError struct {
 }
 
 func (e *lostTextError) Error() string {
-	return fmt.Sprintf("%d bytes of console text were dropped before they were searched: the last %d MiB are kept. "+
-		"The next Expect begins with the oldest text that is kept; the record has all of it. "+
-		"An Expect that waits while the guest prints misses nothing", e.bytes, keepConsole>>20)
+	return fmt.Sprintf("%d bytes of console text were dropped before they were searched: the last %d MiB are kept", e.bytes, keepConsole>>20)
 }
 
 // Expect waits until the console shows text that matches pattern, a regular expression, and returns
@@ -41,8 +39,8 @@ func (e *lostTextError) Error() string {
 //
 // Text that is still to come could change a match at the end of the text, for example a match of
 // `from (\S+)`. Expect takes such a match when the text that follows has decided it, when the guest
-// has been silent for 200 ms, or after a second. A match ends inside a multi-byte character only if the guest falls silent there. A
-// match spans at most 16 KiB.
+// has been silent for 200 ms, or after a second. A match ends inside a multi-byte character only if
+// the guest falls silent there. A match spans at most 16 KiB.
 //
 // Expect does not match the echo of a line that [Console.Send] has typed: after
 // Send("sh prog all-good") the pattern `all-good` waits for an answer. The part of a pattern that
@@ -70,7 +68,8 @@ func (c *Console) Expect(ctx context.Context, pattern string) ([]string, error) 
 	if err != nil {
 		if lost := (*lostTextError)(nil); errors.As(err, &lost) {
 			c.cursor = lost.next
-			return nil, fmt.Errorf("expect %q: %w", pattern, err)
+			return nil, fmt.Errorf("expect %q: %w. The next Expect begins with the oldest text that is kept. "+
+				"An Expect that waits while the guest prints misses nothing, and a record has all that was printed", pattern, err)
 		}
 		return nil, fmt.Errorf("expect %q: %w%s", pattern, err, c.explain(re, err))
 	}

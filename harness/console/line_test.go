@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -51,6 +52,49 @@ func TestCatchUpRefusesALineWithoutADescriptor(t *testing.T) {
 	require.EqualError(t, err, "catch up with the console: a *net.pipe has no descriptor with read deadlines: unsupported operation")
 	g.says("hello\n")
 	expect(t, g.console, "^hello$")
+}
+
+// openPTY opens a pseudoterminal, whose terminal driver echoes, and its guest's side.
+func openPTY(t *testing.T) (line, guest *os.File) {
+	line, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { line.Close() })
+	raw, err := line.SyscallConn()
+	require.NoError(t, err)
+	var number int
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		require.NoError(t, unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0))
+		number, err = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+	}))
+	require.NoError(t, err)
+	guest, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { guest.Close() })
+	return line, guest
+}
+
+func TestAPseudoterminalIsALine(t *testing.T) {
+	line, guest := openPTY(t)
+	c := New(line, Options{})
+	go func() {
+		fmt.Fprint(guest, "$ ")
+		for typed := bufio.NewScanner(guest); typed.Scan(); {
+			fmt.Fprintf(guest, "you said: %s\n$ ", typed.Text())
+		}
+	}()
+	expect(t, c, `^\$ $`)
+	send(t, c, "hello")
+	require.Equal(t, "you said: hello", expect(t, c, ".*hello$")[0])
+	expect(t, c, `^\$ $`)
+	require.Equal(t, "$ hello\nyou said: hello\n$ ", c.Text(), "the terminal has echoed")
+
+	_, err := io.WriteString(guest, "last words")
+	require.NoError(t, err)
+	require.NoError(t, c.CatchUp())
+	require.Contains(t, c.Text(), "last words")
+	require.NoError(t, c.Type(within(t, 10*time.Second), []byte{4})) // Ctrl-D ends the guest's input
+	guest.Close()
+	<-c.Done()
 }
 
 // A pair of io.Pipes has neither deadlines nor a descriptor.

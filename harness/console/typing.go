@@ -20,8 +20,8 @@ func (c *Console) Send(ctx context.Context, line string) error {
 
 // Type sends bytes to the guest as if a person typed them. It sends a few at a time and waits for
 // their echo, or for 10 ms if the guest does not echo. An echo shows that the guest's terminal has
-// the bytes, but not that a program has read them. A terminal of Linux buffers about 4,000 bytes
-// for a busy program, and a line of at most 4,095, so to type more, wait for the answers in between.
+// the bytes, but not that a program has read them. A Linux terminal buffers about 4,000 bytes for
+// a busy program, and a line of at most 4,095; to type more, wait for answers in between.
 // Patterns of Expect match the echo.
 //
 // Type fails when the line has ended and when ctx ends, even while the guest accepts no byte (see
@@ -31,8 +31,8 @@ func (c *Console) Type(ctx context.Context, p []byte) error {
 	return c.typeIn(ctx, p, false)
 }
 
-// HoldTyping waits until nobody types, and then keeps Send and Type waiting until release is
-// called.
+// HoldTyping waits until nobody types. From then on Send and Type wait until release is called, which
+// must happen once.
 func (c *Console) HoldTyping(ctx context.Context) (release func(), err error) {
 	select {
 	case c.typing <- struct{}{}:
