@@ -65,6 +65,9 @@ func Main(setup func() error) {
 }
 
 func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
+	if failed := os.Getenv(initramfs.ModulesError); failed != "" {
+		return errors.New(failed) // the network card would be missing, without the cause
+	}
 	if err := configureNetwork(networkCard); err != nil {
 		return err
 	}

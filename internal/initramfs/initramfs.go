@@ -15,3 +15,7 @@ const Program = "/bin/uinit"
 //
 // Every guest has this file and no other system does, so that the file marks a guest.
 const ModulesFile = "/etc/modules-load.d/guesthouse.conf"
+
+// ModulesError is the environment variable that tells the guest program why init could not load one
+// of these modules.
+const ModulesError = "GUESTHOUSE_MODULES_ERROR"

@@ -38,6 +38,7 @@ func main() {
 	}
 	if err := modules.Load(initramfs.ModulesFile); err != nil {
 		log.Print(err)
+		os.Setenv(initramfs.ModulesError, err.Error())
 	}
 	if err := takeConsole(); err != nil {
 		log.Print(err)
