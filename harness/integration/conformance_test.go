@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
 	"guesthouse.example/images"
 	"guesthouse.example/internal/target"
@@ -30,7 +31,7 @@ func TestTheSocketServiceConformsInTheGuest(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 
 		spec := harnesstest.SpecWith(t, name, echoGuest, images.Options{Files: map[string]string{"/bin/conformance": suite}})
-		spec.Cold = true // no other test boots this image
+		spec.From = harness.Cold // no other test boots this image
 		m := harnesstest.Boot(t, spec)
 		// The native run tries more random programs. The guest adds only its word size to them.
 		m.Send("sh /bin/conformance -test.short -rapid.checks 50 -test.v -test.timeout 5m")

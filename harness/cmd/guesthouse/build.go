@@ -13,20 +13,20 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// imageFlags are the flags that say what a machine boots from.
+// imageFlags are the flags that select what a machine boots from.
 type imageFlags struct {
 	target, guest, kernel, modules, cache string
 }
 
 func (f *imageFlags) register(flags *flag.FlagSet) {
-	flags.StringVar(&f.target, "target", "x86_64", "the emulated `machine`: guesthouse targets lists them")
-	flags.StringVar(&f.guest, "guest", "guesthouse.example/guest/cmd/uinit", "the guest program: the `package` of a main function that calls guest.Main, or none")
+	flags.StringVar(&f.target, "target", "x86_64", "the emulated `machine`, one that guesthouse targets lists")
+	flags.StringVar(&f.guest, "guest", "guesthouse.example/guest/cmd/uinit", "the guest program, a main `package` that calls guest.Main, or none")
 	flags.StringVar(&f.kernel, "kernel", "", "a kernel `file` of your own instead of Debian's")
-	flags.StringVar(&f.modules, "modules", "", "the `directory` of your kernel's modules, as /lib/modules/RELEASE")
+	flags.StringVar(&f.modules, "modules", "", "the `directory` of your kernel's modules, such as /lib/modules/RELEASE")
 	flags.StringVar(&f.cache, "cache", "", cacheUsage)
 }
 
-const cacheUsage = "the `directory` that keeps kernels and images (default guesthouse in the user's cache directory)"
+const cacheUsage = "the cache `directory` for kernels and images (default guesthouse in the user's cache directory)"
 
 func (f *imageFlags) build(ctx context.Context, log io.Writer) (images.Image, error) {
 	return images.Build(ctx, f.target, f.guest, f.options(log))
@@ -38,7 +38,7 @@ func (f *imageFlags) options(log io.Writer) images.Options {
 
 const noGuest = "none"
 
-// alone checks the flags of a kernel that is booted without a guest program.
+// alone checks the flags of a kernel that boots without a guest program.
 func (f *imageFlags) alone(ready string) error {
 	switch {
 	case f.kernel == "":
@@ -55,15 +55,15 @@ func (f *imageFlags) alone(ready string) error {
 
 const buildUsage = `guesthouse build [flags]
 
-Builds kernel and initramfs, as far as the cache does not hold them, and prints their
-paths: "kernel FILE" and "initramfs FILE". With -target all it does so for every target,
-and the target's name stands before each line.`
+Builds a kernel and an initramfs, unless the cache holds them, and prints their paths as
+"kernel FILE" and "initramfs FILE". With -target all it builds them for every target and
+puts the target's name before each line.`
 
 func buildCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("build", flag.ContinueOnError)
 	var f imageFlags
 	f.register(flags)
-	flags.Lookup("target").Usage += "; or all"
+	flags.Lookup("target").Usage += ", or all"
 	if err := parse(flags, args, std, buildUsage); err != nil {
 		return err
 	}

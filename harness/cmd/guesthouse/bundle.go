@@ -24,17 +24,18 @@ import (
 
 const bundleUsage = `guesthouse bundle [flags] RECORD
 
-Packs the directory RECORD of a run with its kernel and its initramfs into one file, which
-"guesthouse run -spec FILE" boots on another host: without a network, a cache or the guest's
-sources. The file is a tar archive, compressed with zstd. Of the same record it is the same file.`
+Packs the record directory of a run, its kernel and its initramfs into one file. On another
+host, "guesthouse run -spec FILE" boots that machine without a network, a cache or the guest's
+sources. The file is a tar archive that zstd compresses. The same record always gives the same
+bytes.`
 
-// A bundle holds these files first, so that they are read before all else, and then those of
-// the record. Kernel and initramfs have the names that its spec.json gives them.
+// A bundle begins with spec.json, the kernel and the initramfs, because run needs only these. The
+// other files of the record follow. spec.json refers to the kernel and the initramfs by these names.
 const (
 	bundledKernel    = "kernel"
 	bundledInitramfs = "initramfs"
-	mostSpec         = 1 << 20 // bytes of a bundle's spec.json
-	mostImage        = 4 << 30 // bytes of a bundle's kernel or initramfs
+	maxSpec          = 1 << 20 // bytes of a bundle's spec.json
+	maxImage         = 4 << 30 // bytes of a bundle's kernel or initramfs
 )
 
 func bundleCommand(ctx context.Context, args []string, std stdio) error {
@@ -67,7 +68,7 @@ func bundleCommand(ctx context.Context, args []string, std stdio) error {
 	return err
 }
 
-// writeBundle writes a file that is there whole or not at all.
+// writeBundle writes the file completely or not at all.
 func writeBundle(file, dir string, spec harness.Spec) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
 	if err != nil {
@@ -75,7 +76,7 @@ func writeBundle(file, dir string, spec harness.Spec) (err error) {
 	}
 	defer os.Remove(f.Name()) // unless it has been renamed
 	defer f.Close()
-	// One after another, so that the bytes do not depend on the number of processors.
+	// The bytes must not depend on the number of processors.
 	z, err := zstd.NewWriter(f, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return err
@@ -138,7 +139,7 @@ func packRecord(t *tar.Writer, dir string, spec harness.Spec) error {
 	return nil
 }
 
-// isUsualQEMU reports whether a Spec means the target's QEMU, found in PATH.
+// isUsualQEMU reports whether a Spec runs the target's QEMU from PATH.
 func isUsualQEMU(s harness.Spec) bool {
 	t, err := target.Lookup(s.Target)
 	return s.QEMU == "" || err == nil && s.QEMU == t.QEMU
@@ -160,7 +161,7 @@ func packFile(t *tar.Writer, name, file string) error {
 	return pack(t, name, info.Size(), f)
 }
 
-// pack adds a file of a size, of which r may meanwhile have more.
+// pack adds a file of that size. The file may have grown since, so r may hold more.
 func pack(t *tar.Writer, name string, size int64, r io.Reader) error {
 	if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o600, Format: tar.FormatPAX}); err != nil {
 		return err
@@ -179,20 +180,20 @@ func isBundle(file string) (bool, error) {
 	magic := make([]byte, 4)
 	n, err := io.ReadFull(f, magic)
 	if err != nil && n > 0 || errors.Is(err, io.EOF) {
-		err = nil // it is short
+		err = nil // the file is too short for a bundle
 	}
 	return bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), err
 }
 
-// unpackBundle puts a bundle's kernel and initramfs into the cache, and returns a Spec that
-// boots them. Nothing else of it is written anywhere: its names lead nowhere.
+// unpackBundle puts a bundle's kernel and initramfs into the cache and returns a Spec that boots
+// them. It writes nothing else and uses no file name of the bundle, because a bundle may be hostile.
 func unpackBundle(ctx context.Context, file string, o images.Options) (spec harness.Spec, err error) {
 	defer func() {
 		var image *imagecache.Error
 		switch {
 		case err == nil:
 			return
-		case errors.As(err, &image): // of a step that nobody has asked for
+		case errors.As(err, &image): // the user did not ask for the step that image names
 			err = fmt.Errorf("%s: %w", image.Object, image.Err)
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -211,7 +212,7 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 	}
 	defer z.Close()
 	t := tar.NewReader(z)
-	next := func(name string, most int64) error {
+	next := func(name string, limit int64) error {
 		h, err := t.Next()
 		switch {
 		case err == io.EOF:
@@ -220,12 +221,12 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 			return err
 		case h.Name != name || h.Typeflag != tar.TypeReg:
 			return fmt.Errorf("it has %q where %s should be: it is no bundle of a record", h.Name, name)
-		case h.Size > most:
-			return fmt.Errorf("%s has %d bytes, more than %d", name, h.Size, most)
+		case h.Size > limit:
+			return fmt.Errorf("%s has %d bytes, more than %d", name, h.Size, limit)
 		}
 		return nil
 	}
-	if err := next(records.SpecFile, mostSpec); err != nil {
+	if err := next(records.SpecFile, maxSpec); err != nil {
 		return spec, err
 	}
 	text, err := io.ReadAll(t)
@@ -233,9 +234,9 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 		return spec, err
 	}
 	if spec, err = harness.DecodeSpec(text); err != nil {
-		return spec, fmt.Errorf("%s: %v", records.SpecFile, err) // its end is not the file's
+		return spec, fmt.Errorf("%s: %v", records.SpecFile, err) // io.ErrUnexpectedEOF would mean a truncated bundle
 	}
-	// A record from elsewhere says what is booted, and not what runs on this host.
+	// A record from another host may choose what boots, but not what runs on this host.
 	if !isUsualQEMU(spec) || len(spec.QEMUArgs) > 0 {
 		return spec, fmt.Errorf("its run had a QEMU or QEMU arguments of its own (%q %q), which may reach anything on this host: unpack it with tar, look at its spec.json and boot that", spec.QEMU, spec.QEMUArgs)
 	}
@@ -252,14 +253,14 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 	if err != nil {
 		return spec, err
 	}
-	if err := next(bundledKernel, mostImage); err != nil {
+	if err := next(bundledKernel, maxImage); err != nil {
 		return spec, err
 	}
 	if spec.Kernel, err = cache.ImportKernel(ctx, spec.Origin.KernelSHA256, t); err != nil {
 		return spec, err
 	}
 	if spec.Initramfs != "" {
-		if err := next(bundledInitramfs, mostImage); err != nil {
+		if err := next(bundledInitramfs, maxImage); err != nil {
 			return spec, err
 		}
 		if spec.Initramfs, err = cache.ImportInitramfs(ctx, spec.Origin.InitramfsSHA256, t); err != nil {

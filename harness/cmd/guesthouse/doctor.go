@@ -30,11 +30,11 @@ import (
 
 const doctorUsage = `guesthouse doctor [flags]
 
-Checks what this host has for running guests: QEMU, acceleration and kernel for each
-target, the caches, QEMUs that were left behind, the terminal. The exit status is 1 if it
-finds a problem. That KVM does not work is none: machines use TCG where it does not.`
+Checks whether this host can run guests: QEMU, acceleration and kernel of each target, the
+caches, orphaned QEMUs and the terminal. The exit status is 1 if doctor finds a problem. A
+KVM that does not work is no problem, because machines then use TCG.`
 
-// A finding is what doctor has to say of one thing.
+// A finding is the result of one check.
 type finding struct {
 	Check   string `json:"check"`
 	Problem bool   `json:"problem"`
@@ -44,7 +44,7 @@ type finding struct {
 
 func doctorCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)
-	only := flags.String("target", "", "the `machine` to check (default all)")
+	only := flags.String("target", "", "the `target` to check (default all)")
 	cache := flags.String("cache", "", cacheUsage)
 	asJSON := flags.Bool("json", false, "print JSON")
 	if err := parse(flags, args, std, doctorUsage); err != nil {
@@ -61,7 +61,7 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 		}
 		targets = []target.Target{t}
 	}
-	// Where KVM lies, each target takes seconds to find out.
+	// A KVM that claims to work and does not costs each target seconds.
 	of := make([][]finding, len(targets))
 	var checks sync.WaitGroup
 	for i, t := range targets {
@@ -77,12 +77,12 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 	checks.Wait()
 	all := append(slices.Concat(of...), checkCache(ctx, *cache), checkTemplates(), checkOrphans(), checkTerminal(std))
 	if err := ctx.Err(); err != nil {
-		return err // what was broken off proves nothing
+		return err // an interrupted check proves nothing
 	}
 	problems := 0
 	for i := range all {
 		f := &all[i]
-		f.Says, f.Hint = printable.Text(f.Says), printable.Text(f.Hint) // QEMU's words are in them
+		f.Says, f.Hint = printable.Text(f.Says), printable.Text(f.Hint) // they quote QEMU
 		if f.Problem {
 			problems++
 		}
@@ -187,13 +187,13 @@ func cachedKernel(dir, target string) (imagecache.Kernel, error) {
 	return cache.Kernel(target, tested)
 }
 
-// checkKernel says what the cache has; what it lacks the next build fetches.
+// checkKernel looks for the kernel in the cache. The next build fetches a missing one.
 func checkKernel(t target.Target, k imagecache.Kernel, err error) finding {
 	f := finding{Check: t.Name + " kernel"}
 	var noCache *imagecache.Error
 	switch {
 	case errors.As(err, &noCache):
-		f.Says = "unknown: there is no cache" // which is a finding of its own
+		f.Says = "unknown: there is no cache" // checkCache reports that
 		return f
 	case err == nil:
 		f.Says = "in the cache: " + k.Set[0].String()
@@ -236,7 +236,7 @@ func checkCache(ctx context.Context, dir string) finding {
 	return f
 }
 
-// checkTemplates is no problem ever: without them machines boot.
+// checkTemplates never finds a problem, because machines boot without templates.
 func checkTemplates() finding {
 	f := finding{Check: "templates"}
 	var cache harness.TemplateCache

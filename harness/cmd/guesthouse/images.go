@@ -12,12 +12,12 @@ import (
 
 const imagesUsage = `guesthouse images [-clear]
 
-Lists what machines are booted from, as the cache has it: kernels, u-root's commands and
-initramfs, of each kind the last used first.`
+Lists the kernels, the builds of u-root's commands and the initramfs in the cache, of each kind
+the most recently used first.`
 
 func imagesCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("images", flag.ContinueOnError)
-	remove := flags.Bool("clear", false, "remove all that a build makes again without a network: all but the kernels")
+	remove := flags.Bool("clear", false, "remove everything except the kernels, which alone need a network to be fetched again")
 	dir := flags.String("cache", "", cacheUsage)
 	if err := parse(flags, args, std, imagesUsage); err != nil {
 		return err

@@ -1,19 +1,19 @@
-// Guesthouse boots a guest in an emulated machine and gives its serial console,
-// builds what it boots from, and drives traffic into it.
+// Guesthouse boots a guest in an emulated machine and connects you to its serial
+// console. It also builds what the machine boots from and sends traffic to it.
 //
-//	guesthouse run [-target T] [-guest PACKAGE] …   boot and give the console
-//	guesthouse build [-target T] [-guest PACKAGE]   build kernel and initramfs, print their paths
-//	guesthouse bundle RECORD                        pack a record with all that boots its machine elsewhere
-//	guesthouse traffic NETWORK ADDRESS …            check an echo service, or load it
-//	guesthouse doctor                               check what this host has for running guests
+//	guesthouse run [-target T] [-guest PACKAGE] …   boot a machine and connect to its console
+//	guesthouse build [-target T] [-guest PACKAGE]   build a kernel and an initramfs and print their paths
+//	guesthouse bundle RECORD                        pack a record with its kernel and initramfs, to boot it elsewhere
+//	guesthouse traffic NETWORK ADDRESS …            check or load an echo service
+//	guesthouse doctor                               check whether this host can run guests
 //	guesthouse targets                              list the targets
-//	guesthouse templates [-clear]                   list the saved machines, or remove them
-//	guesthouse images [-clear]                      list what is booted from, or remove it
+//	guesthouse templates [-clear]                   list or remove the saved machines
+//	guesthouse images [-clear]                      list or remove the cached kernels and initramfs
 //
 // Each command explains its flags with -h. The exit status is 0 for success, 1
-// for a failure, 2 for a wrong command line, and 128 and the signal's number
-// after a signal. When the guest's program ends without having been asked to, run exits with that
-// program's status, or with 128 and the number of the signal that ended it, and says so.
+// for a failure, 2 for a wrong command line, and 128 plus the signal's number
+// after a signal. If the guest's program ends by itself, run exits with the program's status,
+// or with 128 plus the number of the signal that ended the program.
 package main
 
 import (
@@ -39,25 +39,25 @@ func main() {
 	os.Exit(guesthouse(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-const usage = `guesthouse boots a guest in an emulated machine and gives its serial console.
+const usage = `guesthouse boots a guest in an emulated machine and connects you to its serial console.
 
 usage:
-	guesthouse run [flags]       boot a machine and give its console
-	guesthouse build [flags]     build kernel and initramfs and print their paths
+	guesthouse run [flags]       boot a machine and connect to its console
+	guesthouse build [flags]     build a kernel and an initramfs and print their paths
 	guesthouse bundle [-o FILE] RECORD
-	                             pack a record with all that boots its machine elsewhere
+	                             pack a record with its kernel and initramfs, to boot it elsewhere
 	guesthouse traffic [flags] NETWORK ADDRESS
-	                             check an echo service, or load it
-	guesthouse doctor [flags]    check what this host has for running guests
+	                             check or load an echo service
+	guesthouse doctor [flags]    check whether this host can run guests
 	guesthouse targets           list the targets
 	guesthouse templates [-clear]
-	                             list the saved machines that run restores, or remove them
-	guesthouse images [-clear]   list the kernels and initramfs in the cache, or remove them
+	                             list or remove the saved machines that run restores
+	guesthouse images [-clear]   list or remove the cached kernels and initramfs
 
 Each command explains its flags with -h.
 `
 
-// A command reads its arguments, does its work and returns an error to print.
+// A command reads its arguments, does its work and returns the error to print.
 type command func(ctx context.Context, args []string, std stdio) error
 
 type stdio struct {
@@ -79,7 +79,7 @@ var commands = map[string]command{
 // errUsage is wrapped by every error that a wrong command line causes.
 var errUsage = errors.New("wrong usage")
 
-// A signalError is the cause of the end of the context that every command gets.
+// A signalError is the cause of a command's context that a signal has ended.
 type signalError struct{ syscall.Signal }
 
 func (e signalError) Error() string { return "ended by signal: " + e.Signal.String() }
@@ -100,12 +100,12 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		return 2
 	}
 
-	signal.Ignore(syscall.SIGXFSZ) // the write that is over the limit says so
+	signal.Ignore(syscall.SIGXFSZ) // a write beyond the limit returns an error instead
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
-		syscall.SIGPIPE) // whoever read our output has gone: end in order, too
+		syscall.SIGPIPE) // the reader of our output has gone: end in order, too
 	defer signal.Stop(signals)
 	go func() {
 		for {
@@ -124,9 +124,9 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	return report(ctx, err, stderr)
 }
 
-// isBroken reports whether what is written to a descriptor has no reader any
-// more. SIGPIPE does not tell which one it was: a connection that its peer has
-// closed raises it too, and that is the business of whoever wrote to it.
+// isBroken reports whether a descriptor has lost its reader. SIGPIPE does not
+// name the descriptor. A write to a connection that its peer has closed raises
+// SIGPIPE too, but there the write's error suffices.
 func isBroken(fd int32) bool {
 	state := []unix.PollFd{{Fd: fd, Events: unix.POLLOUT}}
 	_, err := unix.Poll(state, 0)
@@ -173,8 +173,7 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 	return 1
 }
 
-// parse reads a command's flags. It says what is wrong in one line, and
-// everything with -h.
+// parse reads a command's flags. Its error is one line; -h prints the whole help.
 func parse(flags *flag.FlagSet, args []string, std stdio, usage string) error {
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}

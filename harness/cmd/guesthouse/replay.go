@@ -23,8 +23,8 @@ func origin(i images.Image) *harness.Origin {
 	}
 }
 
-// replay returns the Spec of a record's spec.json or of a bundle, with a kernel and an initramfs
-// that are here.
+// replay returns the Spec in a record's spec.json or in a bundle, with a kernel and an initramfs that
+// exist on this host.
 func (f *imageFlags) replay(ctx context.Context, file string, log io.Writer) (harness.Spec, error) {
 	is, err := isBundle(file)
 	if err != nil {
@@ -40,8 +40,8 @@ func (f *imageFlags) replay(ctx context.Context, file string, log io.Writer) (ha
 	return f.find(ctx, spec, log)
 }
 
-// find returns a Spec whose files are here and are what its origin says: those that it names, or
-// those of the cache, or what is fetched and built again.
+// find returns the Spec with files that exist on this host and have the hashes of its Origin. It
+// tries the files that the Spec names, then the cache, then fetches and builds them again.
 func (f *imageFlags) find(ctx context.Context, spec harness.Spec, log io.Writer) (harness.Spec, error) {
 	var of harness.Origin
 	if spec.Origin != nil {
@@ -64,7 +64,7 @@ func (f *imageFlags) find(ctx context.Context, spec harness.Spec, log io.Writer)
 	return spec, err
 }
 
-// A missingError says what a Spec means and is not here.
+// A missingError names a file of a Spec that this host does not have.
 type missingError struct{ what, why string }
 
 func (e *missingError) Error() string { return e.what + ": " + e.why }
@@ -131,11 +131,11 @@ func named(sum string) string {
 	return "SHA-256 " + sum
 }
 
-// hasSHA256 reports whether a file is there and has a hash, if one is known.
+// hasSHA256 reports whether a file exists and has the hash sum, which may be empty for any.
 func hasSHA256(file, sum string) (bool, error) {
 	f, err := os.Open(file)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
-		return false, nil // it is another home's
+		return false, nil // the path belongs to another host or user
 	}
 	if err != nil {
 		return false, err
@@ -159,7 +159,7 @@ func fileSHA256(file string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-// baseName is a name for what is made of a record.
+// baseName returns the record's name, for the name of its bundle.
 func baseName(dir string) string {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs

@@ -22,16 +22,18 @@ import (
 
 const runUsage = `guesthouse run [flags]
 
-Boots a machine and gives its serial console. On a terminal every key goes to the
-guest, and Ctrl-A x ends the machine. Otherwise each line of standard input is
-typed to the guest once it is ready, and at its end the guest powers off; what would act
-on a terminal is then shown as text, an escape character as \x1b.
-When the guest's program ends by itself, run exits with its status, or with 128
-and the number of the signal that ended it.
+Boots a machine and connects to its serial console. On a terminal, every key goes to
+the guest and Ctrl-A x ends the machine. Otherwise run waits until the guest is ready,
+types each line of standard input on the console, and powers the guest off at the end
+of the input. Its output then shows control characters as text, such as \x1b for an
+escape character.
 
-With -guest none it boots what QEMU's -kernel takes, an RTOS for example, without
-an initramfs: give -kernel FILE and -ready EXPRESSION. Such a guest is ended, not
-powered off.`
+If the guest's program ends by itself, run exits with the program's status, or with
+128 plus the number of the signal that ended the program.
+
+With -guest none, run boots any file that QEMU's -kernel accepts, such as an RTOS,
+without an initramfs. Give -kernel FILE and -ready EXPRESSION. At the end, run kills
+such a machine, because it cannot power the guest off.`
 
 func runCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
@@ -40,20 +42,20 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	var accel, specFile string
 	var dryRun bool
 	image.register(flags)
-	flags.StringVar(&specFile, "spec", "", "boot what this `file` says, the spec.json of a record or a bundle, instead of building; of the other flags only -append, -qemu-arg, -outbound, -cold, -dir, -cache and -n apply")
-	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and stop")
-	flags.IntVar(&spec.Memory, "memory", 0, "the machine's `size` in MiB (default 256)")
-	flags.Func("port", "a guest `port` to reach from the host, as udp/4242; may be repeated (default udp/4242 and tcp/4242)",
+	flags.StringVar(&specFile, "spec", "", "boot the machine of this `file`, a spec.json or a bundle, instead of building one; only -append, -qemu-arg, -outbound, -cold, -dir, -cache and -n apply with it")
+	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and exit")
+	flags.IntVar(&spec.Memory, "memory", 0, "the `size` of the machine's memory in MiB (default 256)")
+	flags.Func("port", "a guest `port` to forward from the host, such as udp/4242; may be repeated (default udp/4242 and tcp/4242)",
 		appendTo(&spec.Ports))
-	flags.Func("append", "`words` to add to the kernel command line, as guesthouse.ip=dhcp; may be repeated", appendTo(&spec.Cmdline))
-	flags.Func("qemu-arg", "an `argument` to add to QEMU's command line; may be repeated", appendTo(&spec.QEMUArgs))
-	flags.StringVar((*string)(&spec.Outbound), "outbound", "", "`what` the guest can reach by itself: none, host (services on the host's loopback, by the name host) or internet (default none)")
-	flags.StringVar(&spec.Ready, "ready", "", "the regular `expression` on the console that means ready (default what guest.Main prints)")
-	flags.Func("crash", "a regular `expression` that begins a line of the console when the guest has crashed, besides what is known of Linux, Go, Zephyr and others; may be repeated",
+	flags.Func("append", "`words` to append to the kernel command line, such as guesthouse.ip=dhcp; may be repeated", appendTo(&spec.Cmdline))
+	flags.Func("qemu-arg", "an `argument` to append to QEMU's command line; may be repeated", appendTo(&spec.QEMUArgs))
+	flags.StringVar((*string)(&spec.Outbound), "outbound", "", "`what` the guest can reach by itself: none, host (services on the host's loopback, under the name host) or internet (default none)")
+	flags.StringVar(&spec.Ready, "ready", "", "the regular `expression` that the console of a ready guest matches (default what guest.Main prints)")
+	flags.Func("crash", "a regular `expression` for the start of a console line that reports a crash, in addition to those of Linux, Go, Zephyr and others; may be repeated",
 		appendTo(&spec.Crashes))
-	flags.StringVar(&accel, "accel", "", "`tcg` or kvm (default kvm where it boots the kernel, and tcg elsewhere or with -qemu-arg)")
-	cold := flags.Bool("cold", false, "boot, also where a machine of the same kind could be restored from a template")
-	flags.StringVar(&spec.Dir, "dir", "", "the record `directory` (default a temporary one, kept if the run fails)")
+	flags.StringVar(&accel, "accel", "", "`tcg` or kvm (default kvm if it boots the kernel, otherwise tcg; always tcg with -qemu-arg)")
+	cold := flags.Bool("cold", false, "boot even if a template of the same kind of machine could be restored")
+	flags.StringVar(&spec.Dir, "dir", "", "the record `directory` (default a temporary one, which is kept if the run fails)")
 	if err := parse(flags, args, std, runUsage); err != nil {
 		return err
 	}
@@ -126,7 +128,7 @@ func appendTo(list *[]string) func(string) error {
 	}
 }
 
-// onlyFlags refuses flags that would be ignored without a word.
+// onlyFlags refuses flags that would be silently ignored.
 func onlyFlags(flags *flag.FlagSet, allowed ...string) (err error) {
 	flags.Visit(func(f *flag.Flag) {
 		for _, name := range allowed {
@@ -139,8 +141,8 @@ func onlyFlags(flags *flag.FlagSet, allowed ...string) (err error) {
 	return err
 }
 
-// printCommand prints a QEMU command that boots the machine on the terminal, and on the standard
-// error what the machine lacks that it boots.
+// printCommand prints a QEMU command that boots the machine on the terminal. On standard error it
+// prints what that machine lacks.
 func printCommand(spec harness.Spec, std stdio) error {
 	args, err := spec.Command()
 	if err != nil {
@@ -154,12 +156,12 @@ func printCommand(spec harness.Spec, std stdio) error {
 	}
 	isUDP := func(port string) bool { return strings.HasPrefix(port, "udp/") }
 	if cmp.Or(spec.Outbound, harness.OutboundNone) == harness.OutboundNone && slices.ContainsFunc(spec.Ports, isUDP) {
-		fmt.Fprintln(std.err, "guesthouse: QEMU alone keeps the guest from reaching anything (restrict=on) only together with the answers of its UDP ports; -outbound internet keeps both")
+		fmt.Fprintln(std.err, "guesthouse: QEMU alone isolates the guest with restrict=on, which also drops the answers from its UDP ports; -outbound internet allows both")
 	}
 	return nil
 }
 
-// readyLine says what runs and where it is reached.
+// readyLine names the running machine, how it was booted, and its forwarded ports.
 func readyLine(m *harness.Machine, end string) string {
 	var b strings.Builder
 	res := m.Result()
@@ -176,11 +178,11 @@ func readyLine(m *harness.Machine, end string) string {
 
 const powerOffWithin = 30 * time.Second
 
-// converse prints the console, types each line of standard input when the
-// guest asks for it, and powers the guest off at its end, or ends it if it is none of
-// package guest.
+// converse prints the console and types each line of standard input when the
+// guest prompts for it. At the end of the input it powers the guest off, or ends
+// the machine if the guest has no program of package guest.
 func converse(ctx context.Context, m *harness.Machine, std stdio) error {
-	// Whoever reads it, a terminal or a log, is no terminal of the guest's.
+	// The output goes to a log or to a terminal that the guest must not control.
 	safe := printable.NewWriter(std.out)
 	screen := newScreen(safe, std.err, false)
 	ctx, giveUp := context.WithCancelCause(ctx)
@@ -193,15 +195,15 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 		}
 		if err != nil {
 			err = fmt.Errorf("standard output: %w", err)
-			giveUp(err) // nobody would see the rest
+			giveUp(err) // the rest of the output has no reader
 		}
 		shown <- err
 	}()
-	// Whatever happens, the console is shown to its last byte.
+	// The console is printed to its last byte, whatever ends the run.
 	finish := func(err error) error {
 		broken := m.Close()
 		if showErr := <-shown; showErr != nil {
-			return showErr // the other follows from it
+			return showErr // err follows from it
 		}
 		if err == nil {
 			err = broken
@@ -215,7 +217,7 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 		return finish(fmt.Errorf("standard error: %w", err))
 	}
 
-	// What waits for the guest or for input ends with the machine.
+	// The end of the machine ends every wait for the guest or for input.
 	alive, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	ended := make(chan error, 1)
@@ -228,10 +230,10 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 	go func() { typed <- typeLines(alive, m, screen, std.in) }()
 	var stillBusy error
 	select {
-	case err := <-ended: // before its input did
+	case err := <-ended: // before the end of the input
 		return finish(err)
 	case err := <-typed:
-		if alive.Err() != nil { // which explains why typing failed
+		if alive.Err() != nil { // typing failed because the machine has ended
 			return finish(<-ended)
 		}
 		if err != nil && !errors.Is(err, errBusy) {
@@ -239,7 +241,7 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 		}
 		stillBusy = err
 	}
-	if m.Spec().Initramfs == "" { // it has no shell of ours to power it off
+	if m.Spec().Initramfs == "" { // the guest has no shell that could power it off
 		return finish(stillBusy)
 	}
 	off, cancel := m.Within(ctx, powerOffWithin)
@@ -252,8 +254,8 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 
 var errBusy = fmt.Errorf("the guest's last command had not ended after %v of silence and was interrupted", busy)
 
-// typeLines types each line of in, also a last one without an end, as soon as
-// the guest asks for it. It returns errBusy when the guest does not ask again after the last.
+// typeLines types each line of in as soon as the guest prompts for it, including a last
+// line without a newline. It returns errBusy if the guest does not prompt after the last line.
 func typeLines(ctx context.Context, m *harness.Machine, screen *screen, in io.Reader) error {
 	lines := bufio.NewReader(in)
 	after := -1
@@ -283,4 +285,4 @@ func typeLines(ctx context.Context, m *harness.Machine, screen *screen, in io.Re
 	}
 }
 
-const longestLine = 4095 // bytes, of a terminal that edits lines
+const longestLine = 4095 // bytes that a terminal in canonical mode accepts

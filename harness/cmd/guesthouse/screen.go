@@ -13,21 +13,21 @@ import (
 	"guesthouse.example/internal/printable"
 )
 
-// A screen is where the guest's console is shown: the user's terminal or a
-// file. It knows the line that the guest has not finished, so that a notice
-// of ours goes between the guest's lines and a prompt is seen.
+// A screen shows the guest's console on the user's terminal or in a file. It keeps
+// the guest's unfinished line, so that it can recognize a prompt and put its own
+// notices between the guest's lines.
 type screen struct {
 	out, err io.Writer
-	raw      bool        // a terminal in raw mode, where "\n" alone does not return the carriage
+	raw      bool        // out is a terminal in raw mode, which needs "\r\n"
 	muted    atomic.Bool // the guest's output is not shown
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced by every Write
-	line     []byte        // what the guest has printed of its last line
-	text     []byte        // what a person reads of it
+	line     []byte        // the guest's unfinished line
+	text     []byte        // the visible text of that line
 	filter   termtext.Filter
-	lines    int  // that it has finished
-	prompted bool // it has shown a prompt
+	lines    int  // finished lines
+	prompted bool // the guest has shown a prompt
 }
 
 // prompt matches an unfinished line by which a shell asks for a command.
@@ -57,7 +57,7 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), s.show(s.out, p)
 }
 
-// again shows a guest's output that was muted, from its unfinished line on.
+// again unmutes the output and repeats the guest's unfinished line.
 func (s *screen) again() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,8 +73,8 @@ func (s *screen) show(w io.Writer, p []byte) error {
 	return err
 }
 
-// notice shows a line of ours. On a terminal the guest's unfinished line is
-// shown again below it.
+// notice prints a line of the command's own. On a terminal it repeats the guest's
+// unfinished line below.
 func (s *screen) notice(text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +92,7 @@ func (s *screen) finished() int {
 	return s.lines
 }
 
-// hasPrompt reports whether the guest has ever asked for a command.
+// hasPrompt reports whether the guest has ever shown a prompt.
 func (s *screen) hasPrompt() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,14 +100,13 @@ func (s *screen) hasPrompt() bool {
 }
 
 const (
-	busy   = 30 * time.Second       // of silence, after which a command is not waited for any longer
-	settle = 200 * time.Millisecond // of silence, after which a guest that has no prompt takes a line
+	busy   = 30 * time.Second       // of silence, after which run no longer waits for a command
+	settle = 200 * time.Millisecond // of silence, after which a guest without a prompt gets a line
 )
 
-// awaitPrompt waits until the guest asks for a command, with more lines
-// finished than after; it reports whether it did. A guest that has never shown
-// a prompt has a moment, and one whose command is silent for long is not
-// waited for.
+// awaitPrompt waits for a prompt below more finished lines than after and reports whether
+// it came. It gives up after settle of silence if the guest has never shown a prompt, and
+// after busy of silence otherwise.
 func (s *screen) awaitPrompt(ctx context.Context, after int) bool {
 	for {
 		s.mu.Lock()

@@ -12,12 +12,12 @@ import (
 
 const templatesUsage = `guesthouse templates [-clear]
 
-Lists the machines in the cache of templates, which are restored instead of
-booting, the last used first.`
+Lists the saved machines in the template cache, most recently used first. Run restores such a
+machine instead of booting one of the same kind.`
 
 func templatesCommand(_ context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("templates", flag.ContinueOnError)
-	remove := flags.Bool("clear", false, "remove them all; machines that run from them go on")
+	remove := flags.Bool("clear", false, "remove all of them; machines that were restored from them go on")
 	if err := parse(flags, args, std, templatesUsage); err != nil {
 		return err
 	}

@@ -15,13 +15,13 @@ import (
 )
 
 const (
-	escape     = 0x01 // Ctrl-A, QEMU's own choice
+	escape     = 0x01 // Ctrl-A, as in QEMU
 	escapeHelp = "\r\nCtrl-A x  end the machine\r\nCtrl-A a  send Ctrl-A to the guest\r\nCtrl-A h  this help\r\n"
 )
 
-// attach connects the user's terminal and the console until the machine ends or
-// the user says Ctrl-A x. Every key goes to the guest, Ctrl-C too, and every byte of
-// the guest to the terminal. The terminal is given back as it was.
+// attach connects the user's terminal to the console until the machine ends or
+// the user types Ctrl-A x. Every key goes to the guest, including Ctrl-C, and every
+// byte of the guest goes to the terminal. At its end attach restores the terminal.
 func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io.Writer) error {
 	screen := newScreen(out, stderr, true)
 	before, err := term.MakeRaw(int(in.Fd()))
@@ -30,18 +30,18 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 	}
 	io.WriteString(out, keepTitle)
 	giveBack := func() {
-		screen.muted.Store(true) // after a panic the guest's output goes on
+		screen.muted.Store(true) // after a panic the guest still prints
 		io.WriteString(out, giveBackModes+"\r\n")
 		term.Restore(int(in.Fd()), before)
 	}
 	defer giveBack()
-	// Ctrl-Z is the guest's. This is for those who stop us from elsewhere.
+	// Ctrl-Z goes to the guest. SIGTSTP comes from another process.
 	stops, goesOn := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(stops, unix.SIGTSTP)
 	signal.Notify(goesOn, unix.SIGCONT)
 	defer signal.Stop(stops)
 	defer signal.Stop(goesOn)
-	// A panic ends the process, and runs what its own goroutine has deferred alone.
+	// A panic ends the process and runs only the deferred calls of its own goroutine.
 	start := func(f func()) {
 		go func() {
 			defer func() {
@@ -62,8 +62,7 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 		if err == nil {
 			screen.notice(readyLine(m, "Ctrl-A x ends"))
 		} else if running(m) && ctx.Err() == nil {
-			// A person may want to see what a guest does that is
-			// not ready.
+			// The user may want to watch a guest that is not ready.
 			screen.notice(fmt.Sprintf("guesthouse: %v\nguesthouse: Ctrl-A x ends", err))
 		}
 		ready <- err
@@ -72,8 +71,8 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 	start(func() {
 		err := m.Wait(ctx)
 		if running(m) && ctx.Err() == nil {
-			// A person may want to look around in a guest that has crashed.
-			if m.Result().State == harness.StateReady { // else WaitReady tells
+			// The user may want to look around in a guest that has crashed.
+			if m.Result().State == harness.StateReady { // otherwise WaitReady reports it
 				screen.notice(fmt.Sprintf("guesthouse: %v\nguesthouse: Ctrl-A x ends", err))
 			}
 			m.Console().Follow(ctx, io.Discard) // until it ends
@@ -90,11 +89,11 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 			case <-stops:
 				giveBack()
 				select {
-				case <-goesOn: // an earlier one
+				case <-goesOn: // discard an earlier signal
 				default:
 				}
-				unix.Kill(0, unix.SIGSTOP) // as the terminal's Ctrl-Z: the whole job
-				<-goesOn                   // the stop may come a moment later
+				unix.Kill(0, unix.SIGSTOP) // the whole job, as Ctrl-Z does
+				<-goesOn                   // the stop may take effect a moment later
 				term.MakeRaw(int(in.Fd()))
 				io.WriteString(out, keepTitle)
 				screen.again()
@@ -106,7 +105,7 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 
 	select {
 	case err = <-ended:
-		// The one that says more: what the console had not shown by then.
+		// Prefer the error that says more, which names the pattern that the console did not show.
 		if notReady := <-ready; err == nil || notReady != nil && errors.As(err, new(*harness.ExitError)) {
 			err = notReady
 		}
@@ -127,7 +126,7 @@ func running(m *harness.Machine) bool {
 	return errors.Is(m.Wait(now), context.Canceled)
 }
 
-// keys sends what is typed to the guest until Ctrl-A x or the end of the
+// keys sends the typed keys to the guest until Ctrl-A x or the end of the
 // terminal.
 func keys(ctx context.Context, m *harness.Machine, in io.Reader, out io.Writer) error {
 	buf := make([]byte, 4096)
@@ -158,7 +157,7 @@ func keys(ctx context.Context, m *harness.Machine, in io.Reader, out io.Writer) 
 			escaped = false
 		}
 		if err := m.Console().Type(ctx, send); err != nil {
-			<-ctx.Done() // the machine has ended; that is told elsewhere
+			<-ctx.Done() // the machine has ended, which attach reports
 			return nil
 		}
 	}

@@ -12,17 +12,17 @@ import (
 
 const trafficUsage = `guesthouse traffic [flags] NETWORK ADDRESS
 
-Checks that an echo service returns every byte: NETWORK is udp or tcp, ADDRESS is
-HOST:PORT. With -load it measures instead, and a flag of a load implies it.`
+Checks that an echo service returns every byte. NETWORK is udp or tcp, ADDRESS is HOST:PORT.
+With -load it measures the service instead. Each of the other flags implies -load.`
 
 func trafficCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("traffic", flag.ContinueOnError)
 	var load bool
 	var cfg traffic.LoadConfig
 	var asJSON bool
-	flags.BoolVar(&load, "load", false, "measure how many requests a second are answered, and how fast")
+	flags.BoolVar(&load, "load", false, "measure the rate and the latency of answers")
 	flags.IntVar(&cfg.Clients, "clients", 1, "load: the `number` of connections")
-	flags.IntVar(&cfg.Window, "window", 1, "load: the `number` of requests in flight on each")
+	flags.IntVar(&cfg.Window, "window", 1, "load: the `number` of requests in flight on each connection")
 	flags.IntVar(&cfg.Bytes, "bytes", 64, "load: the `size` of a request in bytes, at least 8")
 	flags.IntVar(&cfg.Requests, "requests", 0, "load: stop after this `number` of requests")
 	flags.DurationVar(&cfg.Duration, "duration", 0, "load: stop after this `time` (default 1s without -requests)")
