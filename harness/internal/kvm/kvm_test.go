@@ -150,7 +150,7 @@ func TestTheEvidenceHasTheOutputOfAQEMUThatEnds(t *testing.T) {
 	require.Regexp(t, `^without a byte on its console, QEMU ended: exit status 1 \(emulated: \d\.\d\d s\): error: failed to set MSR$`, failed.Evidence)
 }
 
-func TestOfAFloodOfOutputOnlyTheBeginIsKept(t *testing.T) {
+func TestOnlyTheStartOfAFloodOfOutputIsKept(t *testing.T) {
 	var h head
 	for range 1000 {
 		n, err := h.Write([]byte("0123456789"))
