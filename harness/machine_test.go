@@ -12,5 +12,5 @@ func TestAMachineIsEndingFromWhenQEMUIsKilled(t *testing.T) {
 	require.False(t, v.ending())
 	v.proc.Kill()
 	require.True(t, v.ending())
-	v.discard()
+	v.Discard()
 }

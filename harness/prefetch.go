@@ -41,7 +41,7 @@ func (p *plan) prefetch(ctx context.Context, t *Template) (*vm, error) {
 		err = v.qmp.Execute(ctx, "stop", nil, nil)
 	}
 	if err != nil {
-		v.discard()
+		v.Discard()
 		said, _, _ := strings.Cut(rec.StderrText(), "\n")
 		return nil, fmt.Errorf("%w %s", err, printable.Text(said))
 	}
@@ -53,11 +53,11 @@ func (p *plan) prefetch(ctx context.Context, t *Template) (*vm, error) {
 // vm has ended. After an unusableError another vm may serve.
 func (p *plan) adopt(ctx context.Context, v *vm) (*Machine, error) {
 	if err := v.gone(); err != nil {
-		v.discard()
+		v.Discard()
 		return nil, unusableError{err}
 	}
 	if err := v.record.Open(p.spec.Dir, p.spec, v.proc.CommandLine()); err != nil {
-		v.discard()
+		v.Discard()
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
 	if !slices.Equal(v.crashes, p.spec.Crashes) {
@@ -74,7 +74,7 @@ func (p *plan) adopt(ctx context.Context, v *vm) (*Machine, error) {
 			go m.hash()
 			return nil, m.giveUp(ctx, err)
 		}
-		v.discard()
+		v.Discard()
 		return nil, unusableError{fmt.Errorf("it did not go on: %w", err)}
 	}
 	go m.hash()

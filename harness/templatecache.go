@@ -16,6 +16,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"guesthouse.example/harness/internal/warmpool"
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/sys"
 )
@@ -46,16 +47,16 @@ type TemplateCache struct {
 	// not prefetched.
 	Prefetch bool
 
-	prefetched prefetched
+	prefetched warmpool.Pool[*vm]
 }
 
 // Close ends the machines that wait. Those that were handed out go on, and so may
 // the cache be used.
-func (c *TemplateCache) Close() { c.prefetched.close() }
+func (c *TemplateCache) Close() { c.prefetched.Close() }
 
 // Waiting has the machines restored at once that Prefetch would restore when a processor
 // is idle, and returns how many wait then.
-func (c *TemplateCache) Waiting(ctx context.Context) (int, error) { return c.prefetched.count(ctx) }
+func (c *TemplateCache) Waiting(ctx context.Context) (int, error) { return c.prefetched.Fill(ctx) }
 
 // The cache holds no more than this, and no more than its part of what the disk
 // has (sys.CacheLimit); what was used least recently goes first. A template that goes while
@@ -116,12 +117,12 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 
 	next := func() {
 		if c.Prefetch {
-			c.prefetched.want(key, p.spec.Memory, func(ctx context.Context) (*vm, error) {
+			c.prefetched.Add(key, p.spec.Memory, func(ctx context.Context) (*vm, error) {
 				return dir.prefetch(ctx, p, key)
 			})
 		}
 	}
-	v, slower := c.prefetched.take(ctx, key)
+	v, slower := c.prefetched.Take(ctx, key)
 	if v != nil {
 		m, err := p.adopt(ctx, v)
 		if err == nil {
@@ -408,7 +409,7 @@ func (c *TemplateCache) List() ([]CachedTemplate, error) {
 // Clear empties the cache. Machines that run from its templates go on, those that wait
 // in this process end, and what is being made is not touched.
 func (c *TemplateCache) Clear() error {
-	c.prefetched.close()
+	c.prefetched.Close()
 	d, err := c.open()
 	if err != nil {
 		return fmt.Errorf("clear templates: %w", err)

@@ -202,9 +202,9 @@ func (v *vm) gone() error {
 	return nil
 }
 
-// discard ends a machine that was never handed out, and leaves nothing of it but a record
+// Discard ends a machine that was never handed out, and leaves nothing of it but a record
 // that somebody has asked for.
-func (v *vm) discard() {
+func (v *vm) Discard() {
 	v.proc.Kill()
 	<-v.drained
 	<-v.agent.Done()

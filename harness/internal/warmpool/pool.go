@@ -1,0 +1,233 @@
+// Package warmpool keeps machines ready that nobody has asked for yet: at most one for each template,
+// as many as the host's processors and memory carry.
+package warmpool
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"guesthouse.example/internal/sys"
+)
+
+// A Machine is what a pool keeps.
+type Machine interface {
+	comparable
+	Discard() // ends a machine that nobody has taken
+}
+
+// A Pool restores machines in the background and keeps them until they are taken. The zero value is
+// ready to use.
+type Pool[M Machine] struct {
+	room func(mib int) bool    // reports whether the host's memory carries one more; nil is hasMemory
+	idle func(context.Context) // waits for an idle processor; nil is awaitIdle
+
+	mu      sync.Mutex
+	entries []*entry[M]       // the oldest first
+	limiter chan struct{}     // holds a token while a machine is restored
+	failed  map[string]string // keys whose machines cannot be restored, and why
+}
+
+// An entry is a machine in the pool, or one that is about to be restored.
+type entry[M Machine] struct {
+	key     string
+	memory  int // MiB
+	restore func(context.Context) (M, error)
+
+	ctx     context.Context // ends when nobody wants the machine any more
+	cancel  context.CancelFunc
+	waiting context.Context // ends when the entry need not wait for an idle processor
+	hurry   context.CancelFunc
+	begun   chan struct{} // closed when the restore begins
+	done    chan struct{} // closed when the machine is in the pool, or never will be
+	machine M             // set before done is closed; the zero value if there is none
+}
+
+// limit is the most machines that a pool keeps: one of each target on a host with two processors. A
+// machine in the pool takes memory and no processor time.
+func limit() int { return 2 * runtime.GOMAXPROCS(0) }
+
+// hasMemory reports whether the host's memory carries one more machine.
+func hasMemory(mib int) bool {
+	free, total, ok := sys.Memory()
+	return ok && isEnough(free, total, mib)
+}
+
+// isEnough reports whether a quarter of the memory stays free when a machine of a size in MiB has used
+// all of its own. free and total are in bytes.
+func isEnough(free, total int64, mib int) bool { return free-int64(mib)<<20 >= total/4 }
+
+// Add has restore make a machine for a key as soon as a processor is idle. It does nothing if the pool has
+// the key already, or if an earlier restore for the key has failed. If the host's memory is short, Add
+// empties the pool instead.
+func (p *Pool[M]) Add(key string, memory int, restore func(context.Context) (M, error)) {
+	if !p.hasRoom(memory) {
+		p.Close()
+		return
+	}
+	e := &entry[M]{key: key, memory: memory, restore: restore, begun: make(chan struct{}), done: make(chan struct{})}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.waiting, e.hurry = context.WithCancel(e.ctx)
+	p.mu.Lock()
+	if _, failed := p.failed[key]; failed || slices.ContainsFunc(p.entries, func(e *entry[M]) bool { return e.key == key }) {
+		p.mu.Unlock()
+		e.cancel()
+		return
+	}
+	if p.limiter == nil {
+		p.limiter = make(chan struct{}, 1)
+	}
+	p.entries = append(p.entries, e)
+	over := slices.Clone(p.entries[:max(0, len(p.entries)-limit())])
+	p.entries = p.entries[len(over):]
+	p.mu.Unlock()
+	go p.fill(e, over)
+}
+
+func (p *Pool[M]) hasRoom(mib int) bool {
+	if p.room != nil {
+		return p.room(mib)
+	}
+	return hasMemory(mib)
+}
+
+// fill ends the entries that are over the limit and restores the machine of another. The limiter lets it
+// restore one machine at a time, so that running machines have the other processors.
+func (p *Pool[M]) fill(e *entry[M], over []*entry[M]) {
+	defer close(e.done)
+	for _, e := range over {
+		e.end()
+	}
+	select {
+	case p.limiter <- struct{}{}:
+		defer func() { <-p.limiter }()
+	case <-e.ctx.Done():
+		return
+	}
+	if p.idle != nil {
+		p.idle(e.waiting)
+	} else {
+		awaitIdle(e.waiting)
+	}
+	var none M
+	var err error
+	if e.ctx.Err() == nil && p.hasRoom(e.memory) {
+		close(e.begun)
+		e.machine, err = e.restore(e.ctx)
+	}
+	if e.machine != none {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.entries = slices.DeleteFunc(p.entries, func(other *entry[M]) bool { return other == e })
+	if err != nil && e.ctx.Err() == nil {
+		if p.failed == nil {
+			p.failed = make(map[string]string)
+		}
+		p.failed[e.key] = "it cannot be prefetched: " + strings.Join(strings.Fields(err.Error()), " ")
+	}
+}
+
+// awaitIdle waits until half a processor has been idle for a tenth of a second, or until ctx ends.
+func awaitIdle(ctx context.Context) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	var idle sys.IdleMeter
+	idle.Read() // the first reading is the start of the measurement
+	for {
+		select {
+		case <-tick.C:
+			if processors, ok := idle.Read(); ok && processors >= 0.5 {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Take takes the machine of a key out of the pool. It waits for a machine that is being restored, which
+// is ready sooner than another one. It returns the zero value if there is no machine, and why none can be
+// restored, if that is known.
+func (p *Pool[M]) Take(ctx context.Context, key string) (m M, why string) {
+	p.mu.Lock()
+	i := slices.IndexFunc(p.entries, func(e *entry[M]) bool { return e.key == key })
+	if i < 0 {
+		defer p.mu.Unlock()
+		return m, p.failed[key]
+	}
+	e := p.entries[i]
+	p.entries = slices.Delete(p.entries, i, i+1)
+	p.mu.Unlock()
+	select {
+	case <-e.begun:
+	default:
+		e.end()
+		return m, ""
+	}
+	select {
+	case <-e.done:
+		e.cancel()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return e.machine, p.failed[key]
+	case <-ctx.Done():
+		e.end()
+		return m, ""
+	}
+}
+
+// end ends an entry, whether or not its machine has been restored.
+func (e *entry[M]) end() {
+	e.cancel()
+	<-e.done
+	var none M
+	if e.machine != none {
+		e.machine.Discard()
+	}
+}
+
+// Fill restores the machines of all entries without waiting for an idle processor, and returns how many
+// machines are in the pool then. Its error is the end of ctx.
+func (p *Pool[M]) Fill(ctx context.Context) (n int, err error) {
+	p.mu.Lock()
+	all := slices.Clone(p.entries)
+	p.mu.Unlock()
+	for _, e := range all {
+		e.hurry()
+	}
+	for _, e := range all {
+		select {
+		case <-e.done:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var none M
+	for _, e := range all {
+		if e.machine != none && slices.Contains(p.entries, e) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Close ends the machines in the pool. The pool may be used again.
+func (p *Pool[M]) Close() {
+	p.mu.Lock()
+	all := p.entries
+	p.entries = nil
+	p.mu.Unlock()
+	for _, e := range all {
+		e.cancel()
+	}
+	for _, e := range all {
+		e.end()
+	}
+}
