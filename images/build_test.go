@@ -226,7 +226,7 @@ func testBuildFails(t *testing.T, o Options) {
 	require.NoError(t, os.WriteFile(stranger.Dir+"/main.go", []byte("package main\n\nfunc main() {}\n"), 0o666))
 	_, err = Build(t.Context(), "arm64", ".", stranger)
 	require.ErrorContains(t, err, "build u-root commands arm64: ")
-	require.ErrorContains(t, err, "module guesthouse.example: not a known dependency")
+	require.ErrorContains(t, err, "cannot find module providing package guesthouse.example/guest/cmd/init")
 	require.ErrorContains(t, err, "hint: the guest's module must require guesthouse.example")
 
 	k, err := FetchKernel(t.Context(), "arm64", o)

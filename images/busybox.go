@@ -126,8 +126,9 @@ func readBusybox(dir string) ([]byte, error) {
 // guest's module requires, with busyboxMod as its go.mod.
 func (g *goTool) forBusybox(ctx context.Context) (*goTool, error) {
 	var out bytes.Buffer
-	// A vendor directory holds only the packages that the guest imports.
-	args := []string{"list", "-m", "-mod=readonly", "-f", "{{.Dir}}", modulePath}
+	// A vendor directory holds only the packages that the guest imports. "go list" of a package downloads
+	// its module, and with -find no other one.
+	args := []string{"list", "-find", "-mod=readonly", "-f", "{{.Module.Dir}}", initPath}
 	if _, err := run(ctx, command{dir: g.dir, env: g.env, path: g.path, args: args, stdout: &out}); err != nil {
 		return nil, err
 	}

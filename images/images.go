@@ -43,8 +43,8 @@ type Options struct {
 	Cache string
 
 	// Dir is the directory in which the go command resolves the guest's package
-	// path. Its module decides the version of guesthouse. If Dir is empty, that
-	// is the current directory.
+	// path. Its module decides the version of guesthouse, and with that the
+	// version of u-root. If Dir is empty, that is the current directory.
 	Dir string
 
 	// BuildFlags are more flags of "go build" for the guest program, such as

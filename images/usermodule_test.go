@@ -30,9 +30,12 @@ func TestAModuleWithOnlyAGuestBuilds(t *testing.T) {
 	})
 	t.Run("from a proxy", func(t *testing.T) {
 		const version = "v0.1.0"
+		held := inModule(t, root, "env", "GOMODCACHE")
 		publish(t, root, version)
 		dir := guestModule(t, version, "")
+		t.Setenv("GOMODCACHE", cacheWithoutGuesthouse(t, held))
 		inModule(t, dir, "mod", "tidy")
+		t.Setenv("GOMODCACHE", cacheWithoutGuesthouse(t, held)) // as where only go.mod and go.sum come
 		build(t, dir)
 	})
 }
@@ -56,15 +59,12 @@ func inModule(t *testing.T, dir string, args ...string) (out string) {
 	return strings.TrimSpace(string(text))
 }
 
-// publish makes an empty module cache, and a module proxy that has this module and all that the
-// module cache of before holds.
+// publish puts what package images and a guest are compiled from into a module proxy, as a version of
+// this module.
 func publish(t *testing.T, root, version string) {
-	held := inModule(t, root, "env", "GOMODCACHE") + "/cache/download"
-	others := inModule(t, root, "env", "GOPROXY")
 	proxy := filepath.Join(t.TempDir(), "proxy")
 	dir := filepath.Join(proxy, "guesthouse.example", "@v")
 	require.NoError(t, os.MkdirAll(dir, 0o777))
-	// What package images and a guest are compiled from.
 	tree := t.TempDir()
 	for _, folder := range []string{"guest", "images", "internal"} {
 		require.NoError(t, os.CopyFS(filepath.Join(tree, folder), os.DirFS(filepath.Join(root, folder))))
@@ -78,9 +78,35 @@ func publish(t *testing.T, root, version string) {
 	require.NoError(t, err)
 	require.NoError(t, zip.CreateFromDir(archive, xmodule.Version{Path: "guesthouse.example", Version: version}, tree))
 	require.NoError(t, archive.Close())
-
-	t.Setenv("GOMODCACHE", t.TempDir())
-	t.Setenv("GOPROXY", "file://"+proxy+",file://"+held+","+others)
+	t.Setenv("GOPROXY", "file://"+proxy+","+inModule(t, root, "env", "GOPROXY"))
 	t.Setenv("GONOSUMDB", "guesthouse.example")
-	t.Cleanup(func() { inModule(t, root, "clean", "-modcache") }) // its directories are read-only
+}
+
+// cacheWithoutGuesthouse makes a module cache that shares with the one that held is all but this
+// module.
+func cacheWithoutGuesthouse(t *testing.T, held string) (dir string) {
+	dir = t.TempDir()
+	share := func(folder string) {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, folder), 0o777))
+		entries, err := os.ReadDir(filepath.Join(held, folder))
+		require.NoError(t, err)
+		for _, e := range entries {
+			switch name := filepath.Join(folder, e.Name()); {
+			case name == "cache", name == "cache/download", name == "cache/lock", strings.Contains(name, "guesthouse.example"):
+			default:
+				require.NoError(t, os.Symlink(filepath.Join(held, name), filepath.Join(dir, name)))
+			}
+		}
+	}
+	share(".")
+	share("cache")
+	share("cache/download")
+	// The module's directories are read-only. A directory that is linked to stays.
+	t.Cleanup(func() {
+		cmd := exec.Command("go", "clean", "-modcache")
+		cmd.Env = append(os.Environ(), "GOMODCACHE="+dir)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	})
+	return dir
 }
