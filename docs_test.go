@@ -321,3 +321,27 @@ func TestPicturesHaveALightAndADarkFile(t *testing.T) {
 		return nil
 	}))
 }
+
+// The templates' page explains every reason for a cold boot that the code gives.
+func TestTheTemplatesPageExplainsEveryReason(t *testing.T) {
+	var code strings.Builder
+	for _, pattern := range []string{"harness/*.go", "harness/internal/template/*.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, file := range files {
+			code.WriteString(read(t, file))
+		}
+	}
+	_, table, _ := strings.Cut(read(t, "docs/templates.md"), "| the reason begins with |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	found := 0
+	for _, m := range spans.FindAllStringSubmatch(table, -1) {
+		if strings.Contains(m[1], ".") || strings.HasPrefix(m[1], "run ") || strings.HasPrefix(m[1], "GUESTHOUSE_") {
+			continue
+		}
+		words := strings.TrimSuffix(strings.TrimSuffix(m[1], " …"), "tcg")
+		require.Contains(t, code.String(), `"`+words, "a reason that the code does not give: %s", m[1])
+		found++
+	}
+	require.Greater(t, found, 5)
+}
