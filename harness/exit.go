@@ -14,15 +14,15 @@ import (
 
 // An Exit is how a program in the guest ended.
 type Exit struct {
-	Status int            `json:"status"`           // 0 to 255, as it gave it; -1 after a signal
-	Signal syscall.Signal `json:"signal,omitempty"` // that ended it; 0 if none did
-	Why    string         `json:"why,omitempty"`    // in the words of the guest's kernel, of package guest or of init; may be empty
+	Status int            `json:"status"`           // 0 to 255; -1 if a signal ended the program
+	Signal syscall.Signal `json:"signal,omitempty"` // the signal that ended the program; 0 if none did
+	Why    string         `json:"why,omitempty"`    // the reason that the guest's kernel, package guest or init gave; may be empty
 }
 
-// OK says that it ended well: with status 0.
+// OK reports whether the program exited with status 0.
 func (e Exit) OK() bool { return e.Status == 0 && e.Signal == 0 }
 
-// Code returns the status as a shell has it: after a signal 128 and its number.
+// Code returns the status as a shell does: 128 plus the number of a signal.
 func (e Exit) Code() int {
 	if e.Signal != 0 {
 		return 128 + int(e.Signal)
@@ -30,7 +30,7 @@ func (e Exit) Code() int {
 	return e.Status
 }
 
-// String says it as "exit status 3" or "signal 9 (killed)", and why.
+// String returns "exit status 3" or "signal 9 (killed)", and the reason.
 func (e Exit) String() string {
 	text := fmt.Sprintf("exit status %d", e.Status)
 	if e.Signal != 0 {
@@ -42,8 +42,8 @@ func (e Exit) String() string {
 	return text
 }
 
-// An ExitError says that the guest's program has ended without having been asked to, and not with
-// status 0. It wraps ErrGuest.
+// An ExitError says that the guest's program ended unasked, by a signal or with a status other than 0. It
+// wraps ErrGuest.
 type ExitError struct{ Exit }
 
 func (e *ExitError) Error() string {
@@ -59,9 +59,9 @@ func exitOf(w wire.Exit) Exit {
 	return Exit{Status: w.Status, Why: w.Why}
 }
 
-// programEnd returns how the guest's program ended in a machine that is gone: as init's agent
-// told, or else as init said on the console. It is nil where nobody said so, as of
-// a program that has powered the machine off itself. asked says that it had been asked to end.
+// programEnd returns how the guest's program ended in a machine that is gone. The agent in init tells it,
+// or else init's last line on the console does. The exit is nil if neither does, as when the program
+// itself powers the machine off. asked reports whether the program had been asked to end.
 func (m *Machine) programEnd() (exit *Exit, asked bool) {
 	told := m.agent.Exit()
 	if told == nil {
@@ -77,18 +77,17 @@ func (m *Machine) programEnd() (exit *Exit, asked bool) {
 	return &e, told.Asked || m.typedOff.Load()
 }
 
-// lastWords is init's last line on the console. It tells of the program's end also where no agent
-// can.
+// lastWords matches init's last line on the console, which tells of the program's end even if the agent
+// cannot.
 var lastWords = regexp.MustCompile(`^init: /bin/uinit has ended: (?:exit status (\d{1,3})|signal (\d{1,2}) \([^)]*\)); the machine powers off$`)
 
 const lastWordsWithin = 20 // lines of the console's end
 
-// exitOnConsole looks for init's last line. It is the last of its kind, for whoever else may have
-// printed one did so before.
+// exitOnConsole looks for init's last line, from the end: a program may have printed such a line before.
 func exitOnConsole(lines []string) *wire.Exit {
 	for _, line := range slices.Backward(lines) {
 		if m := lastWords.FindStringSubmatch(line); m != nil {
-			status, _ := strconv.Atoi(m[1]) // one of the two is empty
+			status, _ := strconv.Atoi(m[1]) // the pattern matches one of the two
 			signal, _ := strconv.Atoi(m[2])
 			return &wire.Exit{Status: status, Signal: signal}
 		}
@@ -96,8 +95,8 @@ func exitOnConsole(lines []string) *wire.Exit {
 	return nil
 }
 
-// poweredOff returns why a machine that has powered off failed; nil if it did not. Whoever was asked
-// to end may do so with any status, and by the signals by which it is asked.
+// poweredOff returns the error of a machine that has powered off; nil if it has none. A program that was
+// asked to end may exit with any status, and be ended by the signals that ask it.
 func poweredOff(exit *Exit, asked bool) error {
 	switch {
 	case exit == nil, exit.OK():
@@ -108,9 +107,8 @@ func poweredOff(exit *Exit, asked bool) error {
 	return &ExitError{*exit}
 }
 
-// WaitExit waits until the machine has ended because the guest's program ended with that status,
-// which is no failure then. After any other end its error is that of Wait, or says how the
-// program ended.
+// WaitExit waits until the guest's program has exited with a status and the machine has ended, and returns
+// nil then. After any other end it returns the error of Wait, or one that says how the program ended.
 func (m *Machine) WaitExit(ctx context.Context, status int) error {
 	err := m.Wait(ctx)
 	if m.runs() {

@@ -5,12 +5,11 @@ import (
 	"fmt"
 )
 
-// SetLink cuts the cable of the machine's network card (up is false) or mends
-// it. While it is cut every packet of both directions is lost, also those of
-// Dial, and the guest sees its carrier go. Datagrams flow again soon after the
-// cable is mended, when the guest has noticed; TCP connections go on after
-// their next retransmission. Setting what is already so changes nothing. It
-// fails when the machine has ended or ctx ends first.
+// SetLink unplugs the cable of the machine's network card (up is false) or plugs
+// it in. While it is unplugged, all packets in both directions are lost, those of
+// Dial too, and the guest's card has no carrier. Datagrams pass again soon after
+// the guest has noticed that the cable is back; TCP connections go on after their
+// next retransmission. SetLink fails if the machine has ended or ctx ends first.
 //
 // Source: set_link in QEMU's QMP reference.
 func (m *Machine) SetLink(ctx context.Context, up bool) error {

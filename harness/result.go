@@ -31,52 +31,51 @@ const (
 // Result is the content of a record's result.json.
 type Result struct {
 	State         State    `json:"state"`
-	Test          string   `json:"test,omitempty"` // that the machine is for
+	Test          string   `json:"test,omitempty"` // the name of the test that booted the machine
 	Target        string   `json:"target"`
 	Accel         Accel    `json:"accel"`
-	AccelWhy      string   `json:"accel_why"`                // it was chosen, in few words; "asked for" if it was
-	AccelEvidence string   `json:"accel_evidence,omitempty"` // of what KVM does or does not do here
-	QEMU          string   `json:"qemu,omitempty"`           // its version, as it says itself
-	PID           int      `json:"qemu_pid"`                 // the number of QEMU's process, while it runs
+	AccelWhy      string   `json:"accel_why"`                // why Accel was chosen; "asked for" if the Spec says so
+	AccelEvidence string   `json:"accel_evidence,omitempty"` // what the probe of KVM found on this host
+	QEMU          string   `json:"qemu,omitempty"`           // QEMU's own version string
+	PID           int      `json:"qemu_pid"`                 // the number of QEMU's process
 	Boot          BootMode `json:"boot"`
-	Why           string   `json:"why,omitempty"`           // a cold boot was one, or a restored machine had not been prefetched
-	ClockLate     float64  `json:"clock_late,omitempty"`    // seconds: a restored guest's clock is late by that much at most
-	ReadySeconds  float64  `json:"ready_seconds,omitempty"` // to Ready, from QEMU's start, or of a prefetched machine from when it was asked for
-	Seconds       float64  `json:"seconds,omitempty"`       // from then to its end
-	PowerOff      string   `json:"power_off,omitempty"`     // why the guest powered off, as its agent said
-	Exit          *Exit    `json:"exit,omitempty"`          // how the guest's program ended; nil if nobody said so, as of one that has powered the machine off itself
+	Why           string   `json:"why,omitempty"`           // why the machine did not start in a faster mode
+	ClockLate     float64  `json:"clock_late,omitempty"`    // the most seconds by which a restored guest's clock is late
+	ReadySeconds  float64  `json:"ready_seconds,omitempty"` // from QEMU's start, or for a prefetched machine from the call of Start, to Ready
+	Seconds       float64  `json:"seconds,omitempty"`       // from the same moment to the machine's end
+	PowerOff      string   `json:"power_off,omitempty"`     // why the guest powered off, in its agent's words
+	Exit          *Exit    `json:"exit,omitempty"`          // how the guest's program ended; nil if it is unknown, as when the program itself powers the machine off
 	Error         string   `json:"error,omitempty"`
 
-	// Stopped is where the guest wanted to go so far and may not (Spec.Outbound), as
-	// "tcp 192.0.2.2:80": the first 32 places.
+	// Stopped are the first 32 destinations that Spec.Outbound has kept from the guest so far,
+	// such as "tcp 192.0.2.2:80".
 	Stopped []string `json:"outbound_stopped,omitempty"`
 
-	// Warnings are the lines of the console by which the guest was seen to be at
-	// fault without having crashed; see [console.Console.Warnings].
+	// Warnings are the console's lines that show a fault of the guest that is no crash; see
+	// [console.Console.Warnings].
 	Warnings []string `json:"warnings,omitempty"`
 
-	// The hashes of the files that it booted from, in hexadecimal; empty while
-	// they are computed, which takes part of the boot, and for a file that is
-	// gone meanwhile.
+	// KernelSHA256 and InitramfsSHA256 are hashes in hexadecimal. They are empty while they are
+	// computed, during the boot, and if the file has gone meanwhile.
 	KernelSHA256    string `json:"kernel_sha256,omitempty"`
 	InitramfsSHA256 string `json:"initramfs_sha256,omitempty"`
 }
 
-// Result returns how far the machine has come.
+// Result returns the machine's result so far.
 func (m *Machine) Result() Result {
 	m.resultMu.Lock()
 	defer m.resultMu.Unlock()
 	return m.current()
 }
 
-// keepsRecord says whether the record is there after Close: a temporary one is
-// kept only of a run that has failed.
+// keepsRecord reports whether the record stays after Close. A temporary record stays only if the run has
+// failed.
 func (m *Machine) keepsRecord() bool { return !m.record.Temporary() || m.Result().Error != "" }
 
-// fail records how the machine ended. That somebody changed their mind is an
-// error but no failure.
+// fail records how the machine ended. An error that is no failure, such as a cancelled context, does not
+// make the run a failed one.
 func (m *Machine) fail(err error, failure bool) {
-	err = m.besides(err)
+	err = m.withRecordFailure(err)
 	m.err = err
 	seconds := time.Since(m.plan.asked).Seconds()
 	<-m.hashed
@@ -92,8 +91,8 @@ func (m *Machine) fail(err error, failure bool) {
 	})
 }
 
-// besides adds to an error that the record is not whole.
-func (m *Machine) besides(err error) error {
+// withRecordFailure adds the failure of the record to an error.
+func (m *Machine) withRecordFailure(err error) error {
 	switch broken := m.record.Failure(); {
 	case broken == nil || errors.Is(err, broken):
 		return err
@@ -104,10 +103,10 @@ func (m *Machine) besides(err error) error {
 	}
 }
 
-// hash records the hashes of the kernel and the initramfs, while the machine boots.
+// hash records the hashes of the kernel and the initramfs while the machine boots.
 func (m *Machine) hash() {
 	defer close(m.hashed)
-	kernel, _ := regular.SHA256(m.plan.spec.Kernel) // what is gone by now has none
+	kernel, _ := regular.SHA256(m.plan.spec.Kernel) // a file that has gone has no hash
 	initramfs := ""
 	if m.plan.spec.Initramfs != "" {
 		initramfs, _ = regular.SHA256(m.plan.spec.Initramfs)
@@ -118,7 +117,7 @@ func (m *Machine) hash() {
 	}
 }
 
-// correctSpec records what the Spec did not say of its files.
+// correctSpec adds the hashes to the recorded Spec.
 func (m *Machine) correctSpec(origin *Origin) {
 	spec := m.plan.spec
 	spec.Origin = origin
@@ -161,9 +160,9 @@ func (m *Machine) noteVersion() {
 	m.result.QEMU = m.qmp.Version()
 }
 
-// MarkFailed says that the run has failed, for a reason that the machine does not know: that of a
-// test for example. Its Result says so, unless it has a reason of the machine's own, and so a
-// temporary record stays. It may be called after Close too, where the record is kept.
+// MarkFailed marks the run as failed for a reason that the machine does not know, such as a failed test.
+// The Result has the reason unless it has an error of the machine already, and a temporary record
+// stays. MarkFailed may be called after Close if the record is kept.
 func (m *Machine) MarkFailed(reason error) {
 	m.resultMu.Lock()
 	defer m.resultMu.Unlock()

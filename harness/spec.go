@@ -10,23 +10,23 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// A Spec says what machine to boot. It is plain data: the command line, the
-// tests and every record's spec.json hold the same thing, so that a run can be
-// repeated. The zero value of every field but Target, Kernel and Initramfs works.
+// A Spec describes a machine to boot. It is plain data: the command line, the
+// tests and the spec.json of every record have the same fields, so that a run can
+// be repeated. Target and Kernel are required; the zero value of every other
+// field works.
 type Spec struct {
 	// Target names the emulated machine: "x86", "x86_64", "arm", "arm64".
 	Target string `json:"target"`
 
-	// Kernel and Initramfs are files, as package images builds them. A
-	// kernel that needs no initramfs, an RTOS for example, is booted
-	// without.
+	// Kernel and Initramfs are files, such as package images builds. A kernel
+	// that needs no initramfs, such as an RTOS, boots without one.
 	Kernel    string `json:"kernel"`
 	Initramfs string `json:"initramfs,omitempty"`
 
-	// Cmdline is added to the target's kernel command line. The guest's
-	// addresses are set here: guesthouse.ip=ADDRESS/BITS (or dhcp) and
-	// guesthouse.ip6=ADDRESS/BITS (or none); QEMU's network follows them.
-	// The defaults are those of Zephyr's samples, 192.0.2.1/24 and
+	// Cmdline is appended to the target's kernel command line. It sets the
+	// guest's addresses with guesthouse.ip=ADDRESS/BITS (or dhcp) and
+	// guesthouse.ip6=ADDRESS/BITS (or none), and QEMU's network follows them.
+	// The defaults are the addresses of Zephyr's samples, 192.0.2.1/24 and
 	// 2001:db8::1/64.
 	Cmdline []string `json:"cmdline,omitempty"`
 
@@ -36,27 +36,27 @@ type Spec struct {
 	// Ports are the guest's ports that Dial reaches: "udp/4242", "tcp/80".
 	Ports []string `json:"ports,omitempty"`
 
-	// Outbound is what the guest can reach by itself: nothing (empty, or "none"), the host's
-	// loopback ("host"), or all that the host reaches ("internet"). A second network
-	// in QEMUArgs is not bound by it.
+	// Outbound is what the guest may connect to: nothing (empty or "none"), the
+	// host's loopback ("host"), or everything that the host can reach
+	// ("internet"). It does not bind a second network in QEMUArgs.
 	Outbound Outbound `json:"outbound,omitempty"`
 
-	// Ready is a regular expression; Boot ends when the console shows it.
-	// Empty is DefaultReady, and then Boot waits for the prompt below it
-	// too: from there on the guest answers what is typed.
+	// Ready is a regular expression. The machine is ready when the console
+	// matches it. If it is empty, it is DefaultReady, and Boot also waits for
+	// the prompt below it: from then on the guest answers what is typed.
 	Ready string `json:"ready,omitempty"`
 
-	// Crashes are regular expressions for what the guest prints when it has
-	// crashed, in addition to what the harness knows of Linux, Go, Zephyr and
-	// others. They match at the start of a line, or behind a shell's prompt there.
-	// A template serves whatever they are.
+	// Crashes are regular expressions for what the guest prints when it
+	// crashes, in addition to the signs that the harness knows of Linux, Go,
+	// Zephyr and others. They match at the start of a line, and after a
+	// shell's prompt there. Machines with different Crashes share templates.
 	Crashes []string `json:"crashes,omitempty"`
 
-	// FirstByteWithin and ReadyWithin bound the time from QEMU's start to
-	// the first byte on the console and to Ready, in nanoseconds in
-	// JSON; 0 is 30 s and 90 s. It is the machine's time, see
-	// [Machine.Within]. A guest that prints nothing and has little to do
-	// for a quarter of ReadyWithin hangs, and fails then.
+	// FirstByteWithin and ReadyWithin bound the time from QEMU's start to the
+	// first byte on the console and to Ready. They are in nanoseconds in JSON,
+	// and 0 stands for 30 s and 90 s of the machine's time; see
+	// [Machine.Within]. A guest that prints nothing and is mostly idle for a
+	// quarter of ReadyWithin hangs, and the boot fails then.
 	FirstByteWithin time.Duration `json:"first_byte_within,omitempty"`
 	ReadyWithin     time.Duration `json:"ready_within,omitempty"`
 
@@ -69,32 +69,35 @@ type Spec struct {
 	// for KVM and KVM does not boot the kernel, Start fails with a *KVMError.
 	Accel Accel `json:"accel,omitempty"`
 
-	// From is what the machine starts from: nil or Cold boots the kernel, a *Template is
-	// restored, and a *TemplateCache is a set of templates that makes itself. In JSON, "cold":
-	// true stands for Cold, and every other source is left out.
+	// From is what the machine starts from. Nil and Cold boot the kernel, a
+	// *Template restores a saved machine, and a *TemplateCache keeps templates
+	// of the machines that it boots. In JSON, "cold": true stands for Cold;
+	// other sources are left out.
 	From Source `json:"-"`
 
-	// Dir is the record directory (made if missing); empty is a temporary
-	// one that is removed after a run without failure, or by a later boot
-	// when this process was killed.
+	// Dir is the directory of the record. Boot makes it if it is missing. If it
+	// is empty, the record is in a temporary directory, which is removed after
+	// a run without failure. If this process is killed, a later boot removes it.
 	Dir string `json:"-"`
 
-	// Test names the test that the machine is for; its Result has the name.
+	// Test is the name of the test that boots the machine, for the Result.
 	Test string `json:"-"`
 
-	// Origin tells what Kernel and Initramfs are, for whoever boots the Spec where these
-	// files are not. Every record's spec.json has their hashes.
+	// Origin identifies Kernel and Initramfs on a host that does not have these
+	// files. The spec.json of every record has their hashes.
 	Origin *Origin `json:"origin,omitempty"`
 
-	// QEMU is the emulator's binary; empty is the target's, found in PATH.
+	// QEMU is the emulator's binary. If it is empty, the target's is looked up in
+	// PATH.
 	QEMU string `json:"qemu,omitempty"`
 
-	// QEMUArgs are added to QEMU's command line.
+	// QEMUArgs are appended to QEMU's command line. A machine with QEMUArgs has
+	// no templates.
 	QEMUArgs []string `json:"qemu_args,omitempty"`
 }
 
-// An Origin tells which kernel and initramfs a Spec means, wherever their files are, and how they
-// were made, as far as that is known.
+// An Origin identifies the kernel and the initramfs of a Spec by their hashes, and tells how they were
+// made, as far as that is known.
 type Origin struct {
 	KernelSHA256    string `json:"kernel_sha256,omitempty"`    // in hexadecimal
 	KernelPackage   string `json:"kernel_package,omitempty"`   // a Debian package and its version; empty for a kernel of the user's own
@@ -102,7 +105,7 @@ type Origin struct {
 	Guest           string `json:"guest,omitempty"`            // the import path of the guest program in the initramfs
 }
 
-// of returns the origin of files with these hashes, without the facts about files with other hashes.
+// of returns the origin of files with these hashes. It drops what o tells of files with other hashes.
 func (o *Origin) of(kernel, initramfs string) *Origin {
 	is := Origin{KernelSHA256: kernel, InitramfsSHA256: initramfs}
 	if o != nil && o.KernelSHA256 == kernel {
@@ -114,8 +117,7 @@ func (o *Origin) of(kernel, initramfs string) *Origin {
 	return &is
 }
 
-// DefaultReady matches what guest.Main prints, above its first prompt, when all services are
-// up.
+// DefaultReady matches the line that guest.Main prints above its first prompt when all services are up.
 const DefaultReady = `guesthouse: ready$`
 
 // guestPrompt is the prompt of guest.Main.
@@ -136,7 +138,7 @@ const (
 	debianMemory     = 96 // MiB with which Debian's kernels and u-root still boot
 )
 
-// ReadSpec reads a Spec from a JSON file, as it stands in every record.
+// ReadSpec reads a Spec from a JSON file, such as the spec.json of a record.
 func ReadSpec(file string) (Spec, error) {
 	testcache.Depends(file)
 	text, err := os.ReadFile(file)
@@ -186,11 +188,13 @@ func (s *Spec) UnmarshalJSON(text []byte) error {
 }
 
 // Command returns a QEMU command line that boots the machine with its console
-// on the terminal where it is run; Ctrl-A x ends it. It differs from the one
-// that Boot runs, which waits for its monitor and has its console elsewhere, and
-// it uses TCG unless the Spec asks for KVM. Where the guest can reach nothing (OutboundNone) QEMU is
-// told so by restrict=on, with which forwarded UDP ports do not answer. OutboundHost is
-// an error: no QEMU alone can do that.
+// on the terminal; Ctrl-A x ends it. It differs from the command line that Boot
+// runs, which has the console and the monitor on inherited descriptors. It uses
+// TCG unless the Spec asks for KVM.
+//
+// With OutboundNone, QEMU runs with restrict=on, under which forwarded UDP ports
+// do not answer. OutboundHost is an error: QEMU cannot do that without the
+// harness.
 func (s Spec) Command() ([]string, error) {
 	p, err := s.check()
 	if err != nil {
@@ -202,8 +206,8 @@ func (s Spec) Command() ([]string, error) {
 	return append([]string{p.qemu.Binary}, p.qemu.TerminalArgs()...), nil
 }
 
-// Validate refuses a Spec that cannot boot whatever its kernel and initramfs
-// are. Boot does so too.
+// Validate returns an error for a Spec that cannot boot with any kernel and
+// initramfs. Boot returns it too.
 func (s Spec) Validate() error {
 	_, err := s.plan()
 	return err

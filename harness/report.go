@@ -14,10 +14,10 @@ import (
 // hung, it ended. Other errors come from the host.
 var ErrGuest = guestfault.ErrGuest
 
-// A MissingQEMUError says that the target's emulator is not installed.
+// A MissingQEMUError says that QEMU is not installed.
 type MissingQEMUError struct {
-	Binary  string // what was looked for
-	Package string // the Debian package that has it; empty for a binary of the user's own
+	Binary  string // the name or path that was looked up
+	Package string // the Debian package that has it; empty for a binary that the Spec names
 	Err     error
 }
 
@@ -28,7 +28,7 @@ func (e *MissingQEMUError) Error() string {
 	return fmt.Sprintf("QEMU is missing: %v", e.Err)
 }
 
-// Hint says how to install it; it is empty for a binary of the user's own.
+// Hint says how to install QEMU; it is empty for a binary that the Spec names.
 func (e *MissingQEMUError) Hint() string {
 	if e.Package == "" {
 		return ""
@@ -38,12 +38,12 @@ func (e *MissingQEMUError) Hint() string {
 
 func (e *MissingQEMUError) Unwrap() error { return e.Err }
 
-// A BootError says why a machine that was started did not become ready, and
-// shows what one needs to find out more.
+// A BootError says why a machine that was started did not become ready. Its Report
+// shows what the machine did.
 type BootError struct {
 	Target string
 	Err    error // the cause
-	Report       // of the machine
+	Report
 }
 
 func (e *BootError) Unwrap() error { return e.Err }
@@ -52,13 +52,13 @@ func (e *BootError) Error() string {
 	return fmt.Sprintf("boot %s: %v\n%s", e.Target, e.Err, e.Report)
 }
 
-// A Report is what one needs to understand why something failed on a machine. Console has the
-// guest's bytes as they are; String makes them safe for a terminal.
+// A Report shows what a machine did, to explain a failure. Its fields have the guest's bytes as they are;
+// String makes them safe for a terminal.
 type Report struct {
 	Console  []string // the last 20 lines of the console, or a crash with its trace
 	Warnings []string // the lines of it that [console.Console.Warnings] returns
-	Stderr   string   // what QEMU said itself
-	Stopped  []string // where the guest wanted to go and may not, as in Result
+	Stderr   string   // what QEMU printed itself
+	Stopped  []string // as in Result
 	Dir      string   // the record; empty if it is not kept
 	Repeat   string   // the command that boots the same machine again; empty without a record
 }
@@ -85,7 +85,7 @@ func (r Report) String() string {
 	return b.String()
 }
 
-// Report returns what is to be seen of the machine now.
+// Report returns the machine's report so far.
 func (m *Machine) Report() Report {
 	r := Report{Console: m.console.Evidence(), Warnings: m.console.Warnings(), Stderr: m.record.StderrText(), Stopped: m.filter.Stopped()}
 	if m.keepsRecord() {

@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// patience is how long, in the machine's time, a guest that was asked to power off may
-// take until it is asked in another way.
+// patience is how long, in the machine's time, Shutdown waits for the guest before it asks in another way.
 const patience = 5 * time.Second
 
-// Shutdown asks the guest to power off and waits until it has. Its agent is asked. It has a
-// program of package guest end its socket services, whatever runs in the guest's shell, and any
-// other program end by SIGTERM; one that does not end within 3 s is killed. Then the network is
-// taken down and the machine powers off. The program's exit status, which is in the Result, is no
-// failure then. Where there is no agent, or it does not obey within 5 s of the
-// machine's time, the power button is pressed (QEMU's system_powerdown) and the command
-// "poweroff" typed on the console, and the record's agent.log says so and why.
+// Shutdown asks the guest's agent to power the machine off and waits until it has. The agent first ends
+// the guest's program: a program of package guest ends its socket services, even while a command runs
+// in the guest's shell, and any other program gets SIGTERM. The agent kills a program that does not end
+// within 3 s. Then it takes the network down and powers the machine off. The program's exit status is in
+// the Result and is no failure.
 //
-// When ctx ends first the machine is ended by force, and the error says so and in which way it
-// was asked. So it is when the guest crashes. A guest that knows neither is ended with Close.
+// If there is no agent, or the machine does not power off within 5 s of its time, Shutdown presses the power
+// button (QEMU's system_powerdown) and types "poweroff" on the console. The record's agent.log says so
+// and why.
+//
+// If ctx ends first, or the guest crashes, Shutdown ends the machine by force, and its error says so. Use
+// Close to end a guest that can do neither.
 func (m *Machine) Shutdown(ctx context.Context) error {
 	defer m.closeWithin(ctx)
 	alive, cancel := m.unlessCrashed(ctx)
@@ -46,7 +47,7 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 		m.plan.spec.Target, how, context.Cause(ctx))
 }
 
-// agentPowerOff asks the guest's agent, which does not answer but obeys.
+// agentPowerOff asks the guest's agent, which powers the machine off and does not answer.
 func (m *Machine) agentPowerOff(ctx context.Context) error {
 	ctx, cancel := m.Within(ctx, patience)
 	defer cancel()
@@ -56,16 +57,15 @@ func (m *Machine) agentPowerOff(ctx context.Context) error {
 	return m.agent.PowerOff(ctx)
 }
 
-// pressAndType asks a guest without an agent. Each of the two may be nothing to it.
+// pressAndType asks a guest without an agent. It may ignore the power button, the command or both.
 func (m *Machine) pressAndType(ctx context.Context) {
 	m.typedOff.Store(true)
 	m.qmp.Execute(ctx, "system_powerdown", nil, nil)
-	// Ctrl-U drops a half-typed line. What was typed before is still
-	// carried out; only if that takes long does Ctrl-C end what runs in the
-	// foreground.
+	// Ctrl-U drops a half-typed line. Commands that were typed before still run. If they take
+	// long, Ctrl-C ends the one in the foreground.
 	for _, line := range []string{"\x15poweroff", "\x03\x15poweroff"} {
 		if err := m.console.Send(ctx, line); err != nil {
-			return // the line ends shortly before the machine does
+			return // the serial line ends shortly before the machine does
 		}
 		if m.endsWithin(ctx, patience) == nil {
 			return
@@ -85,7 +85,7 @@ func (m *Machine) endsWithin(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// runs says whether the machine has not ended.
+// runs reports whether the machine has not ended.
 func (m *Machine) runs() bool {
 	select {
 	case <-m.ended:
