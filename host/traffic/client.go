@@ -18,12 +18,12 @@ type client struct {
 	index  int
 	conn   net.Conn
 	stream bool
-	frame  []byte // the sender's
-	want   []byte // the loop's
+	frame  []byte // belongs to the sender
+	want   []byte // belongs to the loop
 
-	inFlight []request // the one sent longest ago first
+	inFlight []request // the one that was sent first at the front
 	sendTCP  chan uint64
-	sendErr  error // of the TCP sender; read only after the sender ended
+	sendErr  error // of the TCP sender; read only after the sender has ended
 }
 
 type request struct {
@@ -98,7 +98,7 @@ func (c *client) loop(buf []byte) error {
 		case err == nil:
 			if err := c.judge(buf[:n], time.Now()); err != nil {
 				if c.stream {
-					return err // the rest of the stream is out of step
+					return err // the rest of the stream would not match either
 				}
 				c.fail(fmt.Errorf("client %d: %w", c.index, err))
 			}
@@ -130,8 +130,8 @@ func (c *client) send(number uint64) error {
 	return nil
 }
 
-// sender writes the requests of a TCP client, apart from the loop: when both
-// ends only send, each waits for the other to read.
+// sender writes the requests of a TCP client on a goroutine of its own: if the loop
+// wrote them, client and server could each wait for the other to read.
 func (c *client) sender() {
 	for number := range c.sendTCP {
 		c.fill(c.frame, number)
@@ -172,7 +172,7 @@ func (c *client) judge(got []byte, now time.Time) error {
 	return fmt.Errorf("%w: %d bytes that answer no request: % x", ErrAltered, len(got), excerpt(got, 0))
 }
 
-// expire gives up the requests that have waited for the timeout.
+// expire counts requests as lost whose timeout has passed.
 func (c *client) expire(now time.Time) {
 	for len(c.inFlight) > 0 && now.Sub(c.inFlight[0].sent) >= c.Timeout {
 		c.inFlight = c.inFlight[1:]

@@ -33,8 +33,8 @@ func firstDifference(a, b []byte) int {
 	return n
 }
 
-// excerpt returns at most 8 bytes from an offset: enough to recognise what
-// overwrote them.
+// excerpt returns at most 8 bytes from an offset, enough to recognise what overwrote
+// the payload.
 func excerpt(b []byte, at int) []byte { return b[at:min(at+8, len(b))] }
 
 func equalBytes(a, b []byte) (n int) {
@@ -46,10 +46,10 @@ func equalBytes(a, b []byte) (n int) {
 	return n
 }
 
-// nearest returns the index of the candidate that got was most likely made
-// from, or -1 when it resembles none: the one with the greatest share of equal
-// bytes, if that is at least half; else one it is the beginning of; else the
-// longest that it continues; else the first of its length.
+// nearest returns the index of the candidate that got most likely comes from, or -1
+// if it resembles none. In this order, it is the candidate with the largest share of
+// equal bytes, if that is at least half; one that begins with got; the longest one
+// that got begins with; or the first one of the same length.
 func nearest(got []byte, candidates [][]byte) int {
 	best, share := -1, 0.5
 	for i, c := range candidates {

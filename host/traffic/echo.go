@@ -6,45 +6,47 @@ import (
 	"time"
 )
 
-// EchoConfig says what Echo sends. The zero value is the whole of Payloads
-// over UDP, 16 datagrams in flight, none of which may be lost.
+// EchoConfig says what Echo sends. The zero value sends Payloads(1) over UDP, with
+// 16 datagrams in flight, and allows no loss.
 type EchoConfig struct {
 	// Network is "udp" or "tcp", with an optional 4 or 6; empty means "udp".
 	Network string
 
-	// Payloads are sent in this order and not changed. None means
-	// Payloads(1), on TCP followed by a block of 64 KiB.
+	// Payloads are sent in this order. Empty means Payloads(1), followed on TCP
+	// by a block of 64 KiB.
 	Payloads [][]byte
 
-	// Window is the number of payloads sent and not yet answered; 0 means 16,
-	// and 1 waits for each answer as Zephyr's echo-client does.
+	// Window is the number of payloads in flight: sent and not yet answered. 0
+	// means 16. 1 waits for each answer, as Zephyr's echo-client does.
 	Window int
 
-	// Timeout is how long after it was sent a datagram counts as lost, and
-	// how long a TCP stream may stand still; 0 means 5 s, echo-client's.
+	// Timeout is the time after which an unanswered datagram counts as lost, and
+	// for which a TCP stream may make no progress. 0 means 5 s, as in
+	// echo-client.
 	Timeout time.Duration
 
-	// Resend is how often a lost datagram is sent again before Echo gives
-	// up: 0 on a path that must not lose any. TCP ignores it.
+	// Resend is how often Echo sends a lost datagram again before it fails. Use
+	// 0 on a path that must not lose any. It means nothing on TCP.
 	Resend int
 }
 
-// Echo sends every payload and compares every byte that returns. A nil error
-// means that all of them came back, unaltered and not more often than sent.
+// Echo sends every payload and compares every byte that comes back. A nil error
+// means that all payloads came back, unaltered and no more often than sent.
 //
-// Datagrams may return in any order and are matched by content, because a
-// payload of one byte has no room for a number. After the last answer Echo
-// listens on for twice the time of the slowest answer, but at least 10 ms, so
-// that a duplicate of the last datagram is noticed too. An answer to each of
-// several sends of one datagram is no duplicate.
+// Datagrams may come back in any order. Echo matches them by content, because a
+// payload of one byte has no room for a number. After the last answer Echo keeps
+// listening for twice the time of the slowest answer, and for at least 10 ms, to
+// notice a duplicate of the last datagram too. If Echo has sent a datagram several
+// times, an answer to each is no duplicate.
 //
-// On TCP all payloads make one stream, compared byte by byte as it arrives. Echo
-// half-closes after the last payload, while up to Window payloads are still
-// on their way; every byte must arrive, and then the server must end the stream.
+// On TCP the payloads form one stream, which Echo compares byte by byte as it
+// arrives. Echo half-closes the connection after the last payload, while up to
+// Window payloads are in flight. Every byte must arrive, and then the server must
+// end the stream.
 //
-// The error says which payload differed, where, and what was still in flight.
-// It wraps ErrLost, ErrAltered or ErrDuplicate; or the socket's error; or, when
-// ctx ended first, ctx's cause. Payloads are named by their index.
+// The error says which payload differs, by its index, where it differs, and what
+// was in flight. It wraps ErrLost, ErrAltered or ErrDuplicate, or the socket's
+// error, or ctx's cause if ctx ended first.
 func Echo(ctx context.Context, dial DialFunc, cfg EchoConfig) error {
 	network, stream, err := transport(cfg.Network)
 	if err != nil {

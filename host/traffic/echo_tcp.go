@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// tcpEcho is one run of Echo over TCP. Its sender has a goroutine of its own:
-// when both ends only send, each waits for the other to read.
+// tcpEcho is one run of Echo over TCP. A goroutine of its own sends: if one goroutine
+// did both, client and server could each wait for the other to read.
 type tcpEcho struct {
 	EchoConfig
 	conn   net.Conn
-	stream []byte // all payloads
+	stream []byte // all payloads together
 	ends   []int  // offset in stream of the end of each payload
 	slots  chan struct{}
 	sent   atomic.Int64 // bytes
@@ -69,7 +69,7 @@ func echoTCP(ctx context.Context, conn net.Conn, cfg EchoConfig) error {
 func (e *tcpEcho) send(closeWrite func() error, stop <-chan struct{}) error {
 	for i, p := range e.Payloads {
 		if len(p) == 0 {
-			continue // nothing of it will come back to free its slot
+			continue // no byte would come back to free its slot
 		}
 		select {
 		case e.slots <- struct{}{}:
@@ -82,14 +82,14 @@ func (e *tcpEcho) send(closeWrite func() error, stop <-chan struct{}) error {
 			return fmt.Errorf("send payload[%d]: %w", i, err)
 		}
 	}
-	e.closed.Store(true) // before the call, so that the server's answer to it is never ahead
+	e.closed.Store(true) // before the call, because the server may answer it at once
 	if err := closeWrite(); err != nil {
 		return fmt.Errorf("half-close: %w", err)
 	}
 	return nil
 }
 
-// receive compares the stream up to its end.
+// receive compares the stream until it ends.
 func (e *tcpEcho) receive() error {
 	buf := make([]byte, 32<<10)
 	at, done := 0, 0 // bytes and payloads that came back

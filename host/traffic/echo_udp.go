@@ -12,21 +12,20 @@ import (
 	"time"
 )
 
-// An exchange is what happened to one payload.
+// An exchange counts the sends and the answers of one payload.
 type exchange struct {
 	sends, answers int
 	first, last    time.Time // of its sends
 }
 
-// udpEcho is one run of Echo over UDP. One goroutine sends and receives: a
-// datagram's send does not wait for the receiver, so the two cannot block each
-// other.
+// udpEcho is one run of Echo over UDP. One goroutine sends and receives, because a
+// send of a datagram does not wait for the receiver.
 type udpEcho struct {
 	EchoConfig
 	conn      net.Conn
 	exchanges []exchange
-	inFlight  []int // unanswered payloads, the one sent longest ago first
-	next      int   // the first payload not yet sent
+	inFlight  []int // unanswered payloads, the one that was sent first at the front
+	next      int   // the next payload to send
 	slowest   time.Duration
 }
 
@@ -84,8 +83,8 @@ func (e *udpEcho) send(i int) error {
 	return nil
 }
 
-// listenOn looks for answers after the last one that was due. The end of ctx
-// ends it too, and is no failure: every payload has been compared.
+// listenOn waits for duplicates after the last answer. The end of ctx is no failure
+// then, because every payload was compared.
 func (e *udpEcho) listenOn(buf []byte) error {
 	until := time.Now().Add(min(max(2*e.slowest, 10*time.Millisecond), e.Timeout))
 	for {
@@ -99,7 +98,7 @@ func (e *udpEcho) listenOn(buf []byte) error {
 	}
 }
 
-// receive reads one datagram and judges it.
+// receive reads one datagram and compares it with the payloads.
 func (e *udpEcho) receive(buf []byte, until time.Time) error {
 	if err := e.conn.SetReadDeadline(until); err != nil {
 		return fmt.Errorf("receive: %w", err)
@@ -131,7 +130,7 @@ func (e *udpEcho) receive(buf []byte, until time.Time) error {
 		return fmt.Errorf("%s: %w: one answer more than the %d sent",
 			e.name(answered), ErrDuplicate, e.exchanges[answered].sends)
 	}
-	// Those in flight are likelier than those answered, so they come first.
+	// A payload in flight is more likely than an answered one, so it comes first.
 	order := slices.Clone(e.inFlight)
 	for i := range e.exchanges[:e.next] {
 		if !slices.Contains(e.inFlight, i) {
@@ -152,8 +151,8 @@ func (e *udpEcho) name(i int) string {
 	return fmt.Sprintf("payload[%d] (%d bytes)", i, len(e.Payloads[i]))
 }
 
-// progress is the end of every error: a server that never answered, one that
-// died, and one that lost a single datagram look different in it.
+// progress returns the end of every error. It tells a server that never answered from
+// one that died, and from one that lost a single datagram.
 func (e *udpEcho) progress() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d of %d payloads answered, %d in flight",

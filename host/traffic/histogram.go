@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// subBits sets the precision: every power of two is split into 2^subBits
-// buckets of equal width, so a bucket is at most 1/64 of its values wide.
+// subBits sets the precision. Every power of two is split into 2^subBits buckets of
+// equal width, so that a bucket's width is at most 1/64 of its values.
 const subBits = 6
 
-// A histogram counts latencies in 29 KiB, however many there are, from 1 ns to
-// the greatest Duration. It may be used by several goroutines.
+// A histogram counts any number of latencies, from 1 ns to the longest Duration, in
+// 29 KiB. Several goroutines may use it at once.
 type histogram struct {
 	counts [(64 - subBits) << subBits]atomic.Int64
 	total  atomic.Int64
@@ -28,9 +28,9 @@ func (h *histogram) add(d time.Duration) {
 	}
 }
 
-// quantile returns a latency that at least the share q of all latencies did not
-// exceed: never below the exact quantile, and at most 1/64 (1.6 %) above it.
-// It is 0 when nothing was counted, and exact for q = 1.
+// quantile returns a latency that at least the share q of all latencies do not
+// exceed. It is never below the exact quantile, and at most 1/64 (1.6 %) above it. It
+// is exact for q = 1, and 0 if nothing was counted.
 func (h *histogram) quantile(q float64) time.Duration {
 	rank := max(int64(math.Ceil(q*float64(h.total.Load()))), 1)
 	greatest := h.max.Load()
@@ -50,7 +50,7 @@ func bucket(v uint64) int {
 	return shift<<subBits + int(v>>shift)
 }
 
-// upper returns the greatest value of a bucket.
+// upper returns the largest value of a bucket.
 func upper(i int) int64 {
 	shift := max(i>>subBits-1, 0)
 	return int64(uint64(i-shift<<subBits+1)<<shift - 1)

@@ -21,38 +21,39 @@ type LoadConfig struct {
 	// Clients is the number of connections; 0 means 1.
 	Clients int
 
-	// Window is the number of requests in flight on each; 0 means 1.
+	// Window is the number of requests in flight on each connection; 0 means 1.
 	Window int
 
-	// Bytes is the size of a request; 0 means 64, and 8 is the least, for the
-	// number that each carries.
+	// Bytes is the size of a request. 0 means 64. The minimum is 8, because
+	// each request carries its number.
 	Bytes int
 
-	// Load stops sending after Requests (of all clients together) or after
-	// Duration, whichever comes first; 0 means no such end, both 0 one second.
+	// Load stops sending after Requests, those of all clients together, or
+	// after Duration, whichever comes first. 0 means no limit. If both are 0,
+	// Duration is one second.
 	Requests int
 	Duration time.Duration
 
-	// Timeout is how long after it was sent a request counts as lost; 0 means
-	// 1 s. On UDP the next one then takes its place; a TCP connection ends,
-	// as what follows on it can only be late.
+	// Timeout is the time after which an unanswered request counts as lost; 0
+	// means 1 s. On UDP the next request then takes its place. A TCP connection
+	// is closed, because all that follows on it would be late too.
 	Timeout time.Duration
 }
 
 // Load sends requests to an echo server as fast as answers free the windows,
-// compares every byte of every answer, and measures. All connections are
-// dialled before the first request.
+// compares every byte of every answer, and measures latencies and rate. It dials
+// all connections before it sends the first request.
 //
-// It is a closed loop: while the server stalls no further requests fall due, so
-// a stall shows in Max and in the rate more than in the quantiles. Compare
-// results of one configuration with each other, not with a promise about
-// arrivals at a fixed rate.
+// Load is a closed loop: while the server stalls it sends no further requests. A
+// stall therefore shows in Max and in the rate more than in the quantiles. Compare
+// results of one configuration with each other; they say nothing about arrivals at
+// a fixed rate.
 //
-// The Result is valid whether or not there is an error. The error is nil when
-// Errors is 0; lost datagrams alone are no error. Else it wraps the first of
-// them (ErrLost, ErrAltered, ErrDuplicate, or the socket's error). If ctx ends
-// before the load does, Load returns at once with what was measured and with
-// ctx's cause. If a dial fails, nothing is sent.
+// The Result is valid even with an error. The error is nil if Errors is 0; lost
+// datagrams alone are no error. Otherwise it wraps the first error: ErrLost,
+// ErrAltered, ErrDuplicate, or the socket's. If ctx ends before the load does, Load
+// returns at once, with what it has measured and with ctx's cause. If a dial fails,
+// nothing is sent.
 func Load(ctx context.Context, dial DialFunc, cfg LoadConfig) (Result, error) {
 	network, stream, err := transport(cfg.Network)
 	if err != nil {
@@ -72,7 +73,7 @@ func Load(ctx context.Context, dial DialFunc, cfg LoadConfig) (Result, error) {
 	}
 	result := Result{Network: network, Clients: cfg.Clients, Window: cfg.Window, Bytes: cfg.Bytes}
 	if cfg.Bytes < tagBytes {
-		return result, fmt.Errorf("load %s: requests of %d bytes: the least is %d", network, cfg.Bytes, tagBytes)
+		return result, fmt.Errorf("load %s: requests of %d bytes: the minimum is %d", network, cfg.Bytes, tagBytes)
 	}
 
 	l := &load{LoadConfig: cfg, ctx: ctx, filler: Bytes(1, cfg.Bytes+256)}
@@ -111,14 +112,14 @@ func Load(ctx context.Context, dial DialFunc, cfg LoadConfig) (Result, error) {
 	return result, nil
 }
 
-// load is what the clients of one Load share.
+// load is shared by the clients of one Load.
 type load struct {
 	LoadConfig
 	ctx    context.Context
 	start  time.Time
-	filler []byte // what follows the numbers
+	filler []byte // the bytes after the numbers
 
-	taken     atomic.Uint64 // requests given out; their numbers count from 0
+	taken     atomic.Uint64 // how many requests were given out; they are numbered from 0
 	sent      atomic.Int64
 	lost      atomic.Int64
 	latencies histogram
@@ -131,7 +132,7 @@ type load struct {
 	first     error
 }
 
-// take gives out the number of the next request, unless the load is at its end.
+// take returns the number of the next request, unless the load is at its end.
 func (l *load) take() (number uint64, ok bool) {
 	if l.Duration > 0 && time.Since(l.start) >= l.Duration {
 		return 0, false
@@ -147,8 +148,8 @@ func (l *load) take() (number uint64, ok bool) {
 	return number, l.Requests <= 0 || number < uint64(l.Requests)
 }
 
-// fill makes the request of a number. The number selects the bytes that follow
-// it, so that an answer put together from two requests is noticed.
+// fill writes the request with a number. The number also selects the bytes that
+// follow it, so that an answer that mixes two requests is noticed.
 func (l *load) fill(frame []byte, number uint64) {
 	binary.BigEndian.PutUint64(frame, number)
 	copy(frame[tagBytes:], l.filler[number%251:])

@@ -264,7 +264,7 @@ func TestLoadRefused(t *testing.T) {
 	_, err := traffic.Load(t.Context(), nil, traffic.LoadConfig{Network: "unix"})
 	assert.EqualError(t, err, `load: unknown network "unix": use udp or tcp`)
 	_, err = traffic.Load(t.Context(), nil, traffic.LoadConfig{Bytes: 7})
-	assert.EqualError(t, err, "load udp: requests of 7 bytes: the least is 8")
+	assert.EqualError(t, err, "load udp: requests of 7 bytes: the minimum is 8")
 }
 
 // All that a Load sends can be told apart: the numbers count up, and the bytes

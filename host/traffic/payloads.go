@@ -5,16 +5,16 @@ import (
 	"math/rand/v2"
 )
 
-// maxPayload is the greatest UDP payload of an unfragmented IPv4 packet on
-// Ethernet: 1,500 bytes less 20 of IP and 8 of UDP. Over IPv6 it fragments.
+// maxPayload is the largest UDP payload of an unfragmented IPv4 packet on Ethernet:
+// 1,500 bytes less 20 of IP and 8 of UDP. IPv6 fragments it.
 const maxPayload = 1472
 
-// Payloads returns the payloads of Zephyr's echo-client (net-tools,
-// echo-client.c) in sizes that fit one Ethernet frame: one byte, a NUL byte,
-// the 256 byte values, lorem ipsum of 500 and of 1,400 bytes, 1,472 bytes, and
-// 16 of random lengths from 1 to 1,472 as its option -r sends. Unlike its
-// random payloads, all cut from one text, ours have random contents, so that
-// none passes for another. Equal seeds give equal payloads.
+// Payloads returns the payloads of Zephyr's echo-client (net-tools, echo-client.c)
+// in sizes that fit one Ethernet frame: one byte, a NUL byte, the 256 byte values,
+// lorem ipsum of 500 and of 1,400 bytes, 1,472 bytes, and 16 payloads of random
+// lengths from 1 to 1,472, as with its option -r. Echo-client cuts its random
+// payloads from one text. These have random contents, so that no payload can pass
+// for another. Equal seeds give equal payloads.
 func Payloads(seed uint64) [][]byte {
 	values := make([]byte, 256)
 	for i := range values {
@@ -26,7 +26,7 @@ func Payloads(seed uint64) [][]byte {
 		{0},
 		values,
 		lorem(0, 500),
-		lorem(124, 1400), // from its second sentence: the other is no prefix of it
+		lorem(124, 1400), // from the second sentence, so that the shorter text is no prefix of it
 		read(random, maxPayload),
 	}
 	for range 16 {

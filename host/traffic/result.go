@@ -9,37 +9,37 @@ import (
 // A Result is what Load measured. Its JSON form names the units: elapsed_s,
 // rate_per_s, and the latencies as p50_us, p90_us, p99_us and max_us.
 type Result struct {
-	// The load, with the defaults filled in.
+	// The configuration, with the defaults filled in.
 	Network string `json:"network"`
 	Clients int    `json:"clients"`
 	Window  int    `json:"window"`
 	Bytes   int    `json:"bytes"`
 
-	// Requests. Sent is Received + Lost, plus those still in flight when the
-	// context ended. Received counts right answers in time, Lost requests
-	// without one within the timeout or on a connection that broke.
+	// Sent counts requests: Received, Lost, and those in flight when the context
+	// ended. Received counts correct answers within the timeout. Lost counts
+	// requests without an answer within the timeout or on a broken connection.
 	Sent     int64 `json:"sent"`
 	Received int64 `json:"received"`
 	Lost     int64 `json:"lost"`
 
-	// Errors counts wrong answers (altered, duplicate, later than the
-	// timeout) and broken connections. Load returns the first as its error.
+	// Errors counts wrong answers (altered, duplicate, or after the timeout) and
+	// broken connections. Load's error wraps the first.
 	Errors int64 `json:"errors"`
 
-	// Elapsed is the time from the start to the last right answer, so that
+	// Elapsed is the time from the start to the last correct answer, so that
 	// waiting for lost requests does not lower the rate.
 	Elapsed time.Duration `json:"-"`
 
-	// Latencies of the Received, from the moment a request is handed to its
-	// connection until the whole answer is read. P50, P90 and P99 are never
-	// below the exact quantile and at most 1/64 (1.6 %) above it; Max is exact.
+	// The latencies of the Received requests, each from the write of the request
+	// until the whole answer is read. P50, P90 and P99 are never below the exact
+	// quantile and at most 1/64 (1.6 %) above it. Max is exact.
 	P50 time.Duration `json:"-"`
 	P90 time.Duration `json:"-"`
 	P99 time.Duration `json:"-"`
 	Max time.Duration `json:"-"`
 }
 
-// Rate returns the right answers per second; 0 if there were none.
+// Rate returns the correct answers per second.
 func (r Result) Rate() float64 {
 	if r.Elapsed <= 0 {
 		return 0

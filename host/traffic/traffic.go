@@ -1,13 +1,14 @@
-// Package traffic drives an echo server from the outside: [Echo] proves that
-// every byte comes back, [Load] measures how fast and how many do. It is for
-// the tests and benchmarks of network services, in an emulated machine or not:
-// all it knows of the server is a function that dials it.
+// Package traffic drives an echo server from the outside: [Echo] checks that
+// every byte comes back, and [Load] measures how fast the answers come and how
+// many are lost. It is for tests and benchmarks of network services, in an
+// emulated machine or elsewhere: it knows the server only by a function that
+// dials it.
 //
-// It is not a network test suite (the faults between it and the server are
-// someone else's to inject), and Load is a closed loop that compares builds of
-// one service, not a generator that holds an arrival rate.
+// It is not a network test suite: it injects no faults between itself and the
+// server. Load is a closed loop, which compares builds of one service; it does
+// not generate arrivals at a fixed rate.
 //
-// A machine of package harness and a plain address are dialled alike:
+// A DialFunc reaches a machine of package harness as well as a plain address:
 //
 //	echoPort := func(ctx context.Context, network string) (net.Conn, error) {
 //		return machine.Dial(ctx, network, 4242)
@@ -23,28 +24,29 @@ import (
 	"strings"
 )
 
-// A DialFunc connects to the server under test. Network is the one of the
-// configuration: "udp", "tcp", or either with a 4 or 6 appended. A "udp"
-// connection must keep datagrams apart; a "tcp" connection must have
-// CloseWrite, as [*net.TCPConn] has. Closing a connection must end its pending
-// reads and writes. Echo and Load close every connection they get before they
+// A DialFunc connects to the server under test. The network is that of the
+// configuration: "udp" or "tcp", with an optional 4 or 6. A "udp" connection
+// must preserve the boundaries of datagrams. A "tcp" connection must have the
+// method CloseWrite, as [*net.TCPConn] has. Closing a connection must end its
+// pending reads and writes. Echo and Load close every connection before they
 // return.
 type DialFunc func(ctx context.Context, network string) (net.Conn, error)
 
-// What a failed Echo, or a Load that counted errors, found; for [errors.Is].
+// The errors of Echo and Load wrap one of these if the server is to blame.
 var (
-	// ErrLost: bytes did not come back before the timeout, or the server
-	// ended the stream without them.
+	// ErrLost says that bytes did not come back before the timeout, or that
+	// the server ended the stream without them.
 	ErrLost = errors.New("lost")
 
-	// ErrAltered: bytes came back that were not sent, or not in that order.
+	// ErrAltered says that bytes came back that were not sent, or that were
+	// sent in another order.
 	ErrAltered = errors.New("altered")
 
-	// ErrDuplicate: a datagram came back more often than it was sent.
+	// ErrDuplicate says that a datagram came back more often than it was sent.
 	ErrDuplicate = errors.New("duplicate")
 )
 
-// transport checks a configured network. The empty one is "udp", as it is for
+// transport checks a configured network. An empty network is "udp", as in
 // Zephyr's echo-client.
 func transport(network string) (name string, stream bool, err error) {
 	if network == "" {
@@ -59,9 +61,9 @@ func transport(network string) (name string, stream bool, err error) {
 	return "", false, fmt.Errorf("unknown network %q: use udp or tcp", network)
 }
 
-// tie closes conn as soon as ctx ends, which ends a pending read or write: a
-// deadline would not do, because the next SetDeadline would undo it. The
-// function returned closes conn and leaves nothing of the tie behind.
+// tie closes conn when ctx ends, which ends a pending read or write. A deadline
+// would not do, because the next SetDeadline would undo it. The function that is
+// returned closes conn and releases the tie.
 func tie(ctx context.Context, conn net.Conn) (untie func()) {
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -1,6 +1,6 @@
-// Package target is the one table of what differs between the emulated
-// machines. Everything that depends on the target is a field here, so that no
-// other package ever asks which target it works for.
+// Package target holds the table of the targets: the emulated machines that
+// guesthouse can boot. Everything that depends on the target is a field of the
+// table. No other package compares a target's name.
 package target
 
 import (
@@ -10,81 +10,80 @@ import (
 	"strings"
 )
 
-// A Target describes one emulated machine and the software that fits it.
+// A Target describes one emulated machine and the software that runs on it.
 type Target struct {
-	// Name is what users write: "x86", "x86_64", "arm", "arm64".
+	// Name is the name that users write: "x86", "x86_64", "arm" or "arm64".
 	Name string
 
 	// GOARCH and GOARM select the Go compiler's output for guest programs;
 	// GOARM is empty except for 32-bit ARM.
 	GOARCH, GOARM string
 
-	// DebianArch and KernelPackage name the Debian package whose kernel the
-	// machine boots. KernelPackage is a metapackage: it depends on the
+	// DebianArch and KernelPackage name the Debian package of the kernel that
+	// the machine boots. KernelPackage is a metapackage, which depends on the
 	// package that holds the files.
 	DebianArch, KernelPackage string
 
-	// PEMachine is the machine type in the header of the machine's Linux
-	// kernels, which are EFI programs too, and ELFMachines are those of the ELF
-	// files that QEMU starts on it; the first is the machine's own.
+	// PEMachine is the machine type in the PE header of the machine's Linux
+	// kernels, which are EFI programs too. ELFMachines are the machine types of
+	// the ELF files that QEMU boots on it; the first is the machine's own.
 	PEMachine   uint16
 	ELFMachines []elf.Machine
 
-	// QEMU is the emulator's binary and QEMUPackage the Debian package that
+	// QEMU is the emulator's binary, and QEMUPackage is the Debian package that
 	// installs it.
 	QEMU, QEMUPackage string
 
 	// Machine and CPU are the values of QEMU's -machine and -cpu.
 	Machine, CPU string
 
-	// KVMHosts are the values of GOARCH of the hosts whose processors run the
-	// machine's code under KVM; none if KVM never does. KVMMachine and KVMCPU,
-	// if they are set, take the place of Machine and CPU there: what is cheap
-	// to emulate need not be what the host's processor can be.
+	// KVMHosts are the values of GOARCH of the hosts that can run the machine
+	// under KVM; empty if no host can. KVMMachine and KVMCPU, if set, replace
+	// Machine and CPU under KVM: the host's processor may not support the model
+	// that is cheapest to emulate.
 	KVMHosts           []string
 	KVMMachine, KVMCPU string
 
-	// NetDevice is the value of QEMU's -device for the network card, up to
-	// and without its netdev= property. A restored guest
-	// announces itself, once; asked to by QEMU it would be busy with that for a
-	// second. (Migrating with announce-rounds=0 instead makes QEMU 7.2 crash at
-	// power-off.)
+	// NetDevice is the value of QEMU's -device for the network card, without
+	// the netdev= property. guest_announce=off: the agent of a restored guest
+	// sends one ARP announcement for each address, while announcements that QEMU
+	// asks for would keep the guest busy for a second. (Migrating with
+	// announce-rounds=0 instead makes QEMU 7.2 crash at power-off.)
 	NetDevice string
 
-	// Modules are the kernel modules that drive the machine's devices.
-	// Those they depend on are found from the modules themselves.
+	// Modules are the kernel modules that drive the machine's devices. Their
+	// dependencies are not listed.
 	Modules []string
 
-	// OptionalModules are loaded after them where the kernel has them: without
-	// them the machine boots all the same.
+	// OptionalModules are loaded after Modules if the kernel has them. The
+	// machine boots without them too.
 	OptionalModules []string
 
-	// DeviceModules are in the guest where the kernel has them, and loaded where the machine
-	// has a device that they drive: QEMU's command line may give it one.
+	// DeviceModules are in the initramfs if the kernel has them. They are loaded
+	// if the machine has a device that they drive: arguments for QEMU may add one.
 	DeviceModules []string
 
-	// Cmdline is the kernel command line that selects the console and
-	// skips what costs boot time in an emulated machine.
+	// Cmdline is the kernel command line that selects the console and skips what
+	// makes an emulated machine boot slowly.
 	Cmdline []string
 
-	// ClockRate is the kernel argument, up to its value in kHz, that tells the
-	// kernel how fast the counter counts that is its clock; empty where the kernel can
-	// read that from the machine. Under emulation the counter is the host's TSC.
+	// ClockRate is the kernel argument, without its value in kHz, that tells the
+	// kernel the rate of its clock's counter; empty if the kernel can read the
+	// rate from the machine. Under emulation the counter is the host's TSC.
 	ClockRate string
 
-	// EarlyConsole is added to Cmdline to make a kernel print from its first
-	// moments on.
+	// EarlyConsole is added to Cmdline to make a kernel print as early as it can.
 	EarlyConsole []string
 }
 
-// quick is what makes any Linux kernel boot fast in emulation and end the
-// emulator when it panics (with QEMU's -no-reboot). Its last line turns off what
-// takes a host that is busy, or stops QEMU, for a guest that hangs, and says so
-// in the middle of a line of the console.
+// quick makes any Linux kernel boot fast in emulation, and reboot when it panics, at
+// which QEMU exits (-no-reboot). Its last line turns off the kernel's watchdogs: if
+// the host is busy or stops QEMU, they take the guest for hung, and print that in the
+// middle of a line on the console.
 var quick = []string{"quiet", "mitigations=off", "cryptomgr.notests", "nokaslr", "random.trust_cpu=on", "panic=-1",
 	"nowatchdog", "rcupdate.rcu_cpu_stall_suppress=1", "workqueue.watchdog_thresh=0"}
 
-// agent drives the line between the guest's agent and the harness.
+// agent drives the port of the guest's agent.
 var agent = []string{"virtio_console"}
 
 // disk drives -drive if=virtio.
@@ -121,18 +120,18 @@ var table = []Target{
 		QEMU:          "qemu-system-x86_64",
 		QEMUPackage:   "qemu-system-x86",
 		Machine:       "q35",
-		// Faster than max, with fewer features to emulate and to set
-		// up; but without rdrand the first read of random bytes waits
-		// for a minute. Under KVM it is the same processor, on Intel's and
-		// AMD's alike; "host" would set registers that a host which is a
-		// guest itself may not have, and then QEMU aborts.
+		// qemu64 is faster than max: it has fewer features to emulate and
+		// to set up. Without rdrand the first read of random bytes would
+		// wait for a minute. Under KVM the model is the same, on Intel's
+		// and on AMD's processors: "host" sets registers that a host may
+		// lack if it is a virtual machine itself, and then QEMU aborts.
 		CPU:             "qemu64,+rdrand",
 		KVMHosts:        []string{"amd64"},
 		NetDevice:       "virtio-net-pci,romfile=,guest_announce=off", // no boot ROM
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
 		DeviceModules:   disk,
-		// Nothing watches the clock: the emulated TSC never drifts.
+		// The emulated TSC never drifts, so no watchdog need check it.
 		Cmdline:      append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
 		ClockRate:    "tsc_early_khz=",
 		EarlyConsole: []string{"ignore_loglevel", "earlyprintk=ttyS0,115200"},
@@ -148,7 +147,7 @@ var table = []Target{
 		QEMU:            "qemu-system-arm",
 		QEMUPackage:     "qemu-system-arm",
 		Machine:         "virt,highmem=off",
-		CPU:             "cortex-a15", // no KVM: Linux 5.7 and QEMU 5.2 dropped it
+		CPU:             "cortex-a15", // Linux 5.7 and QEMU 5.2 dropped KVM on 32-bit ARM
 		NetDevice:       "virtio-net-pci,romfile=,guest_announce=off",
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
@@ -166,10 +165,10 @@ var table = []Target{
 		QEMU:            "qemu-system-aarch64",
 		QEMUPackage:     "qemu-system-arm",
 		Machine:         "virt",
-		CPU:             "cortex-a57", // max costs six times the boot: pointer authentication
+		CPU:             "cortex-a57", // max boots six times slower, because of pointer authentication
 		KVMHosts:        []string{"arm64"},
-		KVMMachine:      "virt,gic-version=host", // few hosts can be a GICv2, the machine's default
-		KVMCPU:          "host",                  // KVM on ARM knows no other
+		KVMMachine:      "virt,gic-version=host", // the default is GICv2, which few hosts support
+		KVMCPU:          "host",                  // KVM on ARM supports no other
 		NetDevice:       "virtio-net-pci,romfile=,guest_announce=off",
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
@@ -191,7 +190,7 @@ func Names() []string {
 	return names
 }
 
-// Lookup returns the target of that name. Its error lists the names there are.
+// Lookup returns the target with a name. Its error lists all names.
 func Lookup(name string) (Target, error) {
 	for _, t := range table {
 		if t.Name == name {
