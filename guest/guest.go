@@ -1,7 +1,6 @@
-// Package guest is what runs inside the machine: [Main] turns a program that
-// registers socket services into the one program of an emulated target. It
-// brings the network up, starts the services and gives a shell on the serial
-// console. Init has loaded the drivers before it starts the program.
+// Package guest is for programs that run inside an emulated machine. [Main] brings
+// the network up, starts the program's socket services, and serves a shell on the
+// serial console. A guest need not use the package: init starts any program.
 //
 //	var upper = socketservice.Define("upper", serve, 1)
 //
@@ -15,10 +14,9 @@
 //		return upper.Register([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, nil)
 //	}
 //
-// Such a program is no ordinary one: init starts it as uinit in a
-// machine that is its own, and when it ends, however it does, the machine
-// powers off.
-// Outside such a machine Main refuses to run.
+// Init loads the drivers and then starts the program as /bin/uinit. When the program
+// ends, for whatever reason, the machine powers off. Main refuses to run anywhere
+// else.
 package guest
 
 import (
@@ -40,14 +38,13 @@ import (
 )
 
 // Main runs the guest and does not return. It configures eth0, starts the default loop of package
-// socketservice, calls setup, logs "ready" above the first prompt of the console's shell and
-// serves that until somebody says poweroff or the harness asks for it. Then the program ends with
-// status 0. An error on the way is logged, and the program ends with status 1. The machine powers
-// off when its program has ended.
+// socketservice, calls setup, logs "ready" above the first prompt of the console's shell, and serves
+// the shell until a person types poweroff or the harness asks for the power-off. Then it stops the
+// loop, and the program ends with status 0. If a step fails, Main logs the error, and the program
+// ends with status 1. The machine powers off when its program has ended.
 //
-// Main makes the default logger of package slog write Zephyr's log format to
-// the console, for setup and the services too; the attribute "module" names the
-// module.
+// Main makes the default logger of package slog write Zephyr's log format to the console, for setup
+// and the services too. The attribute "module" names the module.
 func Main(setup func() error) {
 	if err := insideMachine(); err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)
@@ -77,10 +74,10 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 		err = network.Announce()
 	}
 	if err != nil {
-		log.Warn(err.Error()) // the network asks when it has to
+		log.Warn(err.Error()) // QEMU asks for the address when it needs it
 	}
-	// Without a service there is no loop to run, and none is needed by a
-	// guest that serves in another way; a later Register says so itself.
+	// Without a service the loop does not start. A guest that serves in another
+	// way needs no loop.
 	for range socketservice.All() {
 		if err := socketservice.Start(); err != nil {
 			return err
@@ -102,26 +99,28 @@ func readyLine() string {
 	return line.String()
 }
 
-// module is that of Main in the log.
+// module is the module of Main's records in the log.
 const module = "guesthouse"
 
-// harness is the line that leads to it.
+// harness leads to the harness.
 var harness *line
 
-// Event tells the harness something that a test waits for (Machine.Event there), apart
-// from the console with all that others print. Events arrive in the order in which they
-// were told, once in each machine, also in those that are restored from it. Of a
-// text longer than 64 KiB the rest is cut off. It is to be called in setup or later;
-// a machine without the harness's line says nothing.
+// Event tells the harness something that a test waits for with Machine.Event, apart from the console
+// and all that other code prints there. Events arrive in the order in which the program tells them.
+// Each arrives once, and once more in each machine that is restored from this one. A text is cut off
+// after 64 KiB. Call Event in setup or later. In a machine without the harness's line it does
+// nothing.
 func Event(text string) { harness.tell(wire.Event, wireText(text)) }
 
-// OnRestore has a function called in each machine that is restored from the one that is saved later,
-// and in that one when it goes on: for what a program must have of its own, as a seed, or must do
-// anew. By then the kernel has new entropy, the host's clock and a new BootID, which the program
-// cannot have used before: all programs stand still from before the save. The functions are called
-// one after the other, in the order in which they were given, while the rest of the program runs,
-// and before the harness forwards a port to the machine. They have 10 s. In a machine that is
-// restored before somebody asks for it they are called when somebody does.
+// OnRestore registers a function that is called after the machine was saved: in the machine when it
+// goes on, and in each machine that is restored from it. The function can draw a new seed, for
+// example, or open a connection again.
+//
+// All programs stand still from before the save until the kernel has new entropy, the host's clock
+// and a new BootID. Then they go on, and the functions are called one after the other, in the order
+// of their registration, while the rest of the program runs. The harness forwards no port to the
+// machine until they have returned, for which they have 10 s. In a prefetched machine they are
+// called when a test takes the machine.
 func OnRestore(f func()) {
 	onRestore.mu.Lock()
 	defer onRestore.mu.Unlock()
@@ -131,14 +130,14 @@ func OnRestore(f func()) {
 	}
 }
 
-// BootID tells the boots and the restorations of machines apart: a machine that
-// was saved, and each that is restored from it, has another one from then on. It is
-// written as in /proc/sys/kernel/random/boot_id, where other programs find it too.
+// BootID identifies this boot or restore of the machine. After a save the machine that goes on and
+// each machine that is restored from it have different ones. Other programs find it in
+// /proc/sys/kernel/random/boot_id.
 func BootID() string { return agent.BootID() }
 
 const networkCard = "eth0"
 
-// insideMachine refuses to go on where powering off would hit the user's own
+// insideMachine returns an error on any other system, where Main would power off the user's own
 // computer.
 func insideMachine() error {
 	_, err := os.Stat(initramfs.ModulesFile)
@@ -148,27 +147,27 @@ func insideMachine() error {
 	return errors.New(`this program runs as the one program of an emulated machine; boot it with "guesthouse run -guest PACKAGE"`)
 }
 
-// off is held by whoever powers the machine off, for good.
+// off is locked by the first call of powerOff and never unlocked.
 var off sync.Mutex
 
 // stopWithin bounds the wait for a handler that does not return.
 const stopWithin = time.Second
 
-// powerOff ends the services and the program, and with it the machine. It does not return. The
-// first reason counts.
+// powerOff stops the services and ends the program, and so the machine. It does not return. Only the
+// first call counts.
 func powerOff(why string, status int) {
 	off.Lock()
 	harness.tell(wire.PowerOff, wireText(why))
 	stopped := make(chan struct{})
 	go func() {
-		socketservice.Stop() // it says only that there was nothing to stop
+		socketservice.Stop() // fails only if no loop runs
 		close(stopped)
 	}()
 	select {
 	case <-stopped:
 	case <-time.After(stopWithin):
 	}
-	if harness == nil { // an init that is not ours need not power off
+	if harness == nil { // another init may not power off
 		fmt.Fprintln(os.Stderr, "guest: power off:", poweroff.Now(os.Stdout, ""))
 	}
 	os.Exit(status)

@@ -18,13 +18,13 @@ import (
 )
 
 const (
-	interfaceWithin = 5 * time.Second // from its driver's start to its appearance, and from there to its carrier
-	interfaceLooks  = 50              // meanwhile
+	interfaceWithin = 5 * time.Second // until the interface appears, and again until it has a carrier
+	interfaceLooks  = 50              // within interfaceWithin
 	leaseWithin     = 20 * time.Second
 )
 
-// configureNetwork brings the interface up with the addresses that the kernel
-// command line gives: guesthouse.ip=ADDRESS/BITS or dhcp,
+// configureNetwork brings an interface up with the addresses of the kernel
+// command line: guesthouse.ip=ADDRESS/BITS or dhcp, and
 // guesthouse.ip6=ADDRESS/BITS or none.
 func configureNetwork(name string) error {
 	link, err := waitLink(name)
@@ -32,10 +32,10 @@ func configureNetwork(name string) error {
 		return err
 	}
 	for _, option := range [][2]string{
-		// The address is as fixed as in Zephyr's samples: routers do not add another.
+		// The addresses are fixed, as in Zephyr's samples: routers add none.
 		{"accept_ra", "0"},
-		// The network is the machine's own: nobody else has its addresses (else a search takes a
-		// second), and nobody waits to hear of multicast groups, which would be told for seconds.
+		// No other machine is in the network. Duplicate address detection would take a second,
+		// and reports of multicast groups several.
 		{"accept_dad", "0"},
 		{"mldv1_unsolicited_report_interval", "1"},
 		{"mldv2_unsolicited_report_interval", "1"},
@@ -44,17 +44,17 @@ func configureNetwork(name string) error {
 			return fmt.Errorf("interface %s: %s: %w", name, option[0], err)
 		}
 	}
-	// QEMU's libslirp 4.7 empties its buffer of a connection whose SYN-ACK
-	// comes twice, as from a guest that stood still meanwhile, and bytes are
-	// lost without an error. With SYN cookies for all there is no second one.
+	// A guest that stood still may send a SYN-ACK twice. QEMU's libslirp 4.7 then
+	// empties its buffer of the connection, and bytes are lost without an error.
+	// With SYN cookies for all connections there is no second SYN-ACK.
 	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_syncookies", []byte("2"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("SYN cookies: %w", err)
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("interface %s: up: %w", name, err)
 	}
-	// Until the kernel has seen that the card has a carrier it drops all packets. Where the cable is
-	// cut it never does, and that is no error.
+	// The kernel drops all packets until it sees the card's carrier. It never sees one if QEMU has
+	// cut the link, which is no error.
 	running := func(l netlink.Link) bool { return l.Attrs().RawFlags&unix.IFF_RUNNING != 0 }
 	if _, err := watchLink(name, running); err != nil && !errors.Is(err, errLinkLate) {
 		return fmt.Errorf("interface %s: carrier: %w", name, err)
@@ -80,7 +80,7 @@ func configureNetwork(name string) error {
 	return nameHosts(append([]netip.Prefix{addr}, own...), routers)
 }
 
-// flag returns the value of a word name=value of the kernel command line. The last one counts.
+// flag returns the value of the last word name=value on the kernel command line, or unset.
 func flag(name, unset string) string {
 	line, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
@@ -112,8 +112,8 @@ func prefixOf(ip net.IP, mask net.IPMask) netip.Prefix {
 	return netip.PrefixFrom(addr.Unmap(), bits)
 }
 
-// waitLink returns the interface of that name, waiting for it to appear: some
-// drivers find their device only after they are loaded.
+// waitLink waits for an interface to appear and returns it. Some drivers find their
+// device only after they are loaded.
 func waitLink(name string) (netlink.Link, error) {
 	link, err := watchLink(name, func(netlink.Link) bool { return true })
 	switch {
@@ -128,15 +128,16 @@ func waitLink(name string) (netlink.Link, error) {
 
 var errLinkLate = fmt.Errorf("not within %v", interfaceWithin)
 
-// watchLink waits until the interface is there and as wanted, or returns errLinkLate.
+// watchLink waits until the interface exists and wanted returns true. It returns errLinkLate after
+// interfaceWithin.
 func watchLink(name string, wanted func(netlink.Link) bool) (netlink.Link, error) {
-	updates := make(chan netlink.LinkUpdate, 64) // its sender must not wait when we have gone
+	updates := make(chan netlink.LinkUpdate, 64) // the sender must not block after the return
 	done := make(chan struct{})
 	defer close(done)
 	if err := netlink.LinkSubscribe(updates, done); err != nil {
 		return nil, err
 	}
-	// Where QEMU was stopped the clock jumps. However far it does, that is one look.
+	// After QEMU was stopped the clock jumps. However far it jumps, that is one tick.
 	look := time.NewTicker(interfaceWithin / interfaceLooks)
 	defer look.Stop()
 	for looks := 0; ; {
@@ -168,8 +169,8 @@ func interfaceNames() (names []string) {
 	return names
 }
 
-// lease has u-root's DHCP client configure the interface. It returns the IPv4 address that
-// the client has given it, and the routers of its network.
+// lease runs u-root's DHCP client on the interface. It returns the interface's new IPv4 address and
+// the routers of its network.
 func lease(link netlink.Link) (own netip.Prefix, routers []netip.Addr, err error) {
 	name := link.Attrs().Name
 	defer func() {
@@ -180,7 +181,7 @@ func lease(link netlink.Link) (own netip.Prefix, routers []netip.Addr, err error
 	ctx, cancel := context.WithTimeout(context.Background(), leaseWithin)
 	defer cancel()
 	client := exec.CommandContext(ctx, "/bbin/dhclient", "-ipv6=false", "-timeout=2", "-retry=8", "^"+name+"$")
-	said, err := client.CombinedOutput() // its exit status is 0 also where nobody has answered
+	said, err := client.CombinedOutput() // the status is 0 even if no server has answered
 	if err != nil {
 		return own, nil, fmt.Errorf("%s: %w\n%s", client.Path, err, said)
 	}

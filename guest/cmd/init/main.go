@@ -1,6 +1,6 @@
-// Init is the guest's first process: u-root's, but that it starts the guest program on the
-// console itself instead of on pipes to it, that the agent of the harness lives in it, and that it
-// says how the program ended before it powers the machine off.
+// Init is the guest's first process. It differs from u-root's init in three ways: it starts the
+// guest program on the console itself instead of on pipes, it runs the agent that talks to the
+// harness, and it reports how the program ended before it powers the machine off.
 package main
 
 import (
@@ -25,11 +25,11 @@ import (
 
 func main() {
 	if os.Getpid() != 1 {
-		fmt.Fprintln(os.Stderr, "init: it is the first process of an emulated machine and nothing else")
+		fmt.Fprintln(os.Stderr, "init: it runs only as the first process of an emulated machine")
 		os.Exit(1)
 	}
 	log.SetPrefix("init: ")
-	log.SetFlags(0) // the machine's clock may be wrong yet
+	log.SetFlags(0) // the machine's clock may still be wrong
 	libinit.SetEnv()
 	createRootfs()
 	libinit.NetInit()
@@ -50,15 +50,15 @@ func main() {
 	}
 	exit := run(harness, children, libinit.Command(initramfs.Program, libinit.WithArguments(cmdline.GetUinitArgs()...), inForeground))
 	harness.Ended(exit)
-	signal.Ignore(unix.SIGTTOU) // the console is still that of the program's process group
+	signal.Ignore(unix.SIGTTOU) // the program's process group is still in the foreground of the console
 	log.Print("power off: ", poweroff.Now(os.Stdin, lastWords(exit, harness.Connected())))
 }
 
-// createRootfs mounts what u-root's init mounts, with control groups of version 2: one
-// tree in which programs can be frozen and killed together.
+// createRootfs mounts the file systems that u-root's init mounts, but control groups of version 2,
+// which can freeze and kill processes together.
 func createRootfs() {
 	libinit.Create(libinit.PreNamespace, false)
-	ulog.KernelLog.Reinit() // the device is there now
+	ulog.KernelLog.Reinit() // /dev/kmsg exists now
 	libinit.Create(libinit.Namespace, false)
 	libinit.Create([]libinit.Creator{
 		libinit.Dir{Name: "/run", Mode: 0o755},
@@ -67,9 +67,9 @@ func createRootfs() {
 	}, true)
 }
 
-// takeConsole makes init the leader of the console's session. Linux hangs up a terminal when the
-// leader of its session ends, and drops what has not been sent by then: the guest program's
-// last words, if it were the leader.
+// takeConsole makes init the leader of the console's session. When the leader of its session ends,
+// Linux hangs up a terminal and drops the output that is not sent yet. If the guest program were the
+// leader, its last output would be lost.
 func takeConsole() error {
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("console: %w", os.NewSyscallError("setsid", err))
@@ -80,14 +80,14 @@ func takeConsole() error {
 	return nil
 }
 
-// inForeground has a program run in the console's foreground: Ctrl-C is for it.
+// inForeground makes a program run in the foreground of the console, so that Ctrl-C reaches it.
 func inForeground(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &unix.SysProcAttr{Foreground: true, Ctty: 0}
 }
 
-// lastWords are the lines by which the console tells of the program's end. A harness that has no
-// agent to hear of it looks for them at the start of a line, which the program may have left
-// unfinished.
+// lastWords returns the lines that report the program's end on the console. A harness that the agent
+// cannot tell reads them there. Then they begin with a newline, because the program may have left a
+// line unfinished.
 func lastWords(exit wire.Exit, told bool) string {
 	var b strings.Builder
 	if !told {

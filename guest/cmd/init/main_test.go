@@ -8,7 +8,7 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-func TestTheKernelsWordsAboutTheGuestProgramAreFound(t *testing.T) {
+func TestTheKernelsLastLineAboutTheProgramIsFound(t *testing.T) {
 	const log = `<6>[    0.000000] Kernel command line: console=ttyS0 uroot.uinitargs=-v
 <6>[    2.100000] uinit[82]: segfault at 0 ip 0000000000401000 sp 00007ffd error 6 in uinit[400000+1000]
 <6>[    2.200000] gosh[83]: segfault at 0

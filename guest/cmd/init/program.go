@@ -14,7 +14,7 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// run runs the guest's program to its end.
+// run runs the guest's program until it ends.
 func run(harness *agent.Agent, children *agent.Children, cmd *exec.Cmd) wire.Exit {
 	log.Printf("starting %s", cmd.Path)
 	if far := harness.ProgramEnd(); far != nil {
@@ -49,20 +49,21 @@ func run(harness *agent.Agent, children *agent.Children, cmd *exec.Cmd) wire.Exi
 	return exit
 }
 
-// obeyWithin bounds how long a program may take that was asked to end.
+// obeyWithin is how long a program that was asked to end may take.
 const obeyWithin = 3 * time.Second
 
-// end has the program end, which is told already or does not know package guest.
+// end ends the program. A program that was not told, because it does not use package guest, gets
+// SIGTERM.
 func end(harness *agent.Agent, pid int, told bool) {
 	if !told {
 		harness.PowerOff("the harness asked for it")
-		unix.Kill(-pid, unix.SIGTERM) // all of its process group
+		unix.Kill(-pid, unix.SIGTERM) // to its process group
 	}
 	time.Sleep(obeyWithin)
 	harness.Kill(pid)
 }
 
-// kernelLog returns what the kernel has logged, or nothing where it cannot be read.
+// kernelLog returns the kernel's log, or "" if it cannot be read.
 func kernelLog() string {
 	size, err := unix.Klogctl(unix.SYSLOG_ACTION_SIZE_BUFFER, nil)
 	if err != nil {
@@ -73,9 +74,9 @@ func kernelLog() string {
 	return string(text[:max(n, 0)])
 }
 
-// aboutTheEnd returns the last line of the kernel's log that tells of a process, as
-// "uinit[57]: segfault at 0" or "Out of memory: Killed process 57 (uinit)", without its level and
-// time. It is too mild for the console.
+// aboutTheEnd returns the last line of the kernel's log about a process, such as "uinit[57]: segfault
+// at 0" or "Out of memory: Killed process 57 (uinit)", without its level and time. The line's level
+// is too low to appear on the console.
 func aboutTheEnd(kernelLog string, pid int) (about string) {
 	for line := range strings.Lines(kernelLog) {
 		if _, text, ok := strings.Cut(line, "] "); ok &&

@@ -1,5 +1,5 @@
-// Uinit is guesthouse's own guest: Zephyr's echo service on port 4242 and a
-// shell on the serial console. u-root's init starts it as uinit.
+// Uinit is guesthouse's own guest: Zephyr's echo service on port 4242, and a
+// shell on the serial console. Init starts it as /bin/uinit.
 package main
 
 import (
@@ -7,8 +7,8 @@ import (
 	"guesthouse.example/guest/echo"
 )
 
-// Defined before the loop starts, as Zephyr's services are when the program is
-// linked.
+// The services are defined before the loop starts, like Zephyr's, which are defined
+// when the program is linked.
 var server = echo.New(echo.Config{})
 
 func main() { guest.Main(server.Start) }

@@ -1,4 +1,4 @@
-// Package modules loads the drivers of the machine's devices.
+// Package modules loads the kernel modules of the machine's devices.
 package modules
 
 import (
@@ -16,10 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Load loads the kernel modules that a file names, one a line, each
-// after those it depends on, and then those of other devices that the machine has. Modules that
-// are loaded already, or that the kernel has built in, are
-// fine. After one that cannot be loaded it goes on with the others.
+// Load loads the kernel modules that a file names, one a line, and then the modules of the machine's
+// other virtio devices, each with its dependencies. A module may be loaded already or built into the
+// kernel. After a module that cannot be loaded Load goes on with the others.
 func Load(file string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -45,7 +44,8 @@ func Load(file string) error {
 	return errors.Join(errs...)
 }
 
-// A prober reads the list of modules when the first is asked for: a kernel without modules has none.
+// A prober reads the kernel's list of modules at the first load, because a kernel without modules has
+// no list.
 type prober struct{ *kmodule.Prober }
 
 func (p *prober) load(name string) (err error) {
@@ -61,8 +61,8 @@ func (p *prober) load(name string) (err error) {
 	return nil
 }
 
-// forDevices returns the modules that drive virtio devices which have no driver yet, as a
-// modules.alias says. The initramfs of a kernel without modules has none.
+// forDevices returns the modules of the virtio devices that have no driver yet, by the file
+// modules.alias. It returns none if there is no such file, as for a kernel without modules.
 func forDevices(sys, aliases string) (names []string) {
 	list, err := os.ReadFile(aliases)
 	if err != nil {
@@ -75,7 +75,7 @@ func forDevices(sys, aliases string) (names []string) {
 		}
 		device, err := os.ReadFile(file)
 		if err != nil {
-			continue // it is gone
+			continue // the device is gone
 		}
 		for line := range strings.Lines(string(list)) {
 			// alias virtio:d00000002v* virtio_blk

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestModulesAreLoadedForTheDevicesThatNobodyDrives(t *testing.T) {
+func TestModulesAreLoadedForDevicesWithoutADriver(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		file := filepath.Join(dir, name)
@@ -20,10 +20,10 @@ func TestModulesAreLoadedForTheDevicesThatNobodyDrives(t *testing.T) {
 	require.Empty(t, forDevices(dir, aliases), "there is no device")
 	write("bus/virtio/devices/virtio0/modalias", "virtio:d00000001v00001AF4\n")
 	write("bus/virtio/devices/virtio0/driver/name", "")
-	require.Empty(t, forDevices(dir, aliases), "its driver is there")
+	require.Empty(t, forDevices(dir, aliases), "the device has a driver")
 	write("bus/virtio/devices/virtio1/modalias", "virtio:d00000002v00001AF4\n")
 	write("bus/virtio/devices/virtio2/modalias", "virtio:d00000002v00001AF4\n")
 	write("bus/virtio/devices/virtio3/modalias", "virtio:d00000004v00001AF4\n")
-	require.Equal(t, []string{"virtio_blk"}, forDevices(dir, aliases), "for two disks, and nothing for what no module drives")
+	require.Equal(t, []string{"virtio_blk"}, forDevices(dir, aliases), "one module for two disks, and none for a device that no module drives")
 	require.Empty(t, forDevices(dir, filepath.Join(dir, "nowhere")))
 }
