@@ -6,34 +6,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Register replaces all sockets of the service, with what is polled for on
-// each, and the user data that their events carry. Entries with a negative
-// descriptor leave their slot free, as in poll(2). Of entries with the same
-// descriptor the first owns the event, which is polled for with the events of
-// all of them. A set with no entries is [Service.Unregister]. The slice is not
-// kept.
+// Register replaces all sockets of the service, the events that are polled for on
+// each, and the user data of their events. An entry with a negative descriptor
+// leaves its slot free, as in poll(2). If entries have the same descriptor, the loop
+// polls it for the events of all of them and reports to the first. Without entries
+// Register does what [Service.Unregister] does. It does not keep the slice.
 //
 // Before the loop's start Register waits for it (Zephyr #73523). It fails with
 // EIO when the start failed or the loop has been stopped, ENOENT when no loop
 // holds the service, and ENOMEM when there are more entries than slots.
 //
-// A call that fails has changed nothing: the former sockets are still polled.
-// (Zephyr's clears them before it looks at the new set.) This includes
-// descriptors that the kernel refuses to poll, which are reported with the
-// kernel's errno: EPERM for a regular file, which poll(2) calls always ready.
-// A descriptor that is not open is no failure, as in poll(2): the handler is
-// called with POLLNVAL, once, and the slot is free.
+// A call that fails changes nothing: the former sockets are still polled. (Zephyr
+// clears them before it looks at the new set.) Register fails with the kernel's
+// errno if the kernel refuses to poll a descriptor: EPERM for a regular file, which
+// poll(2) reports as always ready. A descriptor that is not open is no failure, as in
+// poll(2): the handler is called once with POLLNVAL, and the slot is free.
 //
-// When Register returns, no handler of the service runs that was called for the
-// former sockets: called while one does, it waits for it and then replaces the set,
-// including what that handler has registered. So the caller must not hold a lock
-// that the handler takes. Called from inside a handler it does not wait.
+// When Register returns, no handler runs that was called for the former sockets. If
+// one runs at the time of the call, Register waits until it returns and then replaces
+// the set, including sockets that the handler has registered. So the caller must not
+// hold a lock that the handler takes. Called from inside a handler Register does not
+// wait.
 func (s *Service) Register(fds []unix.PollFd, userData any) error {
 	return s.register(len(fds), func(i int) (unix.PollFd, any) { return fds[i], userData })
 }
 
-// RegisterEach is Register with user data of its own for each socket. What
-// [Service.Sockets] returns can be registered again, changed or not.
+// RegisterEach is like Register, but each socket has its own user data. It accepts
+// what [Service.Sockets] returns, changed or not.
 func (s *Service) RegisterEach(sockets []Socket) error {
 	return s.register(len(sockets), func(i int) (unix.PollFd, any) { return sockets[i].PollFd, sockets[i].UserData })
 }
@@ -57,17 +56,17 @@ func (s *Service) register(count int, entry func(int) (unix.PollFd, any)) error 
 	})
 }
 
-// Add polls one more socket, with user data of its own, in the first slot to
-// be had; the service's other sockets are not touched. If the service has the
-// socket already, Add changes its events and user data in place: this is how a
-// handler waits for POLLOUT. Its cost does not depend on the number of slots.
-// (Zephyr #96109, #114405 and #118000 ask for it.)
+// Add adds a socket with its own user data, in the first free slot. It leaves the
+// service's other sockets alone. If the service has the socket already, Add changes
+// its events and user data in place: this is how a handler waits for POLLOUT. The cost
+// does not depend on the number of slots. (Zephyr #96109, #114405 and #118000 ask for
+// it.)
 //
-// Like Register it waits for the loop's start, but not for a handler, as it takes no
-// socket away. It fails with EIO and ENOENT as
-// Register does, ENOMEM when all slots are taken, and with the kernel's errno
-// when the socket can not be polled; this includes EBADF, for a descriptor that
-// is not open. A call that fails has changed nothing.
+// Like Register, Add waits for the loop's start. It does not wait for a handler,
+// because it takes no socket away. It fails with EIO and ENOENT as Register does, with
+// ENOMEM when all slots are taken, and with the kernel's errno when the socket cannot
+// be polled, including EBADF for a descriptor that is not open. A call that fails
+// changes nothing.
 func (s *Service) Add(fd int, events int16, userData any) error {
 	return s.locked("add", true, func(l *Loop) error {
 		if err := l.capacity(s); err != nil {
@@ -80,11 +79,10 @@ func (s *Service) Add(fd int, events int16, userData any) error {
 	})
 }
 
-// Remove stops polling one socket, which the caller may close afterwards. As
-// with Unregister no handler of the service runs when it returns, unless it is
-// called from inside one. It fails with ENOENT if the service does not have the
-// socket, and else as Unregister does. Its cost does not depend on the number
-// of slots.
+// Remove stops polling one socket, which the caller may close afterwards. When it
+// returns, no handler of the service runs, unless Remove is called from inside one. It
+// fails with ENOENT if the service does not have the socket, and otherwise as
+// Unregister does. The cost does not depend on the number of slots.
 func (s *Service) Remove(fd int) error {
 	return s.locked("remove", false, func(l *Loop) error {
 		before := l.remove(s, int32(fd))
@@ -97,10 +95,10 @@ func (s *Service) Remove(fd int) error {
 	})
 }
 
-// Unregister stops polling the service's sockets; the caller may close them
-// afterwards. When it returns, no handler of the service runs: called while
-// one does, it waits for it (Zephyr #110857), so the caller must not hold a
-// lock that the handler takes. Called from inside a handler of the same
+// Unregister stops polling the service's sockets, which the caller may close
+// afterwards. When it returns, no handler of the service runs. If one runs at the time
+// of the call, Unregister waits until it returns (Zephyr #110857), so the caller must
+// not hold a lock that the handler takes. Called from inside a handler of the same
 // service it does not wait.
 //
 // Before the loop's start there is nothing to unregister, and Unregister
@@ -109,16 +107,16 @@ func (s *Service) Unregister() error {
 	return s.clear("unregister", false)
 }
 
-// Close is Unregister, after which the loop closes the sockets (Zephyr
-// #108180). It does so between two handler calls, so that no handler finds a
-// descriptor closed that it was called for. From outside, Close returns when
-// the sockets are closed. From inside a handler they stay open until that
-// handler returns. What close(2) returns is not reported: the descriptor is
-// gone in any case. The service itself stays: it can be given new sockets.
-// Unlike Unregister it may wait for the handler of another service too.
+// Close unregisters the service's sockets as Unregister does, and has the loop close
+// them (Zephyr #108180). The loop closes them between two handler calls, so that no
+// handler finds the descriptor closed that it was called for. Close returns when the
+// sockets are closed. Called from inside a handler it returns at once, and the sockets
+// stay open until that handler returns. Close does not report what close(2) returns,
+// because the descriptor is gone in any case. The service itself stays and can get new
+// sockets. Unlike Unregister, Close may also wait for the handler of another service.
 //
-// Another service that has one of the sockets loses it: its handler is called with
-// POLLNVAL once, also when the number belongs to a new socket by then.
+// If another service has one of the sockets, it loses the socket. Its handler is called
+// once with POLLNVAL, even if the number belongs to a new socket by then.
 func (s *Service) Close() error {
 	return s.locked("close", false, func(l *Loop) error {
 		l.condemn(s)
@@ -126,7 +124,7 @@ func (s *Service) Close() error {
 		if l.onLoop() {
 			return nil // they are closed when the handler returns
 		}
-		l.condemn(s) // what the handler registered while it was waited for
+		l.condemn(s) // the sockets that the handler has registered meanwhile
 		l.execute()
 		return nil
 	})
@@ -136,12 +134,12 @@ func (s *Service) clear(op string, wait bool) error {
 	return s.locked(op, wait, func(l *Loop) error {
 		l.release(s)
 		l.quiesce(s)
-		l.release(s) // what the handler registered while it was waited for
+		l.release(s) // the sockets that the handler has registered meanwhile
 		return nil
 	})
 }
 
-// capacity refuses a service whose slots are more than PollMax allows.
+// capacity returns an error for a service whose slots exceed PollMax.
 func (l *Loop) capacity(s *Service) error {
 	if s.refused {
 		return fmt.Errorf("slots of all services: PollMax of %d is too small, at least %d needed: %w",

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An Error says which operation failed on which service. It wraps the errno,
-// so that errors.Is(err, unix.ENOMEM) holds; the errnos are Zephyr's:
+// An Error says which operation failed on which service. It wraps an errno, for
+// use with errors.Is(err, unix.ENOMEM) for example. The errnos are Zephyr's:
 //
 //   - ENOENT: the service belongs to no loop, or a start found no service
 //   - ENOMEM: more sockets than the service has slots, or more slots than
@@ -18,7 +18,7 @@ import (
 // Any other errno comes from the kernel, which refused a socket.
 type Error struct {
 	Op      string // "register", "unregister", "add", "remove", "close", "start"
-	Service string // the service's name; empty where the loop itself failed
+	Service string // the service's name; empty if the loop itself failed
 	Err     error
 }
 
@@ -31,8 +31,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// refusal is why a loop that does not run refuses a call. Zephyr's errno for
-// all of these is EIO.
+// refusal returns the error of a call to a loop that does not run. Zephyr's errno
+// is always EIO.
 func refusal(st state, cause error) error {
 	if st == failed {
 		return fmt.Errorf("loop failed to start (%w): %w", cause, unix.EIO)

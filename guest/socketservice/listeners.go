@@ -7,25 +7,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ListenUDP returns a non-blocking socket that receives UDP datagrams on the
-// port from all addresses, IPv4 ones included: one IPv6 socket with
-// IPV6_V6ONLY off, as in Zephyr's samples, to which IPv4 senders appear as
-// ::ffff:a.b.c.d. Port 0 lets the kernel choose; see [Port]. The caller closes
-// the socket.
+// ListenUDP returns a non-blocking socket that receives UDP datagrams on a port
+// of all addresses, IPv6 and IPv4. As in Zephyr's samples it is one IPv6 socket
+// with IPV6_V6ONLY off, on which IPv4 senders appear as ::ffff:a.b.c.d. Port 0
+// lets the kernel choose; see [Port]. The caller closes the socket.
 func ListenUDP(port int) (fd int, err error) {
 	return listen("udp", unix.SOCK_DGRAM, port)
 }
 
-// ListenTCP returns a non-blocking socket that accepts TCP connections on the
-// port from all addresses, IPv4 ones included; see [ListenUDP]. A server that
-// has just ended does not keep the port occupied (SO_REUSEADDR). Accepted
-// sockets are blocking unless accept4 is given SOCK_NONBLOCK.
+// ListenTCP returns a non-blocking socket that accepts TCP connections on a port
+// of all addresses, IPv6 and IPv4; see [ListenUDP]. A server that has just ended
+// does not keep the port occupied (SO_REUSEADDR). Accepted sockets are blocking
+// unless accept4 gets SOCK_NONBLOCK.
 func ListenTCP(port int) (fd int, err error) {
 	return listen("tcp", unix.SOCK_STREAM, port)
 }
 
-// backlog is how many connections may wait to be accepted. The kernel takes its own limit,
-// net.core.somaxconn, where that is less: 4096, and 128 before Linux 5.4.
+// backlog is how many connections may wait to be accepted. The kernel reduces it to
+// net.core.somaxconn, which is 4096 by default, and 128 before Linux 5.4.
 const backlog = 4096
 
 func listen(network string, kind, port int) (fd int, err error) {
@@ -46,7 +45,7 @@ func listen(network string, kind, port int) (fd int, err error) {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
 	})
 	if kind == unix.SOCK_STREAM {
-		// Not for UDP: there it would let a second server take the port.
+		// On a UDP socket it would let a second server take the port.
 		step("setsockopt", func() error {
 			return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 		})
@@ -64,8 +63,8 @@ func listen(network string, kind, port int) (fd int, err error) {
 	return fd, nil
 }
 
-// Port returns the local port of an IPv4 or IPv6 socket, such as one that was
-// made for port 0.
+// Port returns the local port of an IPv4 or IPv6 socket, for example one that listens
+// on port 0.
 func Port(fd int) (int, error) {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {

@@ -11,32 +11,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultPollMax is the greatest number of slots of a loop whose configuration
-// names none.
+// DefaultPollMax is the PollMax of a loop whose configuration sets none.
 const DefaultPollMax = 1024
 
 // Config is the configuration of a loop. The zero value is ready for use.
 type Config struct {
-	// PollMax is the greatest number of slots of all services together,
-	// plus one for the loop itself: Zephyr's CONFIG_ZVFS_POLL_MAX. Zero
-	// means DefaultPollMax.
+	// PollMax is the maximal number of slots of all services together, plus one
+	// for the loop itself: Zephyr's CONFIG_ZVFS_POLL_MAX. Zero means
+	// DefaultPollMax.
 	PollMax int
 
-	// Priority is the nice value of the loop's thread, from -20 (served
-	// first) to 19: Zephyr's CONFIG_NET_SOCKETS_SERVICE_THREAD_PRIO. Zero
-	// leaves the process's own. Any other value implies LockThread; one
-	// below the process's own needs CAP_SYS_NICE, or the start fails.
+	// Priority is the nice value of the loop's thread, from -20 (most urgent)
+	// to 19: Zephyr's CONFIG_NET_SOCKETS_SERVICE_THREAD_PRIO. Zero keeps the
+	// process's own. Any other value implies LockThread. A value below the
+	// process's own needs CAP_SYS_NICE; without it the start fails.
 	Priority int
 
-	// LockThread gives the loop an operating system thread of its own. It
-	// costs several microseconds for each change between the loop and other
-	// goroutines, so it is for handlers that need it and no general gain.
+	// LockThread gives the loop an operating system thread of its own. Each
+	// switch between the loop and another goroutine then costs several
+	// microseconds, so set it only for handlers that need it.
 	LockThread bool
 
-	// Logger gets what the loop has to say, with the attribute
-	// module=net_sock_svc, Zephyr's name for it. Nil means the default
-	// logger of package slog at the time of Start: a handler's panic must
-	// not vanish.
+	// Logger gets the loop's records, with the attribute module=net_sock_svc,
+	// the module's name in Zephyr. Nil means the default logger of package slog
+	// at the time of Start.
 	Logger *slog.Logger
 }
 
@@ -50,9 +48,9 @@ const (
 	stopped
 )
 
-// A Loop polls the sockets of the services that are defined on it and calls
-// their handlers, one at a time, on a goroutine of its own. It runs once:
-// after Stop, or a failed Start, it can not be started again.
+// A Loop polls the sockets of the services that are defined on it and calls their
+// handlers, one at a time, on a goroutine of its own. It runs once: after Stop, or a
+// failed Start, it cannot be started again.
 type Loop struct {
 	newPoller   func() (poller, error)
 	closeSocket func(fd int)
@@ -61,15 +59,15 @@ type Loop struct {
 	started chan struct{} // closed when the start has succeeded or failed
 	done    chan struct{} // closed when the loop's goroutine has ended
 
-	callers  atomic.Int32 // who are about to take the lock
+	callers  atomic.Int32 // how many calls are about to take the lock
 	mu       sync.Mutex
-	returned sync.Cond // a handler has returned that somebody waits for
+	returned sync.Cond // signals that a handler has returned for which a call waits
 	cfg      Config
 	log      *slog.Logger
 	state    state
 	cause    error // of a failed start
 	services table[Service]
-	defined  uint32 // how many services there are
+	defined  uint32 // the number of services
 	counters []*[chunk]counters
 	errors   map[uint32]uint64 // by service, see Stats
 	total    int               // slots of all services that PollMax admits
@@ -126,7 +124,7 @@ type Loop struct {
 	yielded   time.Duration // the processor to other goroutines
 }
 
-// NewLoop returns a loop that is not started.
+// NewLoop returns a loop, which Start starts.
 func NewLoop(c Config) *Loop {
 	epoch := time.Now()
 	if c.PollMax == 0 {
@@ -150,18 +148,18 @@ func NewLoop(c Config) *Loop {
 	return l
 }
 
-// Define makes a service with count slots, all of them free. The name is for
-// people: two services may have the same. A nil handler and a count that is
-// not positive are mistakes in the program: Define panics with the name.
+// Define makes a service with count free slots. The name is for people, and two
+// services may have the same. Define panics if the handler is nil or if count is not
+// positive.
 //
-// A service may be defined while the loop runs, also from inside a handler. If
-// that exceeds PollMax, the service's Register fails with ENOMEM.
+// A service may be defined while the loop runs, even from inside a handler. If that
+// exceeds PollMax, the service's Register fails with ENOMEM.
 func (l *Loop) Define(name string, handler Handler, count int) *Service {
 	return l.define(1, name, handler, count)
 }
 
-// All lists the services in the order of their definition, as they are when
-// the iteration starts: Zephyr's net_socket_service_foreach.
+// All iterates over the services in the order of their definition, those that exist
+// when the iteration starts: Zephyr's net_socket_service_foreach.
 func (l *Loop) All() iter.Seq[*Service] {
 	return func(yield func(*Service) bool) {
 		l.mu.Lock()
@@ -175,12 +173,11 @@ func (l *Loop) All() iter.Seq[*Service] {
 	}
 }
 
-// Start starts the loop and lets the calls of Register that wait for it go
-// on. It fails with ENOENT when no service is defined, ENOMEM when PollMax is
-// too small, with a message that names the value that would do (Zephyr
-// #69233), EALREADY when the loop was started before, EIO when it was stopped,
-// and with the kernel's errno when the poller or the thread can not be set up.
-// A failed start is final.
+// Start starts the loop. Calls of Register that wait for the start go on. Start fails
+// with ENOENT when no service is defined; with ENOMEM when PollMax is too small, and
+// the message then names a sufficient value (Zephyr #69233); with EALREADY when the
+// loop was started before; with EIO when it was stopped; and with the kernel's errno
+// when it cannot set up the poller or the thread. A failed start is final.
 func (l *Loop) Start() error {
 	l.mu.Lock()
 	if l.state != idle {
@@ -213,7 +210,7 @@ func (l *Loop) Start() error {
 	return nil
 }
 
-// prepare does what of a start needs no thread.
+// prepare is the part of Start that needs no goroutine.
 func (l *Loop) prepare() (err error) {
 	log := l.cfg.Logger
 	if log == nil {
@@ -231,11 +228,10 @@ func (l *Loop) prepare() (err error) {
 	return err
 }
 
-// Stop ends the loop for good and leaves all sockets open. It waits for the
-// handler that runs, so that after it no handler of any service runs; from
-// inside a handler it does not wait, and the loop ends when that handler
-// returns. All calls that follow fail with EIO, except Stop itself, which may
-// be repeated.
+// Stop ends the loop for good and leaves all sockets open. It waits until the running
+// handler returns; after it no handler of any service runs. Called from inside a
+// handler it does not wait, and the loop ends when that handler returns. All later
+// calls fail with EIO, except Stop, which may be called again.
 func (l *Loop) Stop() error {
 	l.mu.Lock()
 	for l.state == starting {
@@ -266,7 +262,7 @@ func (l *Loop) Stop() error {
 	return nil
 }
 
-// shut closes the pollers. The loop's goroutine no longer uses them.
+// shut closes the pollers, which the loop's goroutine no longer uses.
 func (l *Loop) shut() {
 	l.closeRetired()
 	if l.inspector != nil {

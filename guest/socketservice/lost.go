@@ -7,19 +7,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A program can close a socket that a service still has, and epoll says nothing:
-// it drops the interest, or goes on with it while a duplicate of the descriptor is
-// open. So the loop looks: when somebody asks for a service's sockets, when a slot
-// is wanted and none is free, and of itself, a few sockets every second.
+// A program can close a socket that a service still has. Epoll does not report that:
+// it drops the interest, or keeps it while a duplicate of the descriptor is open. So
+// the loop checks sockets: a service's when Sockets lists them or when Add finds no
+// free slot, and some sockets every second.
 const (
 	sweepBatch = 128 // sockets, about 0.3 µs each
 	sweepReach = 4096
 )
 
-var sweepEvery = time.Second // less in tests
+var sweepEvery = time.Second // shorter in tests
 
-// A loss is a socket that was closed while a service had it. The service has no
-// slot for it any more; its handler has still to be called with POLLNVAL.
+// A loss is a socket that was closed while a service had it. Its slot is free, and the
+// handler is still to be called with POLLNVAL.
 type loss struct {
 	serial  uint64
 	service *Service
@@ -27,9 +27,9 @@ type loss struct {
 	data any
 }
 
-// lose takes from the holders of a descriptor the socket that is no longer
-// behind it. After EBADF, when nothing is, their handlers are told. Else the
-// number belongs to somebody else: a handler that is told could close it.
+// lose frees the slots that hold a descriptor whose socket was closed. After EBADF, when
+// no file is behind the descriptor, it has the handlers called. Otherwise the number
+// belongs to another file, which a handler could close by mistake.
 func (l *Loop) lose(fd int32, err error) {
 	w := l.watches.at(uint32(fd))
 	w.active = false
@@ -47,8 +47,7 @@ func (l *Loop) lose(fd int32, err error) {
 	}
 }
 
-// tell has a service's handler called with POLLNVAL in the round that runs or
-// else the next.
+// tell has a service's handler called with POLLNVAL, in this round or in the next.
 func (l *Loop) tell(s *Service, p unix.PollFd, data any) {
 	p.Revents = unix.POLLNVAL
 	l.lost++
@@ -56,9 +55,9 @@ func (l *Loop) tell(s *Service, p unix.PollFd, data any) {
 	l.poller.wake()
 }
 
-// tellLosses makes the calls with POLLNVAL, as dispatch makes the others. What is lost
-// during these calls is told in the next round: a handler can answer each of them with
-// the registration of another closed socket.
+// tellLosses makes the calls with POLLNVAL, as dispatch makes the others. It leaves losses
+// that occur during these calls to the next round, because a handler can answer each call
+// by registering another closed socket.
 func (l *Loop) tellLosses(begin time.Duration) (end time.Duration) {
 	told, newest := uint64(0), l.lost
 	for l.state == running {
@@ -85,8 +84,8 @@ func (l *Loop) tellLosses(begin time.Duration) (end time.Duration) {
 	return begin
 }
 
-// forget drops what a service has still to be told, of one descriptor or, if it
-// is negative, of all. It reports whether there was anything.
+// forget drops a service's pending losses, those of one descriptor or, if fd is negative,
+// all. It reports whether there were any.
 func (l *Loop) forget(s *Service, fd int32) bool {
 	before := len(l.losses)
 	if before == 0 {
@@ -96,9 +95,9 @@ func (l *Loop) forget(s *Service, fd int32) bool {
 	return len(l.losses) < before
 }
 
-// probe says why the socket of an active watch is lost, or nil. Epoll refuses to
-// add what it has already; unlike a modification this does not report again an
-// error or a hang-up that its handler was told of.
+// probe returns the error that says why the socket of an active watch is lost, or nil if
+// it is not. Epoll refuses to add an interest that it has. Unlike a modification, that
+// does not report an error or a hang-up again.
 func (l *Loop) probe(fd int32) error {
 	err := l.control(unix.EPOLL_CTL_ADD, fd, 0, 0)
 	if err == nil {
@@ -111,8 +110,8 @@ func (l *Loop) probe(fd int32) error {
 	return nil
 }
 
-// inspect is called every sweepEvery, on a goroutine of its own: a timeout of the
-// poller would cost each wait a timer.
+// inspect runs every sweepEvery, on a goroutine of its own: a timeout of the poller would
+// cost a timer for each wait.
 func (l *Loop) inspect() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,18 +124,18 @@ func (l *Loop) inspect() {
 		l.sweep()
 	default:
 		if err := l.rebuild(); err != nil {
-			l.renew() // the loop tries again, and says so
+			l.renew() // the loop tries again and logs it
 		}
 	}
 	if l.waitsOn != nil && (l.waitsOn != l.poller || l.state != running) {
-		l.waitsOn.wake() // a wake may have come to nothing
+		l.waitsOn.wake() // an earlier wake may have failed
 	}
 	if l.inspector != nil {
 		l.inspector.Reset(sweepEvery)
 	}
 }
 
-// sweep looks for lost sockets, at some after the other.
+// sweep checks the next sockets for losses.
 func (l *Loop) sweep() {
 	all := uint32(len(l.watches.chunks) * chunk)
 	for left, scanned := sweepBatch, uint32(0); left > 0 && scanned < min(all, sweepReach); scanned++ {
@@ -159,7 +158,7 @@ func (l *Loop) sweep() {
 	}
 }
 
-// sweepService looks at the sockets of one service.
+// sweepService checks the sockets of one service.
 func (l *Loop) sweepService(s *Service) {
 	for i := range s.count {
 		sl := l.slots.at(s.base + uint32(i))

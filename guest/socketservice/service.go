@@ -11,47 +11,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Handler is called on the loop when one of its service's sockets has
-// something to report. It must not block; see the package documentation.
+// A Handler is called on the loop when one of its service's sockets has an event.
+// It must not block; see the package documentation.
 //
-// A handler that panics loses the socket it was called for: the loop logs the
-// panic, frees the slot (the socket stays open) and goes on.
+// If a handler panics, the loop logs the panic, frees the slot of the socket for
+// which the handler was called, and goes on. The socket stays open.
 type Handler func(*Event)
 
-// An Event is what a handler is called with: a copy of the slot's state at the
-// time of the call. The loop uses the same Event again for the next call, so
-// it is valid only until the handler returns; a handler that needs it longer
-// copies it.
+// An Event is the argument of a handler: a copy of the slot's state at the time of
+// the call. The loop reuses the Event for the next call, so it is valid only until
+// the handler returns. A handler that needs it longer copies it.
 //
-// Revents is unfiltered: POLLERR, POLLHUP and POLLNVAL arrive whether or not
-// they were asked for, together with POLLIN where there are bytes to read
-// before the end (Zephyr #113090). POLLNVAL means that the service has lost the
-// socket, because it was closed: the slot is free already, and the handler must
-// neither use nor close the descriptor, whose number may be another file's by now.
+// Revents is unfiltered: POLLERR, POLLHUP and POLLNVAL are reported even if Events
+// does not ask for them, together with POLLIN if there are bytes to read before the
+// end (Zephyr #113090). POLLNVAL means that the service has lost the socket, because
+// it was closed: the slot is free already, and the handler must neither use nor close
+// the descriptor, whose number may belong to another file by now.
 type Event struct {
 	unix.PollFd
 	UserData any
 	Service  *Service
 }
 
-// A Service is a handler and the slots for the sockets that it serves. It is
-// made by [Define] or [Loop.Define] and lives as long as its loop.
+// A Service is a handler and the slots for the sockets that it serves. [Define] or
+// [Loop.Define] makes it, and it lives as long as its loop.
 //
-// An idle service with one socket costs its loop 56 bytes: 24 here, 16 for the
-// slot and 16 for what is polled. User data costs 16 more, the counters of one
-// that was called 24, and a definition that it does not share 40.
+// An idle service with one socket costs its loop 56 bytes: 24 for the Service, 16 for
+// the slot and 16 for the watch on the descriptor. User data costs 16 bytes more, the
+// counters of a service that was called 24, and a definition that is not shared 40.
 type Service struct {
 	*definition
 	base    uint32 // the first of its slots in the loop's table
 	count   int32
-	free    int32 // the first free slot, or noSlot; the others are chained
-	refused bool  // defined on a running loop, over its PollMax
+	free    int32 // the first free slot, or noSlot; the others are chained to it
+	refused bool  // defined on a running loop, beyond its PollMax
 }
 
 // noSlot ends a chain of free slots.
 const noSlot = -1
 
-// A definition is what services share that one line defines one after the other
+// A definition is shared by successive services that one line of the program defines
 // with the same name and handler.
 type definition struct {
 	loop    *Loop
@@ -60,24 +59,24 @@ type definition struct {
 	handler Handler
 }
 
-// same compares the handlers as what they are, pointers to closures: of equal ones
-// the one does what the other does.
+// same compares the handlers as pointers to closures: handlers with equal pointers do
+// the same.
 func (d *definition) same(o *definition) bool {
 	closure := func(h *Handler) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(h)) }
 	return d.pc == o.pc && d.name == o.name && closure(&d.handler) == closure(&o.handler)
 }
 
-// Stats counts what a service did since it was defined.
+// Stats are the counters of a service since its definition.
 type Stats struct {
 	Calls uint64 // calls of the handler
 
-	// Time was spent in the handler, all calls together, and MaxTime in the
-	// longest call. The clock is read once for each call, so a call's time
-	// includes the loop's own work since the one before: about 0.1 µs.
+	// Time is the total time in the handler, and MaxTime the time of the longest
+	// call. The loop reads the clock once for each call, so a call's time includes
+	// the loop's own work since the previous call: about 0.1 µs.
 	Time, MaxTime time.Duration
 
-	// Errors are events with POLLERR or POLLNVAL, panics, and what CountErrors
-	// added.
+	// Errors counts events with POLLERR or POLLNVAL, panics, and the errors that
+	// CountErrors adds.
 	Errors uint64
 }
 
@@ -123,8 +122,7 @@ func (l *Loop) define(skip int, name string, handler Handler, count int) *Servic
 	return s
 }
 
-// Name returns the name that the service was defined with. Two services may
-// have the same.
+// Name returns the service's name. Two services may have the same.
 func (s *Service) Name() string {
 	if s.definition == nil {
 		return ""
@@ -132,8 +130,8 @@ func (s *Service) Name() string {
 	return s.name
 }
 
-// Owner returns where the service was defined, as folder/file.go:line: enough
-// to tell two services of one name apart, and the same on every machine.
+// Owner returns where the service is defined, as folder/file.go:line. It tells two
+// services of one name apart and is the same on every machine.
 func (s *Service) Owner() string {
 	if s.definition == nil {
 		return "?"
@@ -148,16 +146,16 @@ func (s *Service) Owner() string {
 // Slots returns how many sockets the service can hold.
 func (s *Service) Slots() int { return int(s.count) }
 
-// A Socket is one socket of a service: what is polled for on it, and the user
-// data that its events carry.
+// A Socket is one socket of a service, the events that are polled for, and the user
+// data of its events.
 type Socket struct {
 	unix.PollFd
 	UserData any
 }
 
-// Sockets returns a copy of the occupied slots, in slot order. Revents is zero. A
-// socket that was closed without being unregistered is not among them: Sockets
-// looks, at the cost of a system call for each.
+// Sockets returns a copy of the occupied slots, in slot order. Revents is zero. It
+// makes one system call for each socket, to leave out a socket that was closed
+// without being unregistered.
 func (s *Service) Sockets() []Socket {
 	if s.definition == nil {
 		return nil
@@ -181,7 +179,7 @@ func (l *Loop) occupied(s *Service) (sockets []Socket) {
 	return sockets
 }
 
-// Stats returns what the service has done so far.
+// Stats returns the service's counters.
 func (s *Service) Stats() Stats {
 	if s.definition == nil {
 		return Stats{}
@@ -198,8 +196,8 @@ func (s *Service) Stats() Stats {
 	return stats
 }
 
-// CountErrors adds errors that a handler met to those of [Service.Stats]: a datagram that
-// it could not answer, for example. It may be called from anywhere.
+// CountErrors adds n to the errors of [Service.Stats]. A handler calls it for a datagram
+// that it could not answer, for example. It may be called from anywhere.
 func (s *Service) CountErrors(n uint64) {
 	if s.definition == nil {
 		return
@@ -210,15 +208,15 @@ func (s *Service) CountErrors(n uint64) {
 	l.errors[l.slots.at(s.base).service] += n
 }
 
-// counters are what is counted at every call of a service's handler. Errors are
-// counted apart, as hardly any service has them.
+// counters are updated at every call of a service's handler. Errors are counted
+// elsewhere, because few services have any.
 type counters struct {
 	calls     uint64
 	time, max time.Duration
 }
 
-// account returns a service's counters. They are made for a chunk of services
-// when the first of them is called: the idle ones need none.
+// account returns a service's counters. It makes those of a whole chunk of services when
+// the first of them is called, so that idle services need none.
 func (l *Loop) account(index uint32) *counters {
 	c := l.counters[index/chunk]
 	if c == nil {
