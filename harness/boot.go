@@ -12,6 +12,7 @@ import (
 	"guesthouse.example/harness/internal/guestconn"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/records"
+	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/testcache"
@@ -96,7 +97,7 @@ func (p *plan) noteInputs() {
 		}
 	}
 	if t, ok := p.spec.From.(*Template); ok && t != nil {
-		testcache.Depends(filepath.Join(t.dir, templateName), filepath.Join(t.dir, stateName), filepath.Join(t.dir, ramName))
+		testcache.Depends(t.files.Files()...)
 	}
 	if len(p.spec.QEMUArgs) > 0 {
 		testcache.Never() // they may name files
@@ -105,8 +106,8 @@ func (p *plan) noteInputs() {
 
 // restored restores the machine from a template. why says why the machine was not prefetched, where it
 // could have been.
-func (p *plan) restored(ctx context.Context, t *Template, why string) (*Machine, error) {
-	if err := t.fits(p); err != nil {
+func (p *plan) restored(ctx context.Context, t *template.Template, id template.Identity, why string) (*Machine, error) {
+	if err := t.Fits(id); err != nil {
 		return nil, err
 	}
 	m, err := p.launch(ctx, t, why)
@@ -121,7 +122,7 @@ func oneLine(err error) string { return strings.Join(strings.Fields(err.Error())
 
 // launch starts QEMU, to boot or to restore a template, and lets the machine run. why says why the
 // machine did not start in a faster way.
-func (p *plan) launch(ctx context.Context, t *Template, why string) (*Machine, error) {
+func (p *plan) launch(ctx context.Context, t *template.Template, why string) (*Machine, error) {
 	mode, kind := BootCold, qemu.OwnRAM
 	var ram, state *os.File
 	var err error
@@ -133,7 +134,7 @@ func (p *plan) launch(ctx context.Context, t *Template, why string) (*Machine, e
 			return nil, fmt.Errorf("boot %s: %w", p.spec.Target, context.Cause(ctx))
 		}
 		mode, kind = BootRestored, qemu.RestoreRAM(t.Version)
-		if ram, state, err = t.open(); err != nil {
+		if ram, state, err = t.OpenFiles(); err != nil {
 			return nil, err
 		}
 		defer state.Close()

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/harness/internal/machinetime"
+	"guesthouse.example/harness/internal/template"
 )
 
 // QEMU waits for a processor in the middle of the trace.
@@ -45,7 +46,7 @@ func TestWhoWaitsForItsTurnToBeRestoredCanGiveUp(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("changed their mind")
 	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
-	_, err = p.launch(ctx, &Template{}, "")
+	_, err = p.launch(ctx, &template.Template{}, "")
 	require.ErrorIs(t, err, why)
 	require.ErrorContains(t, err, "boot x86_64: ")
 }

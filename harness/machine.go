@@ -223,7 +223,7 @@ func (m *Machine) closeWithin(ctx context.Context) {
 		<-m.ended
 		m.resuming.Wait()
 		if t := m.template.Swap(nil); t != nil {
-			t.close()
+			t.Close()
 		}
 		m.resultMu.Lock()
 		m.sealed = true

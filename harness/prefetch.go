@@ -9,17 +9,18 @@ import (
 	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/records"
+	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/printable"
 )
 
 // prefetch restores a machine before anybody asks for it. It stands still, so that it
 // takes no processor time and grows no older, no port leads to it, and its record is in
 // memory: should this process die there is nothing but QEMU, which dies with it.
-func (p *plan) prefetch(ctx context.Context, t *Template) (*vm, error) {
+func (p *plan) prefetch(ctx context.Context, t *template.Template) (*vm, error) {
 	if t.Agent == nil {
 		return nil, errNoAgent // who else gives it a clock and entropy when it goes on?
 	}
-	ram, state, err := t.open()
+	ram, state, err := t.OpenFiles()
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 		if err == nil {
 			err = m.become(ctx, t)
 		}
-		t.close()
+		t.Close()
 	}
 	if err != nil {
 		m.awaitCrash(ctx)

@@ -2,40 +2,26 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 
+	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
+	"guesthouse.example/harness/internal/template"
 )
 
-// fits says why the plan's machine cannot be restored from the template; nil if
-// it can.
-func (t *Template) fits(p *plan) error {
-	if why := p.noTemplate(); why != "" {
-		return fmt.Errorf("%s", why)
-	}
-	id, err := p.identity()
-	if err != nil {
-		return err
-	}
-	if part := t.Of.differs(id); part != "" {
-		return templateFault{fmt.Errorf("the template is of another %s", part)}
-	}
-	return nil
-}
-
-// restoring holds a token for each machine that is just being restored for somebody. That is work
-// for a processor: on two of them 32 machines had answered after 2.4 s with 2 to 4 tokens and
-// after 2.8 without.
+// restoring holds a token for each machine that is being restored, because a restore takes a
+// processor: on two processors, 32 machines had answered after 2.4 s with 2 to 4 tokens, and after
+// 2.8 s without.
 var restoring = make(chan struct{}, runtime.GOMAXPROCS(0)+1)
 
-// restore brings the stopped machine to where its template was saved, and lets
-// it run. No packet reaches the guest before it has said that it is itself
-// again: QEMU listens on no port until then.
-func (v *vm) restore(ctx context.Context, t *Template, forwards []qemu.Forward, prefetching bool) ([]qemu.Forward, error) {
+// restore loads the template into the stopped machine and lets it run. QEMU listens on no port until
+// the guest's agent has reseeded the kernel, so that no packet reaches the guest before.
+func (v *vm) restore(ctx context.Context, t *template.Template, forwards []qemu.Forward, prefetching bool) ([]qemu.Forward, error) {
 	if version := v.qmp.Version(); version != t.Version {
-		return nil, templateFault{fmt.Errorf("the template was saved by QEMU %s and this is %s", t.Version, version)}
+		return nil, template.Fault{Err: fmt.Errorf("the template was saved by QEMU %s and this is %s", t.Version, version)}
 	}
 	err := v.qmp.ExecuteAll(ctx,
 		qmp.Command{Name: "migrate-set-capabilities", Arguments: ignoreShared},
@@ -55,4 +41,32 @@ func (v *vm) restore(ctx context.Context, t *Template, forwards []qemu.Forward, 
 		}
 		return nil
 	})
+}
+
+// loadFailed returns the error of loading the template's state. It is a Fault if QEMU refused the
+// state: QEMU then reports a failed migration, or exits with a status. A QEMU that was ended by a
+// signal says nothing about the template.
+func (v *vm) loadFailed(err error) error {
+	switch {
+	case errors.Is(err, errMigrationFailed):
+		return template.Fault{Err: err}
+	case errors.Is(err, qmp.ErrClosed), errors.Is(err, errEndedInMigration):
+		<-v.proc.Done
+		if v.proc.Exited() {
+			return template.Fault{Err: fmt.Errorf("QEMU did not take the saved state: %w", v.proc.Describe())}
+		}
+	}
+	return err
+}
+
+// wakeFailed returns the error of the restored guest's agent. It is a Fault if QEMU runs and the
+// agent is silent or talks nonsense, or if the guest has crashed.
+func (v *vm) wakeFailed(err error) error {
+	if errors.Is(err, agent.ErrLineEnded) {
+		<-v.proc.Done // Only the end of QEMU ends the line.
+		if !v.proc.Exited() {
+			return err
+		}
+	}
+	return template.Fault{Err: err}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/template"
 )
 
 func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
@@ -17,7 +18,7 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	require.NoError(t, os.WriteFile(binary, []byte("one"), 0o755))
 	base := minimal(t)
 	base.Initramfs = base.Kernel
-	identify := func(s Spec) identity {
+	identify := func(s Spec) template.Identity {
 		p, err := s.check()
 		require.NoError(t, err)
 		p.qemu.Binary = binary
@@ -25,8 +26,8 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 		require.NoError(t, err)
 		return id
 	}
-	original := identify(base)
-	require.Empty(t, original.differs(identify(base)))
+	saved := &template.Template{Description: template.Description{Of: identify(base)}}
+	require.NoError(t, saved.Fits(identify(base)))
 
 	for what, change := range map[string]func(*Spec){
 		"target": func(s *Spec) { s.Target = "arm" },
@@ -40,7 +41,7 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	} {
 		s := base
 		change(&s)
-		require.Equal(t, what, original.differs(identify(s)))
+		require.EqualError(t, saved.Fits(identify(s)), "the template is of another "+what)
 	}
 	for what, change := range map[string]func(*Spec){
 		"memory":       func(s *Spec) { s.Memory = 512 },
@@ -49,17 +50,17 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	} {
 		s := base
 		change(&s)
-		require.Equal(t, "memory, devices, network or command line", original.differs(identify(s)), what)
+		require.EqualError(t, saved.Fits(identify(s)), "the template is of another memory, devices, network or command line", what)
 	}
 
 	s := base
 	s.Ports = []string{"tcp/80"}
 	s.Kernel = filepath.Join(t.TempDir(), "copy")
 	require.NoError(t, os.WriteFile(s.Kernel, []byte("anything"), 0o644))
-	require.Empty(t, original.differs(identify(s)), "neither ports nor where a kernel lies matter")
+	require.NoError(t, saved.Fits(identify(s)), "neither ports nor where a kernel lies matter")
 
 	require.NoError(t, os.WriteFile(binary, []byte("another"), 0o755))
-	require.Equal(t, "QEMU", original.differs(identify(base)))
+	require.EqualError(t, saved.Fits(identify(base)), "the template is of another QEMU")
 }
 
 func TestWhatIsRestoredReadsNoKernel(t *testing.T) {
@@ -101,42 +102,6 @@ func TestASpecThatIsColdSurvivesItsJSON(t *testing.T) {
 	got, err = DecodeSpec(text)
 	require.NoError(t, err)
 	require.Nil(t, got.From, "a record does not name a template")
-}
-
-func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
-	ram, err := qemu.NewRAM(4)
-	require.NoError(t, err)
-	defer ram.Close()
-	for _, at := range []int64{0, 12345, 1 << 20, 4<<20 - 1} {
-		_, err := ram.WriteAt([]byte{byte(at) | 1}, at)
-		require.NoError(t, err)
-	}
-	_, err = ram.WriteAt(make([]byte, blockSize), 2<<20) // there, and zero
-	require.NoError(t, err)
-	file := filepath.Join(t.TempDir(), ramName)
-	saved, err := copyRAM(t.Context(), file, ram)
-	require.NoError(t, err)
-	require.EqualValues(t, 4<<20, saved.Size)
-
-	want := make([]byte, 4<<20)
-	_, err = ram.ReadAt(want, 0)
-	require.NoError(t, err)
-	got, err := os.ReadFile(file)
-	require.NoError(t, err)
-	require.True(t, string(want) == string(got), "every byte is the same")
-
-	again, err := os.Open(file)
-	require.NoError(t, err)
-	defer again.Close()
-	var blocks []int64
-	require.NoError(t, dataBlocks(again, saved.Size, func(at int64, _ []byte) error {
-		blocks = append(blocks, at)
-		return nil
-	}))
-	require.Equal(t, []int64{0, 1 << 20, 4<<20 - blockSize}, blocks)
-	sum, err := hashRAM(again, saved.Size)
-	require.NoError(t, err)
-	require.Equal(t, saved.SHA256, sum)
 }
 
 // QEMU opens a template's memory for reading alone where it can map it all the same.

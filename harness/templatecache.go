@@ -2,96 +2,70 @@ package harness
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
-	"time"
 
-	"github.com/gofrs/flock"
-
+	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/harness/internal/warmpool"
-	"guesthouse.example/internal/regular"
-	"guesthouse.example/internal/sys"
+	"guesthouse.example/internal/store"
 )
 
-// A TemplateCache boots machines from templates that it makes itself: the first
-// machine of its kind boots and is saved when it is ready, and whoever boots the
-// same again has it restored. Any number of processes may share a cache.
+// A TemplateCache is a [Source] that makes templates itself: the first machine of its kind boots and
+// is saved when it is ready; later ones are restored. Any number of processes may share a cache.
 //
-// Which machines are the same is decided by a hash of QEMU's binary, its
-// arguments, kernel, initramfs and ready pattern, and by the host's boot:
-// templates are not kept over a restart of the host, so that not even a power cut
-// leaves half of one.
+// Machines are of the same kind if they have the same QEMU binary, QEMU arguments, kernel,
+// initramfs and ready pattern. Templates are not used after a restart of the host, so that not even
+// a power cut leaves half of one.
 type TemplateCache struct {
-	// Dir is where the templates are; empty is guesthouse/templates in the
-	// user's cache directory.
+	// Dir is the directory of the templates. If it is empty, that is
+	// guesthouse/templates in the user's cache directory.
 	Dir string
 
-	// AnyGuest also saves guests without an agent, which draw the same random
-	// numbers when they are restored and whose clock is late; see [Machine.Save].
-	// Without it they boot.
+	// AnyGuest also saves guests without an agent. When such a guest is
+	// restored, its clock is late and its random numbers are those of every
+	// other machine from the template; see [Machine.Save]. Without AnyGuest such
+	// a guest boots.
 	AnyGuest bool
 
-	// Prefetch restores, when a machine is handed out, the next one of its kind, as
-	// soon as a processor is idle and where memory carries it. It stands still until
-	// somebody in this process asks for it, and gets its record, its ports, new
-	// entropy, the clock and an identity then. Close ends those that wait, and so
-	// does the end of the process, whatever that is. Guests without an agent are
-	// not prefetched.
+	// Prefetch restores the next machine of a kind when one has been started, as
+	// soon as a processor is idle and if the host has memory for it. The machine
+	// stands still until this process starts one of its kind; then it gets its
+	// record, its ports, new entropy, the clock and an identity. Close ends the
+	// machines that wait, and so does the end of the process, even if it is
+	// killed. Guests without an agent are not prefetched.
 	Prefetch bool
 
 	prefetched warmpool.Pool[*vm]
 }
 
-// Close ends the machines that wait. Those that were handed out go on, and so may
-// the cache be used.
+// Close ends the machines that wait. Machines that were started go on, and the cache can still be
+// used.
 func (c *TemplateCache) Close() { c.prefetched.Close() }
 
-// Waiting has the machines restored at once that Prefetch would restore when a processor
-// is idle, and returns how many wait then.
+// Waiting restores the machines that Prefetch would restore when a processor is idle, and returns
+// how many machines wait then.
 func (c *TemplateCache) Waiting(ctx context.Context) (int, error) { return c.prefetched.Fill(ctx) }
 
-// The cache holds no more than this, and no more than its part of what the disk
-// has (sys.CacheLimit); what was used least recently goes first. A template that goes while
-// machines run from it stays until the last has ended.
-const (
-	keepTemplates     = 64
-	keepTemplateBytes = 8 << 30
-)
-
-// The directory of a cache:
-//
-//	KEY/       a template, whole
-//	KEY.cold   why machines of this kind have none
-//	locks/     what is locked while a template is made
-//	tmp/KEY/   one that is being made
-//	tmp/gone-* one that is being removed
-func (c *TemplateCache) open() (cacheDir, error) {
-	dir := c.Dir
-	if dir == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			return "", err
-		}
-		dir = filepath.Join(base, "guesthouse", "templates")
+// Clear removes all templates from the cache. Machines that run from them go on. Machines that wait
+// in this process end. Templates that are being made are not touched.
+func (c *TemplateCache) Clear() error {
+	c.prefetched.Close()
+	cache, err := template.OpenCache(c.Dir)
+	if err == nil {
+		err = cache.Clear()
 	}
-	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return "", err
+		return fmt.Errorf("clear templates: %w", err)
 	}
-	for _, sub := range []string{"locks", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
-			return "", err
-		}
-	}
-	return cacheDir(dir), nil
+	return nil
+}
+
+// A cached is the template of a plan's machine in a cache. It need not exist.
+type cached struct {
+	cache *template.Cache
+	key   string
+	id    template.Identity
 }
 
 // start restores the machine from the cache's template if there is one. If another process is making
@@ -102,7 +76,7 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 	if why := p.noTemplate(); why != "" {
 		return cold(why)
 	}
-	dir, err := c.open()
+	cache, err := template.OpenCache(c.Dir)
 	if err != nil {
 		return cold("no template cache: " + oneLine(err))
 	}
@@ -110,23 +84,22 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 	if err != nil {
 		return cold("no template: " + oneLine(err))
 	}
-	key, err := c.key(id)
+	key, err := template.Key(id, c.AnyGuest)
 	if err != nil {
 		return cold("no template: " + oneLine(err))
 	}
+	entry := cached{cache, key, id}
 
-	next := func() {
+	prefetchNext := func() {
 		if c.Prefetch {
-			c.prefetched.Add(key, p.spec.Memory, func(ctx context.Context) (*vm, error) {
-				return dir.prefetch(ctx, p, key)
-			})
+			c.prefetched.Add(key, p.spec.Memory, func(ctx context.Context) (*vm, error) { return entry.prefetch(ctx, p) })
 		}
 	}
 	v, slower := c.prefetched.Take(ctx, key)
 	if v != nil {
 		m, err := p.adopt(ctx, v)
 		if err == nil {
-			next()
+			prefetchNext()
 			return m, nil
 		}
 		unusable, ok := errors.AsType[unusableError](err)
@@ -135,176 +108,101 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 		}
 		slower = unusable.Error()
 	}
-	m, why, err := dir.restore(ctx, p, key, slower)
-	if m != nil {
-		next()
+	restore := func() (m *Machine, why string, err error) {
+		if m, why, err = entry.restore(ctx, p, slower); m != nil {
+			prefetchNext()
+		}
+		return m, why, err
 	}
+	m, why, err := restore()
 	if m != nil || err != nil {
 		return m, err
 	}
 	if why != "" {
 		return cold(why)
 	}
-	w, waited, err := dir.workshop(ctx, key)
-	if ctx.Err() != nil {
+	build, err := cache.Build(ctx, key)
+	if err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("boot %s: wait for its template: %w", p.spec.Target, context.Cause(ctx))
 	}
 	if err != nil {
 		return cold("no template: " + oneLine(err))
 	}
-	if waited {
-		defer w.close()
-		m, why, err := dir.restore(ctx, p, key, slower)
-		if m != nil {
-			next()
-		}
+	if build.Waited {
+		defer build.Close()
+		m, why, err := restore()
 		if m != nil || err != nil {
 			return m, err
 		}
 		if why == "" {
-			// Had everybody a try in turn, a guest that never gets
-			// ready would keep them waiting for minutes.
+			// If each waiting process tried in turn, a guest that never
+			// gets ready would keep them waiting for minutes.
 			why = "no template: another boot that was to be saved was not"
 		}
 		return cold(why)
 	}
 	m, err = cold("the first boot of its kind")
 	if err != nil {
-		w.close()
+		build.Close()
 		return nil, err
 	}
-	m.template.Store(&making{templateWorkshop: w, dir: dir, key: key, anyGuest: c.AnyGuest, saved: next})
+	m.template.Store(&making{Build: build, entry: entry, anyGuest: c.AnyGuest, saved: prefetchNext})
 	return m, nil
 }
 
-func (c *TemplateCache) key(id identity) (string, error) {
-	boot, err := sys.BootID()
-	if err != nil {
-		return "", err
-	}
-	text, err := json.Marshal(id)
-	if err != nil {
-		return "", err
-	}
-	if c.AnyGuest { // nobody who did not ask for such a template gets it
-		text = append(text, "any guest"...)
-	}
-	sum := sha256.Sum256(append(text, boot...))
-	return hex.EncodeToString(sum[:16]), nil
-}
-
-type cacheDir string
-
-func (d cacheDir) path(elem ...string) string {
-	return filepath.Join(append([]string{string(d)}, elem...)...)
-}
-
-// restore restores a template of the cache. Without one it returns nothing, or
-// why there is none. A template that is at fault itself is removed. The machine's record says why it is slower than a prefetched one.
-func (d cacheDir) restore(ctx context.Context, p *plan, key, slower string) (m *Machine, why string, err error) {
-	if reason, err := regular.ReadFile(d.path(key + ".cold")); err == nil {
-		return nil, string(reason), nil
-	}
-	t, err := openTemplate(d.path(key))
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(d.path(key)); errors.Is(err, fs.ErrNotExist) {
-			return nil, "", nil
-		}
-	}
+// restore restores a machine from the cached template. If it returns no machine and no error, the
+// machine has to boot: why is empty if the template can be made, and otherwise says why not. A
+// template that is at fault is removed. slower is the reason why the machine is not a prefetched one.
+func (c cached) restore(ctx context.Context, p *plan, slower string) (m *Machine, why string, err error) {
+	t, why, err := c.cache.Lookup(c.key)
 	if err == nil {
-		t.used()
-		if m, err = p.restored(ctx, t, slower); err == nil {
+		if t == nil {
+			return nil, why, nil
+		}
+		if m, err = p.restored(ctx, t, c.id, slower); err == nil {
 			return m, "", nil
 		}
 	}
 	if ctx.Err() != nil {
 		return nil, "", err
 	}
-	if isTemplateFault(err) {
-		_ = d.remove(key) // one that cannot be removed fails again, and the machine boots again
+	if template.IsFault(err) {
+		_ = c.cache.Remove(c.key) // If that fails, the next machine boots too.
 	}
 	return nil, oneLine(err), nil
 }
 
-// prefetch restores a machine from a template of the cache before it is asked for. It
-// returns nothing where somebody has removed the template: who asks makes another one.
-func (d cacheDir) prefetch(ctx context.Context, p *plan, key string) (*vm, error) {
-	t, err := openTemplate(d.path(key))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+// prefetch restores a vm from the cached template before a machine is started. It returns nothing if
+// the template was removed meanwhile: the next machine that is started makes it again.
+func (c cached) prefetch(ctx context.Context, p *plan) (*vm, error) {
+	t, _, err := c.cache.Lookup(c.key)
+	if t == nil {
 		return nil, err
 	}
-	t.used()
-	return p.prefetch(ctx, t)
-}
-
-// used keeps the template in the cache for longer.
-func (t *Template) used() {
-	now := time.Now()
-	_ = os.Chtimes(t.dir, now, now) // only decides what goes first
-}
-
-// A templateWorkshop is the exclusive right to make a template, and a directory to make
-// it in.
-type templateWorkshop struct {
-	tmp  string
-	lock *flock.Flock
-}
-
-func (d cacheDir) lock(key string) *flock.Flock {
-	// Two keys that share a lock wait for each other once; lock files cannot
-	// be removed.
-	return flock.New(d.path("locks", key[:2]))
-}
-
-// workshop waits for the right to make a template; waited says that another had it.
-func (d cacheDir) workshop(ctx context.Context, key string) (w *templateWorkshop, waited bool, err error) {
-	w = &templateWorkshop{tmp: d.path("tmp", key), lock: d.lock(key)}
-	ok, err := w.lock.TryLock()
-	if err == nil && !ok {
-		waited = true
-		_, err = w.lock.TryLockContext(ctx, 10*time.Millisecond)
+	v, err := p.prefetch(ctx, t)
+	if template.IsFault(err) && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	if err != nil {
-		return nil, waited, fmt.Errorf("lock: %w", err)
-	}
-	// What a maker that was killed has left.
-	if err = os.RemoveAll(w.tmp); err == nil {
-		err = os.Mkdir(w.tmp, 0o700)
-	}
-	if err != nil {
-		w.close()
-		return nil, waited, err
-	}
-	return w, waited, nil
+	return v, err
 }
 
-func (w *templateWorkshop) close() {
-	// What cannot be removed now is swept by the next maker.
-	_ = os.RemoveAll(w.tmp)
-	_ = w.lock.Unlock()
-}
-
-// making is the template that a machine becomes when it is ready.
+// A making is the template that a machine becomes when it is ready.
 type making struct {
-	*templateWorkshop
-	dir      cacheDir
-	key      string
+	*store.Build
+	entry    cached
 	anyGuest bool
-	saved    func() // called then
+	saved    func() // called after the template was published
 }
 
-// finish saves the machine and says how that went. An error is the machine's.
+// finish saves the machine and returns how that went, for the machine's Result. An error is one of
+// the machine.
 func (t *making) finish(ctx context.Context, m *Machine) (why string, err error) {
-	err = m.save(ctx, t.tmp, t.anyGuest)
+	err = m.save(ctx, t.Path(""), t.anyGuest)
 	if err == nil {
-		err = os.Rename(t.tmp, t.dir.path(t.key))
+		err = t.entry.cache.Publish(t.Build, t.entry.key)
 	}
 	switch {
 	case err == nil:
-		t.dir.prune(keepTemplates, t.dir.room())
 		t.saved()
 		return "the first boot of its kind, saved for the next", nil
 	case errors.Is(err, errStands), ctx.Err() != nil:
@@ -312,117 +210,7 @@ func (t *making) finish(ctx context.Context, m *Machine) (why string, err error)
 	}
 	why = "it could not be saved: " + oneLine(err)
 	if errors.Is(err, errNoAgent) {
-		// So it is every time, and nobody has to wait to find out.
-		_ = os.WriteFile(t.dir.path(t.key+".cold"), []byte(why), 0o600)
+		t.entry.cache.Note(t.entry.key, why)
 	}
 	return why, nil
-}
-
-// remove removes a template, for readers at once.
-func (d cacheDir) remove(name string) error {
-	gone, err := os.MkdirTemp(d.path("tmp"), "gone-")
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(d.path(name), filepath.Join(gone, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return os.RemoveAll(gone)
-}
-
-// room returns how many bytes the cache may hold.
-func (d cacheDir) room() (bytes int64) {
-	for _, t := range d.list() {
-		bytes += t.Bytes
-	}
-	return sys.CacheLimit(string(d), bytes, keepTemplateBytes)
-}
-
-// prune removes what the cache has too much of, and what killed processes have
-// left.
-func (d cacheDir) prune(number int, size int64) {
-	var bytes int64
-	for i, t := range d.list() {
-		if bytes += t.Bytes; i >= number || bytes > size {
-			_ = d.remove(t.Key)
-		}
-	}
-	left, _ := os.ReadDir(d.path("tmp"))
-	for _, e := range left {
-		if strings.HasPrefix(e.Name(), "gone-") {
-			_ = os.RemoveAll(d.path("tmp", e.Name()))
-			continue
-		}
-		if len(e.Name()) < 2 {
-			continue
-		}
-		lock := d.lock(e.Name())
-		if ok, err := lock.TryLock(); ok && err == nil {
-			_ = os.RemoveAll(d.path("tmp", e.Name()))
-			_ = lock.Unlock()
-		}
-	}
-	notes, _ := filepath.Glob(d.path("*.cold"))
-	for _, note := range notes {
-		if info, err := os.Stat(note); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
-			_ = os.Remove(note)
-		}
-	}
-}
-
-// A CachedTemplate is one of a cache's templates.
-type CachedTemplate struct {
-	Key    string
-	Target string
-	Bytes  int64     // on the disk
-	Used   time.Time // when a machine was last saved or restored
-}
-
-// list returns the templates, the last used first.
-func (d cacheDir) list() (all []CachedTemplate) {
-	dirs, _ := os.ReadDir(string(d))
-	for _, e := range dirs {
-		info, err := e.Info()
-		if err != nil || !info.IsDir() || e.Name() == "locks" || e.Name() == "tmp" {
-			continue
-		}
-		t := CachedTemplate{Key: e.Name(), Target: "?", Bytes: sys.DiskUsage(d.path(e.Name())), Used: info.ModTime()}
-		var file templateFile
-		if text, err := regular.ReadFile(d.path(e.Name(), templateName)); err == nil && json.Unmarshal(text, &file) == nil {
-			t.Target = file.Of.Target
-		}
-		all = append(all, t)
-	}
-	slices.SortFunc(all, func(a, b CachedTemplate) int { return b.Used.Compare(a.Used) })
-	return all
-}
-
-// List returns the cache's templates, the last used first.
-func (c *TemplateCache) List() ([]CachedTemplate, error) {
-	d, err := c.open()
-	if err != nil {
-		return nil, fmt.Errorf("list templates: %w", err)
-	}
-	return d.list(), nil
-}
-
-// Clear empties the cache. Machines that run from its templates go on, those that wait
-// in this process end, and what is being made is not touched.
-func (c *TemplateCache) Clear() error {
-	c.prefetched.Close()
-	d, err := c.open()
-	if err != nil {
-		return fmt.Errorf("clear templates: %w", err)
-	}
-	entries, err := os.ReadDir(string(d))
-	for _, e := range entries {
-		if e.Name() != "locks" && e.Name() != "tmp" {
-			err = errors.Join(err, d.remove(e.Name()))
-		}
-	}
-	d.prune(keepTemplates, d.room())
-	if err != nil {
-		return fmt.Errorf("clear templates: %w", err)
-	}
-	return nil
 }

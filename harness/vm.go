@@ -17,6 +17,7 @@ import (
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
 	"guesthouse.example/harness/internal/records"
+	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/subnet"
 	"guesthouse.example/internal/sys"
@@ -43,7 +44,7 @@ type vm struct {
 }
 
 // start starts the plan's machine, which stands still, and reads from its lines.
-func (p *plan) start(args []string, rec *records.Record, t *Template, ram, state *os.File) (*vm, error) {
+func (p *plan) start(args []string, rec *records.Record, t *template.Template, ram, state *os.File) (*vm, error) {
 	proc, err := p.qemu.Start(args, rec.Stderr, ram, state)
 	if err != nil {
 		return nil, err
@@ -84,7 +85,7 @@ func (p *plan) start(args []string, rec *records.Record, t *Template, ram, state
 
 // connect opens the monitor of the stopped machine, restores the machine if it has a template, and lets it
 // run. It returns the forwards with their ports on the host. The program of a prefetched guest does not go on yet.
-func (v *vm) connect(ctx context.Context, t *Template, forwards []qemu.Forward, prefetching bool) (found []qemu.Forward, err error) {
+func (v *vm) connect(ctx context.Context, t *template.Template, forwards []qemu.Forward, prefetching bool) (found []qemu.Forward, err error) {
 	ctx, cancel := v.clock.WithDeadline(ctx, machinetime.Moment{}, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
 	defer cancel()
 	v.qmp, err = qmp.New(ctx, v.proc.Monitor, v.record.QMP, func(e qmp.Event) {
@@ -113,7 +114,7 @@ func (v *vm) connect(ctx context.Context, t *Template, forwards []qemu.Forward, 
 			err = v.qmp.Execute(ctx, "cont", nil, nil)
 		}
 	}
-	if errors.Is(err, qmp.ErrClosed) && !isTemplateFault(err) {
+	if errors.Is(err, qmp.ErrClosed) && !template.IsFault(err) {
 		if err := v.processEnd(ctx); err != nil {
 			return nil, err
 		}

@@ -109,8 +109,7 @@ func TestAForgedTemplateIsNotRestored(t *testing.T) {
 	spec.Accel = harness.TCG
 	cache := &harness.TemplateCache{Dir: t.TempDir()}
 	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
-	all, err := cache.List()
-	require.NoError(t, err)
+	all := templates(t, cache)
 	require.Len(t, all, 1)
 	template := filepath.Join(cache.Dir, all[0].Key)
 	ram := filepath.Join(template, "ram")
@@ -136,8 +135,7 @@ func TestAForgedTemplateIsNotRestored(t *testing.T) {
 	require.Contains(t, bootFrom(t, cache, spec), "cold: template "+template+": ram is damaged")
 
 	// Nor is one that another user can write to.
-	all, err = cache.List()
-	require.NoError(t, err)
+	all = templates(t, cache)
 	require.Empty(t, all)
 	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
 	require.NoError(t, os.Chmod(filepath.Join(template, "template.json"), 0o666))

@@ -14,6 +14,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/harness/internal/template"
 )
 
 // bootFrom boots a machine from a source and returns its boot mode, with the reason if there is one.
@@ -29,6 +30,14 @@ func bootFrom(t *testing.T, source harness.Source, spec harness.Spec) string {
 	return strings.TrimSuffix(string(m.Result().Boot)+": "+m.Result().Why, ": ")
 }
 
+// templates lists the templates of a cache.
+func templates(t *testing.T, cache *harness.TemplateCache) []template.Entry {
+	t.Helper()
+	c, err := template.OpenCache(cache.Dir)
+	require.NoError(t, err)
+	return c.List()
+}
+
 func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -40,16 +49,14 @@ func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 	spec.Ports = spec.Ports[1:]
 	require.Equal(t, "restored", bootFrom(t, cache, spec), "its ports are its own")
 
-	all, err := cache.List()
-	require.NoError(t, err)
+	all := templates(t, cache)
 	require.Len(t, all, 1)
 	require.Equal(t, target, all[0].Target)
 
 	require.Equal(t, "cold: asked for", bootFrom(t, harness.Cold, spec))
 	require.NoError(t, os.Truncate(filepath.Join(cache.Dir, all[0].Key, "state"), 1000))
 	require.Contains(t, bootFrom(t, cache, spec), "cold: template "+filepath.Join(cache.Dir, all[0].Key)+": state is damaged")
-	all, err = cache.List()
-	require.NoError(t, err)
+	all = templates(t, cache)
 	require.Empty(t, all, "the next one makes another")
 }
 
@@ -78,8 +85,7 @@ func TestAFaultOfTheCacheCostsAColdBoot(t *testing.T) {
 	defer conn.Close()
 	echoes(t, conn, "it goes on")
 	require.NoDirExists(t, workshops[0])
-	all, err := cache.List()
-	require.NoError(t, err)
+	all := templates(t, cache)
 	require.Empty(t, all)
 }
 
@@ -146,8 +152,7 @@ func TestProcessesShareACache(t *testing.T) {
 	require.Equal(t, "making\n", line)
 	require.NoError(t, killed.Process.Kill())
 	killed.Wait()
-	all, err := cache.List()
-	require.NoError(t, err)
+	all := templates(t, cache)
 	require.Empty(t, all, "nothing half made is a template")
 
 	users := []*exec.Cmd{user(), user(), user()}

@@ -22,6 +22,7 @@ import (
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/internal/kvm"
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/sys"
@@ -239,13 +240,13 @@ func checkCache(ctx context.Context, dir string) finding {
 // checkTemplates never finds a problem, because machines boot without templates.
 func checkTemplates() finding {
 	f := finding{Check: "templates"}
-	var cache harness.TemplateCache
-	all, err := cache.List()
+	cache, err := template.OpenCache("")
 	if err != nil {
 		f.Says, f.Hint = "machines boot and are not restored: "+err.Error(), "make the user's cache directory writable, or name another in XDG_CACHE_HOME"
 		return f
 	}
 	var bytes int64
+	all := cache.List()
 	for _, t := range all {
 		bytes += t.Bytes
 	}

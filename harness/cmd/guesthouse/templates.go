@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/harness/internal/template"
 )
 
 const templatesUsage = `guesthouse templates [-clear]
@@ -24,16 +25,15 @@ func templatesCommand(_ context.Context, args []string, std stdio) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("templates: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
 	}
-	var cache harness.TemplateCache
 	if *remove {
-		return cache.Clear()
+		return new(harness.TemplateCache).Clear()
 	}
-	all, err := cache.List()
+	cache, err := template.OpenCache("")
 	if err != nil {
-		return err
+		return fmt.Errorf("list templates: %w", err)
 	}
 	table := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
-	for _, t := range all {
+	for _, t := range cache.List() {
 		fmt.Fprintf(table, "%s\t%s\t%.0f MiB\tused %s\n", t.Key, t.Target, float64(t.Bytes)/(1<<20), t.Used.Format(time.DateTime))
 	}
 	return table.Flush()

@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
+
 	"strings"
+
+	"guesthouse.example/internal/sys"
 )
 
 // An Identity is everything that a machine and its template must have in common.
@@ -59,7 +61,7 @@ func (t *Template) Fits(id Identity) error {
 // after each boot of the host. A template of a guest without an agent has another name (anyGuest),
 // so that only a caller who asks for such a template finds it.
 func Key(id Identity, anyGuest bool) (string, error) {
-	host, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := sys.BootID()
 	if err != nil {
 		return "", err
 	}
@@ -70,6 +72,6 @@ func Key(id Identity, anyGuest bool) (string, error) {
 	if anyGuest {
 		text = append(text, "any guest"...)
 	}
-	sum := sha256.Sum256(append(text, host...))
+	sum := sha256.Sum256(append(text, boot...))
 	return hex.EncodeToString(sum[:16]), nil
 }

@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/internal/regular"
 )
@@ -36,13 +37,13 @@ const (
 
 // A Description is the content of template.json.
 type Description struct {
-	Of      Identity        `json:"of"`
-	Version string          `json:"qemu_version"` // as QEMU itself says it
-	Saved   time.Time       `json:"saved"`
-	RAM     File            `json:"ram"`
-	State   File            `json:"state"`
-	Console json.RawMessage `json:"console"`
-	Agent   *agent.Saved    `json:"agent,omitempty"` // nil for a guest without an agent
+	Of      Identity      `json:"of"`
+	Version string        `json:"qemu_version"` // as QEMU itself says it
+	Saved   time.Time     `json:"saved"`
+	RAM     File          `json:"ram"`
+	State   File          `json:"state"`
+	Console console.State `json:"console"`
+	Agent   *agent.Saved  `json:"agent,omitempty"` // nil for a guest without an agent
 }
 
 // A File is the state and the hash of a file when the machine was saved.

@@ -1,7 +1,6 @@
 package template
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/internal/regular"
 )
@@ -44,8 +44,10 @@ func saved(t *testing.T, dir string) *Template {
 	require.NoError(t, state.Close())
 	require.NoError(t, w.CloseState())
 	require.NoError(t, w.CopyRAM(t.Context(), ram(t)))
+	var log console.State
+	log.Log = []byte("x")
 	require.NoError(t, w.Close(Description{Of: machine, Version: "10.0.0", Saved: time.Now(),
-		Console: json.RawMessage(`{"log":"x"}`), Agent: &agent.Saved{Epoch: 3}}))
+		Console: log, Agent: &agent.Saved{Epoch: 3}}))
 	opened, err := Open(dir)
 	require.NoError(t, err)
 	return opened
@@ -65,7 +67,7 @@ func TestWhatIsWrittenIsOpened(t *testing.T) {
 	require.Equal(t, machine, template.Of)
 	require.Equal(t, "10.0.0", template.Version)
 	require.EqualValues(t, 3, template.Agent.Epoch)
-	require.JSONEq(t, `{"log":"x"}`, string(template.Console))
+	require.Equal(t, "x", string(template.Console.Log))
 	require.NoError(t, template.Verify())
 	memory, state, err := template.OpenFiles()
 	require.NoError(t, err)
