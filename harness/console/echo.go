@@ -23,9 +23,9 @@ func (s span) within(other span) bool { return other.From <= s.From && s.To <= o
 
 // echoes finds the echo of each line that Send types, so that no pattern matches it.
 //
-// A terminal driver echoes a line when it arrives; a line editor echoes it when the program reads
-// it. Output that comes meanwhile divides the echo, and an editor may break the line or show it
-// anew. Some guests do not echo. The console cannot tell these guests apart beforehand, so it hides
+// A terminal driver echoes a line when it arrives; a line editor shows the line when the program
+// reads it. Output that comes meanwhile divides the echo, and an editor may break the line or show
+// it anew. Some guests do not echo. The console does not know what its guest does, so it hides
 // nothing just because an echo is due. It hides text that is an echo by these rules:
 //
 //   - An echo begins where the output stood when the line was typed, at the start of a line, or
@@ -36,7 +36,8 @@ func (s span) within(other span) bool { return other.From <= s.From && s.To <= o
 //     the last, the line ends or other text follows.
 //   - A guest that has once shown a whole echo is known to echo. From then on an echo and its parts
 //     may begin anywhere, because a Linux terminal echoes in the middle of what a program prints.
-//     Such an echo need not extend to the end of its line, and short pieces of it may be missing.
+//     A part that begins anywhere has at least 4 bytes, and need not extend to the end of its line.
+//     Up to 7 bytes may be missing before a part, and up to 3 at the end of the echo.
 //   - A line has one echo. But if the echo was not behind a prompt, the line may be shown a second
 //     time behind the prompt, by an editor that reads what the terminal has echoed already.
 //   - A part without the rest is hidden for 5 s after the line was typed. Then it is shown, unless

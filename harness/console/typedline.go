@@ -15,15 +15,15 @@ const (
 	promptEnds  = "$#>%" // the last character of a prompt, before a space
 )
 
-// A typedLine is a line that Send has typed, and what has come of its echo. The rules are those of
-// echoes.
+// A typedLine is a line that Send has typed, and how much of its echo has arrived. See echoes for the
+// rules.
 type typedLine struct {
 	renderings   [][]byte  // how a guest may show the line
 	typedAt      int64     // the end of the text when the line was typed
 	prompt       []byte    // what stood on the last line of the text then
 	partialUntil time.Time // until then a part is hidden without the rest; zero while the line is being typed
 
-	partials  []partial // what the parts that have come may be
+	partials  []partial // how to read the parts that have arrived
 	lineParts []span    // parts that extend to the end of their line
 
 	anywhere bool // the guest is known to echo: the echo may begin anywhere
@@ -52,7 +52,8 @@ func renderings(line []byte) (all [][]byte) {
 	return all
 }
 
-// A partial is a beginning of the echo, in one or more parts. Pieces of it may be missing.
+// A partial is a way to read text as the beginning of the echo, in one or more parts. Pieces may be
+// missing between the parts.
 type partial struct {
 	rendering []byte
 	seen      int // bytes of the rendering up to the end of the last part
@@ -106,7 +107,7 @@ func (l *typedLine) places(text []byte, at int64) (all []place) {
 	return all
 }
 
-// progress is what has come of an echo up to the end of a line of text.
+// progress is how much of an echo has arrived up to the end of a line of text.
 type progress struct {
 	// Of a whole echo:
 	whole        []span // its parts
@@ -120,7 +121,8 @@ type progress struct {
 // last returns the last part of a whole echo.
 func (p *progress) last() span { return p.whole[len(p.whole)-1] }
 
-// advance returns what has come of the echo after another line of text, which begins at an offset.
+// advance returns how much of the echo has arrived after another line of text, which begins at an
+// offset.
 func (l *typedLine) advance(text []byte, at int64) (now progress) {
 	now.partials, now.lineParts = l.partials, slices.Clip(l.lineParts)
 	places := l.places(text, at)
