@@ -21,8 +21,7 @@ const (
 	pssMiB = "pss_mib" // memory a machine, each shared page divided by those who share it
 )
 
-// A benchCase is one line of the tables. run makes one run of it and returns the
-// metrics' values.
+// A benchCase is one line of the tables. Its run measures once and returns the metrics' values.
 type benchCase struct {
 	name, harness string
 	target        string
@@ -54,7 +53,7 @@ func allCases() (all []benchCase) {
 	return all
 }
 
-// machines boots or restores the case's machines at once, until each has answered.
+// machines boots or restores the case's machines at once, and measures the time until each has answered.
 func (b *bench) machines(ctx context.Context, c benchCase) (map[string]float64, error) {
 	spec := b.specs[c.target]
 	spec.From = harness.Cold
@@ -78,7 +77,7 @@ func (b *bench) machines(ctx context.Context, c benchCase) (map[string]float64, 
 				return err
 			}
 			started[i] = m
-			if r := m.Result(); c.restores && r.Boot != "restored" {
+			if r := m.Result(); c.restores && r.Boot != harness.BootRestored {
 				return fmt.Errorf("it was not restored but booted: %s", r.Why)
 			}
 			return firstEcho(gctx, m, c.network)
@@ -99,13 +98,13 @@ func (b *bench) machines(ctx context.Context, c benchCase) (map[string]float64, 
 	}, nil
 }
 
-// prefetched boots a machine that waits, until it has answered.
+// prefetched takes a machine out of the warm pool, and measures the time until it has answered.
 func (b *bench) prefetched(ctx context.Context, c benchCase) (map[string]float64, error) {
 	cache := &harness.TemplateCache{Dir: filepath.Join(b.tmp, "cache"), Prefetch: true}
 	defer cache.Close()
 	spec := b.specs[c.target]
-	spec.Accel = harness.TCG
-	before, err := harness.Boot(ctx, from(cache, spec))
+	spec.Accel, spec.From = harness.TCG, cache
+	before, err := harness.Boot(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -114,12 +113,12 @@ func (b *bench) prefetched(ctx context.Context, c benchCase) (map[string]float64
 		return nil, errors.Join(errors.New("no machine waits: a quarter of the host's memory must be free"), err)
 	}
 	begin := time.Now()
-	m, err := harness.Boot(ctx, from(cache, spec))
+	m, err := harness.Boot(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
 	defer m.Close()
-	if r := m.Result(); r.Boot != "prefetched" {
+	if r := m.Result(); r.Boot != harness.BootPrefetched {
 		return nil, fmt.Errorf("it was not prefetched but %s: %s", r.Boot, r.Why)
 	}
 	if err := firstEcho(ctx, m, c.network); err != nil {
@@ -128,7 +127,7 @@ func (b *bench) prefetched(ctx context.Context, c benchCase) (map[string]float64
 	return map[string]float64{ms: float64(time.Since(begin).Microseconds()) / 1000}, nil
 }
 
-// firstEcho waits until a machine has answered.
+// firstEcho connects to a machine and waits for its first answer.
 func firstEcho(ctx context.Context, m *harness.Machine, network string) error {
 	conn, err := m.Dial(ctx, network, echoPort)
 	if err != nil {
@@ -138,8 +137,8 @@ func firstEcho(ctx context.Context, m *harness.Machine, network string) error {
 	return echo(ctx, conn)
 }
 
-// again is how long an echo over UDP is waited for before it is asked for again:
-// the machine may have lost it.
+// again is how long firstEcho waits for an answer over UDP before it sends another datagram: the
+// machine may have lost the first.
 const again = 20 * time.Millisecond
 
 // echo sends a byte until it comes back: once over TCP, which loses nothing.

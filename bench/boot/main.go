@@ -1,6 +1,5 @@
-// Boot measures how long it takes from the start of QEMU to the first echo that
-// comes back from a guest: restored from a template, booted, and booted by a peer.
-// See README.md.
+// Boot measures the time from asking for a machine to the first echo of its guest: for machines that
+// are prefetched, restored or booted, and for those that vmtest boots. See README.md.
 package main
 
 import (
@@ -33,7 +32,7 @@ const (
 // targets are all that guesthouse has.
 var targets = []string{"x86", "x86_64", "arm", "arm64"}
 
-// manyTarget is the one of which many machines are restored at once.
+// manyTarget is the target of the cases that restore many machines at once.
 const manyTarget = "x86_64"
 
 var counts = []int{1, 4, 16, 32}
@@ -86,8 +85,7 @@ func run(ctx context.Context, source, out string, runs int, only string) error {
 	}
 	b := &bench{tmp: tmp, specs: map[string]harness.Spec{}, templates: map[string]*harness.Template{}, broken: map[string]error{}, results: newResults()}
 	b.prepare(ctx, source, cases)
-	// Interleaved, so that what disturbs the machine for a while disturbs
-	// every case.
+	// Interleaved, so that a disturbance of the host meets every case.
 	for i := range runs {
 		for _, c := range cases {
 			if ctx.Err() != nil {
@@ -117,7 +115,7 @@ func hasPrefix(name, prefixes string) bool {
 	return false
 }
 
-// bench is what the runs share.
+// A bench holds what the runs share.
 type bench struct {
 	tmp       string // for templates
 	specs     map[string]harness.Spec
@@ -126,8 +124,8 @@ type bench struct {
 	results   *results.Results[key]
 }
 
-// prepare builds the image of each target that the cases need and saves a
-// template of it. A target for which that fails has failed rows.
+// prepare builds the image of each target that the cases need, and saves a template of it. If that
+// fails, the rows of the target have failed.
 func (b *bench) prepare(ctx context.Context, source string, cases []benchCase) {
 	for _, c := range cases {
 		if _, done := b.specs[c.target]; done || b.broken[c.target] != nil {

@@ -23,8 +23,8 @@ var loadMetrics = []string{cpuPerEcho, echoesPerS, p50, p99, rss, serverBusy}
 // many is the number of idle services and connections whose memory is measured.
 const many = 10000
 
-// Networks with which a case says what its clients do: UDP clients have one request
-// in flight, or, pipelined, as many as the window, sent together.
+// The networks of cases. UDP clients have one request in flight, or, pipelined, as many as the window,
+// sent together.
 const (
 	udpPipelined = "udp-pipelined"
 	pipelined    = 16 // requests in flight
@@ -50,16 +50,15 @@ func (c benchCase) window() int {
 	return 1
 }
 
-// saturates says that a server can be kept busy all the time. With one request in all it
-// can not: it has nothing to do until the answer has led to the next.
+// saturates reports whether the case can keep a server busy all the time. A single request cannot: the
+// server has nothing to do until its answer has led to the next request.
 func (c benchCase) saturates() bool { return c.clients*c.window() > 1 }
 
-// memoryCase names the rows of idle services: each has answered one datagram of 64
-// bytes, as nothing is idle before it was used.
+// memoryCase names the rows of idle services. Each has answered one datagram of 64 bytes: a service
+// that was never used would take less memory.
 var memoryCase = benchCase{"udp", many, 64}
 
-// connectionCase is the load after which the memory of its connections, idle by
-// then, is measured.
+// connectionCase is the load after which the memory of its idle connections is measured.
 var connectionCase = benchCase{"tcp", many, 64}
 
 // A plan says what is measured and for how long.

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A load is what the generator has measured.
+// A load holds the generator's measurements.
 type load struct {
 	echoes    map[string]int // by protocol
 	latencies map[string][]uint32
@@ -23,7 +23,7 @@ type load struct {
 	ring      bool          // its TCP clients had an io_uring
 }
 
-// A mix says which clients the generator has.
+// A mix is the generator's clients.
 type mix struct {
 	udp, tcp, stalled int
 	udpPort, tcpPort  int
@@ -31,12 +31,12 @@ type mix struct {
 	window            int // of the UDP clients
 }
 
-// connectTime bounds what comes before and after the run. The generator's own
-// limits are shorter, and tell more.
+// connectTime bounds the steps before and after the run. The generator's own limits are shorter, and
+// its errors say more.
 const connectTime = 40 * time.Second
 
-// generate loads a server. The generator is returned with its connections open
-// and is to be stopped by the caller, unless there is an error.
+// generate loads a server. It returns the generator with open connections; the caller stops the
+// generator, unless there is an error.
 func (b *bench) generate(on *process, m mix) (*load, *process, error) {
 	var args []string
 	for _, n := range []int{on.pid(), m.bytes, int(b.warmUp.Milliseconds()), int(b.run.Milliseconds()),
@@ -97,7 +97,7 @@ func parseLoad(line string) (*load, error) {
 	return nil, fmt.Errorf("load: result %q: no echo", line)
 }
 
-// errDisturbed is no fault of the server.
+// errDisturbed is the error of a run that other work on the host disturbed.
 var errDisturbed = errors.New("load: no echo, but something else ran on the generator's core")
 
 // readLatencies reads the numbers that follow the line, and sorts them.
@@ -113,8 +113,8 @@ func (l *load) readLatencies(r io.Reader) error {
 	return nil
 }
 
-// ran is the share of its core that the generator had. It never sleeps: below 1
-// something else ran there.
+// ran is the share of its core that the generator had. The generator never sleeps: if the share is
+// below 1, something else ran there.
 func (l *load) ran() float64 { return l.own.Seconds() / l.elapsed.Seconds() }
 
 // busy is the share of its core that the server took.

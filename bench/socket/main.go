@@ -36,13 +36,13 @@ const (
 	// quiet is the share of its core below which the generator was disturbed.
 	quiet = 0.97
 
-	// saturated is the share of its core above which a server did not sleep. One that does
-	// pays for being woken, which on a virtual machine can be as dear as the echo.
+	// saturated is the share of its core above which a server did not sleep. A server that sleeps pays
+	// for being woken, which on a virtual machine can cost as much as the echo.
 	saturated = 0.97
 )
 
 func main() {
-	// See start.
+	// The kernel kills the processes that start has started when this thread ends.
 	runtime.LockOSThread()
 	allowFiles()
 	quick := flag.Bool("quick", false, "a part of the cases, for less long")
@@ -109,9 +109,8 @@ func run(ctx context.Context, out string, p plan, cases, names string) error {
 	return nil
 }
 
-// allowFiles raises the limit of open files, which the processes that are
-// started inherit, as far as it may: servers and the generator raise their own to
-// the same. One that needs more says so.
+// allowFiles raises the limit of open files as far as it may. Servers and the generator inherit the
+// limit. A server that needs more fails with an error that says so.
 func allowFiles() {
 	const plenty = 1 << 16 // evio has two descriptors for each socket
 	for _, hard := range []uint64{plenty, 0} {
@@ -153,8 +152,8 @@ func hasPrefix(name, prefixes string) bool {
 
 func (b *bench) bin(name string) string { return filepath.Join(b.dir, name) }
 
-// build compiles the generator, without which there is nothing to measure, and
-// the servers, of which one that fails has failed rows.
+// build compiles the generator and the servers. Without the generator there is nothing to measure; a
+// server that does not compile has failed rows.
 func (b *bench) build() error {
 	if err := build(b.ctx, b.dir, server{name: "load", source: "c/load.c"}); err != nil {
 		return err

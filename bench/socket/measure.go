@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Shown beside the metrics, so that a reader sees which side was the limit.
+// The notes stand beside the metrics, so that a reader sees which side was the limit.
 const (
 	generatorIdle = "generator_idle"
 	lostShare     = "lost"
@@ -16,8 +16,8 @@ const (
 	perSlot       = "bytes_per_slot" // of one service with all sockets
 )
 
-// measure runs all servers on a case, one after the other, as often as the plan says:
-// what changes on the machine meanwhile meets all of them.
+// measure runs all servers on a case, one after the other, as often as the plan says. So a disturbance
+// of the host meets all of them.
 func (b *bench) measure(c benchCase) {
 	const enough = 2 // a server that fails takes long
 	failures := map[string]int{}
@@ -69,10 +69,9 @@ func (b *bench) record(k key, value float64, err error) {
 	b.results.Add(k, value)
 }
 
-// repeat calls a run, and again if it was not fit, as long as there is time to spare. A run
-// is fit if nothing else was on the generator's core and the server did not sleep, or had
-// slept in the run before in spite of that. What decides is these shares of the cores
-// alone, never the result.
+// repeat repeats a run that was not fit, as long as there is time to spare. A run is fit if nothing
+// else was on the generator's core and the server did not sleep. A server that slept in the run before
+// too may sleep. Only these shares of the cores decide, never the result.
 func (b *bench) repeat(run func() (fit bool, err error)) {
 	const tries = 3
 	for range tries {

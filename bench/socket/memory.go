@@ -10,7 +10,7 @@ import (
 	"guesthouse.example/internal/sys"
 )
 
-// memory is what a process has, in bytes.
+// memory is the memory of a process, in bytes.
 type memory struct {
 	resident int64
 	private  int64 // without the pages of files, such as the program's own
@@ -29,9 +29,8 @@ func readMemory(pid int) (memory, error) {
 	return memory{m.Resident, m.Anonymous, p.Threads}, nil
 }
 
-// idleServices measures the memory of a server with the given number of UDP
-// sockets that have answered a datagram each. With a group of more than one,
-// guesthouse has them all in one service.
+// idleServices measures the memory of a server with the given number of UDP sockets, each of which has
+// answered a datagram. If group is more than 1, guesthouse has all of them in one service.
 func (b *bench) idleServices(s server, services, group int) (memory, error) {
 	p, ports, err := b.startServer(s, "udp", services, group)
 	if err != nil {

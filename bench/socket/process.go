@@ -25,9 +25,8 @@ type process struct {
 	cancel context.CancelFunc
 }
 
-// start must be called on the main goroutine, which main has locked to its
-// thread: the process gets this thread's core, and the kernel kills it when the
-// thread ends, however that comes about.
+// start must be called on the main goroutine, which main has locked to its thread. The process gets
+// this thread's core, and the kernel kills the process when the thread ends, however it ends.
 func start(ctx context.Context, core int, limit time.Duration, path string, args ...string) (*process, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	p := &process{cmd: exec.CommandContext(ctx, path, args...), cancel: cancel}
@@ -91,17 +90,17 @@ func (p *process) stop() {
 	_ = p.cmd.Wait()
 }
 
-// complain stops the process and adds what it said to the error.
+// complain stops the process and adds its output to the error.
 func (p *process) complain(err error) error {
 	p.stop()
-	// The first line: a panic's others are its stack.
+	// The first line alone: the others of a panic are its stack.
 	if said, _, _ := strings.Cut(strings.TrimSpace(p.errors.String()), "\n"); said != "" {
 		return fmt.Errorf("%w: %s", err, said)
 	}
 	return err
 }
 
-// startServer returns a server that serves, and its ports.
+// startServer starts a server, waits until it serves, and returns its ports.
 func (b *bench) startServer(s server, network string, services, clients int) (*process, []int, error) {
 	if err := b.broken[s.name]; err != nil {
 		return nil, nil, err
@@ -128,7 +127,7 @@ func (b *bench) startServer(s server, network string, services, clients int) (*p
 	}
 }
 
-// settle has a server give back what memory it does not use.
+// settle has a server return its unused memory to the kernel.
 func (p *process) settle() error {
 	if err := p.cmd.Process.Signal(unix.SIGUSR1); err != nil {
 		return fmt.Errorf("settle server: %w", err)

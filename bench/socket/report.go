@@ -14,7 +14,7 @@ import (
 	"guesthouse.example/internal/svg"
 )
 
-// A report is what is written about a run.
+// A report is a run in words, tables and a chart.
 type report struct {
 	*bench
 	stalled stalled
@@ -155,7 +155,7 @@ func (r *report) caseTable(w io.Writer, c benchCase) {
 	}
 }
 
-// ratio is ours divided by the peer's, of medians.
+// ratio is our median divided by the peer's.
 func (r *report) ratio(c, peer, metric string) string {
 	our, their := r.byKey[key{c, ours, metric}].Median, r.byKey[key{c, peer, metric}].Median
 	if peer == ours || our == nil || their == nil || *their <= 0 {
@@ -168,7 +168,7 @@ func (r *report) ratio(c, peer, metric string) string {
 var sleptNote = fmt.Sprintf("a server was busy for less than %.0f %% of the time, by the median: it slept, "+
 	"and its CPU time includes what being woken costs.", 100*saturated)
 
-// mark is for what a server that slept has a part in, in a case where none need sleep.
+// mark returns the mark if one of the servers slept in a case that can keep a server busy.
 func (r *report) mark(c benchCase, mark string, servers ...string) string {
 	for _, name := range servers {
 		if busy := r.byKey[key{c.String(), name, serverBusy}].Median; c.saturates() && busy != nil && *busy < 100*saturated {
@@ -258,7 +258,7 @@ func (r *report) stalledTable(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// machine names what the numbers were measured on.
+// machine names the host, its kernel and the compilers.
 func machine() string {
 	gcc := "none"
 	if out, err := exec.Command("gcc", "-dumpfullversion").Output(); err == nil {

@@ -13,8 +13,7 @@ import (
 // ours is the server that all others are compared with.
 const ours = "guesthouse"
 
-// A server is one of those that are compared. All that differs between them is
-// in the list below.
+// A server is one of the compared programs. Everything that differs between them is in the list below.
 type server struct {
 	name     string
 	source   string // a file of C, or a package of Go
@@ -35,8 +34,8 @@ var servers = []server{
 		about: "recvmmsg that waits for one, sendmmsg; batches of 64"},
 	{name: "go-net", source: "./servers/go-net", networks: "udp tcp", many: true,
 		about: "package net, a goroutine for each UDP socket and each TCP connection"},
-	// The tags choose its faster poller and its connection table that the
-	// garbage collector need not scan.
+	// The tags choose gnet's faster poller, and a connection table that the garbage collector need not
+	// scan.
 	{name: "gnet", source: "./servers/gnet", tags: "poll_opt,gc_opt", networks: "udp tcp",
 		about: "gnet 2.5.0, one event loop that also accepts, built with poll_opt and gc_opt"},
 	{name: "evio", source: "./servers/evio", networks: "udp tcp", many: true,
@@ -65,8 +64,7 @@ func build(ctx context.Context, dir string, s server) error {
 	return nil
 }
 
-// lastLine returns the last line that is not empty: what a compiler that failed
-// says.
+// lastLine returns the last line that is not empty, which is a failed compiler's message.
 func lastLine(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return strings.TrimSpace(lines[len(lines)-1])

@@ -7,11 +7,11 @@ import (
 	"guesthouse.example/bench/internal/results"
 )
 
-// The clients beside the one that never reads.
+// besideStalled is the number of clients of each protocol beside the one that never reads.
 const besideStalled = 16
 
-// stalled are the p99 of our server in µs, by protocol, without and with a TCP
-// client that sends and never reads.
+// stalled holds the p99 latencies of our server in µs, by protocol, without and with a TCP client that
+// sends and never reads.
 type stalled struct {
 	without, with map[string][]float64
 	failed        error

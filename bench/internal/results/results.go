@@ -1,4 +1,4 @@
-// Package results collects what a benchmark measures, and names what it was measured on.
+// Package results collects a benchmark's measurements, and names the host.
 package results
 
 import (
@@ -13,8 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Summary is what came of the runs of one key. The numbers are null in JSON where every
-// run failed.
+// A Summary sums up the runs of one key. The numbers are null in JSON if every run failed.
 type Summary struct {
 	Median *float64 `json:"median"`
 	Min    *float64 `json:"min"`
@@ -31,7 +30,7 @@ type Results[K comparable] struct {
 	scale  float64
 }
 
-// New returns results that keep so many decimals.
+// New returns empty results that keep the given number of decimals.
 func New[K comparable](decimals int) *Results[K] {
 	return &Results[K]{values: map[K][]float64{}, failed: map[K]string{}, scale: math.Pow10(decimals)}
 }
@@ -77,10 +76,11 @@ func (r *Results[K]) summary(k K) Summary {
 	return s
 }
 
-// round adds zero, which makes 0 of the -0 that JSON would show.
+// round rounds a value. It adds zero because JSON would show -0 otherwise.
 func (r *Results[K]) round(v float64) float64 { return math.Round(v*r.scale)/r.scale + 0 }
 
-// Median of an even number of values is the mean of the two in the middle, and of none NaN.
+// Median returns the median. Of an even number of values it is the mean of the two in the middle, and
+// of none NaN.
 func Median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)
@@ -90,7 +90,7 @@ func Median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// Machine names this one: its processor, cores, kernel and Go.
+// Machine names the host: its processor, cores, kernel and Go.
 func Machine() string {
 	model := "unknown CPU"
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {

@@ -1,5 +1,5 @@
-// Package serve is what the servers written in Go share: their arguments and
-// what they print. Each peer is a program of its own, so that its memory is its own.
+// Package serve holds what the servers written in Go share: their arguments and their output. Each peer
+// is a program of its own, so that its memory is its own.
 //
 //	SERVER udp|tcp SERVICES CLIENTS
 //
@@ -58,8 +58,7 @@ func Fail(step string, err error) {
 	os.Exit(1)
 }
 
-// Listening tells on which ports the server listens, and answers SIGUSR1 from
-// then on.
+// Listening prints the server's ports, and answers SIGUSR1 from then on.
 func Listening(ports ...int) {
 	buffers(len(ports))
 	settle := make(chan os.Signal, 1)
@@ -80,7 +79,7 @@ func Listening(ports ...int) {
 	}
 }
 
-// giveBack gives back to the kernel what memory is free.
+// giveBack returns free memory to the kernel.
 func giveBack() {
 	// Twice, as what is in a sync.Pool survives one collection.
 	debug.FreeOSMemory()
