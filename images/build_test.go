@@ -371,19 +371,34 @@ func largeProgram(t *testing.T) (dir string) {
 	return dir
 }
 
-// A module is in busybox.sum only if a tool of busybox.mod needs it.
+// The go command keeps in busybox.sum what the tools of busybox.mod need.
 func TestBusyboxModNamesWhatIsCompiled(t *testing.T) {
-	data, err := os.ReadFile("busybox.mod")
-	require.NoError(t, err)
-	mod, err := modfile.Parse("busybox.mod", data, nil)
-	require.NoError(t, err)
 	want := []string{makebb}
 	for _, name := range commands {
 		want = append(want, commandPath+name)
 	}
 	var got []string
-	for _, tool := range mod.Tool {
+	for _, tool := range readMod(t, "busybox.mod").Tool {
 		got = append(got, tool.Path)
 	}
 	require.ElementsMatch(t, want, got)
+}
+
+// Init's tests and its other checks use go.mod, and the guest's init is compiled with busybox.mod.
+func TestBusyboxModPinsTheVersionsOfGoMod(t *testing.T) {
+	versions := map[string]string{}
+	for _, r := range readMod(t, "busybox.mod").Require {
+		versions[r.Mod.Path] = r.Mod.Version
+	}
+	for _, r := range readMod(t, "../go.mod").Require {
+		require.Equal(t, r.Mod.Version, versions[r.Mod.Path], "%s: run make tidy", r.Mod.Path)
+	}
+}
+
+func readMod(t *testing.T, path string) *modfile.File {
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	mod, err := modfile.Parse(path, data, nil)
+	require.NoError(t, err)
+	return mod
 }

@@ -16,16 +16,16 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// commands are u-root's programs in every guest: its shell, and what a person types to see what
-// is wrong. Each of them is a tool of busybox.mod.
+// commands are u-root's commands in every guest: a shell, a DHCP client, and what a person needs to
+// find a fault. Each of them is a tool of busybox.mod.
 var commands = []string{
 	"cat", "cp", "dhclient", "dmesg", "echo", "free", "find", "gosh", "grep", "head", "hexdump", "id", "ip", "kill",
 	"ls", "mkdir", "mount", "netstat", "ping", "poweroff", "ps", "rm", "shutdown", "sleep", "tail", "uname",
 }
 
-// plainShell makes gosh a shell without a line editor of its own. What a serial
-// console shows is then text that a test can match, also without a terminal
-// that answers gosh's questions; the guest's tty edits the line.
+// plainShell is the build tag that leaves gosh's line editor out. The editor asks the terminal
+// questions, which a test does not answer, and writes control sequences, which a test cannot match.
+// The guest's tty edits the line instead.
 const plainShell = "goshsmall"
 
 const (
@@ -45,14 +45,13 @@ const (
 	downloadHint = "the go command downloads u-root's sources before it first compiles them: check GOPROXY and the network"
 )
 
-// busybox returns the guest's init and u-root's commands compiled into one program, which
-// looks at the name it is called by.
+// busybox returns one program that contains the guest's init and u-root's commands. The program
+// runs the one by whose name it is called.
 //
-// u-root's builder runs as a program of its own and only generates the sources:
-// loading the packages takes memory that a test process would not
-// give back, and a program can be killed and given an environment, which a
-// library that reads the process's own cannot. "go build" then does the rest,
-// and shares compiled packages with the guest's build.
+// u-root's builder, makebb, runs as a program of its own and generates the sources of that program.
+// As a library it would keep the memory that loading the packages takes, and it could neither be
+// killed nor be given an environment. "go build" compiles the generated sources and shares
+// compiled packages with the build of the guest.
 func busybox(ctx context.Context, c *imagecache.Cache, t target.Target, o Options) ([]byte, error) {
 	const step = "build u-root commands"
 	g, err := findGo(ctx, o)
@@ -66,7 +65,7 @@ func busybox(ctx context.Context, c *imagecache.Cache, t target.Target, o Option
 	for _, name := range commands {
 		packages = append(packages, commandPath+name)
 	}
-	// What generates the sources counts as a source.
+	// Another makebb may generate other sources.
 	sources, err := g.sources(ctx, t, append([]string{"-tags", plainShell, makebb}, packages...))
 	if err != nil {
 		return nil, fail(step, t.Name, err, downloadHint)
@@ -139,7 +138,7 @@ func (g *goTool) forBusybox(ctx context.Context) (*goTool, error) {
 	return &b, nil
 }
 
-// busybox makes the directory "out" of the workshop.
+// busybox writes the program and its manifest into the directory "out" of b.
 func (g *goTool) busybox(ctx context.Context, b *store.Build, t target.Target, packages []string) error {
 	tool, gen, out := b.Path("makebb"), b.Path("gen"), b.Path("out")
 	for _, dir := range []string{gen, out} {
@@ -148,7 +147,7 @@ func (g *goTool) busybox(ctx context.Context, b *store.Build, t target.Target, p
 		}
 	}
 	g = g.in(b.Path(""))
-	// For this machine, not for the target.
+	// makebb runs on this host, not on the target.
 	if _, err := run(ctx, command{dir: g.dir, env: append(g.env, "GOOS=", "GOARCH="), path: g.path,
 		args: []string{"build", "-o", tool, makebb}}); err != nil {
 		return err
@@ -157,7 +156,7 @@ func (g *goTool) busybox(ctx context.Context, b *store.Build, t target.Target, p
 		args: append([]string{"-g", "-gen-dir", gen, "-go-build-tags", plainShell}, packages...)}); err != nil {
 		return err
 	}
-	// What is generated is a GOPATH tree.
+	// makebb has generated a GOPATH tree.
 	args := append(append([]string{"build"}, buildFlags...), "-tags", plainShell, "-o", out+"/bb", ".")
 	if _, err := run(ctx, command{dir: gen + "/src/bb.u-root.com/bb", path: g.path, args: args,
 		env: append(g.environ(t), "GO111MODULE=off", "GOWORK=off", "GOFLAGS=-buildvcs=false", "GOPATH="+gen)}); err != nil {

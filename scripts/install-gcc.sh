@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs gcc and the C library's headers where they are missing, for the C
-# servers and the load generator of bench/socket. Nothing else needs a C compiler.
+# Installs gcc and the headers of the C library if they are missing. The C servers
+# and the load generator of bench/socket need them, and nothing else does.
 set -eu
 
 echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1 && exit 0

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs Debian packages, with sudo where that is needed.
+# Installs Debian packages, with sudo if the user is not root.
 #
-#   install-packages.sh WHAT PACKAGE…    (WHAT is missing without them, for the errors)
+#   install-packages.sh WHAT PACKAGE…    (errors say that WHAT is missing)
 set -eu
 
 what=$1
@@ -21,7 +21,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 echo "installing $*" >&2
-# A failing update matters only if the installation fails too: one broken source among many is common.
+# A failed update matters only if the installation fails too: often one of many sources is broken.
 $sudo apt-get -qq -o DPkg::Lock::Timeout=300 update >&2 || echo "warning: apt-get update failed; trying with what is known" >&2
 $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
 	install --no-install-recommends "$@" >&2

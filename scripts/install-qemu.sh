@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs the Debian packages of QEMU that are missing, and nothing if none is.
+# Installs the Debian packages of QEMU that are missing. It does nothing if none is.
 #
-#   install-qemu.sh GUESTHOUSE [TARGET…]    (no target: all)
+#   install-qemu.sh GUESTHOUSE [TARGET…]    (all targets if none is named)
 #
-# GUESTHOUSE is the built command; its list of targets is the one place that
-# knows which package has which emulator.
+# GUESTHOUSE is the built command. Its list of targets says which package has
+# which emulator.
 set -eu
 
 guesthouse=$1
@@ -19,11 +19,11 @@ for target in ${*:-$("$guesthouse" targets | awk 'NR > 1 { print $1 }')}; do
 	}
 	command -v "${row% *}" >/dev/null && continue
 	case "$packages " in
-	*" ${row#* } "*) ;; # one package has several emulators
+	*" ${row#* } "*) ;; # a package can have several emulators
 	*) packages="$packages ${row#* }" ;;
 	esac
 done
 [ -n "$packages" ] || exit 0
 
-# shellcheck disable=SC2086 # the packages are words
+# shellcheck disable=SC2086 # each package is a word
 exec "$(dirname "$0")/install-packages.sh" QEMU $packages

@@ -1,5 +1,5 @@
-// The programs of the Makefile that check and test this project. They have a
-// module of their own so that no user's module lists what they need.
+// The programs with which the Makefile checks and tests this project. They have
+// a module of their own so that no user's module lists what they require.
 module guesthouse.example/scripts/tools
 
 go 1.26.0
