@@ -242,7 +242,7 @@ func checkTemplates() finding {
 	f := finding{Check: "templates"}
 	cache, err := template.OpenCache("")
 	if err != nil {
-		f.Says, f.Hint = "machines boot and are not restored: "+err.Error(), "make the user's cache directory writable, or name another in XDG_CACHE_HOME"
+		f.Says, f.Hint = "machines boot and are not restored: list templates: "+err.Error(), "make the user's cache directory writable, or name another in XDG_CACHE_HOME"
 		return f
 	}
 	var bytes int64
