@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -193,31 +192,4 @@ func TestEntriesOfTheStoreItselfAreWithoutItsFolders(t *testing.T) {
 	require.True(t, all[0].Dir)
 	require.Positive(t, all[0].Bytes)
 	require.WithinDuration(t, time.Now(), all[0].Used, time.Minute)
-}
-
-func TestReplaceLeavesTheOldContentWhereItFails(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "file")
-	write := func(text string, err error) error {
-		return Replace(file, func(w io.Writer) error {
-			_, werr := io.WriteString(w, text)
-			return errors.Join(werr, err)
-		})
-	}
-	require.NoError(t, write("old", nil))
-	info, err := os.Stat(file)
-	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
-	failed := errors.New("failed")
-	require.ErrorIs(t, write("half", failed), failed)
-	text, err := os.ReadFile(file)
-	require.NoError(t, err)
-	require.Equal(t, "old", string(text))
-	require.NoError(t, write("new", nil))
-	text, err = os.ReadFile(file)
-	require.NoError(t, err)
-	require.Equal(t, "new", string(text))
-	all, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	require.Len(t, all, 1)
 }
