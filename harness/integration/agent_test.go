@@ -18,7 +18,7 @@ import (
 // A dialer connects to a port of the guest, as harnesstest.Machine.Dial does.
 type dialer func(network string, port int) net.Conn
 
-// asked says a word to the guest "lost" and returns its answer.
+// asked sends a command to the guest "lost" or "calls" and returns its answer.
 func asked(t *testing.T, dial dialer, what string) string {
 	t.Helper()
 	conn := dial("udp", echoPort)
@@ -30,16 +30,16 @@ func asked(t *testing.T, dial dialer, what string) string {
 	return string(answer[:n])
 }
 
-// clockOff bounds how far a guest's clock is off the host's, and driftOff how much
-// faster than the host's its own time may run.
+// clockOff bounds the difference between a guest's clock and the host's. driftOff bounds how much
+// faster than the host's clock the guest's monotonic clock may run.
 const (
 	clockOff = 50 * time.Millisecond
-	driftOff = 100 // one part in so many
+	driftOff = 100 // one part in a hundred
 )
 
-// what the guest "lost" says of itself, and when on the host's clock
+// A saying is what the guest "lost" reports of itself, with the host's time of the report.
 type saying struct {
-	before, after       time.Time // it was asked, it had answered
+	before, after       time.Time // the request and the answer, on the host's clock
 	clock               time.Time
 	uptime              time.Duration
 	random, boot, where string
@@ -58,8 +58,8 @@ func says(t *testing.T, dial dialer) (s saying) {
 	return s
 }
 
-// Machines of one template, and the machine that was saved, have clocks, random numbers
-// and identities of their own, and a network that works.
+// Every machine that is restored from a template, and the machine that was saved, has its own clock,
+// random numbers and identity, and a working network.
 func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
@@ -69,8 +69,8 @@ func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 		original := harnesstest.Boot(t, spec)
 		require.Equal(t, "set up", original.Event())
 		first := says(t, original.Dial)
-		require.Equal(t, 2001, first.clock.UTC().Year(), "nobody has set it yet")
-		// Both run while the machine is saved, or have just ended.
+		require.Equal(t, 2001, first.clock.UTC().Year(), "nothing has set the clock yet")
+		// The timer and the events are under way while the machine is saved, or have just ended.
 		require.Equal(t, "done", asked(t, original.Dial, "timer"))
 		const events = 300
 		require.Equal(t, "done", asked(t, original.Dial, fmt.Sprint("events ", events)))
@@ -87,8 +87,8 @@ func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 			require.False(t, s.clock.After(s.after.Add(clockOff)), "its clock says %v, and it had answered at %v", s.clock, s.after)
 			require.Greater(t, s.uptime, first.uptime)
 			ran += s.after.Sub(begin)
-			require.Less(t, s.uptime-first.uptime, ran+ran/driftOff, "its own time stands still while it lies saved")
-			require.Equal(t, first.where, s.where, "its addresses are those of the saved one")
+			require.Less(t, s.uptime-first.uptime, ran+ran/driftOff, "the monotonic clock stands still while the machine is saved")
+			require.Equal(t, first.where, s.where, "a restored machine keeps the addresses")
 			random[s.random], boots[s.boot] = true, true
 			require.Equal(t, s.boot, m.Stats().BootID)
 
@@ -97,14 +97,14 @@ func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 			tells(t, m, events)
 			require.Equal(t, "done", asked(t, m.Dial, "timer"))
 			again := m.Event()
-			require.Contains(t, again, "timer ", "what was told before the save comes once, and so does a timer")
+			require.Contains(t, again, "timer ", "events from before the save come once, and so does a timer")
 		}
 		check(original, saved.Sub(first.before))
 		spec.From = template
 		for range 2 {
 			begin := time.Now()
 			m := restored(t, spec)
-			require.Equal(t, "set up", m.Event(), "it was told before the save")
+			require.Equal(t, "set up", m.Event(), "the event from before the save")
 			check(m, saved.Sub(first.before)+time.Since(begin))
 		}
 		require.Len(t, random, 4)
@@ -112,7 +112,7 @@ func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 	})
 }
 
-// called has the guest connect to a port of the host, where it says its identity.
+// called makes the guest connect to a port of the host and send its boot identity there.
 func called(t *testing.T, dial dialer, boot string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -134,8 +134,8 @@ func called(t *testing.T, dial dialer, boot string) {
 	require.Equal(t, boot, <-said)
 }
 
-// tells takes what the guest told while it was saved: a timer and a number of events,
-// each once and the events in their order.
+// tells requires the events that the guest sent while it was saved: one timer, and the numbered
+// events once each and in order.
 func tells(t *testing.T, m *harnesstest.Machine, events int) {
 	t.Helper()
 	next, timers := 0, 0
@@ -162,7 +162,7 @@ func TestStatsCountMemoryAndServiceCalls(t *testing.T) {
 		before := m.Stats()
 		conn := m.Dial("udp", echoPort)
 		echoes(t, conn, "hello")
-		echoes(t, conn, "again") // by then the first call is counted
+		echoes(t, conn, "again") // the service has counted the first call by then
 		after := m.Stats()
 
 		require.Equal(t, before.BootID, after.BootID)

@@ -17,9 +17,9 @@ import (
 
 var guestIP = netip.MustParseAddr("192.0.2.1")
 
-// QEMU's user network drops a datagram if it has to ask for the guest's hardware address and
-// has no answer in time. So it is told: by a machine that boots and by one that is restored. Nor
-// has a restored machine to ask for the host's address: it did before it was saved.
+// QEMU's user network drops a datagram if it has to ask for the guest's hardware address and gets
+// no answer in time. So a machine announces its address when it boots and when it is restored. A
+// restored machine still knows the host's address.
 func TestTheNetworkNeverAsksForTheGuestsHardwareAddress(t *testing.T) {
 	t.Parallel()
 	name := oneTarget(t)
@@ -27,14 +27,14 @@ func TestTheNetworkNeverAsksForTheGuestsHardwareAddress(t *testing.T) {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	spec := echoSpec(t, name)
-	spec.QEMU = filepath.Join(dir, "qemu") // one that notes all packets
+	spec.QEMU = filepath.Join(dir, "qemu") // a QEMU that records all packets
 	require.NoError(t, os.WriteFile(spec.QEMU, fmt.Appendf(nil,
 		"#!/bin/sh\nexec %s \"$@\" -object filter-dump,id=packets,netdev=net0,file=%s/$$.pcap\n", row.QEMU, dir), 0o755))
 
 	spec.Accel, spec.From = harness.TCG, harness.Cold
 	booted := harnesstest.Boot(t, spec)
 	template := booted.Save(filepath.Join(dir, "template"))
-	echoes(t, booted.Dial("udp", echoPort), "found") // it goes on
+	echoes(t, booted.Dial("udp", echoPort), "found") // the machine still works
 	before, err := filepath.Glob(filepath.Join(dir, "*.pcap"))
 	require.NoError(t, err)
 	require.Len(t, before, 1)
@@ -62,8 +62,8 @@ func TestTheNetworkNeverAsksForTheGuestsHardwareAddress(t *testing.T) {
 
 type arpRequest struct{ by, of netip.Addr }
 
-// arpRequests reads a file of packets as QEMU writes it: the classic format, in the host's
-// byte order, of Ethernet.
+// arpRequests returns the ARP requests in a packet file of QEMU's: Ethernet frames in the classic
+// pcap format, in the host's byte order.
 func arpRequests(t *testing.T, pcap []byte) (requests []arpRequest) {
 	require.Greater(t, len(pcap), 24)
 	require.EqualValues(t, 0xa1b2c3d4, binary.NativeEndian.Uint32(pcap))

@@ -14,11 +14,11 @@ import (
 	"guesthouse.example/harness/internal/baremetal"
 )
 
-// bareMetalSays is what the bare-metal guests print before they idle for ever.
+// bareMetalSays is the line that a bare-metal guest prints before it idles forever.
 const bareMetalSays = "no kernel here"
 
-// A guest needs neither Linux nor an initramfs: whatever QEMU's -kernel takes is
-// booted, and Ready is a line of its own.
+// A guest needs neither Linux nor an initramfs. The harness boots any file that QEMU's -kernel
+// accepts, with a Ready pattern of the guest's own.
 func TestABareMetalGuestIsBooted(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
@@ -41,6 +41,6 @@ func TestABareMetalGuestIsBooted(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "shut down "+target+": the guest, asked by the power button and its console, because its agent could not: "+
 			"the guest has no agent: it has not opened the port guesthouse.agent, has not powered off and was ended by force: ")
-		require.Equal(t, harness.StateEnded, m.Result().State, "it is no failure that it never powers off")
+		require.Equal(t, harness.StateEnded, m.Result().State, "a guest that cannot power off has not failed")
 	})
 }

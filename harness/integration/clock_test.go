@@ -13,8 +13,8 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// A kernel that found out by itself how fast its clock counts would get it wrong now and then
-// on a busy host, and its clocks would run up to forty times too fast.
+// A kernel that calibrates its clock by itself may get it wrong on a busy host. Its clocks then run up
+// to forty times too fast.
 func TestAGuestIsToldHowFastItsClockCounts(t *testing.T) {
 	t.Parallel()
 	if runtime.GOARCH != "amd64" {
@@ -28,7 +28,7 @@ func TestAGuestIsToldHowFastItsClockCounts(t *testing.T) {
 		}
 		m := harnesstest.Boot(t, echoSpec(t, name))
 		m.Send("sh dmesg | grep tsc: && echo that is 'all'")
-		// Where it compares clocks nevertheless, it says what it found before what it believes.
+		// A kernel that calibrates nevertheless prints the measured rate before the rate that it uses.
 		log := m.Expect(`(?s).*tsc: Detected (\d+\.\d+) MHz.*that is all$`)
 		require.Regexp(t, `^\d+\.000$`, log[1], "no kernel would measure whole MHz")
 		m.Shutdown()
@@ -42,14 +42,14 @@ func TestADeadlineDoesNotCountTheTimeWhileQEMUIsStopped(t *testing.T) {
 	m := harnesstest.Boot(t, spec)
 	qemu := m.Result().PID
 	require.NoError(t, unix.Kill(qemu, unix.SIGSTOP))
-	defer unix.Kill(qemu, unix.SIGCONT) // does nothing to one that runs
+	defer unix.Kill(qemu, unix.SIGCONT) // harmless if QEMU runs
 
 	const d = 2 * time.Second
 	ctx, cancel := m.Machine.Within(t.Context(), d)
 	defer cancel()
 	select {
 	case <-ctx.Done():
-		t.Fatalf("it ended while QEMU was frozen: %v", context.Cause(ctx))
+		t.Fatalf("the deadline passed while QEMU was stopped: %v", context.Cause(ctx))
 	case <-time.After(2 * d):
 	}
 	require.NoError(t, unix.Kill(qemu, unix.SIGCONT))

@@ -23,7 +23,7 @@ func TestACommandsOutputAndStatusStayOffTheConsole(t *testing.T) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		before := m.Console().Text()
 		require.Equal(t, "all-good\n", m.Output("echo", "all-good"))
-		require.Equal(t, "one  two|\n", m.Output("echo", "one  two|"), "arguments stay as they are")
+		require.Equal(t, "one  two|\n", m.Output("echo", "one  two|"), "no shell splits the arguments")
 
 		ctx, cancel := m.Machine.Within(t.Context(), 2*harnesstest.Within)
 		defer cancel()
@@ -45,7 +45,7 @@ func TestACommandsOutputAndStatusStayOffTheConsole(t *testing.T) {
 		require.Equal(t, 127, failed.Status)
 		require.ErrorContains(t, failed, `exit status 127: exec: "nosuchprogram": executable file not found in $PATH`)
 
-		out, err = m.Machine.Command(ctx, "cat", "/bbin/bb").Output() // binary, some megabytes
+		out, err = m.Machine.Command(ctx, "cat", "/bbin/bb").Output() // binary data of some megabytes
 		if len(out) < 8<<20 {
 			require.NoError(t, err)
 		}
@@ -80,7 +80,7 @@ func TestCommandsRunConcurrently(t *testing.T) {
 	echoes(t, m.Dial("udp", echoPort), "the guest goes on")
 }
 
-// listProcesses prints the command lines of all processes. Some end meanwhile.
+// listProcesses prints the command lines of all processes. Some of them end meanwhile.
 const listProcesses = "cat /proc/[0-9]*/cmdline 2>/dev/null; true"
 
 func TestACancelledCommandIsKilledWithItsChildren(t *testing.T) {

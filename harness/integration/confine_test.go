@@ -15,13 +15,13 @@ import (
 	"guesthouse.example/harness"
 )
 
-// QEMU runs with little of its owner's: a filter of system calls, no secret of the environment, no
-// descriptor that the owner itself inherited, and a umask under which others read nothing.
+// QEMU runs with a filter of system calls and a umask that keeps other users out. It inherits neither
+// the secrets in its owner's environment nor the descriptors that the owner inherited.
 func TestQEMUIsConfined(t *testing.T) {
 	t.Setenv("SERVICE_TOKEN", "a secret of the owner's")
 	inherited := filepath.Join(t.TempDir(), "inherited")
 	require.NoError(t, os.WriteFile(inherited, nil, 0o600))
-	fd, err := unix.Open(inherited, unix.O_RDONLY, 0) // as a descriptor that a parent left open
+	fd, err := unix.Open(inherited, unix.O_RDONLY, 0) // like a descriptor that a parent left open
 	require.NoError(t, err)
 	defer unix.Close(fd)
 	umask := regexp.MustCompile(`(?m)^Umask:\s+\d+$`)
@@ -58,11 +58,11 @@ func TestQEMUIsConfined(t *testing.T) {
 		require.NoError(t, err)
 		require.NotEmpty(t, links)
 		for _, link := range links {
-			opened, _ := os.Readlink(link) // one that is closed meanwhile leads nowhere
+			opened, _ := os.Readlink(link) // fails if the descriptor was closed meanwhile
 			require.NotEqual(t, inherited, opened, link)
 		}
 	}
-	require.Equal(t, ours, umask.FindString(readProc(t, os.Getpid(), "status")), "that of the owner stays")
+	require.Equal(t, ours, umask.FindString(readProc(t, os.Getpid(), "status")), "the owner's umask is unchanged")
 }
 
 func readProc(t *testing.T, pid int, file string) string {
@@ -72,7 +72,7 @@ func readProc(t *testing.T, pid int, file string) string {
 	return string(text)
 }
 
-// Neither a template nor a record shows other users what the guest had in memory and what it said.
+// Other users can read neither a template, which holds the guest's memory, nor a record.
 func TestTemplatesAndRecordsArePrivate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -88,7 +88,7 @@ func TestTemplatesAndRecordsArePrivate(t *testing.T) {
 
 	seen := 0
 	require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || path == dir || filepath.Base(filepath.Dir(path)) == "locks" { // which have no content
+		if err != nil || path == dir || filepath.Base(filepath.Dir(path)) == "locks" { // lock files have no content
 			return err
 		}
 		info, err := e.Info()
@@ -98,11 +98,11 @@ func TestTemplatesAndRecordsArePrivate(t *testing.T) {
 		seen++
 		return err
 	}))
-	require.Greater(t, seen, 15, "two templates and a record have more files than that")
+	require.Greater(t, seen, 15, "two templates and a record have more files")
 }
 
-// A write to a template is noticed although the file's size and time of modification are what
-// they were.
+// The harness notices a write to a template that leaves the file's size and modification time
+// unchanged.
 func TestAForgedTemplateIsNotRestored(t *testing.T) {
 	t.Parallel()
 	spec := echoSpec(t, oneTarget(t))
@@ -114,11 +114,11 @@ func TestAForgedTemplateIsNotRestored(t *testing.T) {
 	template := filepath.Join(cache.Dir, all[0].Key)
 	ram := filepath.Join(template, "ram")
 
-	// A copy has another time of change, and the right content.
+	// The change time differs, as in a copy, and the content is right.
 	before, err := os.Stat(ram)
 	require.NoError(t, err)
 	require.NoError(t, os.Chtimes(ram, time.Now(), time.Now()))
-	require.Equal(t, "restored", bootFrom(t, cache, spec), "all of it was read and is what was saved")
+	require.Equal(t, "restored", bootFrom(t, cache, spec), "the whole file was hashed again")
 
 	f, err := os.OpenFile(ram, os.O_RDWR, 0)
 	require.NoError(t, err)
@@ -134,7 +134,7 @@ func TestAForgedTemplateIsNotRestored(t *testing.T) {
 	require.NoError(t, os.Chtimes(ram, before.ModTime(), before.ModTime()))
 	require.Contains(t, bootFrom(t, cache, spec), "cold: template "+template+": ram is damaged")
 
-	// Nor is one that another user can write to.
+	// A template that other users can write to is not restored either.
 	all = templates(t, cache)
 	require.Empty(t, all)
 	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))

@@ -18,18 +18,18 @@ import (
 	"guesthouse.example/host/traffic"
 )
 
-// oops has the guest's kernel print what it prints when it fails, and goes on.
+// oops makes the guest's kernel print a crash report while the guest runs on.
 const oops = "sh echo '<0>BUG: unable to handle page fault for address: 0' > /dev/kmsg"
 
-// Whatever ends the machine, what reads from it or writes to it ends at once, says why, and
-// loses nothing that had arrived.
+// Whatever ends the machine, every read and write of its connections ends at once with the cause.
+// Data that had arrived is not lost.
 func TestConnectionsEndWithTheMachine(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	for name, c := range map[string]struct {
 		end    func(*testing.T, *harness.Machine)
 		says   string
-		failed bool // and the guest is to blame
+		failed bool // the guest is to blame
 		clean  bool
 	}{
 		"the guest fails and runs on": {func(t *testing.T, m *harness.Machine) {
@@ -101,7 +101,7 @@ func TestConnectionsEndWithTheMachine(t *testing.T) {
 						ends(err)
 					}
 				case <-time.After(4 * harnesstest.Within):
-					t.Fatal("it does not end")
+					t.Fatal("a connection does not end with the machine")
 				}
 			}
 			_, err = datagrams.Write([]byte("after"))
@@ -119,12 +119,12 @@ func TestConnectionsEndWithTheMachine(t *testing.T) {
 	}
 }
 
-// loadOf is how package traffic reaches the machine's echo service.
+// loadOf returns how package traffic dials the machine's echo service.
 func loadOf(m *harness.Machine) traffic.DialFunc {
 	return func(ctx context.Context, network string) (net.Conn, error) { return m.Dial(ctx, network, echoPort) }
 }
 
-// arrived waits until the connection has something to read, and leaves it there.
+// arrived waits until the connection has data, and does not consume it.
 func arrived(t *testing.T, conn net.Conn, network string) {
 	t.Helper()
 	raw, err := conn.(syscall.Conn).SyscallConn()

@@ -26,7 +26,7 @@ func TestExpectSkipsTheEchoOfSend(t *testing.T) {
 	m.Expect(`not found`)
 }
 
-// While clients connect the guest logs, also in the middle of an echo.
+// The guest logs every client that connects, even in the middle of an echo.
 func TestExpectSkipsTheEchoOfSendAmongLogLines(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)

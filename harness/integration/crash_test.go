@@ -14,8 +14,8 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// crashes is a machine with the guest that crashes as it is told to. It is no
-// harnesstest.Machine, which would fail the test for that.
+// crashes boots a guest that crashes on request. The machine is no harnesstest.Machine, because that
+// would fail the test for the crash.
 func crashes(t *testing.T, target, guest string) *harness.Machine {
 	t.Helper()
 	spec := harnesstest.Spec(t, target, guest)
@@ -40,7 +40,7 @@ func tell(t *testing.T, m *harness.Machine, text string) {
 	require.NoError(t, err)
 }
 
-// consoleLog is that of the machine's record.
+// consoleLog returns the console.log of the machine's record.
 func consoleLog(t *testing.T, m *harness.Machine) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(m.Dir(), "console.log"))
@@ -48,8 +48,8 @@ func consoleLog(t *testing.T, m *harness.Machine) string {
 	return string(text)
 }
 
-// panics tells the guest to panic and requires that the panic is whole in the error that see
-// returns, in the report and in the record.
+// panics tells the guest to panic. It requires the panic in the error that see returns, and the whole
+// trace in the report and in the record.
 func panics(t *testing.T, target string, see func(*harness.Machine) error) {
 	t.Helper()
 	m := crashes(t, target, crashesGuest)
@@ -76,7 +76,7 @@ func TestAPanicIsReportedWithItsWholeTrace(t *testing.T) {
 	})
 }
 
-// A call that sees the crash ends the machine. The panic is whole nevertheless.
+// The call that sees the crash ends the machine. The record has the whole trace nevertheless.
 func TestAPanicIsReportedWithItsWholeTraceByEveryCall(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -115,12 +115,12 @@ func TestAPanicIsReportedWithItsWholeTraceByEveryCall(t *testing.T) {
 	}
 }
 
-// lastOfPanic is what the kernels say last when sysrq makes them panic. After it they restart
-// at once, as their command line tells them to.
+// lastOfPanic is the last line that each kernel prints when sysrq makes it panic. The kernel restarts
+// right after it, as its command line requires.
 var lastOfPanic = map[string]string{
 	"x86":    "Kernel Offset: disabled",
 	"x86_64": "Kernel Offset: disabled",
-	"arm":    "panic from sysrq", // the unwinder comes no further
+	"arm":    "panic from sysrq", // the unwinder gets no further
 	"arm64":  "Memory Limit: none",
 }
 
@@ -162,7 +162,7 @@ func TestEveryKindOfCrashIsDetected(t *testing.T) {
 	}
 }
 
-// Whoever talks to a guest may have it log what they say.
+// A client of the guest may make the guest log any text.
 func TestALoggedTextIsNoCrash(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -206,7 +206,7 @@ func TestAWarningIsKeptAndEndsNothing(t *testing.T) {
 	require.Equal(t, harness.StateEnded, result.State)
 }
 
-// A template serves Specs with any patterns, and so does a machine that was prefetched for another one.
+// A template, or a prefetched machine, of a Spec with other patterns is used nevertheless.
 func TestAUsersCrashPatternWorksInEveryBootMode(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -221,10 +221,10 @@ func TestAUsersCrashPatternWorksInEveryBootMode(t *testing.T) {
 		{&plain, "", "cold"},
 		{&plain, `.*<inf> guesthouse: a client says it is over`, "restored"},
 		{&prefetching, `.*<inf> guesthouse: .*so over`, "restored"},
-		{&prefetching, `\[\S+\] <inf> guesthouse: a client says it is over`, "prefetched"}, // where there is memory
+		{&prefetching, `\[\S+\] <inf> guesthouse: a client says it is over`, "prefetched"}, // if the host has memory
 	} {
 		spec := harnesstest.Spec(t, target, crashesGuest)
-		spec.Accel = harness.TCG // of which templates are
+		spec.Accel = harness.TCG // which templates require
 		spec.Ports = []string{"udp/4242"}
 		if c.crash != "" {
 			spec.Crashes = []string{c.crash}
@@ -268,6 +268,6 @@ func TestTheReportOfADeepTraceHasItsBeginningAndItsEnd(t *testing.T) {
 	require.Regexp(t, `panic: no such sensor\n\ngoroutine \d+ \[running\]:\nmain\.deep\(`, text)
 	require.Regexp(t, `\[\d+ lines left out\]`, text)
 	require.Contains(t, text, "exit status 2")
-	// Of 101 frames of the function Go itself leaves out 2 in the middle.
+	// Go itself leaves out 2 of the 101 frames in the middle.
 	require.GreaterOrEqual(t, strings.Count(consoleLog(t, m), "main.deep("), 98)
 }

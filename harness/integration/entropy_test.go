@@ -13,12 +13,12 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// heldFor is the least of its own time for which a program stands still over a save: until then
-// the guest has been seen to do nothing.
+// heldFor is the minimum time, on the guest's monotonic clock, for which a save stops the guest's
+// programs.
 const heldFor = 20 * time.Millisecond
 
-// Whatever goroutines of the guest draw meanwhile, no two machines of one template draw the same:
-// all programs stand still from before the save until the machine has entropy of its own.
+// The agent stops all programs of the guest from before the save until the kernel of the restored
+// machine is reseeded. So no goroutine draws the same numbers in two machines.
 func TestNoTwoMachinesOfATemplateDrawTheSameRandomNumbers(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
@@ -56,7 +56,7 @@ func TestNoTwoMachinesOfATemplateDrawTheSameRandomNumbers(t *testing.T) {
 	})
 }
 
-// In a prefetched machine the functions run when a test boots it.
+// In a prefetched machine, the functions of guest.OnRestore run when a test boots it.
 func TestOnRestoreRunsOnceInARestoredMachine(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -76,12 +76,12 @@ func TestOnRestoreRunsOnceInARestoredMachine(t *testing.T) {
 		require.NoError(t, err)
 		told, err := m.Event(ctx)
 		require.NoError(t, err)
-		require.Equal(t, "restored as "+stats.BootID, told, "it was told before the machine was handed out")
+		require.Equal(t, "restored as "+stats.BootID, told, "OnRestore ran before Boot returned")
 		require.NoError(t, m.Command(ctx, "sh", "-c", "test $(cat /proc/sys/kernel/random/boot_id) = "+stats.BootID).Run(),
-			"other programs find the identity where it always is")
+			"other programs see the new identity too")
 		require.NoError(t, m.Shutdown(ctx))
 		_, err = m.Event(ctx)
-		require.ErrorContains(t, err, "the line has ended", "there was no other")
+		require.ErrorContains(t, err, "the line has ended", "OnRestore ran once")
 	}
 	hears(harness.BootCold) // and saved
 	waits(t, cache, spec)

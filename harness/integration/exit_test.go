@@ -14,21 +14,21 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// endings are what the guest "ends" does when it is told so, and how its program has ended then.
+// endings maps the commands of the guest "ends" to how its program then ends.
 var endings = map[string]harness.Exit{
 	"exit 0": {},
 	"return": {},
 	"exit 3": {Status: 3},
 	"panic":  {Status: 2},
-	"exec":   {Status: 7}, // of what it has executed
-	"daemon": {},          // of the parent
+	"exec":   {Status: 7}, // of the program that it has executed
+	"daemon": {},          // the parent's
 	"kill":   {Status: -1, Signal: syscall.SIGKILL},
 	"term":   {Status: -1, Signal: syscall.SIGTERM},
-	"segv":   {Status: 2}, // of Go's runtime, without the header of a trace
+	"segv":   {Status: 2}, // Go's runtime exits without the header of a trace
 	"lie":    {Status: 3},
 }
 
-// withoutAgent is how a machine's kernel gets no driver for the agent's port.
+// withoutAgent is a command line with which the kernel has no driver for the agent's port.
 var withoutAgent = []string{"module_blacklist=virtio_console"}
 
 func TestTheEndOfTheGuestsProgramIsReported(t *testing.T) {
@@ -59,7 +59,7 @@ func TestTheEndOfTheGuestsProgramIsReported(t *testing.T) {
 	}
 }
 
-// ends boots the guest "ends", has it end, and returns what Wait says.
+// ends boots the guest "ends", makes it end and returns the error of Wait.
 func ends(t *testing.T, cache *harness.TemplateCache, spec harness.Spec, told string, exit harness.Exit) error {
 	t.Helper()
 	m, err := harness.Boot(t.Context(), from(cache, spec))
@@ -68,11 +68,11 @@ func ends(t *testing.T, cache *harness.TemplateCache, spec harness.Spec, told st
 	ctx, cancel := m.Within(t.Context(), harnesstest.Within)
 	defer cancel()
 	require.NoError(t, m.Console().Send(ctx, told))
-	err = m.Wait(ctx) // which returns as soon as a crash is seen
+	err = m.Wait(ctx) // it returns as soon as it sees a crash
 	require.Eventually(t, func() bool { return m.Result().Exit != nil }, 4*harnesstest.Within, 10*time.Millisecond, told)
 	require.Equal(t, exit, *m.Result().Exit, told)
 	if crash := m.Console().Crash(); crash == "" && exit.Signal == 0 {
-		require.NoError(t, m.WaitExit(ctx, exit.Status), "whoever expects this end has no failure")
+		require.NoError(t, m.WaitExit(ctx, exit.Status), "an expected exit status is no failure")
 		require.Equal(t, harness.StateEnded, m.Result().State)
 		require.ErrorContains(t, m.WaitExit(ctx, 42), "exit status 42 was expected")
 	}
@@ -83,7 +83,7 @@ func TestTheExitStatusIsReportedInEveryBootMode(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/ends")
-	spec.Accel = harness.TCG // of which templates are
+	spec.Accel = harness.TCG // which templates require
 	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
 	defer cache.Close()
 	dies := func(how harness.BootMode) {
@@ -136,7 +136,7 @@ func TestShutdownTerminatesAProgramWithoutPackageGuest(t *testing.T) {
 	require.Equal(t, syscall.SIGKILL, m.Result().Exit.Signal)
 }
 
-// The terminal holds back what is printed after Ctrl-S, also what init prints.
+// After Ctrl-S the terminal holds back all output, including init's.
 func TestAStoppedConsoleDoesNotHideTheEnd(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -166,7 +166,7 @@ func TestAnEndByTheOOMKillerIsReported(t *testing.T) {
 	require.NoError(t, m.Console().Send(t.Context(), "eat"))
 	ctx, cancel := m.Within(t.Context(), 2*harnesstest.Within)
 	defer cancel()
-	require.ErrorIs(t, m.Wait(ctx), harness.ErrGuest, "it returns when the kernel says so on the console")
+	require.ErrorIs(t, m.Wait(ctx), harness.ErrGuest, "Wait returns when the console shows the kernel's report")
 	require.Eventually(t, func() bool { return m.Result().Exit != nil }, 4*harnesstest.Within, 50*time.Millisecond)
 	exit := m.Result().Exit
 	require.Equal(t, syscall.SIGKILL, exit.Signal)

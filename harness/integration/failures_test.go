@@ -24,7 +24,7 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// boot boots a machine that is expected to fail and returns how.
+// boot boots a machine, requires that the boot fails and returns the error.
 func boot(t *testing.T, spec harness.Spec) *harness.BootError {
 	t.Helper()
 	spec.Dir = t.TempDir()
@@ -33,7 +33,7 @@ func boot(t *testing.T, spec harness.Spec) *harness.BootError {
 	require.ErrorAs(t, err, &failed)
 	require.Equal(t, spec.Dir, failed.Dir)
 	require.FileExists(t, filepath.Join(spec.Dir, "console.log"))
-	require.Contains(t, failed.Error(), "guesthouse run -spec "+filepath.Join(spec.Dir, "spec.json"), "the error says how to repeat the run")
+	require.Contains(t, failed.Error(), "guesthouse run -spec "+filepath.Join(spec.Dir, "spec.json"), "the error has the command that repeats the run")
 
 	var result harness.Result
 	text, err := os.ReadFile(filepath.Join(spec.Dir, "result.json"))
@@ -46,7 +46,7 @@ func boot(t *testing.T, spec harness.Spec) *harness.BootError {
 	return failed
 }
 
-// sha256File returns a file's hash as records have it, "" of no file.
+// sha256File returns a file's hash in hexadecimal, or "" if file is empty.
 func sha256File(t *testing.T, file string) string {
 	if file == "" {
 		return ""
@@ -107,7 +107,7 @@ func TestTheConsoleOfAProgramThatExitsBeforeMainIsComplete(t *testing.T) {
 	}
 }
 
-// It says one word and then waits for what never comes.
+// How much processor time an idle guest costs depends on the target.
 func TestAGuestThatHangsFailsLongBeforeItsDeadline(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
@@ -124,7 +124,7 @@ func TestABootFailsIfTheGuestIsNotReadyInTime(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := failing(t, target, "hangs")
-	spec.ReadyWithin = 5 * time.Second // which may have passed when the guest has come so far
+	spec.ReadyWithin = 5 * time.Second // the guest may get that far only after the deadline
 	spec.Dir = t.TempDir()
 	m, startErr := harness.Start(t.Context(), spec)
 	require.NoError(t, startErr)
@@ -145,11 +145,11 @@ func TestABootFailsIfTheConsoleStaysSilent(t *testing.T) {
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
 	spec.Initramfs = ""
-	spec.Cmdline = []string{"loglevel=0 root=/dev/nowhere rootwait"} // the kernel waits for it, in silence
+	spec.Cmdline = []string{"loglevel=0 root=/dev/nowhere rootwait"} // the kernel waits for that disk, silently
 	spec.FirstByteWithin = 5 * time.Second
 	err := boot(t, spec)
 	require.ErrorContains(t, err, "no byte on its console within 5s")
-	require.NotErrorIs(t, err, harness.ErrGuest, "nothing shows that a guest ever ran")
+	require.NotErrorIs(t, err, harness.ErrGuest, "no output shows that a guest has run")
 	require.Contains(t, err.Error(), "its console is empty")
 }
 
@@ -157,7 +157,7 @@ func TestABootErrorShowsTheKernelPanic(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
-	spec.Initramfs = "" // and so no root file system
+	spec.Initramfs = "" // the kernel finds no root file system
 	err := boot(t, spec)
 	require.ErrorIs(t, err, harness.ErrGuest)
 	require.ErrorContains(t, err, "Kernel panic - not syncing: VFS: Unable to mount root fs")
@@ -239,13 +239,13 @@ func TestABootErrorNamesTheMissingModuleOrInterface(t *testing.T) {
 	require.Contains(t, err.Error(), "<err> guesthouse: kernel module virtio_net: operation not permitted")
 
 	spec = echoSpec(t, target)
-	spec.Cmdline = []string{noPCI[target]} // the card is there and cannot be found
+	spec.Cmdline = []string{noPCI[target]} // the kernel does not find the card
 	err = boot(t, spec)
 	require.ErrorContains(t, err, "its program has ended: exit status 1")
 	require.Contains(t, err.Error(), "<err> guesthouse: interface eth0 is missing: no network card appeared within 5s of loading its driver; the interfaces are [lo]")
 }
 
-// noPCI are kernel arguments that hide the PCI bus.
+// noPCI is the kernel argument that hides the PCI bus of each target.
 var noPCI = map[string]string{
 	"x86":    "pci=off",
 	"x86_64": "pci=off",
@@ -291,7 +291,7 @@ func TestTheNextBootRemovesTheRecordOfAKilledProcess(t *testing.T) {
 		m, err := harness.Boot(t.Context(), s)
 		require.NoError(t, err)
 		os.Stdout.WriteString(m.Dir() + "\n")
-		io.Copy(io.Discard, os.Stdin) // until told to end, or killed
+		io.Copy(io.Discard, os.Stdin) // until the test closes it or kills the process
 		require.NoError(t, m.Close())
 		return
 	}
@@ -324,7 +324,7 @@ func TestTheNextBootRemovesTheRecordOfAKilledProcess(t *testing.T) {
 	require.Equal(t, temporary, filepath.Dir(left))
 	require.NoError(t, killed.Process.Kill())
 	killed.Wait()
-	require.FileExists(t, filepath.Join(left, "result.json"), "a kill leaves the record")
+	require.FileExists(t, filepath.Join(left, "result.json"), "a killed process leaves its record")
 
 	next, end, record := own()
 	require.NoDirExists(t, left)

@@ -16,11 +16,11 @@ import (
 	"guesthouse.example/internal/apart"
 )
 
-// fillDisk lets no file of this process grow beyond so many bytes, as a disk that is full. It
-// is for a process apart.
+// fillDisk limits the size of every file that this process writes, like a full disk. Only a process
+// of its own may call it; see package apart.
 func fillDisk(t *testing.T, bytes uint64) {
 	t.Helper()
-	signal.Ignore(unix.SIGXFSZ) // the write fails instead
+	signal.Ignore(unix.SIGXFSZ) // the write returns an error instead
 	var before unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &before))
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: before.Max}))
@@ -35,7 +35,7 @@ func readResult(t *testing.T, dir string) (r harness.Result) {
 	return r
 }
 
-// The guest and its test go on, and the end of the run tells what its record lacks.
+// The guest and its test go on. The error at the end of the run names what the record lacks.
 func TestARunGoesOnWithoutSpaceForItsRecordAndFailsAtItsEnd(t *testing.T) {
 	target := oneTarget(t)
 	apart.Run(t, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestARunGoesOnWithoutSpaceForItsRecordAndFailsAtItsEnd(t *testing.T) {
 		defer cancel()
 		require.NoError(t, m.Console().Send(ctx, "sh dmesg; echo all-of-it"))
 		_, err = m.Console().Expect(ctx, `^all-of-it$`)
-		require.NoError(t, err, "the log in memory is whole")
+		require.NoError(t, err, "the log in memory is complete")
 		require.Equal(t, harness.StateReady, m.Result().State)
 
 		says := "record " + spec.Dir + ": console.log: file too large"
@@ -63,7 +63,7 @@ func TestARunGoesOnWithoutSpaceForItsRecordAndFailsAtItsEnd(t *testing.T) {
 		require.Equal(t, says, result.Error)
 		info, err := os.Stat(filepath.Join(spec.Dir, "console.log"))
 		require.NoError(t, err)
-		require.EqualValues(t, 8<<10, info.Size(), "it ends where the disk was full")
+		require.EqualValues(t, 8<<10, info.Size(), "the file ends where the disk was full")
 	})
 }
 

@@ -1,5 +1,5 @@
-// Package integration holds the tests on real QEMU with real kernels: what
-// guesthouse promises, on every target.
+// Package integration tests guesthouse on real QEMU with real kernels. A test runs on every target
+// if its outcome depends on the target, and otherwise on one.
 package integration
 
 import (
@@ -21,7 +21,7 @@ import (
 	"guesthouse.example/internal/sys"
 )
 
-// TestMain fails the run when a machine outlives the test that booted it.
+// TestMain fails the run if a machine outlives the test that booted it.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	harnesstest.EndPrefetched()
@@ -54,7 +54,7 @@ func echoSpec(t *testing.T, target string) harness.Spec {
 	return spec
 }
 
-// dial is how package traffic reaches the machine's echo service.
+// dial returns how package traffic dials the machine's echo service.
 func dial(m *harnesstest.Machine) traffic.DialFunc {
 	return func(ctx context.Context, network string) (net.Conn, error) {
 		return m.Machine.Dial(ctx, network, echoPort)
@@ -101,7 +101,7 @@ func TestAClientBeyondTheCapacityIsRefused(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := harnesstest.Boot(t, echoSpec(t, target))
-	const capacity = 17 // that of Zephyr's sample
+	const capacity = 17 // as in Zephyr's sample
 	var clients []net.Conn
 	for i := range capacity {
 		conn := m.Dial("tcp", echoPort)
@@ -110,8 +110,8 @@ func TestAClientBeyondTheCapacityIsRefused(t *testing.T) {
 	}
 	over := m.Dial("tcp", echoPort)
 	_, err := over.Read(make([]byte, 1))
-	require.Error(t, err, "it is closed")
-	require.False(t, os.IsTimeout(err), "by the guest, not by our deadline")
+	require.Error(t, err, "the guest closes the connection")
+	require.False(t, os.IsTimeout(err), "the guest, not the deadline, ends the read")
 	m.Expect(`<\w+> net_echo_server_svc_sample: Max capacity reached`)
 	for i, conn := range clients {
 		echoes(t, conn, fmt.Sprintf("client %d goes on", i))
@@ -119,7 +119,7 @@ func TestAClientBeyondTheCapacityIsRefused(t *testing.T) {
 
 	require.NoError(t, clients[0].Close())
 	m.Expect(`Connection from \S+ closed`)
-	echoes(t, m.Dial("tcp", echoPort), "the freed place is taken")
+	echoes(t, m.Dial("tcp", echoPort), "the freed slot is reused")
 }
 
 // echoes sends text and reads it back.
@@ -140,7 +140,7 @@ func TestTheShellRunsCommands(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
-		// Typed before the prompt, a command would stand above it.
+		// A command that is typed before the prompt would be shown above it.
 		command := func(line string) {
 			m.Expect(`uart:~\$ `)
 			m.Send(line)
@@ -178,7 +178,7 @@ func TestTheShellRunsCommands(t *testing.T) {
 
 		command("sh echo $((1 + 1)) begun; sleep 1000")
 		m.Expect(`2 begun`)
-		m.Send("\x03") // Ctrl-C is for the program in the foreground
+		m.Send("\x03") // Ctrl-C reaches the foreground program
 		command("uptime")
 		m.Expect(`Uptime: `)
 
@@ -188,7 +188,7 @@ func TestTheShellRunsCommands(t *testing.T) {
 	})
 }
 
-// A prompt that came after the echo of what is typed would stand before the answer.
+// If the prompt came after the echo of the typed command, it would be in front of the answer.
 func TestAReadyMachineAnswersBelowItsPrompt(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -207,7 +207,7 @@ func TestALogLineLeavesThePromptIntact(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
-	spec.Cmdline = []string{"loglevel=1"} // the kernel would print between the line and the prompt
+	spec.Cmdline = []string{"loglevel=1"} // keeps kernel messages from between the line and the prompt
 	m := harnesstest.Boot(t, spec)
 	m.Expect(`uart:~\$ `)
 	echoes(t, m.Dial("tcp", echoPort), "x")

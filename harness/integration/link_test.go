@@ -27,22 +27,22 @@ func TestNothingPassesALinkThatIsCut(t *testing.T) {
 	echoes(t, conn, "before")
 
 	m.SetLink(false)
-	m.SetLink(false) // it may be cut again
+	m.SetLink(false) // a link that is cut may be cut again
 	require.False(t, answers(t, conn, "cut"))
 
 	m.SetLink(true)
 	for !answers(t, conn, "mended") {
-		require.NoError(t, ctx.Err(), "no answer since the link was mended")
+		require.NoError(t, ctx.Err(), "no answer since the link was restored")
 	}
 	require.NoError(t, traffic.Echo(ctx, dial(m), traffic.EchoConfig{Network: "tcp"}))
 	require.NoError(t, stream.SetDeadline(time.Now().Add(4*harnesstest.Within)))
-	echoes(t, stream, "a connection from before goes on")
+	echoes(t, stream, "a connection from before survives")
 
 	m.Shutdown()
 	require.ErrorContains(t, m.Machine.SetLink(ctx, true), "set the link of "+target+": ")
 }
 
-// The guest waits for a carrier, and Save for an echo, but neither for ever.
+// The guest waits for a carrier and Save waits for an echo. Both waits are bounded.
 func TestAMachineWithoutALinkBootsAndIsSaved(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -66,12 +66,12 @@ func TestAMachineWithoutALinkBootsAndIsSaved(t *testing.T) {
 		require.False(t, answers(t, conn, "cut"))
 		require.NoError(t, m.SetLink(ctx, true))
 		for !answers(t, conn, "mended") {
-			require.NoError(t, ctx.Err(), "no answer since the link was mended")
+			require.NoError(t, ctx.Err(), "no answer since the link was restored")
 		}
 	}
 }
 
-// answers sends a datagram and says whether any comes back within half a second.
+// answers sends a datagram and reports whether one comes back within half a second.
 func answers(t *testing.T, conn net.Conn, text string) bool {
 	t.Helper()
 	_, err := conn.Write([]byte(text))

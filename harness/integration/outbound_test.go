@@ -16,8 +16,8 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// What a guest sends, it sends in order: when its answer is here, what it sent before has been
-// stopped or is here too.
+// The guest's frames leave in order. When its answer has arrived, every frame that it sent before has
+// arrived too or was stopped.
 func TestAGuestReachesWhatItsOutboundAllows(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -35,8 +35,8 @@ func TestAGuestReachesWhatItsOutboundAllows(t *testing.T) {
 	}
 }
 
-// A guest that sends whatever it likes, as fast as it can, neither breaks nor fills what stands between
-// it and its network.
+// A guest that sends arbitrary frames as fast as it can neither breaks the filter nor fills its
+// memory.
 func TestAFloodOfFramesBreaksNothing(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -52,7 +52,7 @@ func TestAFloodOfFramesBreaksNothing(t *testing.T) {
 	require.Empty(t, m.Report().Stderr, "QEMU has nothing to complain of")
 }
 
-// reaches has a guest go everywhere and looks what arrives.
+// reaches makes a guest connect and send everywhere, and checks what arrives.
 func reaches(t *testing.T, m *harnesstest.Machine, outbound harness.Outbound) {
 	open := outbound == harness.OutboundHost || outbound == harness.OutboundInternet
 	for _, loopback := range []struct{ host, gateway string }{{"127.0.0.1", "192.0.2.2"}, {"::1", "2001:db8::2"}} {
@@ -90,13 +90,13 @@ func reaches(t *testing.T, m *harnesstest.Machine, outbound harness.Outbound) {
 			require.Empty(t, received(t, datagrams, time.Millisecond))
 			if loopback.host == "127.0.0.1" {
 				require.Equal(t, "sent", asked(t, m.Dial, "from "+datagram))
-				require.Empty(t, received(t, datagrams, time.Millisecond), "a forwarded port sends to its clients only")
+				require.Empty(t, received(t, datagrams, time.Millisecond), "a forwarded port sends only to its clients")
 				require.Contains(t, m.Result().Stopped, "tcp 192.0.2.2:"+port(streams.Addr()))
 				require.Contains(t, m.Result().Stopped, "udp 192.0.2.2:"+port(datagrams.LocalAddr()))
 			}
 		}
 	}
-	if outbound != harness.OutboundInternet { // where it would really go there
+	if outbound != harness.OutboundInternet { // with internet access the packets would really leave
 		require.Equal(t, "routed", asked(t, m.Dial, "route 192.0.2.2 2001:db8::2"))
 		for _, place := range []string{"192.0.2.3:53", "[2001:db8::3]:53", "198.51.100.1:80", "[2001:db8:ffff::1]:80"} {
 			require.Contains(t, asked(t, m.Dial, "tcp "+place), "connection refused")
@@ -107,7 +107,7 @@ func reaches(t *testing.T, m *harnesstest.Machine, outbound harness.Outbound) {
 	}
 	require.Equal(t, "guest [192.0.2.1 2001:db8::1]", asked(t, m.Dial, "names"))
 
-	// Whoever calls the guest is answered: in pieces too, and several at once.
+	// The guest answers its clients, with fragmented datagrams too, and several at once.
 	echoes(t, m.Dial("tcp", echoPort), "a stream")
 	for _, size := range []int{1, 1472, 1473, 20000} {
 		var conns []net.Conn
@@ -135,7 +135,7 @@ func port(addr net.Addr) string {
 
 func join(host string, addr net.Addr) string { return net.JoinHostPort(host, port(addr)) }
 
-// received is the datagram that has come, or nothing.
+// received returns the datagram that arrives within that time, or "".
 func received(t *testing.T, conn net.PacketConn, within time.Duration) string {
 	t.Helper()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(within)))

@@ -15,7 +15,7 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// With the interface up at power-off Debian's 6.1.192 hung in about one of 40.
+// With the interface up, Debian's kernel 6.1.192 hung at about one power-off in 40.
 func TestShutdownPowersOffUnderTraffic(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
@@ -44,7 +44,7 @@ func TestShutdownPowersOffUnderTraffic(t *testing.T) {
 				}
 			})
 		}
-		// The shell is busy, and the agent is asked all the same.
+		// The agent powers the guest off although the shell is busy.
 		m.Expect(`uart:~\$ `)
 		m.Send("sh echo $((1 + 1)) begun; sleep 1000")
 		m.Expect(`2 begun`)

@@ -20,8 +20,8 @@ import (
 	"guesthouse.example/internal/sys"
 )
 
-// waits returns when a machine of the Spec waits. Where other tests have the host's memory,
-// that takes a while.
+// waits returns when the cache has a prefetched machine of the Spec. That takes a while if other
+// tests use the host's memory.
 func waits(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) {
 	t.Helper()
 	spec.Dir = ""
@@ -37,7 +37,7 @@ func waits(t *testing.T, cache *harness.TemplateCache, spec harness.Spec) {
 		why = m.Result().Why
 		require.NoError(t, m.Close())
 	}
-	t.Fatalf("no machine waits, for want of memory (a quarter of the host's must be free) or because %s", why)
+	t.Fatalf("no machine was prefetched: a quarter of the host's memory must be free; the last boot: %s", why)
 }
 
 func TestAPrefetchedMachineHasItsOwnClockIdentityAndRecord(t *testing.T) {
@@ -72,7 +72,7 @@ func TestAPrefetchedMachineHasItsOwnClockIdentityAndRecord(t *testing.T) {
 		s := says(t, dial)
 		late := time.Duration(m.Result().ClockLate * float64(time.Second))
 		require.Positive(t, late)
-		require.Less(t, late, handedOut.Sub(asked), "it was set while the machine was handed out")
+		require.Less(t, late, handedOut.Sub(asked), "the clock was set while the cache handed the machine out")
 		require.WithinRange(t, s.clock, s.before.Add(-max(late, clockOff)), s.after.Add(clockOff))
 		random[s.random], boots[s.boot], places[s.where] = true, true, true
 		stats, err := m.Stats(t.Context())
@@ -82,7 +82,7 @@ func TestAPrefetchedMachineHasItsOwnClockIdentityAndRecord(t *testing.T) {
 		defer cancel()
 		told, err := m.Event(ctx)
 		require.NoError(t, err)
-		require.Equal(t, "set up", told, "the saved machine had")
+		require.Equal(t, "set up", told, "the event of the saved machine")
 		echoes(t, dial("tcp", echoPort), strings.Repeat("there and back ", 1000))
 		called(t, dial, s.boot)
 		countsOn(ctx, t, m.Console())
@@ -91,11 +91,11 @@ func TestAPrefetchedMachineHasItsOwnClockIdentityAndRecord(t *testing.T) {
 	}
 	require.Len(t, random, 2)
 	require.Len(t, boots, 2)
-	require.Len(t, places, 1, "its addresses are those of the saved one")
+	require.Len(t, places, 1, "a restored machine keeps the addresses")
 }
 
-// countsOn checks that every number is on the console once, from before the machine was
-// handed out until afterwards.
+// countsOn requires that the console has every number once, from before the cache handed the machine
+// out until after it.
 func countsOn(ctx context.Context, t *testing.T, c *console.Console) {
 	t.Helper()
 	numbers := func() [][]string {
@@ -111,8 +111,8 @@ func countsOn(ctx context.Context, t *testing.T, c *console.Console) {
 	}
 }
 
-// tellsOfTheWholeRun checks that the record has what came before the machine was handed
-// out, and all that came afterwards.
+// tellsOfTheWholeRun requires that the record covers the machine from before the cache handed it out
+// to its end.
 func tellsOfTheWholeRun(t *testing.T, m *harness.Machine, spec harness.Spec) {
 	t.Helper()
 	read := func(name string) string {
@@ -125,7 +125,7 @@ func tellsOfTheWholeRun(t *testing.T, m *harness.Machine, spec harness.Spec) {
 	require.NoError(t, m.Console().Follow(context.Background(), &log))
 	require.Equal(t, log.String(), regexp.MustCompile(`(?m)^\[ *\d+\.\d{6}\] `).ReplaceAllString(read("console.log"), ""))
 	require.Contains(t, read("qmp.log"), "migrate-incoming")
-	require.GreaterOrEqual(t, strings.Count(read("agent.log"), "guest: restored"), 2, "when it was restored, and when it was handed out")
+	require.GreaterOrEqual(t, strings.Count(read("agent.log"), "guest: restored"), 2, "once when it was restored and once when it was handed out")
 	require.Contains(t, read("qemu.args"), "-incoming\n")
 	saved, err := harness.ReadSpec(filepath.Join(spec.Dir, "spec.json"))
 	require.NoError(t, err)
@@ -154,7 +154,7 @@ func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
 	other.Cmdline = []string{"another=kind"}
 	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, other))
 	spec.Ports, spec.ReadyWithin = []string{"tcp/4242"}, time.Minute
-	require.Equal(t, "prefetched", bootFrom(t, cache, spec), "these belong to no kind")
+	require.Equal(t, "prefetched", bootFrom(t, cache, spec), "ports and deadlines do not distinguish kinds")
 
 	waits(t, cache, spec)
 	cache.Close()

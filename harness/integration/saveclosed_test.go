@@ -17,9 +17,9 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// Both ends remember a TCP connection for a while after it has closed: QEMU's user network
-// for 10 s, the guest's kernel for 60. Neither keeps a machine from being saved, and a
-// restored one, which has the guest's memory, answers on a new connection from the same port.
+// Both ends remember a closed TCP connection: QEMU's user network for 10 s, the guest's kernel for
+// 60 s. Neither prevents a save. A restored machine, whose kernel still remembers the connection,
+// answers a new connection from the same port.
 func TestAMachineIsSavedAsSoonAsItsConnectionsHaveClosed(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -51,17 +51,17 @@ func TestAMachineIsSavedAsSoonAsItsConnectionsHaveClosed(t *testing.T) {
 		echoes(t, dialFrom(t, again, from), "after")
 		t.Logf("the %s has closed first: the restored machine answered on port %d after %v", c.first, from, time.Since(begin))
 	}
-	echoes(t, dialFrom(t, m, 0), "the machine that was saved goes on")
+	echoes(t, dialFrom(t, m, 0), "the machine that was saved still works")
 }
 
-// dialFrom connects to the machine's TCP port from a port of the host, 0 for any.
+// dialFrom connects to the machine's TCP port from a port of the host, or from any if it is 0.
 func dialFrom(t *testing.T, m *harnesstest.Machine, from int) net.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*harnesstest.Within)
 	defer cancel()
 	d := net.Dialer{
 		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: from},
-		Control: func(_, _ string, raw syscall.RawConn) error { // the host's kernel remembers it as well
+		Control: func(_, _ string, raw syscall.RawConn) error { // the host's kernel remembers the connection too
 			var err error
 			raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
 			return err

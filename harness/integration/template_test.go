@@ -19,15 +19,15 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// save boots a machine and saves it, which one that was restored itself cannot be.
+// save boots a machine cold and saves it. A restored machine cannot be saved.
 func save(t *testing.T, spec harness.Spec) (*harnesstest.Machine, *harness.Template) {
 	t.Helper()
-	spec.Accel, spec.From = harness.TCG, harness.Cold // of which templates are
+	spec.Accel, spec.From = harness.TCG, harness.Cold // which templates require
 	m := harnesstest.Boot(t, spec)
 	return m, m.Save(filepath.Join(t.TempDir(), "template"))
 }
 
-// restored boots from a template and checks that it was one.
+// restored boots a machine and requires that it was restored from its template.
 func restored(t *testing.T, spec harness.Spec) *harnesstest.Machine {
 	t.Helper()
 	m := harnesstest.Boot(t, spec)
@@ -36,7 +36,7 @@ func restored(t *testing.T, spec harness.Spec) *harnesstest.Machine {
 }
 
 // manyMachines is how many machines TestRestoredMachinesAreIndependentAndAlike runs at once on one
-// target. Two show the same on the others.
+// target. On the others two suffice.
 const manyMachines = 16
 
 func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
@@ -64,7 +64,7 @@ func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
 			text := "to machine " + strconv.Itoa(i)
 			echoes(t, m.Dial("udp", echoPort), text)
 			echoes(t, m.Dial("tcp", echoPort), text)
-			require.True(t, strings.HasPrefix(m.Console().Text(), boot), "its console begins with the boot")
+			require.True(t, strings.HasPrefix(m.Console().Text(), boot), "the console begins with the boot messages")
 			if m != original {
 				m.Expect(`Single-threaded TCP/UDP echo server waits for a connection`)
 				m.Expect(`guesthouse: ready$`)
@@ -82,7 +82,7 @@ func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
 		one.Send("uptime")
 		uptime, err := strconv.Atoi(one.Expect(`Uptime: (\d+) ms`)[1])
 		require.NoError(t, err)
-		require.Greater(t, uptime, 100, "that of the original goes on")
+		require.Greater(t, uptime, 100, "the uptime continues from the original's")
 
 		_, err = harness.OpenTemplate(template.Dir())
 		require.NoError(t, err, "nothing was written to the template")
@@ -90,10 +90,10 @@ func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
 	})
 }
 
-// What the guest prints while it is saved comes once on each console.
+// Output of the guest during a save appears exactly once on each console.
 func TestSaveAndRestoreLoseNoConsoleOutput(t *testing.T) {
 	t.Parallel()
-	// The serial port of x86 is that of x86_64, and arm's is that of arm64.
+	// x86 has the serial port of x86_64, and arm has that of arm64.
 	for _, target := range []string{"x86_64", "arm64"} {
 		t.Run(target, func(t *testing.T) {
 			harnesstest.Require(t, target)
@@ -133,7 +133,7 @@ func TestAMachineWithAnOpenConnectionIsNotSaved(t *testing.T) {
 	echoes(t, conn, "still open")
 }
 
-// A template that is damaged or of another machine costs a cold boot and no more.
+// A damaged template costs no more than a cold boot.
 func TestADamagedTemplateCostsAColdBoot(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -145,7 +145,7 @@ func TestADamagedTemplateCostsAColdBoot(t *testing.T) {
 		m := harnesstest.Boot(t, spec)
 		require.Equal(t, harness.BootCold, m.Result().Boot)
 		require.Contains(t, m.Result().Why, why)
-		echoes(t, m.Dial("udp", echoPort), "works all the same")
+		echoes(t, m.Dial("udp", echoPort), "the machine works")
 	}
 
 	file := filepath.Join(template.Dir(), "state")
@@ -156,7 +156,7 @@ func TestADamagedTemplateCostsAColdBoot(t *testing.T) {
 	_, err = harness.OpenTemplate(template.Dir())
 	require.ErrorContains(t, err, "state is damaged")
 
-	// Let QEMU find out by itself.
+	// With the hash of the truncated state, only QEMU can notice the damage.
 	description := filepath.Join(template.Dir(), "template.json")
 	text, err := os.ReadFile(description)
 	require.NoError(t, err)

@@ -26,7 +26,7 @@ func bootFrom(t *testing.T, source harness.Source, spec harness.Spec) string {
 	conn, err := m.Dial(t.Context(), "tcp", echoPort)
 	require.NoError(t, err)
 	defer conn.Close()
-	echoes(t, conn, "whatever way it came up")
+	echoes(t, conn, "in every boot mode")
 	return strings.TrimSuffix(string(m.Result().Boot)+": "+m.Result().Why, ": ")
 }
 
@@ -47,7 +47,7 @@ func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
 	require.Equal(t, "restored", bootFrom(t, cache, spec))
 	spec.Ports = spec.Ports[1:]
-	require.Equal(t, "restored", bootFrom(t, cache, spec), "its ports are its own")
+	require.Equal(t, "restored", bootFrom(t, cache, spec), "the ports do not distinguish kinds")
 
 	all := templates(t, cache)
 	require.Len(t, all, 1)
@@ -57,10 +57,10 @@ func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 	require.NoError(t, os.Truncate(filepath.Join(cache.Dir, all[0].Key, "state"), 1000))
 	require.Contains(t, bootFrom(t, cache, spec), "cold: template "+filepath.Join(cache.Dir, all[0].Key)+": state is damaged")
 	all = templates(t, cache)
-	require.Empty(t, all, "the next one makes another")
+	require.Empty(t, all, "the next boot saves another template")
 }
 
-// Whatever is wrong with the cache, the machine boots.
+// The machine boots whatever is wrong with the cache.
 func TestAFaultOfTheCacheCostsAColdBoot(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -107,13 +107,13 @@ func TestAMachineOutlivesItsTemplate(t *testing.T) {
 	echoes(t, conn, "still here")
 	ctx, cancel := m.Within(t.Context(), harnesstest.Within)
 	defer cancel()
-	// Its memory comes from the file that has no name any more.
+	// The machine's memory is mapped from a file that was removed.
 	require.NoError(t, m.Console().Send(ctx, "sh cat /bin/* >/dev/null; echo read by $((40 + 2))"))
 	_, err = m.Console().Expect(ctx, `read by 42`)
 	require.NoError(t, err)
 }
 
-// The test binary runs itself as another user of the cache.
+// The test binary runs itself as another process that uses the cache.
 func TestProcessesShareACache(t *testing.T) {
 	if dir := os.Getenv("GUESTHOUSE_TEST_CACHE"); dir != "" {
 		spec, err := harness.ReadSpec(filepath.Join(dir, "spec.json"))
@@ -123,7 +123,7 @@ func TestProcessesShareACache(t *testing.T) {
 			_, err := harness.Start(t.Context(), from(cache, spec))
 			require.NoError(t, err)
 			fmt.Println("making")
-			select {} // until killed
+			select {} // until the test kills it
 		}
 		fmt.Println("boot was", bootFrom(t, cache, spec))
 		return
@@ -153,7 +153,7 @@ func TestProcessesShareACache(t *testing.T) {
 	require.NoError(t, killed.Process.Kill())
 	killed.Wait()
 	all := templates(t, cache)
-	require.Empty(t, all, "nothing half made is a template")
+	require.Empty(t, all, "an unfinished template is not listed")
 
 	users := []*exec.Cmd{user(), user(), user()}
 	said := make([]strings.Builder, len(users))

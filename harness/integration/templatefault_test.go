@@ -30,8 +30,8 @@ func wrappedQEMU(t *testing.T, name string) (qemu, commands string) {
 	return qemu, commands
 }
 
-// A restore that fails for another reason than its template leaves the template where it is: the
-// next machine is restored again.
+// A restore that fails for a reason outside its template keeps the template. The next machine is
+// restored from it.
 func TestOnlyAFaultyTemplateIsRemoved(t *testing.T) {
 	t.Parallel()
 	name := oneTarget(t)
@@ -43,15 +43,15 @@ func TestOnlyAFaultyTemplateIsRemoved(t *testing.T) {
 	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
 	only := func() string {
 		all := templates(t, cache)
-		require.Len(t, all, 1, "the template is still there")
+		require.Len(t, all, 1, "the template was kept")
 		return filepath.Join(cache.Dir, all[0].Key)
 	}
 
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
 	for fault, of := range map[string]struct {
-		shell string // what QEMU's wrapper does first
-		dir   string // of the record
+		shell string // the first command of QEMU's wrapper
+		dir   string // the record's directory
 		says  string
 	}{
 		"a record in /proc":               {dir: "/proc/x", says: "record: mkdir /proc/x"},
@@ -73,16 +73,16 @@ func TestOnlyAFaultyTemplateIsRemoved(t *testing.T) {
 		require.Equal(t, "restored", bootFrom(t, cache, spec), "after %s", fault)
 	}
 
-	// A state that has the right hash and is none: only QEMU can tell.
+	// The state has the right hash and is garbage. Only QEMU can notice that.
 	template := only()
 	forgeState(t, template)
 	require.Contains(t, bootFrom(t, cache, spec), "cold: restoring it failed: QEMU")
 	all := templates(t, cache)
-	require.Empty(t, all, "the next boot makes another")
+	require.Empty(t, all, "the next boot saves another template")
 }
 
-// forgeState replaces the middle of a template's state and makes the template's hash that of the
-// new content.
+// forgeState overwrites a part of a template's state and updates the hash in the template's
+// description.
 func forgeState(t *testing.T, template string) {
 	t.Helper()
 	file := filepath.Join(template, "state")

@@ -1,5 +1,5 @@
-// Calls is a guest that goes where it is told on UDP port 4242, as one that is hostile would: it is
-// root, and adds the routes that it lacks. What it gets on TCP port 4242 it sends back.
+// Calls is a guest that connects and sends where a datagram on UDP port 4242 tells it to, as a hostile
+// guest might. It is root and adds the routes that it lacks. It echoes TCP port 4242.
 package main
 
 import (
@@ -52,11 +52,11 @@ func answer(conn net.PacketConn) {
 	}
 }
 
-// do does what is asked for, and says in said how it went, or returns an error. It leaves said alone for
-// what is unknown, which is an echo.
+// do carries out a command and sets said to its result. It leaves said unchanged for an unknown
+// command, which is therefore echoed.
 func do(self net.PacketConn, what, where string, said *string) error {
 	switch what {
-	case "tcp": // connects, and says hello there
+	case "tcp": // connects and sends hello
 		conn, err := net.DialTimeout("tcp", where, 20*time.Second)
 		if err != nil {
 			return err
@@ -65,7 +65,7 @@ func do(self net.PacketConn, what, where string, said *string) error {
 		*said = "connected"
 		_, err = io.WriteString(conn, "hello")
 		return err
-	case "udp": // says hello there, from a new port
+	case "udp": // sends hello from a new port
 		conn, err := net.Dial("udp", where)
 		if err != nil {
 			return err
@@ -74,7 +74,7 @@ func do(self net.PacketConn, what, where string, said *string) error {
 		*said = "sent"
 		_, err = io.WriteString(conn, "hello")
 		return err
-	case "from": // from the forwarded port
+	case "from": // sends hello from the forwarded port
 		to, err := net.ResolveUDPAddr("udp", where)
 		if err != nil {
 			return err
@@ -82,7 +82,7 @@ func do(self net.PacketConn, what, where string, said *string) error {
 		*said = "sent"
 		_, err = self.WriteTo([]byte("hello"), to)
 		return err
-	case "route": // adds default routes by these gateways
+	case "route": // adds default routes through these gateways
 		card, err := netlink.LinkByName("eth0")
 		if err != nil {
 			return err
@@ -92,7 +92,7 @@ func do(self net.PacketConn, what, where string, said *string) error {
 			err = errors.Join(err, netlink.RouteReplace(&netlink.Route{LinkIndex: card.Attrs().Index, Gw: net.ParseIP(gateway)}))
 		}
 		return err
-	case "flood": // sends so many frames as no driver would
+	case "flood": // sends that many frames that no driver would send
 		*said = "flooded"
 		return flood(where)
 	case "names":
@@ -107,8 +107,7 @@ func do(self net.PacketConn, what, where string, said *string) error {
 	return nil
 }
 
-// flood sends frames of all sizes: noise behind the types that a network knows, and beginnings of
-// connections to everywhere.
+// flood sends frames of all sizes: noise under known EtherTypes, and SYNs to random addresses.
 func flood(count string) error {
 	card, err := net.InterfaceByName("eth0")
 	if err != nil {
@@ -146,7 +145,7 @@ func flood(count string) error {
 	return nil
 }
 
-// sum is the checksum of a header, whose own is zero.
+// sum returns the checksum of a header whose checksum field is zero.
 func sum(header []byte) uint16 {
 	var sum uint32
 	for i := 0; i < len(header); i += 2 {

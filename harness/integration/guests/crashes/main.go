@@ -1,5 +1,5 @@
-// Crashes is a guest that crashes in the way that a datagram on UDP port 4242 names, in a
-// goroutine of its own and without an answer. Any other datagram it logs.
+// Crashes is a guest that crashes in the way that a datagram on UDP port 4242 names. It does so in a
+// new goroutine and without an answer. It logs any other datagram.
 package main
 
 import (
@@ -72,7 +72,7 @@ var ways = map[string]func(){
 			runtime.KeepAlive(all)
 		}
 	},
-	"report of a data race": func() { // as the race detector prints it, which the targets do not all have
+	"report of a data race": func() { // as the race detector prints it, which does not support every target
 		fmt.Fprint(os.Stderr, "==================\nWARNING: DATA RACE\nWrite at 0x00c00001c0a8 by goroutine 7:\n==================\n")
 		fmt.Println("the guest goes on")
 	},

@@ -1,6 +1,6 @@
-// Draws is a guest whose goroutines draw random numbers all the time, as libraries in the background
-// may, and keep those that they draw after the machine was restored. It thinks that it is
-// the year 2001 until then. In OnRestore it tells its identity.
+// Draws is a guest whose goroutines draw random numbers all the time, as libraries may do in the
+// background. They keep the numbers that they draw after a restore. Until then the guest's clock is in
+// the year 2001. In OnRestore the guest sends its boot identity as an event.
 package main
 
 import (
@@ -31,18 +31,18 @@ func main() {
 	})
 }
 
-// values is how many are kept.
+// values is how many numbers each goroutine keeps.
 const values = 200
 
-// draw draws until it has values from after the machine was restored, which it finds out by the
-// clock. It writes them to a file, with the time before for which it had not run.
+// draw draws numbers until it has enough from after the restore, which it recognizes by the clock. It
+// writes them to a file, below the duration for which the goroutine was stopped before the first.
 func draw(file string, random func([]byte)) {
 	var drawn strings.Builder
 	for n, last := 0, time.Now(); n < values; {
-		// It may be stopped anywhere, also between two looks at the clock.
+		// The goroutine may be stopped anywhere, even between two reads of the clock.
 		before, value := time.Now(), make([]byte, 16)
 		isRestored := time.Now().Year() > 2001
-		held := time.Since(last) // by the monotonic clock
+		held := time.Since(last) // on the monotonic clock
 		random(value)
 		if isRestored {
 			if n == 0 {

@@ -1,5 +1,5 @@
-// Ends is a guest without package guest that ends as it is told on its console, or with the
-// argument "now" before it is ready.
+// Ends is a guest without package guest. It ends in the way that a line on its console names, or
+// before it is ready if its argument is "now".
 package main
 
 import (

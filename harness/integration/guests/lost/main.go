@@ -1,8 +1,7 @@
-// Lost is a guest that thinks it is the year 2001 until somebody sets its clock, and says
-// what time it has, what it is and where: what a machine must find out anew when it is
-// restored. What it gets on TCP port 4242 it sends back, up to a zero byte, at which it
-// closes the connection. On its console it counts, n0 and
-// so on, a line each, so that one that is missing shows.
+// Lost is a guest that reports what a machine must learn anew when it is restored: its time, its
+// identity and its addresses. Its clock is in the year 2001 until the harness sets it. It echoes TCP
+// port 4242 up to a zero byte and then closes the connection. It prints the numbered lines n0, n1 and
+// so on, so that a lost line shows.
 package main
 
 import (
@@ -42,7 +41,7 @@ func main() {
 	})
 }
 
-// answer answers datagrams, of which the first word says what is to be done.
+// answer answers datagrams. The first word of a datagram is a command.
 func answer(conn net.PacketConn) {
 	buf := make([]byte, 1500)
 	for {
@@ -62,7 +61,7 @@ func do(what, arg string) string {
 	case "timer": // of 100 ms
 		begin := time.Now()
 		time.AfterFunc(100*time.Millisecond, func() { guest.Event(fmt.Sprint("timer ", time.Since(begin).Nanoseconds())) })
-	case "events": // so many
+	case "events": // that many
 		var n int
 		fmt.Sscan(arg, &n)
 		go func() {
@@ -70,13 +69,13 @@ func do(what, arg string) string {
 				guest.Event(fmt.Sprint("event ", i))
 			}
 		}()
-	case "flood": // tells more than the harness keeps: 400 events of nearly 64 KiB
+	case "flood": // sends more than the harness keeps: 400 events of nearly 64 KiB
 		long := strings.Repeat("x", 60<<10)
 		for i := range 400 {
 			guest.Event(fmt.Sprint(i, " ", long))
 		}
 		guest.Event("the last")
-	case "dial": // an address, and say there who we are
+	case "dial": // an address, and send the boot identity there
 		conn, err := net.DialTimeout("tcp", arg, time.Minute)
 		if err != nil {
 			return err.Error()
@@ -87,8 +86,8 @@ func do(what, arg string) string {
 	return "done"
 }
 
-// self is the clock in nanoseconds since 1970, that since the kernel's start, random bytes,
-// the boot identity, the card's hardware address and its others.
+// self returns the wall clock and the monotonic clock in nanoseconds, a random text, the boot
+// identity, and the card's hardware address and IP addresses.
 func self() string {
 	now := time.Now()
 	var up unix.Timespec
@@ -98,7 +97,7 @@ func self() string {
 		return err.Error()
 	}
 	addrs, _ := card.Addrs()
-	addrs = slices.DeleteFunc(addrs, func(a net.Addr) bool { return a.(*net.IPNet).IP.IsLinkLocalUnicast() }) // it comes late
+	addrs = slices.DeleteFunc(addrs, func(a net.Addr) bool { return a.(*net.IPNet).IP.IsLinkLocalUnicast() }) // these arrive late
 	return fmt.Sprint(now.UnixNano(), up.Nano(), " ", rand.Text(), " ", guest.BootID(), " ", card.HardwareAddr, " ", addrs)
 }
 

@@ -1,5 +1,5 @@
-// Spins is a guest that spins when a datagram comes on UDP port 4242: nothing else of it runs
-// any more, its agent neither.
+// Spins is a guest that spins after a datagram on UDP port 4242. Nothing else in the guest runs from
+// then on, not even its agent.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 
 func main() {
 	guest.Main(func() error {
-		// The kernel would else keep 5 % of the time for others.
+		// Otherwise the kernel reserves 5 % of the time for other processes.
 		if err := os.WriteFile("/proc/sys/kernel/sched_rt_runtime_us", []byte("-1"), 0); err != nil {
 			return err
 		}
