@@ -13,16 +13,16 @@ import (
 	"guesthouse.example/harness"
 )
 
-// The states of a host that make those wait who boot.
+// The states of a host in which a boot waits.
 const (
 	mute     = "QEMU does not answer"
 	hangs    = "the kernel hangs"
 	made     = "another process makes the template"
 	restores = "a machine that is restored does not answer"
-	noFile   = "there are FIFOs in the place of files"
+	noFile   = "a FIFO is in the place of a file"
 )
 
-// A host is what a machine is booted with.
+// A host is what a boot uses.
 type host struct {
 	spec  harness.Spec
 	cache *harness.TemplateCache
@@ -53,7 +53,7 @@ var ofBoots = []row[host]{
 	{name: "harness.TemplateCache.Waiting", call: func(ctx context.Context, h host) error {
 		_, err := h.cache.Waiting(ctx)
 		return err
-	}, atOnce: map[string]string{mute: "", hangs: "", made: "", noFile: ""}}, // nothing is prefetched there
+	}, atOnce: map[string]string{mute: "", hangs: "", made: "", noFile: ""}}, // nothing is prefetched in these states
 }
 
 func tryBoots(t *testing.T, state string, h host, names ...string) {
@@ -85,7 +85,7 @@ func TestABootEndsWithItsContextWhereTheKernelHangs(t *testing.T) {
 		"harness.TemplateCache.Waiting")
 }
 
-// The locks are held here by another description of the same files, as another process would.
+// The test holds the locks with other descriptions of the same files, as another process would.
 func TestABootEndsWithItsContextWhereTheTemplateIsBeingMade(t *testing.T) {
 	cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
 	spec := bareMetal(t, "no kernel here", "never said")
@@ -96,7 +96,7 @@ func TestABootEndsWithItsContextWhereTheTemplateIsBeingMade(t *testing.T) {
 	tryBoots(t, made, host{spec, cache}, "harness.TemplateCache.Boot", "harness.TemplateCache.Start", "harness.TemplateCache.Waiting")
 }
 
-// hold takes all locks of a cache of templates.
+// hold takes all locks of a template cache.
 func hold(t *testing.T, dir string) (all []*flock.Flock) {
 	t.Helper()
 	const digits = "0123456789abcdef"
@@ -113,7 +113,7 @@ func hold(t *testing.T, dir string) (all []*flock.Flock) {
 	return all
 }
 
-// What is restored is told to wait for its state (-incoming), what boots is not.
+// QEMU waits for a saved state with -incoming, which a boot does not use.
 func TestABootEndsWithItsContextWhereARestoreHangs(t *testing.T) {
 	spec := echoSpec(t)
 	spec.From = nil
@@ -124,8 +124,8 @@ func TestABootEndsWithItsContextWhereARestoreHangs(t *testing.T) {
 	defer m.Close()
 	require.Equal(t, "the first boot of its kind, saved for the next", m.Result().Why)
 	spec.Dir = t.TempDir()
-	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Waiting") // one is being prefetched
-	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Boot")    // and waited for
+	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Waiting") // a machine is being prefetched
+	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Boot")    // and the call waits for it
 	cache.Close()
 	cache.Prefetch = false
 	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Boot", "harness.TemplateCache.Start")
@@ -140,7 +140,7 @@ func TestABootEndsWithItsContextWhereARestoreHangs(t *testing.T) {
 		"harness.TemplateCache.Boot", "harness.TemplateCache.Start")
 }
 
-// To open a FIFO without a writer waits for one. Nothing that is read may be one.
+// Opening a FIFO waits for a writer. So the harness opens no FIFO in the place of a file.
 func TestABootIsNotHeldUpByAFIFO(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, unix.Mkfifo(fifo, 0o777))

@@ -1,9 +1,8 @@
-// Package contexts holds the tests for the promise that every exported call with a context
-// ends with it, whatever it waits for: a QEMU that stands still, a guest that does, a serial
-// port that takes nothing, a lock of another process, a program that hangs, a peer that is
-// silent.
+// Package contexts tests that every exported call with a context returns when the context ends,
+// whatever the call waits for: a stopped QEMU, a guest that hangs, a full serial port, a lock of
+// another process, a program that hangs, a silent peer.
 //
-// Nothing here depends on the target; arm64 boots soonest.
+// The target makes no difference here. The tests use arm64, which boots with the least work.
 package contexts
 
 import (
@@ -28,7 +27,7 @@ import (
 
 const target = "arm64"
 
-// TestMain fails the run when a goroutine or a process is left of a call that was given up.
+// TestMain fails the run if a cancelled call leaves a goroutine or a process behind.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	harnesstest.EndPrefetched()
@@ -43,16 +42,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// All that is tried has a row in one of these tables.
+// Every call that is tried has a row in one of these tables.
 var tables = [][]string{names(ofMachines), names(ofBoots), names(ofImages), names(ofTraffic), names(ofTests)}
 
-// A row is a call that is to end with its context.
+// A row is a call that must end with its context.
 type row[On any] struct {
 	name string // as exported finds it
 	call func(context.Context, On) error
 
-	// What it says where there is nothing to wait for, by the state; "" is success, which a
-	// busy host may let come too late.
+	// The error of the call in the states in which it has nothing to wait for. It is "" for success,
+	// but on a busy host the context may end first.
 	atOnce map[string]string
 }
 
@@ -72,15 +71,16 @@ func TestEveryCallWithAContextHasARow(t *testing.T) {
 	}
 	for _, name := range exported(t, "harness", "harness/console", "harness/harnesstest", "host/traffic", "images") {
 		if !have[name] {
-			t.Errorf("%s may wait: add a row that shows that it ends with its context", name)
+			t.Errorf("%s may wait: add a row that tries it", name)
 		}
 		delete(have, name)
 	}
-	require.Empty(t, have, "there is no such function any more")
+	require.Empty(t, have, "these functions do not exist")
 }
 
-// exported returns the exported functions of packages, and the methods of their exported types,
-// that take a context, and the methods of harnesstest.Machine that bring a context of their own.
+// exported returns the exported functions of packages, and the methods of their exported types, that
+// take a context. It also returns the methods of harnesstest.Machine that wait with a context of their
+// own.
 func exported(t *testing.T, dirs ...string) (found []string) {
 	t.Helper()
 	for _, dir := range dirs {
@@ -129,7 +129,7 @@ func takesContext(f *ast.FuncDecl) bool {
 	return false
 }
 
-// bringsContext reports whether a method calls harnesstest.Machine.do, which bounds what it waits for.
+// bringsContext reports whether a function calls harnesstest.Machine.do, which brings a context.
 func bringsContext(f *ast.FuncDecl) (found bool) {
 	ast.Inspect(f, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
@@ -146,12 +146,12 @@ func bringsContext(f *ast.FuncDecl) (found bool) {
 var errEnough = errors.New("enough")
 
 const (
-	lasts  = 300 * time.Millisecond // a context, by then a call waits
-	margin = 10 * time.Second       // after its end; what does not end with it would wait for much longer
+	lasts  = 300 * time.Millisecond // the life of a context; by its end, a call waits
+	margin = 10 * time.Second       // for a call to return after that; a call that ignores its context waits much longer
 )
 
-// try calls a row's function in a state and checks that it ends with its context, or has
-// nothing to wait for there.
+// try makes a row's call in a state. It requires that the call ends with its context, or returns at
+// once if it has nothing to wait for in that state.
 func try[On any](t *testing.T, r row[On], state string, on On) {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), lasts, errEnough)
@@ -162,14 +162,14 @@ func try[On any](t *testing.T, r row[On], state string, on On) {
 	select {
 	case err = <-ended:
 	case <-time.After(lasts + margin):
-		t.Fatalf("%s does not end with its context where %s", r.name, state)
+		t.Fatalf("%s does not end with its context: %s", r.name, state)
 	}
 	says, atOnce := r.atOnce[state]
 	switch {
 	case atOnce && says == "" && err == nil:
 	case !atOnce || says == "":
-		require.ErrorIs(t, err, errEnough, "%s where %s", r.name, state)
+		require.ErrorIs(t, err, errEnough, "%s: %s", r.name, state)
 	default:
-		require.ErrorContains(t, err, says, "%s where %s", r.name, state)
+		require.ErrorContains(t, err, says, "%s: %s", r.name, state)
 	}
 }

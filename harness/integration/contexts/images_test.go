@@ -16,13 +16,13 @@ import (
 	"guesthouse.example/internal/imagecache"
 )
 
-// The states of a host that make those wait who build images.
+// The states of a host in which the build of an image waits.
 const (
 	locked   = "another process builds the same"
 	goHangs  = "the go command hangs"
 	aptHangs = "apt hangs"
 	isFIFO   = "the kernel is a FIFO"
-	slow     = "what is imported does not come"
+	slow     = "the imported data does not arrive"
 )
 
 const guest = "guesthouse.example/guest/cmd/uinit"
@@ -46,7 +46,7 @@ var ofImages = []row[images.Options]{
 	}},
 	{name: "imagecache.ImportKernel", call: func(ctx context.Context, o images.Options) error {
 		reader, writer := io.Pipe()
-		defer writer.Close() // until then nobody writes
+		defer writer.Close() // until then the pipe is empty
 		_, err := cacheOf(o).ImportKernel(ctx, strings.Repeat("0", 64), reader)
 		return err
 	}},
@@ -82,7 +82,7 @@ func tryImages(t *testing.T, state string, o images.Options, names ...string) {
 	require.Equal(t, len(names), tried)
 }
 
-// The locks are held here by another description of the same files, as another process would.
+// The test holds the locks with other descriptions of the same files, as another process would.
 func TestABuildEndsWithItsContextWhereAnotherHasTheLock(t *testing.T) {
 	o := images.Options{Cache: t.TempDir()}
 	require.NoError(t, os.MkdirAll(filepath.Join(o.Cache, "locks"), 0o777))
@@ -101,7 +101,7 @@ func TestAnImportEndsWithItsContextWhereNothingComes(t *testing.T) {
 	tryImages(t, slow, images.Options{Cache: t.TempDir()}, "imagecache.ImportKernel", "imagecache.ImportInitramfs")
 }
 
-// hanging has programs of these names hang, with a child that has their output open.
+// hanging puts programs of these names into PATH that hang, with a child that holds their output open.
 func hanging(t *testing.T, names ...string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -20,16 +20,16 @@ import (
 	"guesthouse.example/harness/internal/baremetal"
 )
 
-// The states of a machine that make others wait.
+// The states of a machine in which calls wait.
 const (
-	stopped = "QEMU stands still"
-	spins   = "the guest stands still"
+	stopped = "QEMU is stopped"
+	spins   = "the guest spins"
 	deaf    = "the guest reads nothing and has no agent"
 )
 
 const noAgent = "the guest has no agent"
 
-// ofMachines are the calls of a machine that is ready. The last ends it.
+// ofMachines are the calls of a machine that is ready. The last call ends the machine.
 var ofMachines = []row[*harness.Machine]{
 	{name: "harness.Machine.Wait", call: func(ctx context.Context, m *harness.Machine) error { return m.Wait(ctx) }},
 	{name: "harness.Machine.WaitExit", call: func(ctx context.Context, m *harness.Machine) error { return m.WaitExit(ctx, 3) }},
@@ -42,7 +42,7 @@ var ofMachines = []row[*harness.Machine]{
 	{name: "harness.Machine.WaitReady", call: func(ctx context.Context, m *harness.Machine) error { return m.WaitReady(ctx) },
 		atOnce: map[string]string{stopped: "", spins: "", deaf: ""}}, // see ofBoots
 	{name: "harness.Machine.Dial", call: func(ctx context.Context, m *harness.Machine) error {
-		for range 8 { // the host's kernel takes some for QEMU
+		for range 8 { // the host's kernel accepts some connections for QEMU
 			conn, err := m.Dial(ctx, "tcp", 4242)
 			if err != nil {
 				return err
@@ -57,7 +57,7 @@ var ofMachines = []row[*harness.Machine]{
 	}},
 	{name: "console.Console.Follow", call: func(ctx context.Context, m *harness.Machine) error {
 		reader, writer := io.Pipe()
-		defer reader.Close() // until then nobody reads
+		defer reader.Close() // until then the pipe has no reader
 		return m.Console().Follow(ctx, writer)
 	}},
 	{name: "console.Console.Send", call: func(ctx context.Context, m *harness.Machine) error {
@@ -106,7 +106,7 @@ var ofMachines = []row[*harness.Machine]{
 	{name: "harness.Machine.Shutdown", call: func(ctx context.Context, m *harness.Machine) error { return m.Shutdown(ctx) }},
 }
 
-func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
+func TestEveryCallEndsWithItsContextWhileQEMUIsStopped(t *testing.T) {
 	m := boot(t, echoSpec(t))
 	qemu := m.Result().PID
 	require.NoError(t, unix.Kill(qemu, unix.SIGSTOP))
@@ -114,7 +114,7 @@ func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
 	for _, r := range ofMachines[:last] {
 		t.Run(r.name, func(t *testing.T) { try(t, r, stopped, m) })
 	}
-	// Two callers wait for each other, and for a third that has more time.
+	// Several calls wait for each other and for one whose context ends later.
 	fillMonitor(t, m)
 	fillSerialPort(t, m)
 	patient, end := context.WithCancel(t.Context())
@@ -138,7 +138,7 @@ func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
 	ctx, cancel := m.Within(t.Context(), 4*harnesstest.Within)
 	defer cancel()
 	_, err := m.Stats(ctx)
-	require.NoError(t, err, "its monitor and its agent work")
+	require.NoError(t, err, "the monitor and the agent work again")
 	out, err := m.Command(ctx, "echo", "hello").Output()
 	require.NoError(t, err)
 	require.Equal(t, "hello\n", string(out))
@@ -146,12 +146,12 @@ func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Close()
 	echoes(t, conn)
-	require.NoError(t, m.Console().Send(ctx, "\x03"), "what was typed")
+	require.NoError(t, m.Console().Send(ctx, "\x03"), "end the typed line")
 	require.NoError(t, m.Console().Send(ctx, "uptime"))
 	_, err = m.Console().Expect(ctx, `Uptime: \d+ ms`)
 	require.NoError(t, err)
 	template, err := m.Save(ctx, filepath.Join(t.TempDir(), "template"))
-	require.NoError(t, err, "nothing of the saves that were given up is taken for this one's")
+	require.NoError(t, err, "nothing of the cancelled saves is mistaken for a part of this one")
 	spec := m.Spec()
 	spec.From, spec.Dir = template, t.TempDir()
 	again, err := harness.Boot(t.Context(), spec)
@@ -162,10 +162,10 @@ func TestEveryCallEndsWithItsContextWhereQEMUStandsStill(t *testing.T) {
 	require.NoError(t, unix.Kill(again.Result().PID, unix.SIGSTOP))
 	t.Run(ofMachines[last].name, func(t *testing.T) { try(t, ofMachines[last], stopped, again) })
 	require.NoError(t, unix.Kill(qemu, unix.SIGSTOP))
-	require.NoError(t, m.Close(), "it ends a QEMU that stands still")
+	require.NoError(t, m.Close(), "Close ends a stopped QEMU")
 }
 
-func TestEveryCallEndsWithItsContextWhereTheGuestStandsStill(t *testing.T) {
+func TestEveryCallEndsWithItsContextWhileTheGuestSpins(t *testing.T) {
 	spec := harnesstest.Spec(t, target, "../guests/spins")
 	spec.Accel, spec.From, spec.Dir, spec.Ports = harness.TCG, harness.Cold, t.TempDir(), []string{"udp/4242", "tcp/4242"}
 	m := boot(t, spec)
@@ -183,7 +183,7 @@ func TestEveryCallEndsWithItsContextWhereTheGuestStandsStill(t *testing.T) {
 	}
 }
 
-func TestEveryCallEndsWithItsContextWhereTheGuestReadsNothing(t *testing.T) {
+func TestEveryCallEndsWithItsContextWhileTheGuestReadsNothing(t *testing.T) {
 	m := boot(t, bareMetal(t, "no kernel here", "^no kernel here$"))
 	fillSerialPort(t, m)
 	for _, r := range ofMachines {
@@ -191,8 +191,8 @@ func TestEveryCallEndsWithItsContextWhereTheGuestReadsNothing(t *testing.T) {
 	}
 }
 
-// fillSerialPort types until nothing more is taken. The host's kernel takes some hundred
-// writes for QEMU.
+// fillSerialPort types until the serial port is full. The host's kernel buffers some hundred writes
+// for QEMU.
 func fillSerialPort(t *testing.T, m *harness.Machine) {
 	t.Helper()
 	fill(t, "the guest accepts no more", 2*time.Second, func(ctx context.Context) error {
@@ -200,13 +200,13 @@ func fillSerialPort(t *testing.T, m *harness.Machine) {
 	})
 }
 
-// fillMonitor gives commands to a QEMU that stands still until no more are taken.
+// fillMonitor sends commands to a stopped QEMU until its monitor is full.
 func fillMonitor(t *testing.T, m *harness.Machine) {
 	t.Helper()
 	fill(t, "QEMU does not read its commands", time.Millisecond, func(ctx context.Context) error { return m.SetLink(ctx, true) })
 }
 
-// fill calls f until it says that it is full.
+// fill calls f until its error says full.
 func fill(t *testing.T, full string, lasts time.Duration, f func(context.Context) error) {
 	t.Helper()
 	done := make(chan struct{})
@@ -223,7 +223,7 @@ func fill(t *testing.T, full string, lasts time.Duration, f func(context.Context
 	select {
 	case <-done:
 	case <-time.After(harnesstest.Within + margin):
-		t.Fatalf("it does not end with its context, or never says: %s", full)
+		t.Fatalf("the call does not end with its context, or never says %q", full)
 	}
 }
 
@@ -242,7 +242,7 @@ func echoSpec(t *testing.T) harness.Spec {
 	return spec
 }
 
-// bareMetal is a guest that says something and then idles for ever.
+// bareMetal returns the Spec of a guest that prints a line and then idles forever.
 func bareMetal(t *testing.T, says, ready string) harness.Spec {
 	file := filepath.Join(t.TempDir(), "guest.elf")
 	guest, err := baremetal.ELF(target, says)

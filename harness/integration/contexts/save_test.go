@@ -16,10 +16,10 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// QEMU is stopped when it is told each of the commands of which a save consists, and the save is
-// given up. Whatever QEMU has done of it by then, and does of it when it goes on, the machine
-// goes on too, and the next save is not mistaken for that one.
-func TestASaveThatIsGivenUpLeavesTheMachineAsItWas(t *testing.T) {
+// The test stops QEMU at each command of a save and cancels the save. Whatever QEMU has done of the
+// command by then, and does of it later, the machine runs on, and the next save does not take the
+// cancelled save's result for its own.
+func TestACancelledSaveLeavesTheMachineAsItWas(t *testing.T) {
 	m := boot(t, echoSpec(t))
 	qemu := m.Result().PID
 	within, cancel := m.Within(t.Context(), 10*harnesstest.Within)
@@ -45,10 +45,10 @@ func TestASaveThatIsGivenUpLeavesTheMachineAsItWas(t *testing.T) {
 		enough(errEnough)
 		select {
 		case err := <-ended:
-			if err != nil { // a fast QEMU may have saved it
+			if err != nil { // a fast QEMU may have completed the save
 				require.ErrorIs(t, err, errEnough, command)
 			}
-			t.Logf("given up at %s: %v", command, err)
+			t.Logf("cancelled at %s: %v", command, err)
 		case <-time.After(margin):
 			t.Fatalf("Save does not end with its context after %s", command)
 		}

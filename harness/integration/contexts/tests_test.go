@@ -16,8 +16,8 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// ofTests are the calls of a machine that belongs to a test. They have no context and end by
-// themselves, within harnesstest.Within of the machine's time.
+// ofTests are the methods of a test's machine. They take no context and end by themselves, within
+// harnesstest.Within of the machine's time.
 var ofTests = []row[*harnesstest.Machine]{
 	{name: "harnesstest.Machine.Dial", call: with(func(m *harnesstest.Machine) { m.Dial("tcp", 4242) }), atOnce: map[string]string{deaf: ""}},
 	{name: "harnesstest.Machine.Expect", call: with(func(m *harnesstest.Machine) { m.Expect("never said") })},
@@ -44,7 +44,7 @@ func with(f func(*harnesstest.Machine)) func(context.Context, *harnesstest.Machi
 	return func(_ context.Context, m *harnesstest.Machine) error { f(m); return nil }
 }
 
-// A failing test is one that keeps what its machine fails it with, and goes on.
+// A failing test keeps the errors with which its machine fails it, and goes on.
 type failing struct {
 	testing.TB
 	mu   sync.Mutex
@@ -73,7 +73,7 @@ func TestTheCallsOfATestsMachineEndByThemselves(t *testing.T) {
 			}()
 			select {
 			case <-ended:
-			case <-time.After(10*harnesstest.Within + margin): // the most that 30 s take on a busy host
+			case <-time.After(10*harnesstest.Within + margin): // 30 s of the machine's time take that long at most on a busy host
 				t.Errorf("%s does not end", r.name)
 				return
 			}

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	silent = "the server says nothing"
+	silent = "the server sends nothing"
 	full   = "the server reads nothing"
-	noDial = "the server is not reached"
+	noDial = "the dial does not return"
 )
 
-// A server is where traffic goes, over a network.
+// A server is the peer of a call, on a network.
 type server struct {
 	network string
 	dial    traffic.DialFunc
@@ -37,7 +37,7 @@ var ofTraffic = []row[server]{
 func TestTrafficEndsWithItsContext(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer tcp.Close() // the host's kernel accepts for it, and nobody reads
+	defer tcp.Close() // the kernel accepts connections, and nothing reads from them
 	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer udp.Close()

@@ -1,10 +1,10 @@
-// Package kills holds the tests for the promise that nothing is left behind, however the
-// owner of a machine dies: no process, no temporary file, no lock. The record is complete
-// up to that moment.
+// Package kills tests that a machine's owner, the process that booted the machine, leaves nothing
+// behind however it dies: no process, no temporary file, no lock. The machine's record is complete up
+// to the owner's death.
 //
-// A temporary record is left when its owner could not remove it, and is gone after the
-// next boot; so files count after one. Sockets are not looked for: ours have no
-// names, and end with the last process that holds them.
+// A killed owner cannot remove its temporary record. The next boot removes it, so the tests count
+// files after a boot. They do not look for sockets, because the harness's sockets have no names and
+// vanish with the last process that holds them.
 package kills
 
 import (
@@ -29,15 +29,15 @@ import (
 	"guesthouse.example/internal/sys"
 )
 
-// Nothing here depends on the target; this one boots soonest.
+// The target makes no difference here. This one boots with the least work.
 const target = "arm64"
 
-// A way to die.
+// A way is a way for an owner to die.
 type way struct {
 	name string
 	kill func(o *owner)
-	// what a record's result.json says afterwards: "ended" where the owner had the time
-	// to write that, or "" for as far as it had come
+	// the possible states in the record's result.json afterwards: "ended" if the owner had the time to
+	// write that, or "" for the state at its death
 	states []string
 }
 
@@ -47,7 +47,7 @@ func signalTo(name string, signal unix.Signal, states ...string) way {
 	return way{name, func(o *owner) { require.NoError(o.t, unix.Kill(o.cmd.Process.Pid, signal)) }, states}
 }
 
-// ctrlC does what a terminal does to its foreground process group.
+// ctrlC interrupts the owner's process group, as a terminal does.
 func ctrlC(states ...string) way {
 	return way{"Ctrl-C", func(o *owner) { require.NoError(o.t, unix.Kill(-o.cmd.Process.Pid, unix.SIGINT)) }, states}
 }
@@ -58,7 +58,7 @@ func told(name string) way {
 
 func TestNothingIsLeft(t *testing.T) {
 	if os.Getenv(ownVariable) != "" {
-		select {} // until the time is over that go test -timeout gives
+		select {} // until go test -timeout ends the process
 	}
 	harnesstest.Require(t, target)
 	bin := t.TempDir()
@@ -74,7 +74,7 @@ func TestNothingIsLeft(t *testing.T) {
 
 	owners := []struct {
 		name  string
-		own   bool // a temporary record
+		own   bool // the record is temporary
 		start func(t *testing.T, env []string, spec, record string) *owner
 		ways  []way
 	}{
@@ -89,7 +89,7 @@ func TestNothingIsLeft(t *testing.T) {
 		}, []way{
 			ctrlC("ended"), signalTo("SIGTERM", unix.SIGTERM, "ended"), signalTo("SIGKILL", unix.SIGKILL, killed...),
 		}},
-		// Its recipe may be late to end in order, and is then killed.
+		// The recipe may be killed before it has ended in order.
 		{"make", false, func(t *testing.T, env []string, spec, record string) *owner {
 			return start(t, append(env, "MAKEFLAGS="), "make", "--no-print-directory", "-f", makefile, "kills-run", "guesthouse="+guesthouse, "SPEC="+spec, "RECORD="+record)
 		}, []way{
@@ -111,7 +111,7 @@ func TestNothingIsLeft(t *testing.T) {
 						spec.From = harness.Cold
 					}
 					var env []string
-					switch at { // what takes the least
+					switch at { // with the least work
 					case "booting":
 						spec.Cmdline, spec.Ready = []string{"earlycon loglevel=7"}, "it boots for ever"
 					case "ready":
@@ -148,8 +148,7 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-// Nothing at all is left of a machine that was prefetched.
-func TestNothingIsLeftOfAMachineThatWaits(t *testing.T) {
+func TestNothingIsLeftOfAPrefetchedMachine(t *testing.T) {
 	harnesstest.Require(t, target)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "spec.json")
@@ -188,8 +187,8 @@ func save(t *testing.T, spec harness.Spec) (template string) {
 	return template
 }
 
-// waitUntil waits for a moment in a machine's life. What it returns checks afterwards
-// that no traffic goes on.
+// waitUntil waits for a moment in a machine's life. The function that it returns waits for the end of
+// the traffic.
 func (o *owner) waitUntil(at string) (ended func()) {
 	o.waitFor(&o.out, `.`)
 	if at == "booting" {
@@ -213,7 +212,7 @@ func (o *owner) waitUntil(at string) (ended func()) {
 				if _, err := conn.Write(buf); err != nil {
 					return
 				}
-				if network == "udp" { // what is lost is sent again
+				if network == "udp" { // a lost datagram is sent again
 					conn.SetReadDeadline(time.Now().Add(time.Second))
 				}
 				got, err := conn.Read(buf)
@@ -239,21 +238,21 @@ func (o *owner) waitUntil(at string) (ended func()) {
 		}
 	}
 	return func() {
-		stop.Store(true) // UDP has no end of its own
+		stop.Store(true) // UDP has no end of stream
 		traffic.Wait()
 	}
 }
 
-// hasQEMU reports whether a QEMU runs, which has the owner's mark too.
+// hasQEMU reports whether a QEMU with the owner's mark runs.
 func (o *owner) hasQEMU() bool {
 	return slices.ContainsFunc(sys.ProcessesWithEnv(o.mark), func(p sys.Process) bool { return strings.HasPrefix(p.Name, "qemu") })
 }
 
-// leavesNoProcess waits until the last process is gone and all it said is read.
+// leavesNoProcess waits until the owner's last process is gone and its output is read.
 func (o *owner) leavesNoProcess() {
 	o.t.Helper()
 	late := time.After(patience)
-	// The second look finds what was started during the first.
+	// A second look finds processes that were started during the first.
 	for clean := 0; clean < 2; {
 		if clean++; len(sys.ProcessesWithEnv(o.mark)) == 0 {
 			continue
@@ -261,14 +260,14 @@ func (o *owner) leavesNoProcess() {
 		clean = 0
 		select {
 		case <-late:
-			o.t.Fatalf("left behind: %v", sys.ProcessesWithEnv(o.mark))
+			o.t.Fatalf("processes left behind: %v", sys.ProcessesWithEnv(o.mark))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 	o.read.Wait()
 }
 
-// files returns what is in the owner's directory for temporary files.
+// files returns the files in the owner's temporary directory.
 func (o *owner) files() (names []string) {
 	entries, err := os.ReadDir(o.tmp)
 	require.NoError(o.t, err)
@@ -285,7 +284,7 @@ func (o *owner) onlyFile() string {
 	return all[0]
 }
 
-// sweep boots the next machine in the same directory for temporary files.
+// sweep boots another machine with the owner's temporary directory.
 func (o *owner) sweep(spec string) {
 	o.t.Helper()
 	next := start(o.t, []string{ownVariable + "=" + spec, "TMPDIR=" + o.tmp}, os.Args[0])
@@ -296,7 +295,7 @@ func (o *owner) sweep(spec string) {
 
 var stamp = regexp.MustCompile(`(?m)^\[ *\d+\.\d{6}\] `)
 
-// tellsAll checks that a record tells of the run up to its end.
+// tellsAll requires that a record covers the run up to the owner's death.
 func (o *owner) tellsAll(dir, at string, states []string) {
 	o.t.Helper()
 	read := func(name string) string {
@@ -306,7 +305,7 @@ func (o *owner) tellsAll(dir, at string, states []string) {
 	}
 	console := stamp.ReplaceAllString(read("console.log"), "")
 	require.NotEmpty(o.t, o.out.text())
-	require.True(o.t, strings.HasPrefix(console, o.out.text()), "what the owner has shown is in the record:\n%s", console)
+	require.True(o.t, strings.HasPrefix(console, o.out.text()), "the record lacks output that the owner has printed:\n%s", console)
 	if at == "under traffic" {
 		require.Contains(o.t, console, "guesthouse: ready\n")
 	}
@@ -317,7 +316,7 @@ func (o *owner) tellsAll(dir, at string, states []string) {
 
 	var result harness.Result
 	require.NoError(o.t, json.Unmarshal([]byte(read("result.json")), &result))
-	require.Empty(o.t, result.Error, "nothing has failed")
+	require.Empty(o.t, result.Error, "the machine has not failed")
 	soFar := "ready"
 	if at == "booting" {
 		soFar = at
@@ -334,5 +333,5 @@ func (o *owner) tellsAll(dir, at string, states []string) {
 	f, err := os.Open(dir)
 	require.NoError(o.t, err)
 	defer f.Close()
-	require.NoError(o.t, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), "nobody holds it")
+	require.NoError(o.t, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), "no process holds the record's lock")
 }

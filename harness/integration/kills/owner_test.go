@@ -24,19 +24,18 @@ import (
 	"guesthouse.example/internal/tied"
 )
 
-// patience is how long a machine may take for anything. Nothing here takes longer on a
-// machine that is merely slow.
+// patience bounds every wait. Even on a slow host nothing here takes longer.
 const patience = 5 * time.Minute
 
 const (
-	ownVariable      = "GUESTHOUSE_TEST_OWN"      // the spec.json of a machine that the test binary boots
-	templateVariable = "GUESTHOUSE_TEST_TEMPLATE" // what it restores instead
-	cacheVariable    = "GUESTHOUSE_TEST_CACHE"    // a cache, of which a machine waits and none runs
-	markVariable     = "GUESTHOUSE_TEST_MARK"     // finds all that an owner has started, whoever its parent is by then
+	ownVariable      = "GUESTHOUSE_TEST_OWN"      // the spec.json of the machine that the test binary boots as an owner
+	templateVariable = "GUESTHOUSE_TEST_TEMPLATE" // the template that it restores instead
+	cacheVariable    = "GUESTHOUSE_TEST_CACHE"    // the cache in which it has a machine prefetched
+	markVariable     = "GUESTHOUSE_TEST_MARK"     // marks all processes of an owner, whatever their parents are by then
 )
 
-// TestMain makes the test binary an owner too. What it prints is what guesthouse run
-// prints.
+// TestMain makes the test binary an owner if the environment says so. It then prints what guesthouse
+// run prints.
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(ownVariable); spec != "" {
 		own(m, spec)
@@ -45,8 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// own boots a machine and ends, without Close, in the way that a line on standard input
-// says, at any time.
+// own boots a machine. At any time, a line on standard input tells it how to end, without Close.
 func own(m *testing.M, spec string) {
 	s, err := harness.ReadSpec(spec)
 	fatal(err)
@@ -86,10 +84,10 @@ func own(m *testing.M, spec string) {
 	})
 }
 
-// waits has a machine wait.
+// waits returns when a machine of the Spec is prefetched.
 func waits(cache string, s harness.Spec) error {
 	c := &harness.TemplateCache{Dir: cache, Prefetch: true}
-	for range 100 { // where others have the host's memory, that takes a while
+	for range 100 { // that takes a while if other tests use the host's memory
 		if n, err := c.Waiting(context.Background()); n > 0 || err != nil {
 			return err
 		}
@@ -100,10 +98,10 @@ func waits(cache string, s harness.Spec) error {
 		}
 		machine.Close()
 	}
-	return errors.New("the host has no memory for a machine that waits: a quarter of it must be free")
+	return errors.New("the host has no memory for a prefetched machine: a quarter of it must be free")
 }
 
-// end ends the owner in the way that a line on standard input says.
+// end reads a line from standard input and ends the owner in that way.
 func end(m *testing.M, closes func()) {
 	way, _ := bufio.NewReader(os.Stdin).ReadString('\n')
 	switch strings.TrimSpace(way) {
@@ -131,13 +129,13 @@ func fatal(err error) {
 	}
 }
 
-// An owner is a running program that has booted a machine.
+// An owner is a running process that has booted a machine.
 type owner struct {
 	t     *testing.T
 	cmd   *exec.Cmd
 	in    io.Closer
 	out   transcript // the console
-	err   transcript // and what the owner says itself
+	err   transcript // the owner's own messages
 	mark  string
 	tmp   string // its directory for temporary files
 	ended <-chan error
@@ -198,7 +196,7 @@ func (o *owner) waitEnd() {
 	}
 }
 
-// A transcript is what somebody has said so far.
+// A transcript is the output of a process so far.
 type transcript struct {
 	mu      sync.Mutex
 	b       bytes.Buffer
@@ -234,9 +232,9 @@ func (o *owner) waitFor(s *transcript, pattern string) []string {
 		select {
 		case <-changed:
 		case err := <-o.ended:
-			o.t.Fatalf("the owner has ended (%v) and not said %q", err, pattern)
+			o.t.Fatalf("the owner has ended (%v) and has not printed %q", err, pattern)
 		case <-late:
-			o.t.Fatalf("the owner has not said %q", pattern)
+			o.t.Fatalf("the owner has not printed %q", pattern)
 		}
 	}
 }
