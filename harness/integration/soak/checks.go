@@ -21,19 +21,19 @@ import (
 const (
 	port = 4242
 
-	// In the machine's time.
+	// These are in the machine's time.
 	stepWithin  = 2 * time.Minute
 	floodWithin = 20 * time.Minute // an emulated serial line may be as slow as 20 kB/s
-	killWithin  = 8 * time.Second  // of its start: while it boots or has traffic
+	killWithin  = 8 * time.Second  // after its start, while it boots or has traffic
 
 	floodLines = 10<<20/floodLine + 1 // 10 MiB
 )
 
-// usual are the faults of a soak. A flood takes as long as ten other boots.
+// usual lists the faults of a soak. A flood takes as long as ten other boots.
 var usual = strings.Repeat("plain,kill,link,", 6) + "plain,flood"
 
-// checks do to a started machine what a fault is, and return an error for an
-// outcome other than the expected one.
+// checks has a function for each fault. It injects the fault into a started machine and returns an
+// error for an unexpected outcome.
 var checks = map[string]func(ctx context.Context, m *harness.Machine, j job) error{
 	"plain": plain,
 	"kill":  kill,
@@ -41,7 +41,7 @@ var checks = map[string]func(ctx context.Context, m *harness.Machine, j job) err
 	"link":  link,
 }
 
-// boot boots or restores a machine, as the job has it, and expects no other.
+// boot boots or restores a machine as the job demands, and checks it.
 func boot(ctx context.Context, templates *harness.TemplateCache, j job, dir string) error {
 	spec := j.spec
 	spec.Dir = dir
@@ -57,7 +57,7 @@ func boot(ctx context.Context, templates *harness.TemplateCache, j job, dir stri
 	}
 	defer m.Close()
 	if r := m.Result(); (r.Boot == harness.BootRestored) != (j.how == restored) {
-		return fmt.Errorf("a machine that was to be %s is %s: %s", j.how, r.Boot, r.Why)
+		return fmt.Errorf("the job is %s, and the machine is %s: %s", j.how, r.Boot, r.Why)
 	}
 	return checks[j.fault](ctx, m, j)
 }
@@ -69,7 +69,7 @@ func plain(ctx context.Context, m *harness.Machine, _ job) error {
 
 // flood also expects every byte of a flooded console in its log, in order.
 func flood(ctx context.Context, m *harness.Machine, j job) error {
-	// The console shows what is typed too: there the sum is not yet one.
+	// The echo of the command does not contain the result of the sum.
 	command := fmt.Sprintf(`sh b=%s; for n in 1 2 3 4; do b=$b$b$b$b; done; i=0; `+
 		`while [ $i -lt %d ]; do i=$((i+1)); echo $i $b; done; echo flood of $((40 + 2))`, floodWord, j.floodLines)
 	return steps(ctx, m, ready, answers, func(context.Context, *harness.Machine) error {
@@ -87,10 +87,10 @@ func flood(ctx context.Context, m *harness.Machine, j job) error {
 
 const (
 	floodWord = "0123456789abcdef"
-	floodLine = 256 * len(floodWord) // bytes, and its number before them
+	floodLine = 256 * len(floodWord) // bytes, without the number in front of them
 )
 
-// flooded looks for the lines of a flood, one after the other, in a console.log.
+// flooded requires all lines of a flood, in order, in a console.log.
 func flooded(log string, lines int) error {
 	text, err := os.ReadFile(log)
 	if err != nil {
@@ -99,8 +99,8 @@ func flooded(log string, lines int) error {
 	filler := strings.Repeat(floodWord, floodLine/len(floodWord))
 	next := 1
 	for line := range strings.Lines(string(text)) {
-		// "[   12.345678] 1 0123456789abcdef…", and the first has more before it
-		// where the console has not ended the line that was typed
+		// A line is "[   12.345678] 1 0123456789abcdef…". The first may follow the typed command in
+		// the same line.
 		if next <= lines && strings.HasSuffix(line, fmt.Sprintf(" %d %s\n", next, filler)) {
 			next++
 		} else if strings.Contains(line, floodWord+floodWord) {
@@ -113,8 +113,7 @@ func flooded(log string, lines int) error {
 	return nil
 }
 
-// link also expects no answer while the cable is cut, and all of them once it is
-// mended.
+// link also expects no answer while the link is cut, and every answer once it is restored.
 func link(ctx context.Context, m *harness.Machine, _ job) error {
 	return steps(ctx, m, ready, echoes, func(ctx context.Context, m *harness.Machine) error {
 		conn, err := m.Dial(ctx, "udp", port)
@@ -139,14 +138,13 @@ func link(ctx context.Context, m *harness.Machine, _ job) error {
 				return err
 			}
 			if ctx.Err() != nil {
-				return fmt.Errorf("no answer since the link was mended: %w", context.Cause(ctx))
+				return fmt.Errorf("no answer since the link was restored: %w", context.Cause(ctx))
 			}
 		}
 	}, echoes, answers, off)
 }
 
-// kill kills QEMU at a random moment, and expects that the end is said to be
-// QEMU's and not the guest's.
+// kill kills QEMU at a random moment. It expects an error that blames QEMU and not the guest.
 func kill(ctx context.Context, m *harness.Machine, j job) error {
 	killed := make(chan error, 1)
 	after := time.Duration(j.rng.Int64N(int64(j.killWithin)))
@@ -155,7 +153,7 @@ func kill(ctx context.Context, m *harness.Machine, j job) error {
 		return err
 	}
 	go func() { killed <- killQEMU(ctx, m, qemu, after) }()
-	// A datagram that QEMU has taken before it is killed has no answer, and no error either.
+	// A datagram that QEMU accepted before the kill gets neither an answer nor an error.
 	alive, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	go func() { end(cmp.Or(m.Wait(alive), errors.New("the machine has ended"))) }()
@@ -169,12 +167,12 @@ func kill(ctx context.Context, m *harness.Machine, j job) error {
 	err = steps(ctx, m, func(ctx context.Context, m *harness.Machine) error { return m.Wait(ctx) })
 	if err == nil || errors.Is(err, harness.ErrGuest) || errors.Is(seen, harness.ErrGuest) ||
 		!strings.Contains(err.Error(), "QEMU ended: signal: killed") {
-		return fmt.Errorf("QEMU was killed after %v and its end is said to be: %v; seen: %w", after, err, seen)
+		return fmt.Errorf("QEMU was killed after %v and the machine's error is: %v; seen: %w", after, err, seen)
 	}
 	return nil
 }
 
-// killQEMU kills it when that much of the machine's time has passed.
+// killQEMU kills QEMU after that much of the machine's time.
 func killQEMU(ctx context.Context, m *harness.Machine, qemu int, after time.Duration) error {
 	defer unix.Close(qemu)
 	moment, cancel := m.Within(ctx, after)
@@ -183,8 +181,8 @@ func killQEMU(ctx context.Context, m *harness.Machine, qemu int, after time.Dura
 	return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(qemu, unix.SIGKILL, nil, 0))
 }
 
-// openQEMU returns a descriptor of the process. Its number may be another's when it has ended, so
-// it must be a child of ours.
+// openQEMU returns a descriptor of QEMU's process. The process number may have been reused, so
+// openQEMU requires that the process is a child of this one.
 func openQEMU(m *harness.Machine) (int, error) {
 	pid := m.Result().PID
 	fd, err := unix.PidfdOpen(pid, 0)
@@ -213,14 +211,14 @@ func steps(ctx context.Context, m *harness.Machine, all ...step) error {
 	return nil
 }
 
-// ready has the Spec's own deadlines, which are shorter.
+// ready waits with the Spec's own deadlines, which are shorter.
 func ready(ctx context.Context, m *harness.Machine) error { return m.WaitReady(ctx) }
 
 // echoes expects every byte back from the echo service, by UDP and TCP.
 func echoes(ctx context.Context, m *harness.Machine) error {
 	dial := func(ctx context.Context, network string) (net.Conn, error) { return m.Dial(ctx, network, port) }
 	for _, network := range []string{"udp", "tcp"} {
-		// Its own deadline is on the wall; ctx has one in the machine's time.
+		// The deadline in the machine's time is that of ctx. Timeout would be wall time.
 		cfg := traffic.EchoConfig{Network: network, Window: 1, Timeout: 24 * time.Hour}
 		if err := traffic.Echo(ctx, dial, cfg); err != nil {
 			return fmt.Errorf("%s echo: %w", network, err)
@@ -240,7 +238,7 @@ func answers(ctx context.Context, m *harness.Machine) error {
 
 func off(ctx context.Context, m *harness.Machine) error { return m.Shutdown(ctx) }
 
-// answersWithin sends a datagram and says whether one comes back.
+// answersWithin sends a datagram and reports whether one comes back.
 func answersWithin(conn net.Conn, d time.Duration) (bool, error) {
 	if _, err := conn.Write([]byte("soak")); err != nil {
 		return false, err

@@ -13,24 +13,23 @@ import (
 	"guesthouse.example/internal/tied"
 )
 
-// What the heap and its runtime may differ by from one moment to another; 16 MiB
-// is one console that is not let go.
-const rssMost = 16 << 10 // KiB
+// maxGrowth bounds the normal fluctuation of the heap. One leaked console is 16 MiB.
+const maxGrowth = 16 << 10 // KiB
 
-// leaks is what there is more of than at an earlier moment, or at one moment.
+// leaks holds the counts at one moment, or their growth since an earlier moment.
 type leaks struct {
 	Processes  int `json:"leaked_processes"` // children
 	FDs        int `json:"leaked_fds"`
-	Files      int `json:"leaked_files"` // in the directories for temporary ones
+	Files      int `json:"leaked_files"` // in the temporary directories
 	Goroutines int `json:"leaked_goroutines"`
 	RSS        int `json:"rss_growth_kib"` // after a garbage collection
 }
 
 func (l leaks) any() bool {
-	return l.Processes > 0 || l.FDs > 0 || l.Files > 0 || l.Goroutines > 0 || l.RSS > rssMost
+	return l.Processes > 0 || l.FDs > 0 || l.Files > 0 || l.Goroutines > 0 || l.RSS > maxGrowth
 }
 
-// measure counts what this process has now, without the busy processes.
+// measure counts what this process has now, except for its busy processes.
 func measure(tmp []string, busy busy) (l leaks) {
 	debug.FreeOSMemory()
 	l.Processes = len(sys.Children(os.Getpid())) - len(busy)
@@ -52,8 +51,8 @@ func measure(tmp []string, busy busy) (l leaks) {
 	return l
 }
 
-// settled returns what there is more of than base, when that is nothing or stays:
-// a goroutine that has said its last word takes a moment to be gone.
+// settled returns the growth since base. It waits until nothing has grown or patience is over, because
+// the last goroutines take a moment to end.
 func settled(base leaks, tmp []string, busy busy, patience time.Duration) leaks {
 	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		l := measure(tmp, busy)
@@ -67,10 +66,10 @@ func settled(base leaks, tmp []string, busy busy, patience time.Duration) leaks 
 	}
 }
 
-// busyVariable in the environment makes this program a busy process.
+// busyVariable makes this program a busy process if it is set in the environment.
 const busyVariable = "GUESTHOUSE_SOAK_BUSY"
 
-// busy is the load: copies of this program that compute for ever.
+// busy is the load on the host: copies of this program that compute forever.
 type busy []*busyProcess
 
 type busyProcess struct {
@@ -78,7 +77,7 @@ type busyProcess struct {
 	ended <-chan error
 }
 
-// startBusy starts n of them, which die with us.
+// startBusy starts n busy processes, which die with this one.
 func startBusy(n int) (busy, error) {
 	var all busy
 	for range n {

@@ -1,11 +1,11 @@
-// Soak boots, restores and checks machines over and over, several at once, on a loaded
-// host and with faults injected, and counts what should never be: outcomes other than
-// the expected one (flakes) and what is left behind (leaks).
+// Soak boots, restores and checks machines over and over, several at once, on a loaded host and with
+// injected faults. It counts unexpected outcomes (flakes) and processes, descriptors, files,
+// goroutines and memory that are left behind (leaks).
 //
 //	make soak N=200 ARGS='-machines 4 -targets arm,arm64 -seed 7'
 //
-// Its exit status is 0 only without flakes and leaks, and 130 after Ctrl-C; the
-// result is written in every case.
+// Its exit status is 0 only without flakes and leaks, and 130 after Ctrl-C. It writes the result in
+// every case.
 package main
 
 import (
@@ -40,20 +40,20 @@ func main() {
 	os.Exit(soak())
 }
 
-// compute does so until it is killed.
+// compute keeps a processor busy until the process is killed.
 func compute() {
 	for sum := [sha256.Size]byte{}; ; sum = sha256.Sum256(sum[:]) {
 	}
 }
 
-// soak is the whole program: its result is the exit status.
+// soak is the whole program and returns the exit status.
 func soak() int {
 	n := flag.Int("n", 200, "the `number` of boots")
-	machines := flag.Int("machines", 4, "the `number` of machines that run at once")
-	load := flag.Int("load", 2*runtime.NumCPU(), "the `number` of busy processes beside them")
-	seed := flag.Uint64("seed", rand.Uint64(), "the `number` that the order and the moments of the faults follow from")
+	machines := flag.Int("machines", 4, "the `number` of concurrent machines")
+	load := flag.Int("load", 2*runtime.NumCPU(), "the `number` of busy processes that load the host")
+	seed := flag.Uint64("seed", rand.Uint64(), "the seed, a `number`, of the order of boots and the moments of faults")
 	targets := flag.String("targets", strings.Join(target.Names(), ","), "the targets, a `list`")
-	faults := flag.String("faults", usual, "what to do to machines, a `list` in which what is to happen more often stands more often")
+	faults := flag.String("faults", usual, "the faults to inject, a `list`; a repeated fault happens more often")
 	out := flag.String("out", "out", "the `directory` for soak.json and the records of flakes")
 	flag.Parse()
 	if *n < 1 || *machines < 1 || *load < 0 || flag.NArg() > 0 {
@@ -63,7 +63,7 @@ func soak() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	// Those of a soak that was killed are swept too.
+	// A killed soak leaves its templates here.
 	templates := &harness.TemplateCache{Dir: filepath.Join(*out, "soak-templates")}
 	os.RemoveAll(templates.Dir)
 	defer os.RemoveAll(templates.Dir)

@@ -16,35 +16,35 @@ import (
 )
 
 type config struct {
-	specs    []harness.Spec // one a target
+	specs    []harness.Spec // one for each target
 	boots    int
-	machines int // at once
+	machines int // concurrent
 	load     int // busy processes
 	seed     uint64
-	hows     []how    // in the share that they are to have
-	faults   []string // so too; keys of checks
+	hows     []how    // repeated in proportion to their share
+	faults   []string // keys of checks, repeated in proportion to their share
 	sizes
 	boot      func(ctx context.Context, templates *harness.TemplateCache, j job, dir string) error
 	templates *harness.TemplateCache // of this soak alone
-	patience  time.Duration          // with what is still there at the end
-	records   string                 // the directory where those of flakes are kept
+	patience  time.Duration          // how long a leak may take to go away at the end
+	records   string                 // the directory for the records of flakes
 	log       io.Writer
 }
 
-// sizes are those of the faults.
+// sizes are the parameters of the faults.
 type sizes struct {
-	floodLines int           // of floodLine bytes each, and their numbers
-	killWithin time.Duration // of the machine's start, in its time
+	floodLines int           // of floodLine bytes each
+	killWithin time.Duration // after the machine's start, in its time
 }
 
 // A result is the content of soak.json.
 type result struct {
-	Boots    int `json:"boots"`    // that were carried out
-	Restored int `json:"restored"` // of these, from templates
+	Boots    int `json:"boots"`    // completed boots
+	Restored int `json:"restored"` // those of them that restored a template
 	leaks
 	Flakes      int            `json:"flakes"`
-	Failures    []failure      `json:"failures,omitempty"` // one a flake
-	Faults      map[string]int `json:"faults"`             // how many boots had which
+	Failures    []failure      `json:"failures,omitempty"` // one for each flake
+	Faults      map[string]int `json:"faults"`             // the number of boots with each fault
 	Seed        uint64         `json:"seed"`
 	Machines    int            `json:"machines"`
 	Load        int            `json:"load"`
@@ -63,7 +63,7 @@ type failure struct {
 
 func (r result) bad() bool { return r.Flakes > 0 || r.leaks.any() }
 
-// A job is one boot: its number counts from 1.
+// A job is one boot. Numbers start at 1.
 type job struct {
 	number int
 	spec   harness.Spec
@@ -73,17 +73,17 @@ type job struct {
 	rng *rand.Rand
 }
 
-// how a machine comes to be ready.
+// how is the way in which a machine becomes ready.
 type how string
 
 const (
-	saved    how = "saved" // it boots, and is the template of those that are restored
+	saved    how = "saved" // booted, and saved as the template of the restored machines
 	cold     how = "cold"
 	restored how = "restored"
 )
 
-// jobs returns the boots in their order: each target's template, and then rounds, each of
-// which has each target with each fault, cold and restored, shuffled by the seed.
+// jobs returns the boots in order: first the template of each target, then rounds. A round has every
+// target with every fault, cold and restored, in an order that the seed determines.
 func jobs(cfg config) (all []job) {
 	for _, spec := range cfg.specs {
 		all = append(all, job{spec: spec, how: saved, fault: "plain"})
@@ -109,22 +109,21 @@ func jobs(cfg config) (all []job) {
 	return all
 }
 
-// run carries out all boots. Its error says that it could not; flakes and leaks
-// are in the result. When ctx ends it ends early, and what it interrupts is no
-// boot.
+// run carries out all boots. Flakes and leaks are in the result; the error says why run could not do
+// its work. When ctx ends, run ends early and does not count the boots that it interrupts.
 func run(ctx context.Context, cfg config) (r result, err error) {
 	start := time.Now()
 	r = result{Faults: map[string]int{}, Seed: cfg.seed, Machines: cfg.machines, Load: cfg.load}
 	fmt.Fprintf(cfg.log, "soak: %d boots, %d at once, %d busy processes, -seed %d\n",
 		cfg.boots, cfg.machines, cfg.load, cfg.seed)
 
-	// Everything temporary goes where nobody else's files are.
+	// All temporary files go to a directory of this soak's own.
 	dir, err := os.MkdirTemp("", "guesthouse-soak-")
 	if err != nil {
 		return r, err
 	}
 	defer os.RemoveAll(dir)
-	tmp := []string{dir, filepath.Join(cfg.templates.Dir, "tmp")} // where templates are made
+	tmp := []string{dir, filepath.Join(cfg.templates.Dir, "tmp")} // where unfinished templates are
 	before, had := os.LookupEnv("TMPDIR")
 	os.Setenv("TMPDIR", dir)
 	defer func() {
@@ -141,7 +140,7 @@ func run(ctx context.Context, cfg config) (r result, err error) {
 	var mu sync.Mutex
 	do := func(j job) {
 		dir := filepath.Join(cfg.records, fmt.Sprintf("%d-%s-%s-%s", j.number, j.spec.Target, j.how, j.fault))
-		os.RemoveAll(dir) // that of an earlier soak
+		os.RemoveAll(dir) // the record of an earlier soak
 		began := time.Now()
 		err := cfg.boot(ctx, cfg.templates, j, dir)
 		mu.Lock()
@@ -167,22 +166,22 @@ func run(ctx context.Context, cfg config) (r result, err error) {
 			r.Boots, cfg.boots, j.number, j.spec.Target, j.how, j.fault, said, time.Since(began).Seconds())
 	}
 
-	// The first boot makes what a process needs only once, such as its
-	// network poller. What there is more of after the last boot is leaked.
+	// The first boot creates what a process needs only once, such as the network poller. Anything
+	// that there is more of after the last boot has leaked.
 	all := jobs(cfg)
 	do(all[0])
 	base := measure(tmp, busy)
 	templates := min(len(cfg.specs), len(all))
 	inParallel(ctx, cfg.machines, all[1:templates], do)
-	inParallel(ctx, cfg.machines, all[templates:], do) // now that there is what they are restored from
+	inParallel(ctx, cfg.machines, all[templates:], do) // the templates exist by now
 	r.Interrupted = ctx.Err() != nil
 	r.leaks = settled(base, tmp, busy, cfg.patience)
-	os.Remove(cfg.records) // if it is empty
+	os.Remove(cfg.records) // which fails unless it is empty
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
 }
 
-// inParallel does all jobs, n at once, or those that have begun when ctx ends.
+// inParallel does the jobs, n at a time. It starts no more of them when ctx has ended.
 func inParallel(ctx context.Context, n int, jobs []job, do func(job)) {
 	var workers errgroup.Group
 	workers.SetLimit(n)

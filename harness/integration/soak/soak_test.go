@@ -17,7 +17,7 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// TestMain lets the test binary be the load, as the program is.
+// TestMain makes the test binary a busy process if the environment says so, like the program.
 func TestMain(m *testing.M) {
 	if os.Getenv(busyVariable) != "" {
 		compute()
@@ -25,12 +25,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestWhatIsLeftBehindIsCounted(t *testing.T) {
+func TestLeaksAreCounted(t *testing.T) {
 	dir := t.TempDir()
 	tmp := []string{dir, filepath.Join(dir, "not there")}
 	base := measure(tmp, nil)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "left"), nil, 0o600))
-	const many = 10 // more than what an earlier test let go of can hide
+	const many = 10 // more than earlier tests can release meanwhile
 	hold := make(chan struct{})
 	defer close(hold)
 	for range many {
@@ -51,14 +51,13 @@ func TestWhatIsLeftBehindIsCounted(t *testing.T) {
 	require.Equal(t, 1, now.Files)
 	require.Greater(t, now.Goroutines, base.Goroutines+many/2)
 	require.True(t, leaks{FDs: 1}.any())
-	require.True(t, leaks{RSS: rssMost + 1}.any())
-	require.False(t, leaks{RSS: rssMost}.any())
+	require.True(t, leaks{RSS: maxGrowth + 1}.any())
+	require.False(t, leaks{RSS: maxGrowth}.any())
 }
 
-// A short soak: every fault once, and one machine that boots. A flooded machine does what
-// a plain one does.
+// A short soak has every fault once and one cold boot. A flood includes the checks of a plain boot.
 func TestAShortSoak(t *testing.T) {
-	const target = "x86_64" // make soak does so with all
+	const target = "arm64" // make soak uses every target
 	harnesstest.Require(t, target)
 	cfg := config{
 		specs: []harness.Spec{harnesstest.Spec(t, target, echoGuest)},
@@ -121,7 +120,7 @@ func TestNoMachineIsRestoredBeforeAllTemplatesAreMade(t *testing.T) {
 			}
 			return nil
 		}
-		// All but the first, which comes alone, are under way at once.
+		// The first template is made alone, the others concurrently.
 		if begun.Add(1) == targets {
 			close(arrived)
 		}
@@ -170,7 +169,7 @@ func TestAFloodWithoutALineIsNoFlood(t *testing.T) {
 	}), "console.log has 4 of 5 lines of the flood")
 }
 
-func TestTheUsualFaultsAreKnown(t *testing.T) {
+func TestEveryUsualFaultHasACheck(t *testing.T) {
 	seen := map[string]bool{}
 	for _, fault := range strings.Split(usual, ",") {
 		require.Contains(t, checks, fault)
@@ -179,7 +178,7 @@ func TestTheUsualFaultsAreKnown(t *testing.T) {
 	require.Len(t, seen, len(checks))
 }
 
-func TestHalfOfTheMachinesAreRestored(t *testing.T) {
+func TestHalfOfTheJobsRestoreAMachine(t *testing.T) {
 	cfg := config{specs: make([]harness.Spec, 4), hows: []how{cold, restored}, faults: strings.Split(usual, ","), boots: 200, seed: 7}
 	all := jobs(cfg)
 	require.Equal(t, all, jobs(cfg), "the same seed")
@@ -189,6 +188,6 @@ func TestHalfOfTheMachinesAreRestored(t *testing.T) {
 		require.Equal(t, i < len(cfg.specs), j.how == saved, "templates come first")
 		count[j.how]++
 	}
-	require.InDelta(t, count[cold], count[restored], 36) // of the last round it is by chance
+	require.InDelta(t, count[cold], count[restored], 36) // chance decides in the last round
 	require.Len(t, jobs(config{specs: cfg.specs, boots: 3}), 3)
 }
