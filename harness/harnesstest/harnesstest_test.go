@@ -18,8 +18,8 @@ import (
 
 const echoGuest = "guesthouse.example/guest/cmd/uinit"
 
-// inner are tests that are to fail or to be skipped. TestInner runs the one
-// that the environment names, in a process of its own.
+// inner are tests that fail or are skipped. TestInner runs the one that the environment names, in a
+// process of its own.
 var inner = map[string]func(*testing.T){
 	"each target": func(t *testing.T) {
 		EachTarget(t, func(t *testing.T, target string) { t.Log("runs on " + target) })
@@ -114,12 +114,12 @@ var inner = map[string]func(*testing.T){
 		unix.Kill(os.Getpid(), unix.SIGKILL)
 	},
 	"prefetch": func(t *testing.T) {
-		for i := range 100 { // until there is memory for a machine that waits
+		for i := range 100 { // until the host has memory for a prefetched machine
 			n, err := templates().Waiting(t.Context())
 			require.NoError(t, err)
 			t.Run("boot", func(t *testing.T) {
 				spec := Spec(t, "arm64", echoGuest)
-				spec.Accel = harness.TCG // of which templates are
+				spec.Accel = harness.TCG // which templates require
 				m := Boot(t, spec)
 				t.Logf("boot %d was %s", i, m.Result().Boot)
 			})
@@ -133,7 +133,7 @@ var inner = map[string]func(*testing.T){
 	"rude panic": func(t *testing.T) { Boot(t, rudeSpec(t, "panic")) },
 	"rude": func(t *testing.T) {
 		m := Boot(t, rudeSpec(t, ""))
-		m.Send("net sockets") // which says the service's name
+		m.Send("net sockets") // which prints the service's name
 		m.Expect("1 service")
 		m.Send("poweroff")
 		m.Expect("never said")
@@ -166,8 +166,7 @@ func TestInner(t *testing.T) {
 	}
 }
 
-// run runs an inner test with further flags and environment, and returns what
-// it printed.
+// run runs an inner test with further environment variables and flags, and returns its output.
 func run(t *testing.T, name string, env []string, flags ...string) (output string, ok bool) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"-test.v", "-test.run=^TestInner$"}, flags...)...)
@@ -188,13 +187,13 @@ func TestARequiredTargetWithoutQEMUFails(t *testing.T) {
 	require.False(t, ok, out)
 	require.Contains(t, out, "--- FAIL: TestInner/arm64")
 	require.Contains(t, out, "GUESTHOUSE_REQUIRE has arm64: QEMU is missing")
-	require.Contains(t, out, "--- SKIP: TestInner/x86_64", "it is not required")
+	require.Contains(t, out, "--- SKIP: TestInner/x86_64", "GUESTHOUSE_REQUIRE does not name it")
 
 	out, ok = run(t, "each target", []string{"PATH=", "GUESTHOUSE_REQUIRE=", "GUESTHOUSE_TARGETS=arm,x86"})
 	require.True(t, ok, out)
 	require.Contains(t, out, "--- SKIP: TestInner/arm ")
 	require.Contains(t, out, "--- SKIP: TestInner/x86 ")
-	require.NotContains(t, out, "TestInner/arm64", "it was not chosen")
+	require.NotContains(t, out, "TestInner/arm64", "GUESTHOUSE_TARGETS does not name it")
 
 	out, ok = run(t, "each target", []string{"GUESTHOUSE_REQUIRE=arm65"})
 	require.False(t, ok, out)
@@ -231,13 +230,13 @@ func TestFailuresExplainThemselves(t *testing.T) {
 	}
 }
 
-func TestAnEndThatATestExpectsIsNoFailure(t *testing.T) {
+func TestAnExpectedExitIsNoFailure(t *testing.T) {
 	Require(t, "arm64")
 	out, ok := run(t, "expected status", nil)
 	require.True(t, ok, out)
 }
 
-// rudeSpec is a guest that tries to do something to terminals, and a QEMU that does too.
+// rudeSpec returns the Spec of a guest and a QEMU that print what could control a terminal.
 func rudeSpec(t *testing.T, fails string) harness.Spec {
 	spec := Spec(t, "arm64", "./testdata/rude")
 	spec.Cmdline = []string{"rude=" + fails}
@@ -247,14 +246,14 @@ func rudeSpec(t *testing.T, fails string) harness.Spec {
 	return spec
 }
 
-// unsafe matches what does something to a terminal. It is written down apart from the code that
-// makes text safe.
+// unsafe matches characters that could control a terminal. It is independent of the code that escapes
+// them.
 var unsafe = regexp.MustCompile("[\x00-\x08\x0b-\x1f\x7f\u0080-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
-func TestNothingThatAGuestSaysActsOnATerminal(t *testing.T) {
+func TestNoOutputOfAGuestControlsATerminal(t *testing.T) {
 	Require(t, "arm64")
 	const rude = `\x1b]52;c;cm0gLXJm\x07\x1b]0;title\x1b\\x1b[?1003h\x00\x08\x9b5m\u009b2J\xe2\x82 \u202egnp.exe\x7f`
-	const text = `\x9b5m\u009b2J\xe2\x82 \u202egnp.exe` // reports show the console's text, without escape sequences
+	const text = `\x9b5m\u009b2J\xe2\x82 \u202egnp.exe` // reports show the console's text without escape sequences
 	for name, says := range map[string][]string{
 		"rude setup": {text, "its console has not shown \"guesthouse: ready$\": the guest failed: its program has ended: exit status 1: setup: reason " + rude},
 		"rude panic": {text, "the guest failed: panic: "},
@@ -314,12 +313,12 @@ func TestTheRecordOfATestThatFailedIsKept(t *testing.T) {
 	require.False(t, ok)
 	records, err = filepath.Glob(filepath.Join(tmp, "TestInner-*", "console.log"))
 	require.NoError(t, err)
-	require.Len(t, records, 1, "that of one that was killed is, for now")
+	require.Len(t, records, 1, "the killed test has left its record")
 	out, ok := run(t, "pass", []string{"TMPDIR=" + tmp})
 	require.True(t, ok, out)
 	left, err := os.ReadDir(tmp)
 	require.NoError(t, err)
-	require.Empty(t, left, "that of one that passed is not, and the other was there until the next run")
+	require.Empty(t, left, "a test that passes leaves no record, and removes the record of the killed one")
 }
 
 func TestWithArtifactsEveryRecordIsKept(t *testing.T) {

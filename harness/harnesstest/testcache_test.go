@@ -11,12 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A scratch is a module of a user with a guest, its dependencies and a test, and beside it a
-// module that replaces another one.
+// A scratch is a user's module with a guest, the guest's dependencies and tests. Beside it is a module
+// that go.mod replaces another one with.
 type scratch struct {
-	dir    string // the module's
+	dir    string // the module's directory
 	env    []string
-	gotool string // the go command, whatever PATH its environment has
+	gotool string // the go command, which PATH in env need not find
 }
 
 func newScratch(t *testing.T) *scratch {
@@ -111,7 +111,7 @@ func TestSpecFile(t *testing.T) {
 	}
 }
 
-// TestEdit does what somebody does in an editor while it runs.
+// TestEdit edits a source file while it runs.
 func TestEdit(t *testing.T) {
 	harnesstest.Spec(t, "arm64", "./guest")
 	text, err := os.ReadFile("dep/dep.go")
@@ -133,12 +133,12 @@ func TestEdit(t *testing.T) {
 		"-require", "guesthouse.example@v0.0.0", "-replace", "guesthouse.example="+root,
 		"-require", "lib.example@v0.0.0", "-replace", "lib.example=../lib")
 	require.NoError(t, err, out)
-	s.replace(t, "go.mod", "", "") // by an older one
+	s.replace(t, "go.mod", "", "") // make the file look older
 	return s
 }
 
-// write writes a file of the module, as old as one that somebody edited a minute ago: the go
-// command trusts no younger ones.
+// write writes a file of the module and dates it back by a minute, because the go command does not
+// trust younger files.
 func (s *scratch) write(t *testing.T, name, text string) {
 	t.Helper()
 	file := filepath.Join(s.dir, name)
@@ -168,7 +168,7 @@ func (s *scratch) goTest(t *testing.T, test string) (string, error) {
 	return s.goCommand(t, "test", "-run", "^"+test+"$", ".")
 }
 
-// run runs one of its tests, which has to pass, and reports whether go answered from its cache.
+// run runs a test of the module, which must pass. It reports whether go answered from its cache.
 func (s *scratch) run(t *testing.T, test string) (cached bool) {
 	t.Helper()
 	out, err := s.goTest(t, test)
@@ -176,23 +176,24 @@ func (s *scratch) run(t *testing.T, test string) (cached bool) {
 	return strings.Contains(out, "(cached)")
 }
 
-// runs requires that a test runs, and that without an edit go answers from its cache: else
-// that it runs would say nothing.
+// runs requires that go runs a test, and that it then answers from its cache. Without the second
+// requirement the first would say nothing.
 func (s *scratch) runs(t *testing.T, test string) {
 	t.Helper()
 	require.False(t, s.run(t, test), "go answered from its cache")
-	require.True(t, s.run(t, test), "without an edit, of this repository either, go does not answer from its cache")
+	require.True(t, s.run(t, test), "go does not answer from its cache although no file was edited, in this repository either")
 }
 
-// What go test answers from its cache was answered by the same guest on the same machine.
-func TestGoTestRunsAgainWhenWhatItDependsOnHasChanged(t *testing.T) {
+// A result from go's cache comes from the same guest on the same machine.
+func TestGoTestRunsAgainAfterAChangeOfAnInput(t *testing.T) {
+	t.Parallel()
 	Require(t, "arm64")
 	s := newScratch(t)
 
 	s.runs(t, "TestGuest")
 	s.replace(t, "guest/main.go", "good", "poor")
 	out, err := s.goTest(t, "TestGuest")
-	require.Error(t, err, "the guest does not say any more what its test expects: %s", out)
+	require.Error(t, err, "the guest no longer prints what its test expects: %s", out)
 	require.Contains(t, out, "it says poor dependency")
 	s.replace(t, "guest/main.go", "poor", "good")
 	s.runs(t, "TestGuest")
@@ -216,10 +217,11 @@ func TestGoTestRunsAgainWhenWhatItDependsOnHasChanged(t *testing.T) {
 		edit.do()
 		require.False(t, s.run(t, "TestBuild"), "after a change of %s go answered from its cache", edit.of)
 	}
-	require.True(t, s.run(t, "TestBuild"), "without an edit, of this repository either, go does not answer from its cache")
+	require.True(t, s.run(t, "TestBuild"), "go does not answer from its cache although no file was edited, in this repository either")
 }
 
-func TestGoTestRunsAgainWhenQEMUHasChanged(t *testing.T) {
+func TestGoTestRunsAgainAfterAChangeOfQEMU(t *testing.T) {
+	t.Parallel()
 	Require(t, "arm64")
 	qemu, err := exec.LookPath("qemu-system-aarch64")
 	require.NoError(t, err)
@@ -230,21 +232,22 @@ func TestGoTestRunsAgainWhenQEMUHasChanged(t *testing.T) {
 		require.NoError(t, os.Chmod(filepath.Join(s.dir, name), 0o777))
 	}
 	parent := filepath.Dir(s.dir)
-	// Without QEMU the test is skipped, which is no failure.
+	// Without QEMU the test is skipped, which go caches as a pass.
 	s.env = append(s.env, "PATH="+filepath.Join(parent, "first")+":"+filepath.Join(parent, "second"), "GUESTHOUSE_REQUIRE=")
 	s.runs(t, "TestRequire")
-	for _, dir := range []string{"second", "first"} { // installed, and another one that is found sooner
+	for _, dir := range []string{"second", "first"} { // install QEMU, then another one that PATH finds first
 		program(dir, "exec "+qemu+` "$@"`)
 		s.runs(t, "TestRequire")
 	}
 	s.runs(t, "TestGuest")
 	program("first", "exit 1")
 	out, err := s.goTest(t, "TestGuest")
-	require.Error(t, err, "QEMU does not start any more: %s", out)
+	require.Error(t, err, "QEMU no longer starts: %s", out)
 	require.Contains(t, out, "QEMU did not start")
 }
 
-func TestGoTestRunsAgainWhenFilesOfTheUsersOwnHaveChanged(t *testing.T) {
+func TestGoTestRunsAgainAfterAChangeOfTheUsersFiles(t *testing.T) {
+	t.Parallel()
 	Require(t, "arm64")
 	s := newScratch(t)
 	for test, file := range map[string]string{
@@ -257,13 +260,14 @@ func TestGoTestRunsAgainWhenFilesOfTheUsersOwnHaveChanged(t *testing.T) {
 		s.runs(t, test)
 	}
 	for range 3 {
-		require.False(t, s.run(t, "TestOwnQEMUArgs"), "QEMU's arguments may name files that the harness does not know")
+		require.False(t, s.run(t, "TestOwnQEMUArgs"), "QEMU's arguments may name files that the harness does not track")
 	}
 }
 
-// The go command looks at the files when the test has ended: one that was edited meanwhile
-// would pass for what the test has seen.
-func TestGoTestKeepsNoResultOfATestDuringWhichTheGuestWasEdited(t *testing.T) {
+// The go command hashes the files when the test has ended. It would take a file that was edited
+// meanwhile for the one that the test has used.
+func TestGoTestCachesNoResultOfATestDuringWhichTheGuestWasEdited(t *testing.T) {
+	t.Parallel()
 	Require(t, "arm64")
 	s := newScratch(t)
 	s.runs(t, "TestBuild")

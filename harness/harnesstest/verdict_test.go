@@ -24,7 +24,7 @@ func onlyResult(t *testing.T, tmp string) (r harness.Result, dir string) {
 }
 
 // A record says whether its test passed, whatever the machine did.
-func TestTheResultOfAMachineHasTheVerdictOfItsTest(t *testing.T) {
+func TestARecordHasTheVerdictOfItsTest(t *testing.T) {
 	Require(t, "arm64")
 	for name, says := range map[string]string{
 		"expect": `^the test failed: expect "never said": the console has ended`,

@@ -1,3 +1,3 @@
-// Package example holds the README's two programs, a guest and its test, as
-// they would stand in a module of their own.
+// Package example holds the two programs of the README, a guest and its test, as they would be in a
+// module of their own.
 package example

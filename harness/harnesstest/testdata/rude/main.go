@@ -1,5 +1,5 @@
-// Rude is a guest that says everything with bytes that do something to a terminal. It fails in
-// the way that rude=setup or rude=panic on the kernel's command line says, or not at all.
+// Rude is a guest that prints bytes that control a terminal wherever it can. It fails in the way that
+// rude=setup or rude=panic on the kernel's command line names, or not at all.
 package main
 
 import (
@@ -12,9 +12,8 @@ import (
 	"guesthouse.example/guest/socketservice"
 )
 
-// rude sets the clipboard and the title, asks for the mouse, and has a NUL, a backspace, a
-// control character of one byte and one of two, half a character, and one that turns the text
-// around.
+// rude sets the clipboard and the title and requests the mouse. It has a NUL, a backspace, a control
+// character of one byte and one of two, an incomplete character, and one that reverses the text.
 const rude = "\x1b]52;c;cm0gLXJm\x07\x1b]0;title\x1b\\\x1b[?1003h\x00\b\x9b5m\u009b2J\xe2\x82 \u202egnp.exe\x7f"
 
 func main() {
