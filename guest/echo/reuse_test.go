@@ -51,7 +51,7 @@ func testConnectionsOnFewDescriptors(t *testing.T) {
 				require.NoError(t, err)
 			}
 			// Either way a reset: else each would leave a port behind
-			// that can not be used again for a minute.
+			// that cannot be used again for a minute.
 			require.NoError(t, unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
 			require.NoError(t, unix.Close(fd))
 		}

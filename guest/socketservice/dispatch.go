@@ -11,40 +11,40 @@ import (
 )
 
 const (
-	// batch is how many sockets one round serves at most. Epoll keeps what
-	// is ready in a queue, and puts a socket that it has reported at the
-	// end: with more ready sockets than this, none is served twice before
-	// all are served once.
+	// batch is how many sockets one round serves at most. Epoll keeps ready
+	// sockets in a queue and puts a socket that it has reported at the end, so
+	// even with more ready sockets than this, none is served twice before all
+	// are served once.
 	batch = 128
 
-	// A loop that always finds something ready lets other goroutines have
-	// the processor so often, where there is but one. Of itself Go does so
-	// every 10 ms.
+	// A loop that always finds ready sockets yields the processor to other
+	// goroutines this often if there is only one processor. Go's scheduler by
+	// itself would do so every 10 ms.
 	yieldEvery = 500 * time.Microsecond
-	rested     = 20 * time.Microsecond // between two rounds: it has waited
+	rested     = 20 * time.Microsecond // a longer time between two rounds: the loop has waited
 
-	// An interest is verified when it has fired twice without a quiet while
-	// and then at every checkEvery-th event: see collect.
+	// An interest is verified when it has fired twice without a quiet while,
+	// and then at every checkEvery-th event; see verify.
 	checkEvery = 64
 	quiet      = 8 // rounds
 
-	// After a poller could not be replaced, the next attempt waits.
+	// The next attempt to replace a poller waits this long after a failure.
 	minPause = 10 * time.Millisecond
 	maxPause = time.Second
 )
 
-// A call is what a round has to do: one handler call for one slot, unless the
-// slot's generation shows that it has changed since.
+// A call is a handler call for one slot. It is not made if the slot's generation
+// shows that the slot has changed since.
 type call struct {
 	slot    uint32
 	gen     uint32
 	revents int16
 }
 
-// run is the loop's goroutine. The channel gets the result of its setup; it is
-// nil when the loop goes on after the program has ended the former goroutine.
+// run is the loop's goroutine. The channel gets the result of its setup. It is nil
+// when the loop goes on after a handler has ended the former goroutine.
 func (l *Loop) run(ready chan<- error) {
-	// Two functions: a logger that calls Goexit too ends the second.
+	// There are two functions because a logger that calls Goexit ends the second.
 	defer func() {
 		if l.inProgram {
 			l.inProgram = false
@@ -77,9 +77,9 @@ func (l *Loop) run(ready chan<- error) {
 	close(l.done)
 }
 
-// setThread gives the loop the thread that its configuration asks for. The
-// goroutine never unlocks it: so the thread ends with the loop, and nobody
-// else inherits its priority.
+// setThread gives the loop the thread that its configuration asks for. The goroutine
+// never unlocks it, so the thread ends with the loop and no other goroutine inherits
+// its priority.
 func (l *Loop) setThread() error {
 	if !l.cfg.LockThread && l.cfg.Priority == 0 {
 		return nil
@@ -95,7 +95,7 @@ func (l *Loop) setThread() error {
 	return nil
 }
 
-// turn runs one round and reports whether there is to be another.
+// turn runs one round and reports whether another one follows.
 func (l *Loop) turn() bool {
 	l.mu.Lock()
 	if l.state == stopped {
@@ -138,7 +138,7 @@ func (l *Loop) turn() bool {
 		return true
 	}
 	l.pause = min(max(2*l.pause, minPause), maxPause)
-	l.say(slog.LevelError, "poller can not be replaced", "error", buildErr, "retry", l.pause)
+	l.say(slog.LevelError, "poller cannot be replaced", "error", buildErr, "retry", l.pause)
 	// Whatever the old poller does, it is not let spin.
 	time.Sleep(l.pause)
 	return true
@@ -179,7 +179,7 @@ func (l *Loop) dispatch() {
 	l.ended = begin
 }
 
-// call calls the handler for l.event, without the lock. It returns when it was done.
+// call calls the handler for l.event, without the lock. It returns the time of the end.
 func (l *Loop) call(c call, begin time.Duration) (end time.Duration) {
 	l.current, l.running, l.runningFd, l.begun = c, l.event.Service, l.event.Fd, begin
 	l.serial++
@@ -198,7 +198,7 @@ func (l *Loop) call(c call, begin time.Duration) (end time.Duration) {
 	return end
 }
 
-// finish ends the call that runs.
+// finish does the accounting of the running call and ends it.
 func (l *Loop) finish(ok bool, took time.Duration) {
 	s, c := l.running, l.current
 	l.running, l.current = nil, call{}
@@ -220,7 +220,7 @@ func (l *Loop) finish(ok bool, took time.Duration) {
 	}
 }
 
-// unpark has an error or a hang-up reported again that was not passed on.
+// unpark makes the poller report an error or a hang-up again that was not passed on.
 func (l *Loop) unpark(fd int32) {
 	w := l.lookup(fd)
 	if w == nil || !w.active || !w.parked {
@@ -238,10 +238,10 @@ func (l *Loop) onLoop() bool {
 	return l.running != nil && l.goid == goid()
 }
 
-// quiesce waits until the handler of the service that runs, if one does, has
-// returned. It is not called again before quiesce returns, even if the handler
-// has registered sockets meanwhile: else a handler that does so each time could
-// be waited for without end.
+// quiesce waits until the running handler, if it is the service's, has returned. The
+// loop does not call the service's handler again before quiesce returns, even if the
+// handler has registered sockets meanwhile. Otherwise quiesce could wait without end
+// for a handler that registers sockets each time.
 func (l *Loop) quiesce(s *Service) {
 	if l.running != s || l.onLoop() {
 		return

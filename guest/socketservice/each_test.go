@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A set is replaced at once, each socket has its user data, and what Sockets returns is
-// what RegisterEach takes.
+// RegisterEach replaces a set at once, each socket has its user data, and RegisterEach takes
+// what Sockets returns.
 //
 // Zephyr's issue 118000.
 func TestRegisterEachGivesEachSocketItsUserData(t *testing.T) {
@@ -71,7 +71,7 @@ func TestRegisterEachThatIsRefusedLosesNoUserData(t *testing.T) {
 	require.Equal(t, "old", await(t, calls).UserData)
 }
 
-// A socket that is not open is told of with its own user data.
+// The POLLNVAL of a socket that is not open carries the socket's user data.
 func TestRegisterEachTellsOfAClosedSocketWithItsUserData(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()

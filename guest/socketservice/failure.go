@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// A failure is how the newest handler that did not return ended.
+// A failure says how the latest handler that did not return has ended.
 type failure struct {
-	cause any // what it panicked with
+	cause any // the argument of the panic
 	stack string
 }
 
@@ -37,8 +37,8 @@ func (l *Loop) guarded() (ok bool) {
 }
 
 // survive ends the call of a handler, or of the logger, that has ended the loop's
-// goroutine. It can not be refused, but it is no reason to leave the other sockets
-// without a loop.
+// goroutine with runtime.Goexit. The loop cannot prevent that, and goes on in another
+// goroutine for the other sockets.
 func (l *Loop) survive() {
 	l.mu.Lock()
 	service, fd := l.running, l.runningFd
@@ -46,7 +46,7 @@ func (l *Loop) survive() {
 		l.finish(false, l.clock()-l.begun)
 	}
 	l.mu.Unlock()
-	if service != nil && l.failure.stack != "" { // else it was the logger, which has had it
+	if service != nil && l.failure.stack != "" { // otherwise the logger called Goexit and had its record
 		l.logFailure(service, fd, "runtime.Goexit")
 	}
 	l.inProgram = true // for the function that starts the next goroutine
@@ -71,11 +71,11 @@ func (l *Loop) logFailure(service *Service, fd int32, cause string) {
 		"fd", fd, "cause", cause, "stack", stack)
 }
 
-// text is the cause of a panic in words, whatever its methods do.
+// text returns the cause of a panic as text, even if the cause's methods panic.
 func text(cause any) (s string) {
 	defer func() {
 		if recover() != nil {
-			s = fmt.Sprintf("a %T that can not be printed", cause)
+			s = fmt.Sprintf("a %T that cannot be printed", cause)
 		}
 	}()
 	if cause == nil {
@@ -84,8 +84,8 @@ func text(cause any) (s string) {
 	return fmt.Sprint(cause)
 }
 
-// say logs, from the loop's goroutine. A logger is the program's code: it may fail,
-// and so must not cost the loop.
+// say logs from the loop's goroutine. A logger is code of the program, so its failure must
+// not end the loop.
 func (l *Loop) say(level slog.Level, message string, args ...any) {
 	within := l.inProgram
 	l.inProgram = true
@@ -93,7 +93,7 @@ func (l *Loop) say(level slog.Level, message string, args ...any) {
 	l.inProgram = within
 }
 
-// record logs. What a logger does not take goes to standard error.
+// record logs. If the logger fails, record writes to standard error.
 func (l *Loop) record(level slog.Level, message string, args ...any) {
 	ok := false
 	defer func() {

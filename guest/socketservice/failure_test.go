@@ -12,12 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ill is a cause of panics whose methods do harm too.
+// ill is a cause of panics whose methods panic too.
 type ill struct{ harm func() }
 
 func (i ill) Error() string { i.harm(); return "" }
 
-// one requires that the loop has one goroutine, whatever happened.
+// one requires that the loop has exactly one goroutine.
 func one(t *testing.T) {
 	t.Helper()
 	buf := make([]byte, 1<<20)
@@ -41,7 +41,7 @@ func TestAHandlerThatDoesNotReturnCostsTheSocketAndNotTheLoop(t *testing.T) {
 		{"cause that panics", "", func(*Event) { panic(ill{func() { panic("twice") }}) }, "PANIC=Error method: twice"},
 		{"cause that panics with one that panics", "", func(*Event) {
 			panic(ill{func() { panic(ill{func() { panic("thrice") }}) }})
-		}, "a socketservice.ill that can not be printed"},
+		}, "a socketservice.ill that cannot be printed"},
 		{"panic in a deferred function", "", func(*Event) { defer panic("second"); panic("first") }, "second"},
 		{"event destroyed", "", func(ev *Event) { *ev = Event{}; panic("no!") }, "no!"},
 	} {
@@ -87,7 +87,7 @@ func TestAHandlerThatDoesNotReturnCostsTheSocketAndNotTheLoop(t *testing.T) {
 	}
 }
 
-// What was ready together with the socket that failed is served as ever.
+// Sockets that are ready together with one whose handler fails are served as usual.
 func TestGoexitCostsNobodyElseACall(t *testing.T) {
 	l := newLoop(t, Config{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	handler, calls := record()
@@ -117,7 +117,7 @@ func TestGoexitCostsNobodyElseACall(t *testing.T) {
 	one(t)
 }
 
-// A logger is the program's code.
+// A logger is code of the program and may fail.
 type badLogger struct {
 	slog.Handler
 	fail func()

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// More sockets are ready, for ever, than one round takes.
+// More sockets than one round takes are always ready.
 func TestEveryReadySocketOnceBeforeAnyTwice(t *testing.T) {
 	const n = 3*batch + 7
 	l := newLoop(t, Config{})
@@ -54,7 +54,7 @@ func TestTheStartOfTheScanRotates(t *testing.T) {
 	}
 }
 
-// However many floods there are, another socket waits for one call of each.
+// A socket beside any number of flooded ones waits for one call of each.
 func TestAFloodDelaysAnotherByOneCallEach(t *testing.T) {
 	const floods = 5
 	l := newLoop(t, Config{})

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fake is a poller without a kernel: the test says what fires and what fails,
-// and which events one round gets together.
+// fake is a poller without a kernel. The test says which sockets fire, which calls fail,
+// and which events one round gets.
 type fake struct {
 	mu       sync.Mutex
 	changed  sync.Cond
@@ -26,7 +26,7 @@ func newFake() *fake {
 	return f
 }
 
-// newFakeLoop returns a loop with fake pollers, and how to get the newest.
+// newFakeLoop returns a loop with fake pollers, and a function that returns the newest.
 func newFakeLoop(t testing.TB, c Config) (l *Loop, newest func() *fake) {
 	var mu sync.Mutex
 	var made []*fake
@@ -104,7 +104,7 @@ func (f *fake) intact() bool { return true }
 
 func (f *fake) close() { f.closed = true }
 
-// fire has one round report input on the descriptors, in this order.
+// fire makes one round report input on the descriptors, in this order.
 func (f *fake) fire(fds ...int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -118,7 +118,7 @@ func (f *fake) fire(fds ...int) {
 	f.changed.Signal()
 }
 
-// fail has wait return an error.
+// fail makes wait return an error.
 func (f *fake) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -126,7 +126,7 @@ func (f *fake) fail(err error) {
 	f.changed.Signal()
 }
 
-// polled returns the descriptors and what is asked for on each.
+// polled returns the descriptors and the events that are polled for on each.
 func (f *fake) polled() map[int]uint32 {
 	f.mu.Lock()
 	defer f.mu.Unlock()

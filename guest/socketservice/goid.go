@@ -4,10 +4,10 @@ import "runtime"
 
 // goid returns the number of the calling goroutine.
 //
-// Go hides it to keep programs from hanging state on goroutines. Here it
-// decides one question that has no other answer: whether Unregister is called
-// by the very handler that it would otherwise wait for, and hence would wait
-// for forever. It is asked only while such a handler runs, and costs about a
+// Go hides the number so that programs do not attach state to goroutines. This
+// package needs it to answer one question that has no other answer: whether the
+// caller of Unregister is the handler for which Unregister would wait, and so would
+// wait for ever. It asks only while such a handler runs, and that costs about a
 // microsecond.
 func goid() uint64 {
 	const prefix = len("goroutine ")

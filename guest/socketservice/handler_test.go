@@ -176,8 +176,8 @@ func TestBadFdIsOnePOLLNVALAndAFreeSlot(t *testing.T) {
 	require.EqualValues(t, unix.POLLNVAL, await(t, calls).Revents)
 }
 
-// While its handler runs a socket is not polled: input that comes then is one
-// call more and no sooner; and only if the slot still holds the socket.
+// A socket is not polled while its handler runs. Input that arrives meanwhile causes one
+// more call after that, and only if the slot still holds the socket.
 func TestSocketIsPolledAgainOnlyIfTheSlotStillHoldsIt(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls, proceed := make(chan string, 100), make(chan bool)
@@ -209,7 +209,7 @@ func TestUnregisterWaitsForTheHandlerThatRuns(t *testing.T) {
 	s := l.Define("a", func(ev *Event) {
 		entered <- true
 		<-proceed
-		_ = ev.Service.Register(in(ev.Fd), "a handler that is waited for can not undo it")
+		_ = ev.Service.Register(in(ev.Fd), "a handler that is waited for cannot undo it")
 	}, 1)
 	idler := l.Define("b", nothing, 1)
 	require.NoError(t, l.Start())

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// after says what can have become of a socket that was closed while a service had it.
+// after lists what can happen to a descriptor that was closed while a service had it.
 var after = map[string]func(t *testing.T, fd int32) (dup int){
 	"closed": func(t *testing.T, fd int32) int {
 		closeEarly(t, fd)
@@ -47,8 +47,8 @@ func dupOf(t *testing.T, fd int32) int {
 	return dup
 }
 
-// told requires one POLLNVAL if the number is not open, and silence if it is another
-// file's, and nothing more.
+// told requires one POLLNVAL if the number is not open, and no call if the number belongs to
+// another file.
 func told(t *testing.T, l *Loop, fd int32, calls chan seen) {
 	t.Helper()
 	if !isOpen(int(fd)) {
@@ -107,7 +107,7 @@ func TestAddTakesTheSlotOfAClosedSocket(t *testing.T) {
 	}
 }
 
-// Nobody calls anything.
+// The loop finds out by itself.
 //
 // Zephyr's issue 82652.
 func TestTheLoopFindsAClosedSocketItself(t *testing.T) {
@@ -127,7 +127,7 @@ func TestTheLoopFindsAClosedSocketItself(t *testing.T) {
 	}
 }
 
-// The other end still has the old socket: what it sends is not the new one's.
+// The old socket's peer goes on sending. Its bytes must not reach the new socket.
 func TestTheNumbersNextOwnerIsNotPolled(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
@@ -170,7 +170,7 @@ func TestEveryClosedSocketOfManyIsFound(t *testing.T) {
 	}
 }
 
-// To look for closed sockets is no reason to report a hang-up again.
+// The check for closed sockets must not report a hang-up again.
 //
 // Zephyr's issue 111912.
 func TestLookingReportsNoHangUpAgain(t *testing.T) {
@@ -191,8 +191,8 @@ func TestLookingReportsNoHangUpAgain(t *testing.T) {
 	require.Len(t, calls, before)
 }
 
-// One service closes the socket of two. The number goes to a new socket, which is
-// registered before the other service has been told.
+// One of two services closes their common socket. Its number goes to a new socket, which is
+// registered before the other service gets its POLLNVAL.
 //
 // Zephyr's issue 108180.
 func TestTheOtherServiceIsToldOfACloseAlsoWhenTheNumberIsReused(t *testing.T) {
@@ -235,7 +235,7 @@ func TestTheOtherServiceIsToldOfACloseAlsoWhenTheNumberIsReused(t *testing.T) {
 	none(t, calls)
 }
 
-// The socket of two services is ready for both in one round.
+// A socket that two services have is ready for both in one round.
 func TestAClosedSocketReachesTheOtherServiceAsPOLLNVALAlone(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()

@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A model says what the loop must do: which sockets each service has, who may be
-// called for what, who must not be passed over. It knows no generation and no watch.
+// A model says what the loop must do: which sockets each service has, for which sockets a
+// handler may be called, and which must not be passed over. It has neither generations nor
+// watches.
 type model struct {
 	k        *simKernel
 	services []*modelService
@@ -37,10 +38,11 @@ type modelSocket struct {
 	excused            int                // the round in which a call from outside waited
 }
 
-// lost says that the descriptor was closed behind the service's back.
+// lost says that other code has closed the descriptor.
 func (m *model) lost(h *modelSocket) bool { return h.sock == nil || m.k.open[h.fd] != h.sock }
 
-// pollable shows the loop a descriptor: who had an older one has lost it.
+// pollable notes that the loop polls a descriptor: services that had an older socket under
+// its number have lost that socket.
 func (m *model) pollable(fd int32) bool {
 	if m.k.open[fd] == nil || m.k.open[fd].file {
 		return false
@@ -105,7 +107,7 @@ func (m *model) close(s *modelService) {
 	s.has = nil
 }
 
-// call judges a handler's call; fired is what the poller said in this round.
+// call checks a handler's call; fired holds the events of this round.
 func (m *model) call(s *modelService, ev *Event, fired map[int32]int16) error {
 	h := find(s.has, ev.Fd)
 	if h == nil || ev.UserData != h.data {
@@ -142,7 +144,7 @@ func (m *model) call(s *modelService, ev *Event, fired map[int32]int16) error {
 	return nil
 }
 
-// begin notes who is ready when a round begins.
+// begin notes the ready sockets at the beginning of a round.
 func (m *model) begin() {
 	m.round++
 	for h := range m.all() {
@@ -153,7 +155,7 @@ func (m *model) begin() {
 	}
 }
 
-// end judges a round: whoever could be called has been.
+// end checks a round: the handler was called for every socket for which it could be.
 func (m *model) end(fired map[int32]int16) error {
 	for h := range m.all() {
 		if h.owed && h.owedSince < m.round && h.excused < m.round {

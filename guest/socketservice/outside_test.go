@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// taking are the calls that take a socket from a service which has it, and what the
-// service has afterwards.
+// taking are the calls that take a socket from a service, and the sockets that the service
+// has afterwards.
 var taking = map[string]func(s *Service, fd, other int32) ([]unix.PollFd, error){
 	"Register": func(s *Service, fd, other int32) ([]unix.PollFd, error) { return in(other), s.Register(in(other), nil) },
 	"RegisterEach": func(s *Service, fd, other int32) ([]unix.PollFd, error) {
@@ -37,7 +37,7 @@ func TestWhatTakesASocketWaitsForItsHandler(t *testing.T) {
 				entered <- true
 				<-proceed
 				texts <- read(ev.Fd)
-				_ = ev.Service.Add(int(ev.Fd), unix.POLLIN, "a handler that is waited for can not undo it")
+				_ = ev.Service.Add(int(ev.Fd), unix.POLLIN, "a handler that is waited for cannot undo it")
 			}, 2)
 			idler := l.Define("b", nothing, 1)
 			require.NoError(t, l.Start())
@@ -73,7 +73,7 @@ func TestWhatTakesASocketWaitsForItsHandler(t *testing.T) {
 	}
 }
 
-// The caller closes the socket that it has replaced, and its number is a stranger's.
+// The caller closes the socket that it has replaced, and the number goes to another file.
 func TestAfterRegisterTheOldSocketCanBeClosed(t *testing.T) {
 	l := newLoop(t, Config{})
 	entered, proceed, texts := make(chan bool), make(chan bool), make(chan string, 10)
@@ -108,7 +108,7 @@ func TestAfterRegisterTheOldSocketCanBeClosed(t *testing.T) {
 	none(t, texts)
 }
 
-// It would be refused after the wait as well.
+// After the wait the call would be refused as well.
 func TestARefusedRegisterDoesNotWait(t *testing.T) {
 	l := newLoop(t, Config{})
 	entered, proceed := make(chan bool), make(chan bool)
@@ -144,8 +144,8 @@ func TestRegisterThatWaitsWhenTheLoopIsStoppedFails(t *testing.T) {
 	require.NoError(t, await(t, ended))
 }
 
-// While a call waits, the service's other sockets are not served: an error or a
-// hang-up, which is told once, must not be lost by that.
+// While a call waits, the service's other sockets are not served. An error or a hang-up,
+// which is reported once, must not be lost meanwhile.
 func TestAHangUpDuringTheWaitIsToldAfterIt(t *testing.T) {
 	l, newest := newFakeLoop(t, Config{})
 	entered, proceed := make(chan bool), make(chan bool)

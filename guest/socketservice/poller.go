@@ -9,38 +9,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A poller is epoll, or in tests a fake of it: control and wait are epoll_ctl
-// and epoll_wait, wake and close end the waiting. All but wait are called with
-// the loop's lock held, wait by the loop's goroutine alone.
+// A poller is epoll, or a fake of it in tests. Control and wait correspond to
+// epoll_ctl and epoll_wait; wake and close end a wait. Only the loop's goroutine calls
+// wait. All other methods are called with the loop's lock held.
 type poller interface {
-	// control adds, modifies or removes (unix.EPOLL_CTL_*) the interest in
-	// a descriptor. The error is a bare errno, or errGone. It takes effect at
-	// once, also for a wait that runs.
+	// control adds, modifies or removes (unix.EPOLL_CTL_*) the interest in a
+	// descriptor. The change takes effect at once, even for a running wait. The
+	// error is a bare errno or errGone.
 	control(op int, fd int, ev *unix.EpollEvent) error
 
-	// wait blocks until there are events or wake is called and returns how
-	// many events it has stored; none, without an error, after wake alone or
-	// a signal.
+	// wait blocks until there are events or wake is called. It returns how many
+	// events it has stored: none, without an error, after a mere wake or a signal.
 	wait(events []unix.EpollEvent) (int, error)
 
-	// wake makes one wait, the one that runs or the next, return.
+	// wake makes one wait return, the running one or the next.
 	wake()
 
-	// intact reports whether the poller's own descriptors are what they were.
-	// Without them close closes nothing, and wake may have to be repeated.
+	// intact reports whether the poller's own descriptors are still its own. If
+	// not, close closes nothing, and wake may have to be repeated.
 	intact() bool
 
 	close()
 }
 
-// errGone says that one of the poller's own descriptors was closed by the program,
-// or is now another file. Programs that close all descriptors that they do not know
-// do this, and those that use dup2 with a number of their choice.
+// errGone says that the program has closed one of the poller's own descriptors or has
+// put another file in its place. A program does that if it closes all descriptors that
+// it does not know, or uses dup2 with a number of its choice.
 var errGone = errors.New("the program has closed or replaced a descriptor of the poller")
 
-// interest returns the event structure that asks for mask on a descriptor. What
-// comes back with an event is the descriptor and the generation of the
-// interest: the number alone can have gone to another socket meanwhile.
+// interest returns the event structure that asks for mask on a descriptor. An event
+// carries the descriptor and the generation of the interest, because the number alone
+// may belong to another socket by then.
 func interest(fd int32, gen, mask uint32) unix.EpollEvent {
 	return unix.EpollEvent{Events: mask, Fd: fd, Pad: int32(gen)}
 }
@@ -51,7 +50,7 @@ type epoll struct {
 	bell int // an eventfd that wake rings
 }
 
-// bellTag marks the eventfd's events: no descriptor is negative.
+// bellTag marks the eventfd's events. No descriptor is negative.
 const bellTag = -1
 
 func newEpoll() (poller, error) {
@@ -77,7 +76,7 @@ func newEpoll() (poller, error) {
 func (p *epoll) control(op int, fd int, ev *unix.EpollEvent) error {
 	if fd == p.fd || fd == p.bell {
 		if p.intact() {
-			return unix.EPERM // they are no sockets of a service
+			return unix.EPERM // no service may have them
 		}
 		return errGone
 	}
@@ -88,8 +87,8 @@ func (p *epoll) control(op int, fd int, ev *unix.EpollEvent) error {
 	return err
 }
 
-// intact asks for what only this poller can answer: whether it polls its bell.
-// The files themselves do not tell, as all of their kind share one inode.
+// intact asks epoll whether it polls the bell, which only this poller does. The files
+// themselves do not tell, because all files of their kind share one inode.
 func (p *epoll) intact() bool {
 	ev := interest(bellTag, 0, unix.EPOLLIN)
 	return unix.EpollCtl(p.fd, unix.EPOLL_CTL_MOD, p.bell, &ev) == nil
@@ -115,7 +114,7 @@ func (p *epoll) wait(events []unix.EpollEvent) (int, error) {
 	for i := range n {
 		if events[i].Fd == bellTag {
 			if !p.intact() {
-				return 0, errGone // what is under the bell's number is not to be read
+				return 0, errGone // the file under the bell's number must not be read
 			}
 			var count [8]byte
 			_, _ = unix.Read(p.bell, count[:])
@@ -137,8 +136,8 @@ func (p *epoll) wake() {
 	_, _ = unix.Write(p.bell, one[:])
 }
 
-// interrupt ends the system calls of all threads with EINTR, by the signal that Go
-// itself uses for that: a wait whose bell is gone ends in no other way. It needs /proc.
+// interrupt ends the system calls of all threads with EINTR, by the signal that Go itself
+// uses for that. A wait whose bell is gone ends in no other way. It needs /proc.
 func interrupt() {
 	threads, _ := os.ReadDir("/proc/self/task")
 	for _, thread := range threads {
@@ -148,9 +147,8 @@ func interrupt() {
 	}
 }
 
-// close closes nothing when one of the two descriptors is not ours any more, for
-// which of them that is can not be told: better one is left open than that a file
-// of the program is closed.
+// close closes nothing if one of the two descriptors is no longer the poller's, because
+// it cannot tell which. It rather leaves one open than closes a file of the program.
 func (p *epoll) close() {
 	if p.intact() {
 		_ = unix.Close(p.fd)

@@ -16,8 +16,8 @@ func (l *Loop) numbers() map[string]int {
 	return map[string]int{"epoll": p.fd, "eventfd": p.bell}
 }
 
-// thieves open what a program may put under a number that is not its own. What they
-// return requires that nobody has read it, written to it or closed it.
+// thieves open files that a program may put under a number that it does not own. Each
+// returns a check that the loop has not read, written or closed the file.
 var thieves = map[string]func(t *testing.T) (fd int, untouched func()){
 	"nothing": nil,
 	"a socket": func(t *testing.T) (int, func()) {
@@ -106,7 +106,7 @@ func TestAPollerWhoseDescriptorTheProgramTakesIsReplaced(t *testing.T) {
 	}
 }
 
-// The program's own socket has the number, and is to be polled.
+// A socket of the program has the number, and the program registers it.
 func TestASocketUnderThePollersNumberCanBeRegistered(t *testing.T) {
 	for _, which := range []string{"epoll", "eventfd"} {
 		t.Run(which, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestASocketUnderThePollersNumberCanBeRegistered(t *testing.T) {
 	}
 }
 
-// They belong to nobody else: a program that names them is mistaken.
+// A program must not register the poller's own descriptors.
 func TestThePollersOwnDescriptorsAreRefused(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
@@ -151,7 +151,7 @@ func TestThePollersOwnDescriptorsAreRefused(t *testing.T) {
 	calm(t, l)
 }
 
-// Nothing fires that could end the wait, and the bell is gone.
+// The bell is gone, and no event ends the wait.
 func TestAnIdleLoopWithoutItsDescriptorsIsStoppedAndServes(t *testing.T) {
 	for name, then := range map[string]func(l *Loop, s *Service){
 		"stop": func(l *Loop, s *Service) { require.NoError(t, l.Stop()) },

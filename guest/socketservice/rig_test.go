@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for an event that must happen.
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// newLoop returns a loop that the test's end stops.
+// newLoop returns a loop that is stopped when the test ends.
 func newLoop(t testing.TB, c Config) *Loop {
 	l := NewLoop(c)
 	t.Cleanup(func() {
@@ -48,8 +48,8 @@ func pair(t testing.TB, kind int) (ours, peer int32) {
 	return int32(fds[0]), int32(fds[1])
 }
 
-// shut closes a descriptor at most once, so that a test that closes one early
-// does not close its number's next owner later.
+// shut closes a descriptor at most once. So a test that closes it early does not close
+// another file under the same number later.
 func shut(fd int32) {
 	inUse.Lock()
 	defer inUse.Unlock()
@@ -112,14 +112,13 @@ func read(fd int32) string {
 	return string(buf[:n])
 }
 
-// seen is what a handler was called with.
+// seen holds the event of a handler call.
 type seen struct {
 	Event
 	text string
 }
 
-// record returns a handler that reads the socket and passes on what it was
-// called with.
+// record returns a handler that reads the socket and passes on the event.
 func record() (Handler, chan seen) {
 	calls := make(chan seen, 1000)
 	return func(ev *Event) {
@@ -143,7 +142,7 @@ func await[T any](t testing.TB, c <-chan T) T {
 	}
 }
 
-// in returns a set that polls descriptors for input.
+// in returns a set of descriptors to be polled for input.
 func in(fds ...int32) []unix.PollFd {
 	set := make([]unix.PollFd, len(fds))
 	for i, fd := range fds {
@@ -160,8 +159,8 @@ func polled(s *Service) (fds []unix.PollFd) {
 	return fds
 }
 
-// barrier waits until the loop has served everything that was ready before the
-// call: it sends itself an event, twice, and events are served in rounds.
+// barrier waits until the loop has served all sockets that were ready before the call. It
+// sends itself an event twice, and the loop serves events in rounds.
 func barrier(t testing.TB, l *Loop) {
 	t.Helper()
 	handler, calls := record()
@@ -184,7 +183,7 @@ func none[T any](t testing.TB, c <-chan T) {
 	}
 }
 
-// records is a logger whose records the test can await.
+// records is a logger for whose records a test can wait.
 func records() (*slog.Logger, chan string) {
 	lines := make(chan string, 1000)
 	return slog.New(slog.NewTextHandler(writer(lines), nil)), lines

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// compare requires that the services have the sockets that they are to have, and
-// that the kernel is asked for exactly what they want.
+// compare requires that the services have the model's sockets, and that the kernel is asked
+// for exactly the events that they want.
 func (q *sequence) compare() {
 	if q.err != nil {
 		return

@@ -11,8 +11,8 @@ type outside struct {
 	result chan error
 }
 
-// wait has another goroutine call the service whose handler runs, and goes on when it
-// waits for that handler.
+// wait makes another goroutine call the service whose handler runs, and returns when that
+// call waits for the handler.
 func (q *sequence) wait(i int) {
 	if q.outside != nil {
 		return
@@ -63,7 +63,7 @@ func (q *sequence) wait(i int) {
 	}
 }
 
-// settle lets the call from outside return: its handler has.
+// settle lets the call from outside return after its handler has returned.
 func (q *sequence) settle() {
 	o := q.outside
 	if o == nil {

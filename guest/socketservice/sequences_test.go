@@ -14,9 +14,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A sequence runs a program, in which each byte is a choice, on a loop over the
-// simulated kernel and on the model beside it. The loop has no goroutine: the
-// sequence turns it itself, so that the same program always does the same.
+// A sequence runs a program, in which each byte is a choice, on a loop over the simulated
+// kernel and on the model. The loop has no goroutine: the sequence runs its rounds itself,
+// so that a program always has the same effect.
 type sequence struct {
 	program  []byte
 	k        *simKernel
@@ -77,7 +77,7 @@ func (q *sequence) fail(format string, args ...any) {
 	}
 }
 
-// run executes a program and returns in what the loop and the model differ.
+// run executes a program and returns the difference between the loop and the model.
 func run(program []byte) error {
 	q := &sequence{program: program}
 	q.k = newSimKernel(1 + q.choose(4))
@@ -159,7 +159,7 @@ func (q *sequence) turn() {
 	}
 }
 
-// handle is the handler of all services: it has the call judged and goes on with
+// handle is the handler of all services. It checks the call with the model and goes on with
 // the program.
 func (q *sequence) handle(ms *modelService, ev *Event) {
 	q.note("call %v for %d", ev.UserData, ev.Fd)
@@ -202,8 +202,8 @@ func (q *sequence) handle(ms *modelService, ev *Event) {
 	}
 }
 
-// ready changes what is ready on a socket. One that nothing is ready on has lost its
-// place in the kernel's queue: it waits anew.
+// ready changes which events are ready on a socket. A socket without ready events loses its
+// place in the kernel's queue.
 func (q *sequence) ready(s *simSocket, ready int16) {
 	q.k.set(s, ready)
 	for h := range q.m.all() {
@@ -222,8 +222,8 @@ func (q *sequence) opened(s *simSocket) bool {
 	return false
 }
 
-// executed requires that the sockets that were to be closed are, and that the other
-// services that had them are told.
+// executed requires that the condemned sockets are closed, and that other services that had
+// them get POLLNVAL.
 func (q *sequence) executed(when string) {
 	if q.err != nil || len(q.m.doomed) == 0 {
 		return
@@ -243,7 +243,7 @@ func (q *sequence) executed(when string) {
 	}
 }
 
-// pass lets so much time pass that the loop looks for lost sockets.
+// pass lets time pass until the loop checks for lost sockets.
 func (q *sequence) pass() {
 	q.note("a second passes")
 	q.compare()
@@ -262,8 +262,8 @@ func (q *sequence) pass() {
 	}
 }
 
-// steal puts another file under the poller's number. Nothing knows then which numbers
-// have gone to other sockets; so there are none.
+// steal puts another file under the poller's number. The loop cannot tell then which numbers
+// belong to other sockets, so the sequence has none.
 func (q *sequence) steal() {
 	for h := range q.m.all() {
 		if q.m.lost(h) && q.k.open[h.fd] != nil {
@@ -279,8 +279,7 @@ func (q *sequence) steal() {
 	}
 }
 
-// act does one thing that a program or its handlers can do, or that happens to
-// them.
+// act does one thing that a program or its handlers can do or suffer.
 func (q *sequence) act() {
 	q.compare()
 	i := q.choose(len(q.services))
@@ -339,7 +338,7 @@ func (q *sequence) act() {
 	}
 }
 
-// set is a set of sockets to be registered.
+// set returns a set of sockets to be registered.
 func (q *sequence) set(ms *modelService) (set []Socket) {
 	for range q.choose(ms.slots + 2) {
 		q.ids++
@@ -352,7 +351,7 @@ func (q *sequence) events() int16 {
 	return []int16{unix.POLLIN, unix.POLLIN | unix.POLLOUT, unix.POLLOUT, 0}[q.choose(4)]
 }
 
-// waitFails has the next wait end in an error.
+// waitFails makes the next wait return an error.
 func (q *sequence) waitFails() { q.l.poller.(*simEpoll).broken = true }
 
 // nightly runs set the flag: see the Makefile.

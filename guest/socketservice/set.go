@@ -15,10 +15,10 @@ type undo struct {
 	active bool
 }
 
-// replace gives the service a new set of count sockets, of which entry returns
-// one and its user data. It asks the kernel for all new interests first, beside the
-// old ones; if the kernel refuses one, those before it are taken back and the old
-// set has never been without a poller.
+// replace gives the service a new set of count sockets. The function entry returns a
+// socket and its user data. First replace asks the kernel for all new interests, beside
+// the old ones. If the kernel refuses one, replace takes back those before it, and the
+// old set is polled all the time.
 func (l *Loop) replace(s *Service, count int, entry func(int) (unix.PollFd, any)) error {
 	l.undo = l.undo[:0]
 	l.next = l.next[:0]
@@ -79,7 +79,7 @@ func (l *Loop) replace(s *Service, count int, entry func(int) (unix.PollFd, any)
 	return nil
 }
 
-// admit has the kernel poll the socket of a slot that is not yet in place.
+// admit makes the kernel poll the socket of a slot that is not in place yet.
 func (l *Loop) admit(s *Service, sl *slot) error {
 	want := uint16(sl.events & pollable)
 	if n, again := l.planned[sl.fd]; again {
@@ -88,7 +88,7 @@ func (l *Loop) admit(s *Service, sl *slot) error {
 		first.doubled = true
 		first.events |= sl.events
 		if first.state == invalid {
-			*sl = slot{fd: -1} // it is told once
+			*sl = slot{fd: -1} // the loss is told once
 			return nil
 		}
 		w := l.watches.at(uint32(sl.fd))
@@ -117,7 +117,7 @@ func (l *Loop) admit(s *Service, sl *slot) error {
 	return nil
 }
 
-// rollback takes back what replace has changed.
+// rollback takes back the changes of replace.
 func (l *Loop) rollback() {
 	for _, u := range l.undo {
 		w := l.watches.at(uint32(u.fd))
@@ -128,18 +128,19 @@ func (l *Loop) rollback() {
 		if err := l.control(unix.EPOLL_CTL_MOD, u.fd, u.gen, u.mask); err != nil {
 			l.renew()
 		}
-		l.settled(u.fd, u.gen, u.mask) // what is on its way is still wanted
+		l.settled(u.fd, u.gen, u.mask) // events on their way are still wanted
 	}
 }
 
-// add gives the service one socket more, or changes what it has of it.
+// add adds a socket to the service, or changes the events and user data of one that the
+// service has.
 func (l *Loop) add(s *Service, fd int32, events int16, data any) error {
 	if fd < 0 {
 		return unix.EBADF
 	}
 	_, had := l.holding(s, fd)
 	if !had && s.free == noSlot {
-		l.sweepService(s) // closed sockets need none
+		l.sweepService(s) // frees the slots of closed sockets
 	}
 	if !had && s.free == noSlot {
 		return fmt.Errorf("all %d slots are taken: %w", s.count, unix.ENOMEM)
@@ -147,7 +148,7 @@ func (l *Loop) add(s *Service, fd int32, events int16, data any) error {
 	if err := l.arm(fd, uint16(events&pollable), s); err != nil {
 		return err
 	}
-	l.forget(s, fd)             // it would take the new socket for the old
+	l.forget(s, fd)             // the handler would take the new socket for the old one
 	id, had := l.holding(s, fd) // not if arm found that the old socket was lost
 	if !had {
 		id = s.base + uint32(s.free)
@@ -181,7 +182,7 @@ func (l *Loop) release(s *Service) {
 	}
 }
 
-// drop frees a slot, and ends the interest if no other slot has it.
+// drop frees a slot. It ends the interest unless another slot shares it.
 func (l *Loop) drop(s *Service, id uint32) {
 	sl := l.slots.at(id)
 	fd, owned := sl.fd, sl.state == owner
@@ -213,8 +214,8 @@ func (l *Loop) dropFd(s *Service, id uint32) {
 	}
 }
 
-// condemn frees all slots of a service and has their sockets closed. A number
-// that has gone to another socket is not closed: it is somebody else's.
+// condemn frees all slots of a service and marks their sockets for execute to close. It
+// does not mark a number that belongs to another socket by now.
 func (l *Loop) condemn(s *Service) {
 	for i := range s.count {
 		sl := l.slots.at(s.base + uint32(i))
@@ -232,8 +233,8 @@ func (l *Loop) condemn(s *Service) {
 	l.release(s)
 }
 
-// execute closes the condemned sockets, or waits until the handler that runs has
-// returned and they are.
+// execute closes the condemned sockets. While a handler runs it waits until the loop has
+// closed them after the handler's return.
 func (l *Loop) execute() {
 	if len(l.condemned) == 0 {
 		return
@@ -244,8 +245,8 @@ func (l *Loop) execute() {
 		}
 		return
 	}
-	// Services that have one socket in common have each condemned it. After
-	// the first closing the number may be another socket's.
+	// Services that share a socket may each have condemned it. After it is closed
+	// once, the number may belong to another socket.
 	slices.Sort(l.condemned)
 	l.condemned = slices.Compact(l.condemned)
 	for _, fd := range l.condemned {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A simKernel is as much of Linux as the loop sees: descriptors, what is ready on
-// them, and epoll with its queue. Nothing in it waits or runs by itself.
+// A simKernel is the part of Linux that the loop sees: descriptors, their ready events, and
+// epoll with its queue. It never waits and has no goroutine.
 type simKernel struct {
 	open      map[int32]*simSocket
 	polls     []*simEpoll
@@ -18,12 +18,12 @@ type simKernel struct {
 type simSocket struct {
 	id    int   // never used again
 	ready int16 // what poll would say, whatever was asked for
-	file  bool  // can not be polled
+	file  bool  // cannot be polled
 	news  int   // how often something was new
 	dups  int   // further descriptors that keep it open
 }
 
-// An interest is in the open file, under the descriptor that it was made with.
+// An interest belongs to the open file, under the descriptor with which it was added.
 type simInterest struct {
 	sock *simSocket
 	ev   unix.EpollEvent
@@ -58,8 +58,8 @@ func (k *simKernel) socket(id int) int32 {
 	}
 }
 
-// close ends a descriptor, and the interests with it unless a duplicate keeps
-// the socket open.
+// close closes a descriptor. The interests end with it unless a duplicate keeps the socket
+// open.
 func (k *simKernel) close(fd int32) {
 	s := k.open[fd]
 	delete(k.open, fd)
@@ -71,7 +71,7 @@ func (k *simKernel) close(fd int32) {
 	}
 }
 
-// set changes what is ready on a socket.
+// set changes the ready events of a socket.
 func (k *simKernel) set(s *simSocket, ready int16) {
 	if ready&^s.ready != 0 {
 		s.news++

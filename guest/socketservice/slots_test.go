@@ -100,9 +100,9 @@ func TestFreeSlotsAreUsedAgainInAnyOrder(t *testing.T) {
 	require.Len(t, s.Sockets(), 3)
 }
 
-// Each socket carries its number as user data and as its only message. All use
-// the same descriptor numbers, half are closed while they are ready. With -short, as on an
-// emulated processor, they are a thousand.
+// Each socket has its number as user data and as its only message. All sockets use the same
+// descriptor numbers, and half of them are closed while they are ready. With -short, for
+// emulated processors, there are a thousand.
 //
 // Zephyr's issue 115800.
 func TestTenThousandReusesReachNoOther(t *testing.T) {
@@ -158,7 +158,7 @@ func TestTenThousandReusesReachNoOther(t *testing.T) {
 	none(t, wrong)
 }
 
-// What waits for a handler, and what it must find when it returns.
+// The calls that wait for a handler, and what must hold when they return.
 //
 // Zephyr's issue 110857.
 func TestRemoveAndCloseWaitForTheHandlerThatRuns(t *testing.T) {
@@ -175,7 +175,7 @@ func TestRemoveAndCloseWaitForTheHandlerThatRuns(t *testing.T) {
 				if !isOpen(int(ev.Fd)) {
 					t.Error("closed while its handler runs")
 				}
-				_ = ev.Service.Add(int(ev.Fd), unix.POLLIN, "a handler that is waited for can not undo it")
+				_ = ev.Service.Add(int(ev.Fd), unix.POLLIN, "a handler that is waited for cannot undo it")
 			}, 1)
 			require.NoError(t, l.Start())
 			ours, peer := socketpair(t)
@@ -230,8 +230,8 @@ func TestCloseClosesTheSockets(t *testing.T) {
 	none(t, calls)
 }
 
-// A socket that was closed without being unregistered is not the service's any
-// more, whoever has its number now.
+// A socket that was closed without being unregistered no longer belongs to the service,
+// whether or not another file has its number.
 //
 // Zephyr's issue 71189.
 func TestCloseSparesTheNumbersNextOwner(t *testing.T) {
@@ -247,8 +247,8 @@ func TestCloseSparesTheNumbersNextOwner(t *testing.T) {
 	require.Empty(t, s.Sockets())
 }
 
-// After its first closing, the number may belong to a socket that another
-// goroutine has just opened.
+// After the first close, the number may belong to a socket that another goroutine has just
+// opened.
 //
 // Zephyr's issue 108180.
 func TestSocketOfTwoServicesIsClosedOnce(t *testing.T) {

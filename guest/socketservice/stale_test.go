@@ -17,7 +17,7 @@ func rounds(l *Loop) int {
 	return int(l.round)
 }
 
-// calm requires that the loop waits for events instead of spinning.
+// calm requires that the loop waits for events and does not spin.
 func calm(t *testing.T, l *Loop) {
 	t.Helper()
 	barrier(t, l)
@@ -63,9 +63,9 @@ func TestChangeTakesEffectInTheRoundThatRuns(t *testing.T) {
 	}
 }
 
-// Both sockets are ready in one round. Whichever handler is called first closes
-// the other's socket, and the kernel gives the number to the one that it opens
-// and registers instead: the old socket's event must not reach the new one.
+// Both sockets are ready in one round. The handler that is called first closes the other's
+// socket, and opens and registers a new one, which gets the same number. The old socket's
+// event must not reach the new one.
 //
 // Zephyr's issue 71189.
 func TestReusedFdNumberGetsNoStaleEvent(t *testing.T) {
@@ -150,7 +150,7 @@ func TestRegisterNoticesAReusedFdNumber(t *testing.T) {
 	}
 }
 
-// A change must not be lost however busy the loop is.
+// A change must not be lost while the loop is busy.
 //
 // Zephyr's issue 95719.
 func TestChangeUnderAFloodTakesEffect(t *testing.T) {
@@ -263,7 +263,7 @@ func TestPollerThatCanNotBeReplacedIsTriedAgain(t *testing.T) {
 	l.mu.Unlock()
 	first.fail(unix.EIO)
 	for range 3 {
-		for _, want := range []string{"poll failed", "poller can not be replaced"} {
+		for _, want := range []string{"poll failed", "poller cannot be replaced"} {
 			require.Contains(t, await(t, lines), want)
 		}
 		first.fail(unix.EIO)

@@ -1,14 +1,15 @@
 package socketservice
 
-// A table is a slice that grows without moving what it holds, so that pointers
-// into it stay good, and without leaving the outgrown memory behind: that would
-// be several times the price of an idle service.
+// A table is a slice that grows without moving its elements. So pointers to them stay
+// valid, and no outgrown memory is left behind, which would cost several times as much
+// as an idle service.
 type table[T any] struct {
 	chunks []*[chunk]T
 }
 
-// chunk is such that one of slots, services, watches, counters or definitions and
-// the header that the allocator adds fill a size class: 4, 6, 4, 6 and 10 KiB.
+// chunk is the number of elements with which a chunk of slots, services, watches,
+// counters or definitions, with the allocator's header, fills a size class: 4, 6, 4, 6
+// and 10 KiB.
 const chunk = 254
 
 func (t *table[T]) at(i uint32) *T { return &t.chunks[i/chunk][i%chunk] }
@@ -23,7 +24,7 @@ func (t *table[T]) reach(i uint32) {
 	}
 }
 
-// find returns the element, or nil if nothing reached its chunk.
+// find returns the element with index i, or nil if its chunk does not exist.
 func (t *table[T]) find(i uint32) *T {
 	if int(i/chunk) >= len(t.chunks) || t.chunks[i/chunk] == nil {
 		return nil

@@ -10,13 +10,13 @@ const (
 	unasked = unix.POLLERR | unix.POLLHUP
 )
 
-// A slot is one place for a socket in a service. It is known by its number in
-// the loop's table. Its user data is in a table beside: most idle sockets have
-// none, and without a pointer the garbage collector passes over the slots.
+// A slot is one place for a socket in a service. Its ID is its index in the loop's
+// table. User data is in a table of its own: most idle sockets have none, and the
+// garbage collector skips slots, because they hold no pointers.
 type slot struct {
 	fd      int32 // negative: free, and the rest of the chain; see chained
 	gen     uint32
-	service uint32 // its number
+	service uint32 // the index of the service
 	events  int16
 	state   slotState
 	doubled bool // owner: duplicates of it exist
@@ -48,26 +48,25 @@ const (
 	invalid             // of replace alone: the descriptor is not open
 )
 
-// chained is the descriptor of a free slot, which leads to the next free one of
-// the service, by its place among the service's slots.
+// chained returns the fd of a free slot, which encodes the service's next free slot by
+// its place among the service's slots.
 func chained(next int32) int32 { return -2 - next }
 
-// A watch is the poller's interest in one descriptor, on behalf of the slots
-// that hold it. Epoll has one interest for each descriptor, poll(2) one for
-// each entry.
+// A watch is the poller's interest in one descriptor, on behalf of all slots that hold
+// it: epoll has one interest for each descriptor, while poll(2) has one for each entry.
 type watch struct {
-	gen    uint32 // of the interest; another whenever the socket is
-	first  uint32 // the number of the first holder plus one; none is 0
-	mask   uint16 // the events polled for
+	gen    uint32 // of the interest; it changes with the socket
+	first  uint32 // the ID of the first holder plus one; 0 if there is none
+	mask   uint16 // the events that are polled for
 	shared bool   // there are more holders: Loop.shared has them
 	active bool   // the kernel has this interest
 	parked bool   // edge-triggered: see collect
 
-	round uint8 // the last in which it fired, modulo 256
-	fires uint8 // since it was last quiet, modulo 256
+	round uint8 // the last round in which it fired, modulo 256
+	fires uint8 // how often since it was last quiet, modulo 256
 }
 
-// holder returns the number of the n-th slot that holds the descriptor.
+// holder returns the ID of the nth slot that holds the descriptor.
 func (l *Loop) holder(fd int32, w *watch, n int) (id uint32, ok bool) {
 	if n == 0 {
 		return w.first - 1, w.first != 0
@@ -92,8 +91,7 @@ func (l *Loop) holding(s *Service, fd int32) (id uint32, ok bool) {
 	}
 }
 
-// wanted returns the events that the holders ask for, those of except left
-// out.
+// wanted returns the events that the holders ask for, other than those of except.
 func (l *Loop) wanted(fd int32, w *watch, except *Service) uint16 {
 	var mask int16
 	for n := 0; ; n++ {
@@ -107,8 +105,8 @@ func (l *Loop) wanted(fd int32, w *watch, except *Service) uint16 {
 	}
 }
 
-// link adds a slot to the end of its watch's holders: the service that came
-// first is called first.
+// link adds a slot to the end of its watch's holders, so that the service that came first
+// is called first.
 func (l *Loop) link(id uint32) {
 	fd := l.slots.at(id).fd
 	w := l.watches.at(uint32(fd))
@@ -161,13 +159,13 @@ func (l *Loop) settled(fd int32, gen uint32, mask uint16) {
 	w.gen, w.mask, w.active, w.parked = gen, mask, true, false
 }
 
-// newGen returns a generation that no interest and no slot has.
+// newGen returns a new generation, which no interest and no slot has.
 func (l *Loop) newGen() uint32 {
 	l.seq++
 	return l.seq
 }
 
-// control calls the poller, after replacing it if it is gone.
+// control calls the poller. If the poller is gone, it replaces it and tries again.
 func (l *Loop) control(op int, fd int32, gen uint32, mask uint16) error {
 	l.ev = interest(fd, gen, uint32(mask))
 	err := l.poller.control(op, int(fd), &l.ev)
@@ -181,14 +179,14 @@ func (l *Loop) control(op int, fd int32, gen uint32, mask uint16) error {
 	return err
 }
 
-// arm makes the interest in a descriptor mask and what its holders other than
-// except ask for. On failure the interest is what it was, unless the socket
-// behind the descriptor is another or none: then its former holders have lost it.
+// arm sets the interest in a descriptor to mask and the events that its holders other than
+// except ask for. If it fails, the interest is unchanged, unless the socket behind the
+// descriptor is gone or another one: then the former holders have lost it.
 func (l *Loop) arm(fd int32, mask uint16, except *Service) error {
 	if w := l.lookup(fd); w != nil && w.active {
 		all, gen := mask|l.wanted(fd, w, except), w.gen
 		if !w.shared && (except == nil || w.first-1-except.base < uint32(except.count)) {
-			gen = l.newGen() // nobody else has a claim to what is on its way
+			gen = l.newGen() // no other service wants the events on their way
 		}
 		err := l.control(unix.EPOLL_CTL_MOD, fd, gen, all)
 		if err == nil {
@@ -202,8 +200,8 @@ func (l *Loop) arm(fd int32, mask uint16, except *Service) error {
 		if err == unix.EBADF {
 			return err
 		}
-		// The number belongs to a new socket: the kernel's interest was
-		// in the former one, which was closed without being unregistered.
+		// The number belongs to a new socket. The kernel's interest was in the
+		// former one, which was closed without being unregistered.
 	}
 	gen := l.newGen()
 	err := l.control(unix.EPOLL_CTL_ADD, fd, gen, mask)
@@ -216,15 +214,15 @@ func (l *Loop) arm(fd int32, mask uint16, except *Service) error {
 	return err
 }
 
-// settle brings the interest in line with the holders that are left.
+// settle adapts the interest to the remaining holders.
 func (l *Loop) settle(fd int32) {
 	w := l.watches.at(uint32(fd))
 	switch {
 	case !w.active:
 	case w.first == 0:
-		// An error says that the socket was closed and the interest
-		// went with it. Where a duplicate of the descriptor keeps it
-		// alive, its events give it away: see collect.
+		// An error says that the socket was closed, and the interest
+		// with it. If a duplicate of the descriptor keeps the interest
+		// alive, collect notices its events.
 		_ = l.control(unix.EPOLL_CTL_DEL, fd, 0, 0)
 		w.active = false
 		w.gen = l.newGen()
@@ -245,23 +243,23 @@ func (l *Loop) settle(fd int32) {
 	}
 }
 
-// isLost reports whether an error in changing an interest says that the socket
-// behind the descriptor is no longer the one that the interest was in: there is
-// none (EBADF), or another, which is not polled (ENOENT) or can not be (EPERM).
+// isLost reports whether the error of changing an interest says that the socket of the
+// interest is no longer behind the descriptor: there is none (EBADF), or another file,
+// which is not polled (ENOENT) or cannot be (EPERM).
 func isLost(err error) bool {
 	return err == unix.EBADF || err == unix.ENOENT || err == unix.EPERM
 }
 
-// renew has the loop build the kernel's set anew before its next round.
+// renew makes the loop rebuild the kernel's set before its next round.
 func (l *Loop) renew() {
 	l.dirty = true
 	l.poller.wake()
 }
 
-// rebuild replaces the poller by a new one with the same interests. It is the
-// cure for whatever went wrong with the old one, and the only way to be rid of
-// an interest whose descriptor is closed while a duplicate of it is open:
-// epoll's interest is in the open file, and it is removed by the descriptor.
+// rebuild replaces the poller by a new one with the same interests. That cures every
+// fault of the old one. It is also the only way to remove an interest whose descriptor
+// is closed while a duplicate of it is open: epoll keeps an interest with the open file
+// but removes it by the descriptor.
 func (l *Loop) rebuild() error {
 	p, err := l.newPoller()
 	if err != nil {
@@ -280,8 +278,9 @@ func (l *Loop) rebuild() error {
 			continue
 		}
 		if known {
-			// The old poller still knows whether the number has gone to
-			// another socket. One that was taken from us can not be asked.
+			// The old poller still knows whether the number belongs to
+			// another socket now. A poller whose own descriptor was
+			// closed cannot tell.
 			l.ev = w.interest(fd)
 			if err := old.control(unix.EPOLL_CTL_MOD, int(fd), &l.ev); isLost(err) {
 				l.lose(fd, err)

@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	slowHandler = time.Second // a handler that runs so long is logged
-	looks       = 4           // within this time
+	slowHandler = time.Second // a handler that runs this long is logged
+	looks       = 4           // within slowHandler
 )
 
-// A watchdog looks after the handlers while there are calls. A call costs it
-// nothing but the numbers that the loop notes for itself. It sees a handler that
-// does not return, and sockets that are reported writable without end.
+// A watchdog notices a handler that does not return, and sockets that are reported
+// writable without end. It runs only while there are calls. A call costs nothing for it
+// beyond the numbers that the loop keeps anyway.
 type watchdog struct {
 	slow     time.Duration
 	timer    *time.Timer
@@ -28,14 +28,14 @@ type watchdog struct {
 	warned   map[*Service]bool
 }
 
-// A suspect is a slot whose socket was reported writable, and nothing else, so
-// many looks in a row.
+// A suspect is a slot whose socket was reported writable, and nothing else, in a number of
+// successive looks.
 type suspect struct {
 	gen   uint32
 	times int
 }
 
-// watchOver has the watchdog look from now on. It stops of itself.
+// watchOver starts the watchdog, which stops by itself.
 func (l *Loop) watchOver() {
 	if l.watching {
 		return
@@ -80,9 +80,8 @@ func (l *Loop) look() {
 	}
 }
 
-// findWritable looks among the sockets of the newest round for such as are only
-// ever writable and send nothing. It looks at a round now and then, so it finds
-// those that are in every one.
+// findWritable finds sockets that are always writable and send nothing. It looks at the
+// latest round only now and then, so it finds sockets that are in every round.
 func (l *Loop) findWritable() (lines []func()) {
 	const writable = unix.EPOLLOUT | unix.EPOLLWRNORM | unix.EPOLLWRBAND
 	before := l.writable
@@ -117,19 +116,19 @@ func (l *Loop) findWritable() (lines []func()) {
 	return lines
 }
 
-// sends reports whether something is on its way out of a socket.
+// sends reports whether a socket has bytes that are not sent yet.
 func sends(fd int) bool {
 	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
 	return err == nil && n > 0
 }
 
-// stackOf returns the stack of a goroutine other than the calling one. The
-// runtime can only give all of them.
+// stackOf returns the stack of another goroutine. The runtime can only return the
+// stacks of all.
 func stackOf(goid uint64) string {
-	const most = 64 << 20
+	const maxStacks = 64 << 20
 	buf := make([]byte, 1<<20)
 	n := runtime.Stack(buf, true)
-	for ; n == len(buf) && n < most; n = runtime.Stack(buf, true) {
+	for ; n == len(buf) && n < maxStacks; n = runtime.Stack(buf, true) {
 		buf = make([]byte, 2*len(buf))
 	}
 	head := fmt.Appendf(nil, "goroutine %d [", goid)

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hurried returns a loop for which a short time is long, and what it logs with the text
-// in it: on a busy machine any handler can be slow for such a loop.
+// hurried returns a loop that takes handlers for slow after a short time, and those of its
+// records that contain the text. On a busy machine such a loop may take any handler for slow.
 func hurried(t *testing.T, text string) (*Loop, chan string) {
 	lines := make(chan string, 1000)
 	l := newLoop(t, Config{Logger: slog.New(slog.NewTextHandler(only{text, lines}, nil))})
@@ -33,7 +33,7 @@ func (o only) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// looked waits until the watchdog has looked so often.
+// looked waits until the watchdog has looked a number of times.
 func looked(t *testing.T, l *Loop, times int) {
 	t.Helper()
 	for range times {
@@ -135,8 +135,8 @@ func TestASocketThatIsWritableWithoutEndIsLoggedOnceForEachService(t *testing.T)
 	require.NoError(t, both.Unregister())
 }
 
-// A sender that fills the socket, a socket that is always readable, and one that is
-// readable and writable are no reason for a warning.
+// The loop does not warn of a sender that fills the socket, of a socket that is always
+// readable, or of one that is readable and writable.
 func TestBusySocketsAreNotLogged(t *testing.T) {
 	l, lines := hurried(t, "POLLOUT")
 	buf := make([]byte, 4096)

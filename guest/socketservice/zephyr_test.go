@@ -12,7 +12,7 @@ import (
 // The tests that Zephyr has for this API, in tests/net/socket/service/src/main.c as of
 // August 2026, under their names: each requires what Zephyr's requires.
 
-// polls is a poller that notes what the kernel is asked for.
+// polls is a poller that notes the events for which the loop polls.
 type polls struct {
 	poller
 	mu     sync.Mutex
@@ -45,7 +45,7 @@ func (p *polls) wait(events []unix.EpollEvent) (int, error) {
 	return p.poller.wait(events)
 }
 
-// newZephyrLoop returns a loop and what it polls.
+// newZephyrLoop returns a loop and its poller.
 func newZephyrLoop(t *testing.T) (*Loop, *polls) {
 	l := newLoop(t, Config{})
 	p := &polls{asked: map[int][]uint32{}, now: map[int]bool{}}
@@ -56,7 +56,7 @@ func newZephyrLoop(t *testing.T) (*Loop, *polls) {
 	return l, p
 }
 
-// inet6 returns a socket of Zephyr's tests, which is not bound.
+// inet6 returns an unbound socket, as in Zephyr's tests.
 func inet6(t *testing.T, kind int) (fd int32) {
 	n, err := unix.Socket(unix.AF_INET6, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
@@ -64,7 +64,7 @@ func inet6(t *testing.T, kind int) (fd int32) {
 	return int32(n)
 }
 
-// bind gives a socket an address of the loopback.
+// bind binds a socket to an address of the loopback interface.
 func bind(t *testing.T, fd int32) unix.Sockaddr {
 	require.NoError(t, unix.Bind(int(fd), &unix.SockaddrInet6{Addr: [16]byte{15: 1}}))
 	addr, err := unix.Getsockname(int(fd))
@@ -72,8 +72,8 @@ func bind(t *testing.T, fd int32) unix.Sockaddr {
 	return addr
 }
 
-// unread returns a bound UDP socket with a datagram that nobody reads, so that it stays
-// readable.
+// unread returns a bound UDP socket with a datagram that the test does not read, so that the
+// socket stays readable.
 func unread(t *testing.T) (fd int32) {
 	fd = inet6(t, unix.SOCK_DGRAM)
 	require.NoError(t, unix.Sendto(int(inet6(t, unix.SOCK_DGRAM)), []byte("test"), 0, bind(t, fd)))
@@ -292,7 +292,7 @@ func TestZephyr_reconfigure_from_callback(t *testing.T) {
 	closeEarly(t, fd) // it succeeds: only the replacement was closed
 }
 
-// A poll that fails, of whatever cause, does not end the service.
+// A poll that fails does not end the service.
 //
 // Zephyr's issue 75364.
 func TestZephyr_PollErrorRecovery(t *testing.T) {
