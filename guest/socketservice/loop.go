@@ -90,7 +90,7 @@ type Loop struct {
 	lost      uint64             // how many there were
 	inspector *time.Timer        // see inspect
 	sweepAt   uint32             // the descriptor to look at next
-	dirty     bool               // the kernel's set is not ours: build it anew
+	dirty     bool               // the kernel's set differs from the watches: rebuild it
 	robbed    bool               // of the poller's descriptors, which is still to be logged
 	planned   map[int32]int32    // of replace: by descriptor, the index in next
 	undo      []undo

@@ -191,7 +191,7 @@ func (q *sequence) handle(ms *modelService, ev *Event) {
 		}
 	}
 	if q.choose(12) == 1 {
-		// It costs the socket, if the handler has not registered it anew, and if it
+		// It costs the socket, if the handler has not registered it again, and if it
 		// has not been lost already.
 		q.compare()
 		if h := find(ms.has, ev.Fd); h != nil && h.since < q.m.round && !h.owed {

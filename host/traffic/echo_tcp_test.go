@@ -27,7 +27,7 @@ func TestEchoTCP(t *testing.T) {
 	require.NoError(t, traffic.Echo(t.Context(), dialTCP(t, byteByByte), traffic.EchoConfig{Network: "tcp"}))
 }
 
-// Both directions are full of bytes at once: far more than sockets buffer.
+// Both directions carry far more bytes at once than sockets buffer.
 func TestEchoTCPStreams(t *testing.T) {
 	dial := dialTCP(t, plainTCP)
 	var wg sync.WaitGroup
@@ -43,7 +43,7 @@ func TestEchoTCPStreams(t *testing.T) {
 	wg.Wait()
 }
 
-// A server may collect everything before it answers, if the window lets it.
+// A server may read everything before it answers, if the window allows that.
 func TestEchoTCPAfterHalfClose(t *testing.T) {
 	collect := func(c *net.TCPConn) {
 		all, _ := io.ReadAll(c)
@@ -116,7 +116,7 @@ func TestEchoTCPFaults(t *testing.T) {
 	}
 }
 
-// A server that ends a stream it has echoed whole, before its client did.
+// The server echoes the whole stream and ends it before the client does.
 func TestEchoTCPClosedFirst(t *testing.T) {
 	cfg := traffic.EchoConfig{Network: "tcp", Window: 1, Payloads: [][]byte{[]byte("ping"), make([]byte, 8<<20)}}
 	err := traffic.Echo(t.Context(), dialTCP(t, func(c *net.TCPConn) { io.CopyN(c, onlyReader{c}, 4) }), cfg)
@@ -124,7 +124,7 @@ func TestEchoTCPClosedFirst(t *testing.T) {
 	assert.ErrorContains(t, err, fmt.Sprintf("byte 4 of %d (byte 0 of payload[1])", 4+8<<20))
 }
 
-// The same, when the last byte was back before the half-close.
+// The same, with the last byte back before the half-close.
 func TestEchoTCPClosedBeforeHalfClose(t *testing.T) {
 	dial := dialTCP(t, func(c *net.TCPConn) { io.CopyN(c, onlyReader{c}, 4) })
 	slow := func(ctx context.Context, network string) (net.Conn, error) {
@@ -159,7 +159,7 @@ func (w slowWriter) Close() error {
 	return w.countedTCP.Close()
 }
 
-// A connection that cannot half-close is refused, not half tested.
+// Echo refuses a connection that cannot half-close.
 func TestEchoTCPNoHalfClose(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()

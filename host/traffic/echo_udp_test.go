@@ -53,7 +53,7 @@ func TestEchoUDP(t *testing.T) {
 	require.NoError(t, traffic.Echo(t.Context(), dialUDP(t, plainUDP), same), "equal and empty payloads")
 }
 
-// Datagrams may overtake each other: here, every four come back in reverse.
+// Datagrams may overtake each other. Here each four come back in reverse order.
 func TestEchoUDPReordered(t *testing.T) {
 	var held [][]byte
 	reverse := func(_ int, b []byte) [][]byte {
@@ -160,7 +160,7 @@ func TestEchoNoServer(t *testing.T) {
 	failure(t, err, syscall.EMSGSIZE, "echo udp: send payload[0] (65536 bytes): ")
 }
 
-// The end of the context reaches a run that waits for an answer.
+// The end of the context ends a run that waits for an answer.
 func TestEchoContext(t *testing.T) {
 	gone := errors.New("the machine is gone")
 	for _, network := range []string{"udp", "tcp"} {

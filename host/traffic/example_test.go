@@ -8,7 +8,7 @@ import (
 	"guesthouse.example/host/traffic"
 )
 
-// A server of your own, dialled by its address.
+// A server in the same process is dialled by its address.
 func Example() {
 	server, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -45,7 +45,7 @@ func Example() {
 	// load: 1000 of 1000 answered, error <nil>
 }
 
-// The error names the payload, the place and the bytes.
+// The error names the payload, the offset and the bytes.
 func ExampleEcho_altered() {
 	near, far := net.Pipe()
 	go func() {

@@ -23,7 +23,7 @@ func TestHistogramBuckets(t *testing.T) {
 	assert.Equal(t, int64(math.MaxInt64), upper(len(h.counts)-1))
 }
 
-// The promise of quantile, against the sorted latencies, from nanoseconds to days.
+// Quantiles keep their promise beside sorted latencies, from nanoseconds to days.
 func TestHistogramQuantile(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{1, 2, 3, 10, 1000, 30000} {

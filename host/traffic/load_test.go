@@ -65,7 +65,7 @@ func TestLoadDuration(t *testing.T) {
 	}
 }
 
-// The latency is the server's: it answers 20 ms after the request.
+// The measured latency is that of the server, which answers 20 ms after the request.
 func TestLoadLatency(t *testing.T) {
 	const delay = 20 * time.Millisecond
 	slow := func(_ int, b []byte) [][]byte {
@@ -138,7 +138,7 @@ func TestLoadUDPFaults(t *testing.T) {
 	}
 }
 
-// An answer that comes after its request was given up counts as lost, and is no answer to another.
+// A request whose answer is late counts as lost, and the answer does not count for another one.
 func TestLoadUDPLate(t *testing.T) {
 	var held []byte
 	late := func(n int, b []byte) [][]byte {
@@ -203,7 +203,7 @@ func TestLoadTCPFaults(t *testing.T) {
 	}
 }
 
-// One client's connection fails, the others take its share.
+// One client's connection fails, and the others take over its requests.
 func TestLoadOthersGoOn(t *testing.T) {
 	var accepted atomic.Int64
 	failed := make(chan struct{})
@@ -267,8 +267,8 @@ func TestLoadRefused(t *testing.T) {
 	assert.EqualError(t, err, "load udp: requests of 7 bytes: the minimum is 8")
 }
 
-// All that a Load sends can be told apart: the numbers count up, and the bytes
-// after them differ from one request to the next.
+// All requests of a Load differ: their numbers count up, and the bytes after the number
+// differ from one request to the next.
 func TestLoadRequestsDiffer(t *testing.T) {
 	var last []byte
 	var next atomic.Uint64

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A udpServer decides what goes back for the nth datagram, counted from 0.
+// A udpServer returns the answers to the nth datagram, counted from 0.
 type udpServer func(n int, datagram []byte) (answers [][]byte)
 
 func plainUDP(_ int, b []byte) [][]byte { return [][]byte{b} }
@@ -89,7 +89,7 @@ func dialTCP(t testing.TB, serve func(*net.TCPConn)) traffic.DialFunc {
 
 func plainTCP(c *net.TCPConn) { io.Copy(c, onlyReader{c}) }
 
-// altered echoes what change makes of the nth byte, counted from 0.
+// altered echoes each byte as change returns it; bytes are counted from 0.
 func altered(change func(n int, b byte) []byte) func(*net.TCPConn) {
 	return func(c *net.TCPConn) {
 		buf := make([]byte, 4096)
@@ -107,7 +107,7 @@ func altered(change func(n int, b byte) []byte) func(*net.TCPConn) {
 	}
 }
 
-// onlyReader hides the connection's own copying, which splices in the kernel.
+// onlyReader hides the connection's method for copying, which splices in the kernel.
 type onlyReader struct{ io.Reader }
 
 // dialer fails the test if a connection is left open.
@@ -143,9 +143,9 @@ type countedTCP struct {
 
 func (c countedTCP) Close() error { c.closed(); return c.TCPConn.Close() }
 
-// failure asserts that err is of that kind, of no other kind of ours if it is
-// one of ours, and says each of the things. (A reset may show as ErrLost too:
-// the kernel tells it to one of reader and writer and the other sees an end.)
+// failure asserts that err wraps kind and contains each text. If kind is one of the
+// package's errors, err must wrap none of the others. (A reset may also appear as ErrLost:
+// the kernel reports it to the reader or to the writer, and the other sees an end.)
 func failure(t *testing.T, err, kind error, says ...string) {
 	t.Helper()
 	require.Error(t, err)
