@@ -63,7 +63,7 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	require.EqualError(t, saved.Fits(identify(base)), "the template is of another QEMU")
 }
 
-func TestWhatIsRestoredReadsNoKernel(t *testing.T) {
+func TestARestoredMachineReadsNoKernel(t *testing.T) {
 	s := minimal(t)
 	s.Initramfs = s.Kernel
 	p, err := s.check()
@@ -73,7 +73,7 @@ func TestWhatIsRestoredReadsNoKernel(t *testing.T) {
 	require.NotContains(t, p.qemu.Args(qemu.ReadOnlyRAM), p.qemu.Kernel)
 }
 
-func TestWhatHasNoTemplate(t *testing.T) {
+func TestWhyAMachineHasNoTemplate(t *testing.T) {
 	for why, change := range map[string]func(*Spec){
 		"":                                 func(s *Spec) {},
 		"it has QEMU arguments of its own": func(s *Spec) { s.QEMUArgs = []string{"-pidfile", "pid"} },
@@ -104,8 +104,7 @@ func TestASpecThatIsColdSurvivesItsJSON(t *testing.T) {
 	require.Nil(t, got.From, "a record does not name a template")
 }
 
-// QEMU opens a template's memory for reading alone where it can map it all the same.
-func TestATemplatesMemoryIsOpenedForReadingAloneWhereQEMUCan(t *testing.T) {
+func TestQEMUOpensATemplatesMemoryReadOnlyIfItCanMapItSo(t *testing.T) {
 	for version, want := range map[string]qemu.RAM{
 		"7.2.22 Debian 1:7.2+dfsg-7+deb12u18": qemu.RestoredRAM,
 		"8.1.5":                               qemu.RestoredRAM,
