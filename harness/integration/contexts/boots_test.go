@@ -47,8 +47,8 @@ var ofBoots = []row[host]{
 		}
 		return err
 	}},
-	{name: "harness.TemplateCache.Boot", call: func(ctx context.Context, h host) error { return closed(harness.Boot(ctx, from(h.cache, h.spec))) }},
-	{name: "harness.TemplateCache.Start", call: func(ctx context.Context, h host) error { return closed(harness.Start(ctx, from(h.cache, h.spec))) },
+	{name: "harness.Boot from a cache", call: func(ctx context.Context, h host) error { return closed(harness.Boot(ctx, from(h.cache, h.spec))) }},
+	{name: "harness.Start from a cache", call: func(ctx context.Context, h host) error { return closed(harness.Start(ctx, from(h.cache, h.spec))) },
 		atOnce: map[string]string{hangs: ""}},
 	{name: "harness.TemplateCache.Waiting", call: func(ctx context.Context, h host) error {
 		_, err := h.cache.Waiting(ctx)
@@ -74,14 +74,14 @@ func TestABootEndsWithItsContextWhereQEMUDoesNotAnswer(t *testing.T) {
 	spec := bareMetal(t, "no kernel here", "never said")
 	spec.From, spec.QEMU = nil, qemu(t, t.TempDir(), "exec sleep 1000")
 	tryBoots(t, mute, host{spec, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}},
-		"harness.Boot", "harness.Start", "harness.Machine.WaitReady", "harness.TemplateCache.Boot", "harness.TemplateCache.Start",
+		"harness.Boot", "harness.Start", "harness.Machine.WaitReady", "harness.Boot from a cache", "harness.Start from a cache",
 		"harness.TemplateCache.Waiting")
 }
 
 func TestABootEndsWithItsContextWhereTheKernelHangs(t *testing.T) {
 	spec := bareMetal(t, "no kernel here", "never said")
 	tryBoots(t, hangs, host{spec, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}},
-		"harness.Boot", "harness.Start", "harness.Machine.WaitReady", "harness.TemplateCache.Boot", "harness.TemplateCache.Start",
+		"harness.Boot", "harness.Start", "harness.Machine.WaitReady", "harness.Boot from a cache", "harness.Start from a cache",
 		"harness.TemplateCache.Waiting")
 }
 
@@ -93,7 +93,7 @@ func TestABootEndsWithItsContextWhereTheTemplateIsBeingMade(t *testing.T) {
 	for _, file := range hold(t, filepath.Join(cache.Dir, "locks")) {
 		defer file.Close()
 	}
-	tryBoots(t, made, host{spec, cache}, "harness.TemplateCache.Boot", "harness.TemplateCache.Start", "harness.TemplateCache.Waiting")
+	tryBoots(t, made, host{spec, cache}, "harness.Boot from a cache", "harness.Start from a cache", "harness.TemplateCache.Waiting")
 }
 
 // hold takes all locks of a template cache.
@@ -125,10 +125,10 @@ func TestABootEndsWithItsContextWhereARestoreHangs(t *testing.T) {
 	require.Equal(t, "the first boot of its kind, saved for the next", m.Result().Why)
 	spec.Dir = t.TempDir()
 	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Waiting") // a machine is being prefetched
-	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Boot")    // and the call waits for it
+	tryBoots(t, restores, host{spec, cache}, "harness.Boot from a cache")     // and the call waits for it
 	cache.Close()
 	cache.Prefetch = false
-	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Boot", "harness.TemplateCache.Start")
+	tryBoots(t, restores, host{spec, cache}, "harness.Boot from a cache", "harness.Start from a cache")
 
 	dirs, err := filepath.Glob(filepath.Join(cache.Dir, "????????????????????????????????"))
 	require.NoError(t, err)
@@ -137,7 +137,7 @@ func TestABootEndsWithItsContextWhereARestoreHangs(t *testing.T) {
 	require.NoError(t, err)
 	spec.From = template
 	tryBoots(t, restores, host{spec, cache}, "harness.Boot", "harness.Start", "harness.Machine.WaitReady",
-		"harness.TemplateCache.Boot", "harness.TemplateCache.Start")
+		"harness.Boot from a cache", "harness.Start from a cache")
 }
 
 // Opening a FIFO waits for a writer. So the harness opens no FIFO in the place of a file.

@@ -40,23 +40,37 @@ var ofImages = []row[images.Options]{
 		_, err := images.FetchKernel(ctx, target, o)
 		return err
 	}, atOnce: map[string]string{isFIFO: "not a regular file"}},
-	{name: "imagecache.Check", call: func(ctx context.Context, o images.Options) error {
+	{name: "imagecache.Cache.Build", call: func(ctx context.Context, o images.Options) error {
+		b, err := cacheOf(o).Build(ctx, "check")
+		if err == nil {
+			b.Close()
+		}
+		return err
+	}},
+	{name: "imagecache.Cache.BuildOutside", call: func(ctx context.Context, o images.Options) error {
+		b, err := cacheOf(o).BuildOutside(ctx, "check")
+		if err == nil {
+			b.Close()
+		}
+		return err
+	}},
+	{name: "imagecache.Cache.Check", call: func(ctx context.Context, o images.Options) error {
 		_, err := cacheOf(o).Check(ctx)
 		return err
 	}},
-	{name: "imagecache.ImportKernel", call: func(ctx context.Context, o images.Options) error {
+	{name: "imagecache.Cache.ImportKernel", call: func(ctx context.Context, o images.Options) error {
 		reader, writer := io.Pipe()
 		defer writer.Close() // until then the pipe is empty
 		_, err := cacheOf(o).ImportKernel(ctx, strings.Repeat("0", 64), reader)
 		return err
 	}},
-	{name: "imagecache.ImportInitramfs", call: func(ctx context.Context, o images.Options) error {
+	{name: "imagecache.Cache.ImportInitramfs", call: func(ctx context.Context, o images.Options) error {
 		reader, writer := io.Pipe()
 		defer writer.Close()
 		_, err := cacheOf(o).ImportInitramfs(ctx, strings.Repeat("0", 64), reader)
 		return err
 	}},
-	{name: "imagecache.Clear", call: func(ctx context.Context, o images.Options) error { return cacheOf(o).Clear(ctx) }},
+	{name: "imagecache.Cache.Clear", call: func(ctx context.Context, o images.Options) error { return cacheOf(o).Clear(ctx) }},
 }
 
 // cacheOf opens a cache that cannot fail to open.
@@ -93,12 +107,12 @@ func TestABuildEndsWithItsContextWhereAnotherHasTheLock(t *testing.T) {
 		require.True(t, ok)
 		defer lock.Close()
 	}
-	tryImages(t, locked, o, "images.Build", "images.BuildInitramfs", "images.FetchKernel", "imagecache.Check", "imagecache.Clear",
-		"imagecache.ImportKernel", "imagecache.ImportInitramfs")
+	tryImages(t, locked, o, "images.Build", "images.BuildInitramfs", "images.FetchKernel", "imagecache.Cache.Build", "imagecache.Cache.BuildOutside",
+		"imagecache.Cache.Check", "imagecache.Cache.Clear", "imagecache.Cache.ImportKernel", "imagecache.Cache.ImportInitramfs")
 }
 
 func TestAnImportEndsWithItsContextWhereNothingComes(t *testing.T) {
-	tryImages(t, slow, images.Options{Cache: t.TempDir()}, "imagecache.ImportKernel", "imagecache.ImportInitramfs")
+	tryImages(t, slow, images.Options{Cache: t.TempDir()}, "imagecache.Cache.ImportKernel", "imagecache.Cache.ImportInitramfs")
 }
 
 // hanging puts programs of these names into PATH that hang, with a child that holds their output open.
