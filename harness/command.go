@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/harness/internal/vm"
 )
 
 // A Cmd is a command to run in the guest, apart from its console, in the manner of package os/exec.
@@ -83,19 +84,19 @@ func (c *Cmd) run() (agent.Output, error) {
 	fail := func(out agent.Output, err error) (agent.Output, error) {
 		return out, fmt.Errorf("command %q in %s: %w", strings.Join(c.Args, " "), c.m.plan.spec.Target, err)
 	}
-	ctx, cancel := c.m.unlessCrashed(c.ctx)
+	ctx, cancel := c.m.vm.UnlessCrashed(c.ctx)
 	defer cancel()
-	if err := c.m.awaitAgent(ctx); err != nil {
+	if err := c.m.vm.AwaitAgent(ctx); err != nil {
 		return fail(agent.Output{}, err)
 	}
-	command, err := c.m.agent.Start(ctx, c.Args)
+	command, err := c.m.vm.Agent.Start(ctx, c.Args)
 	if err != nil {
-		return fail(agent.Output{}, c.m.orCrash(ctx, err))
+		return fail(agent.Output{}, c.m.vm.OrCrash(ctx, err))
 	}
 	select {
 	case <-command.Done():
-	case <-c.m.agent.Done():
-		err = c.m.orCrash(ctx, c.m.agent.Err())
+	case <-c.m.vm.Agent.Done():
+		err = c.m.vm.OrCrash(ctx, c.m.vm.Agent.Err())
 	case <-ctx.Done():
 		killed := make(chan error, 1)
 		go func() {
@@ -108,7 +109,7 @@ func (c *Cmd) run() (agent.Output, error) {
 			if failed != nil {
 				err = fmt.Errorf("%w; it could not be killed: %w", err, failed)
 			}
-		case <-time.After(resumesWithin):
+		case <-time.After(vm.UndoWithin):
 			return fail(command.Output(), fmt.Errorf("%w; it is killed when the guest's agent answers", err))
 		}
 	}

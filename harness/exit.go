@@ -63,16 +63,16 @@ func exitOf(w wire.Exit) Exit {
 // or else init's last line on the console does. The exit is nil if neither does, as when the program
 // itself powers the machine off. asked reports whether the program had been asked to end.
 func (m *Machine) programEnd() (exit *Exit, asked bool) {
-	told := m.agent.Exit()
+	told := m.vm.Agent.Exit()
 	if told == nil {
-		told = exitOnConsole(m.console.Tail(lastWordsWithin))
+		told = exitOnConsole(m.vm.Console.Tail(lastWordsWithin))
 	}
 	if told == nil {
 		return nil, false
 	}
 	e := exitOf(*told)
 	if !e.OK() && e.Why == "" && !told.Asked {
-		e.Why = m.agent.PowerOffReason()
+		e.Why = m.vm.Agent.PowerOffReason()
 	}
 	return &e, told.Asked || m.typedOff.Load()
 }

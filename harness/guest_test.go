@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/harness/internal/testconsole"
+	"guesthouse.example/harness/internal/vm"
 	"guesthouse.example/internal/wire"
 )
 
@@ -27,8 +29,8 @@ func TestEventReturnsTheEventsInOrder(t *testing.T) {
 	t.Cleanup(func() { far.Close() })
 	_, err := guest.Send(wire.Message{Type: wire.Hello, Payload: make([]byte, 16)})
 	require.NoError(t, err)
-	line, _ := testConsole(t)
-	m := &Machine{plan: &plan{}, vm: &vm{agent: c, console: line, drained: make(chan struct{})}}
+	line, _ := testconsole.New(t)
+	m := &Machine{plan: &plan{}, vm: &vm.VM{Agent: c, Console: line, Drained: make(chan struct{})}}
 	gone, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("gone"))
 	require.NoError(t, c.AwaitHello(t.Context()))
@@ -49,7 +51,7 @@ func TestEventReturnsTheEventsInOrder(t *testing.T) {
 	require.Equal(t, "one", <-first)
 	far.Close()
 	<-c.Done()
-	close(m.drained)
+	close(m.vm.Drained)
 	text, err := m.Event(t.Context())
 	require.NoError(t, err, "the guest told it before the line ended")
 	require.Equal(t, "two", text)

@@ -15,7 +15,7 @@ import (
 func (m *Machine) SetLink(ctx context.Context, up bool) error {
 	// By the name of the network's end, QEMU sets both ends of the cable.
 	arguments := map[string]any{"name": "net0", "up": up}
-	if err := m.qmp.Execute(ctx, "set_link", arguments, nil); err != nil {
+	if err := m.vm.QMP.Execute(ctx, "set_link", arguments, nil); err != nil {
 		return fmt.Errorf("set the link of %s: %w", m.plan.spec.Target, err)
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,19 +13,18 @@ import (
 	"guesthouse.example/harness/internal/guestconn"
 	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/vm"
 )
 
 // A Machine is a running emulated machine. Its methods may be called from any
 // goroutine.
 type Machine struct {
-	*vm
+	vm       *vm.VM
 	plan     *plan
 	forwards []qemu.Forward     // with the host's ports
+	began    time.Time          // the seconds of the result count from it
 	begin    machinetime.Moment // the deadlines of WaitReady count from it
-	ram      *os.File           // the guest's memory, if Save can read it
 
-	saving   chan struct{}          // holds a token while Save runs
-	resuming sync.WaitGroup         // goroutines that let the machine go on after Save
 	template atomic.Pointer[making] // the template that WaitReady saves
 
 	closing  atomic.Bool   // Close has been called
@@ -46,11 +44,7 @@ type Machine struct {
 // watch waits for the end of QEMU and says how it ended.
 func (m *Machine) watch() {
 	go m.live()
-	<-m.proc.Done
-	<-m.drained
-	<-m.qmp.Done()
-	<-m.agent.Done()
-	m.filter.Wait()
+	m.vm.WaitEnd()
 	m.fail(m.end(), true)
 	close(m.ended)
 }
@@ -59,8 +53,8 @@ func (m *Machine) watch() {
 // rest of its crash, or when the machine has ended.
 func (m *Machine) live() {
 	select {
-	case <-m.collected:
-		if err := m.crashed(); err != nil {
+	case <-m.vm.CrashCollected():
+		if err := m.vm.Crashed(); err != nil {
 			m.life.End(err)
 			return
 		}
@@ -81,10 +75,10 @@ func (m *Machine) live() {
 func (m *Machine) end() error {
 	exit, asked := m.programEnd()
 	m.exit = exit
-	if err := m.crashed(); err != nil {
+	if err := m.vm.Crashed(); err != nil {
 		return err
 	}
-	reason, _ := m.shutdown.Load().(string)
+	reason := m.vm.ShutdownReason()
 	switch {
 	case m.closing.Load():
 		return nil
@@ -97,7 +91,7 @@ func (m *Machine) end() error {
 	case strings.Contains(reason, `"guest-panic"`):
 		return fmt.Errorf("%w: it panicked", ErrGuest)
 	}
-	return m.proc.Describe()
+	return m.vm.Process.Describe()
 }
 
 // Dial connects to a port of the guest that the Spec lists. A TCP connection is
@@ -123,8 +117,8 @@ func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn,
 		return nil, fmt.Errorf("dial %s/%d: the machine has ended", network, port)
 	default:
 	}
-	if err := m.crashed(); err != nil {
-		m.awaitCollected(ctx)
+	if err := m.vm.Crashed(); err != nil {
+		m.vm.AwaitCrashText(ctx)
 		return nil, fmt.Errorf("dial %s/%d: %w", network, port, err)
 	}
 	for _, p := range m.forwards {
@@ -148,7 +142,7 @@ func (m *Machine) Ports() (ports []Port) {
 }
 
 // Console returns the guest's serial console.
-func (m *Machine) Console() *console.Console { return m.console }
+func (m *Machine) Console() *console.Console { return m.vm.Console }
 
 // Spec returns what the machine was booted from, with its defaults filled in and the acceleration that
 // was chosen.
@@ -164,11 +158,11 @@ func (m *Machine) Spec() Spec {
 // time in which this process was suspended never counts. When the time is over, the cause of the
 // context wraps context.DeadlineExceeded. The cancel function must be called, as always.
 func (m *Machine) Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return m.vm.within(ctx, d)
+	return m.vm.Within(ctx, d)
 }
 
 // Dir returns the record directory.
-func (m *Machine) Dir() string { return m.record.Dir() }
+func (m *Machine) Dir() string { return m.vm.Record.Dir() }
 
 // Done returns a channel that is closed when the machine has ended: QEMU is gone, and the record has
 // everything that it sent. Wait then returns at once and says how it ended.
@@ -188,13 +182,13 @@ func (m *Machine) Wait(ctx context.Context) error {
 	if ctx.Err() != nil { // a look whether it has ended
 		return context.Cause(ctx)
 	}
-	ctx, cancel := m.unlessCrashed(ctx)
+	ctx, cancel := m.vm.UnlessCrashed(ctx)
 	defer cancel()
 	select {
 	case <-m.ended:
 		return m.err
 	case <-ctx.Done():
-		if err := m.crashed(); err != nil {
+		if err := m.vm.Crashed(); err != nil {
 			return err
 		}
 		return context.Cause(ctx)
@@ -211,26 +205,23 @@ func (m *Machine) Wait(ctx context.Context) error {
 // machine that was ready went on all the same.
 func (m *Machine) Close() error {
 	m.closeWithin(context.Background())
-	return m.record.Failure()
+	return m.vm.Record.Failure()
 }
 
 // closeWithin is Close, which does not wait for the rest of a crash when ctx has ended.
 func (m *Machine) closeWithin(ctx context.Context) {
 	m.closing.Store(true)
 	m.close.Do(func() {
-		m.awaitCrash(ctx)
-		m.proc.Kill()
+		m.vm.AwaitCrash(ctx)
+		m.vm.Process.Kill()
 		<-m.ended
-		m.resuming.Wait()
 		if t := m.template.Swap(nil); t != nil {
 			t.Close()
 		}
 		m.resultMu.Lock()
 		m.sealed = true
 		m.resultMu.Unlock()
-		m.record.Close(m.keepsRecord())
-		if m.ram != nil {
-			m.ram.Close()
-		}
+		m.vm.Close()
+		m.vm.Record.Close(m.keepsRecord())
 	})
 }

@@ -3,6 +3,9 @@ package harness
 import (
 	"errors"
 	"fmt"
+
+	"guesthouse.example/harness/internal/outbound"
+	"guesthouse.example/internal/subnet"
 )
 
 // Outbound is what a guest may connect to. Its answers on forwarded ports always pass.
@@ -37,5 +40,12 @@ func (o Outbound) check() (Outbound, error) {
 
 // filtered reports whether the harness filters the guest's network.
 func (o Outbound) filtered() bool { return o != OutboundInternet }
+
+// rules returns the filter's rules for the plan's guest.
+func (p *plan) rules() outbound.Rules {
+	host, _ := subnet.Others(p.qemu.Network.Guest)
+	host6, _ := subnet.Others(p.qemu.Network.Guest6)
+	return outbound.Rules{Gateway: host, Gateway6: host6, Host: p.spec.Outbound == OutboundHost}
+}
 
 var errHostAlone = errors.New(`outbound "host" needs the harness while the machine runs: QEMU alone has "none" and "internet"`)

@@ -3,22 +3,20 @@ package harness
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
-	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/harness/internal/template"
+	"guesthouse.example/harness/internal/vm"
 	"guesthouse.example/internal/printable"
 )
 
-// prefetch restores a machine before anybody asks for it. It stands still, so that it
-// takes no processor time and grows no older, no port leads to it, and its record is in
-// memory: should this process die there is nothing but QEMU, which dies with it.
-func (p *plan) prefetch(ctx context.Context, t *template.Template) (*vm, error) {
+// prefetch restores a machine from a template before a user asks for it. Its record is in memory. If this
+// process dies, nothing is left: QEMU dies too.
+func (p *plan) prefetch(ctx context.Context, t *template.Template) (*vm.VM, error) {
 	if t.Agent == nil {
-		return nil, errNoAgent // who else gives it a clock and entropy when it goes on?
+		return nil, vm.ErrNoAgent // nothing could set its clock and reseed it when it goes on
 	}
 	ram, state, err := t.OpenFiles()
 	if err != nil {
@@ -27,50 +25,37 @@ func (p *plan) prefetch(ctx context.Context, t *template.Template) (*vm, error) 
 	defer ram.Close()
 	defer state.Close()
 	rec := records.New()
-	v, err := p.start(p.qemu.Args(qemu.RestoreRAM(t.Version)), rec, t, ram, state)
+	v, err := vm.Start(p.vm(p.qemu.Args(qemu.RestoreRAM(t.Version)), rec, t, ram, state))
 	if err != nil {
 		return nil, err
 	}
-	if _, err = v.connect(ctx, t, nil, true); err == nil {
-		err = v.rehearse(ctx)
-	}
-	if err == nil {
-		// The rehearsal's port closes, and programs go on only in the machine that is handed out.
-		_, err = v.quiesce(ctx, &resumption{})
-	}
-	if err == nil {
-		err = v.qmp.Execute(ctx, "stop", nil, nil)
-	}
-	if err != nil {
+	if err := v.Prefetch(ctx); err != nil {
 		v.Discard()
-		said, _, _ := strings.Cut(rec.StderrText(), "\n")
-		return nil, fmt.Errorf("%w %s", err, printable.Text(said))
+		line, _, _ := strings.Cut(rec.StderrText(), "\n")
+		return nil, fmt.Errorf("%w %s", err, printable.Text(line))
 	}
 	return v, nil
 }
 
-// adopt makes the plan's machine of a prefetched vm with the same template. The vm gets a record and goes
-// on, and it has new entropy, the clock and a new identity before the first port is forwarded. After an error the
-// vm has ended. After an unusableError another vm may serve.
-func (p *plan) adopt(ctx context.Context, v *vm) (*Machine, error) {
-	if err := v.gone(); err != nil {
+// adopt makes the plan's machine of a prefetched VM with the same template. The VM gets a record and goes on.
+// Its guest is reseeded before the first port is forwarded. If adopt fails, the VM has ended. After an
+// unusableError another VM may serve.
+func (p *plan) adopt(ctx context.Context, v *vm.VM) (*Machine, error) {
+	if err := v.Gone(); err != nil {
 		v.Discard()
 		return nil, unusableError{err}
 	}
-	if err := v.record.Open(p.spec.Dir, p.spec, v.proc.CommandLine()); err != nil {
+	if err := v.Record.Open(p.spec.Dir, p.spec, v.Process.CommandLine()); err != nil {
 		v.Discard()
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
-	if !slices.Equal(v.crashes, p.spec.Crashes) {
-		v.crashes = p.spec.Crashes
-		v.console.SetCrashes(p.crashes)
-	}
-	m := p.machine(v, BootPrefetched, "")
-	m.begin = v.clock.Now()
+	v.SetCrashes(p.crashes)
+	m := p.machine(v, p.asked, BootPrefetched, "")
+	m.begin = v.Clock.Now()
 	m.noteVersion()
 	m.writeResult(func(*Result) {})
 	var err error
-	if m.forwards, err = v.goOn(ctx, m.begin, p.qemu.Forwards); err != nil {
+	if m.forwards, err = v.Continue(ctx, m.begin, p.qemu.Forwards); err != nil {
 		if ctx.Err() != nil {
 			go m.hash()
 			return nil, m.giveUp(ctx, err)
@@ -83,21 +68,9 @@ func (p *plan) adopt(ctx context.Context, v *vm) (*Machine, error) {
 	return m, nil
 }
 
-// An unusableError says why a prefetched vm cannot become anybody's machine.
+// An unusableError says why a prefetched VM cannot become a machine.
 type unusableError struct{ err error }
 
 func (e unusableError) Error() string {
 	return "the machine that waited was of no use: " + oneLine(e.err)
-}
-
-// goOn lets a vm run that stood still, reseeds its guest and forwards ports to it.
-func (v *vm) goOn(ctx context.Context, begin machinetime.Moment, forwards []qemu.Forward) ([]qemu.Forward, error) {
-	ctx, cancel := v.clock.WithDeadline(ctx, begin, monitorWithin, fmt.Errorf("not within %v", monitorWithin))
-	defer cancel()
-	if err := v.qmp.Execute(ctx, "cont", nil, nil); err != nil {
-		return nil, err
-	}
-	return v.forward(ctx, forwards, func() error {
-		return v.reseed(ctx, true)
-	})
 }

@@ -16,15 +16,15 @@ import (
 // byte or Ready is late, when the guest crashes or ends, when a file of the record cannot
 // be written, and when ctx ends. Its error is a *BootError.
 func (m *Machine) WaitReady(ctx context.Context) error {
-	whole, cancel := m.record.WithFailure(ctx)
+	whole, cancel := m.vm.Record.WithFailure(ctx)
 	defer cancel()
 	err := m.waitReady(whole)
 	if err == nil {
-		err = m.record.Failure() // while it became ready
+		err = m.vm.Record.Failure() // while it became ready
 	}
-	if err == nil && m.crashed() != nil { // and was ready all the same
-		m.awaitCrash(ctx)
-		err = m.crashed()
+	if err == nil && m.vm.Crashed() != nil { // and was ready all the same
+		m.vm.AwaitCrash(ctx)
+		err = m.vm.Crashed()
 	}
 	if t := m.template.Swap(nil); t != nil {
 		if err == nil {
@@ -33,14 +33,14 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 		t.Close()
 	}
 	if err != nil {
-		m.awaitCrash(ctx)
+		m.vm.AwaitCrash(ctx)
 		// That somebody changed their mind is no failure.
 		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, guestconn.ErrClosed) {
 			m.writeResult(func(r *Result) { r.State, r.Error = StateFailed, err.Error() })
 		}
 		return m.bootError(err)
 	}
-	seconds := time.Since(m.plan.asked).Seconds()
+	seconds := time.Since(m.began).Seconds()
 	<-m.hashed
 	m.writeResult(func(r *Result) { r.State, r.ReadySeconds = StateReady, seconds })
 	return nil
@@ -58,18 +58,18 @@ func (m *Machine) become(ctx context.Context, t *making) error {
 
 func (m *Machine) waitReady(ctx context.Context) error {
 	first := fmt.Errorf("no byte on its console within %v", m.plan.spec.FirstByteWithin)
-	firstCtx, cancel := m.clock.WithDeadline(ctx, m.begin, m.plan.spec.FirstByteWithin, first)
+	firstCtx, cancel := m.vm.Clock.WithDeadline(ctx, m.begin, m.plan.spec.FirstByteWithin, first)
 	defer cancel()
-	if err := m.console.WaitByte(firstCtx); err != nil {
+	if err := m.vm.Console.WaitByte(firstCtx); err != nil {
 		return m.whyNotReady(err)
 	}
 	shown := fmt.Errorf("its console has not shown %q", m.plan.spec.Ready)
 	late := fmt.Errorf("%w: not ready within %v: %w", ErrGuest, m.plan.spec.ReadyWithin, shown)
-	readyCtx, cancel := m.clock.WithDeadline(ctx, m.begin, m.plan.spec.ReadyWithin, late)
+	readyCtx, cancel := m.vm.Clock.WithDeadline(ctx, m.begin, m.plan.spec.ReadyWithin, late)
 	defer cancel()
-	readyCtx, cancel = m.clock.WithWatchdog(readyCtx, m.plan.spec.ReadyWithin/hangsAfter, m.console.Len, shown)
+	readyCtx, cancel = m.vm.Clock.WithWatchdog(readyCtx, m.plan.spec.ReadyWithin/hangsAfter, m.vm.Console.Len, shown)
 	defer cancel()
-	_, at, err := m.console.WaitFor(readyCtx, m.plan.spec.Ready, 0)
+	_, at, err := m.vm.Console.WaitFor(readyCtx, m.plan.spec.Ready, 0)
 	if err == nil && m.plan.spec.Ready == DefaultReady {
 		err = m.waitPrompt(readyCtx, at)
 	}
@@ -91,7 +91,7 @@ const promptWithin = 2 * time.Second
 func (m *Machine) waitPrompt(ctx context.Context, from int64) error {
 	promptCtx, cancel := m.Within(ctx, promptWithin)
 	defer cancel()
-	_, _, err := m.console.WaitFor(promptCtx, regexp.QuoteMeta(guestPrompt), from)
+	_, _, err := m.vm.Console.WaitFor(promptCtx, regexp.QuoteMeta(guestPrompt), from)
 	if err != nil && promptCtx.Err() != nil && ctx.Err() == nil {
 		return nil
 	}
@@ -114,7 +114,7 @@ func (m *Machine) whyNotReady(err error) error {
 		return guestconn.ErrClosed
 	}
 	err = fmt.Errorf("%w: it powered off before its console showed %q", ErrGuest, m.plan.spec.Ready)
-	if why := m.agent.PowerOffReason(); why != "" {
+	if why := m.vm.Agent.PowerOffReason(); why != "" {
 		err = fmt.Errorf("%w: %s", err, printable.Text(why))
 	} else if m.exit != nil {
 		err = fmt.Errorf("%w: its program has ended: %v", err, m.exit)

@@ -10,21 +10,23 @@ import (
 
 	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/machinetime"
+	"guesthouse.example/harness/internal/testconsole"
+	"guesthouse.example/harness/internal/vm"
 )
 
 // booting is a machine that does what a test has its guest say, on a clock that
 // stands still where synctest's does.
 func booting(t *testing.T, ready string) (m *Machine, says func(string)) {
-	line, says := testConsole(t)
+	line, says := testconsole.New(t)
 	return &Machine{
 		plan: &plan{
 			spec: Spec{Ready: ready, FirstByteWithin: time.Minute, ReadyWithin: time.Minute},
 		},
 		ended: make(chan struct{}),
-		vm: &vm{
-			console: line,
-			agent:   agent.New(nil, io.Discard, nil),
-			clock:   machinetime.NewFake(func() machinetime.Sample { return machinetime.Sample{Runnable: true} }),
+		vm: &vm.VM{
+			Console: line,
+			Agent:   agent.New(nil, io.Discard, nil),
+			Clock:   machinetime.NewFake(func() machinetime.Sample { return machinetime.Sample{Runnable: true} }),
 		},
 	}, says
 }

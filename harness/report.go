@@ -87,9 +87,9 @@ func (r Report) String() string {
 
 // Report returns the machine's report so far.
 func (m *Machine) Report() Report {
-	r := Report{Console: m.console.Evidence(), Warnings: m.console.Warnings(), Stderr: m.record.StderrText(), Stopped: m.filter.Stopped()}
+	r := Report{Console: m.vm.Console.Evidence(), Warnings: m.vm.Console.Warnings(), Stderr: m.vm.Record.StderrText(), Stopped: m.vm.Filter.Stopped()}
 	if m.keepsRecord() {
-		r.Dir = m.record.Dir()
+		r.Dir = m.vm.Record.Dir()
 		r.Repeat = "go run guesthouse.example/harness/cmd/guesthouse run -spec " + shellquote.Word(filepath.Join(r.Dir, "spec.json"))
 	}
 	return r

@@ -70,18 +70,18 @@ func (m *Machine) Result() Result {
 
 // keepsRecord reports whether the record stays after Close. A temporary record stays only if the run has
 // failed.
-func (m *Machine) keepsRecord() bool { return !m.record.Temporary() || m.Result().Error != "" }
+func (m *Machine) keepsRecord() bool { return !m.vm.Record.Temporary() || m.Result().Error != "" }
 
 // fail records how the machine ended. An error that is no failure, such as a cancelled context, does not
 // make the run a failed one.
 func (m *Machine) fail(err error, failure bool) {
 	err = m.withRecordFailure(err)
 	m.err = err
-	seconds := time.Since(m.plan.asked).Seconds()
+	seconds := time.Since(m.began).Seconds()
 	<-m.hashed
 	m.writeResult(func(r *Result) {
 		r.State, r.Seconds = StateEnded, seconds
-		r.PowerOff, r.Exit = m.agent.PowerOffReason(), m.exit
+		r.PowerOff, r.Exit = m.vm.Agent.PowerOffReason(), m.exit
 		if err != nil && failure && r.Error == "" {
 			r.Error = err.Error()
 		}
@@ -93,7 +93,7 @@ func (m *Machine) fail(err error, failure bool) {
 
 // withRecordFailure adds the failure of the record to an error.
 func (m *Machine) withRecordFailure(err error) error {
-	switch broken := m.record.Failure(); {
+	switch broken := m.vm.Record.Failure(); {
 	case broken == nil || errors.Is(err, broken):
 		return err
 	case err == nil:
@@ -126,8 +126,8 @@ func (m *Machine) correctSpec(origin *Origin) {
 	if m.sealed {
 		return
 	}
-	if err := m.record.WriteSpec(spec); err != nil {
-		m.record.Fail(records.SpecFile, err)
+	if err := m.vm.Record.WriteSpec(spec); err != nil {
+		m.vm.Record.Fail(records.SpecFile, err)
 	}
 }
 
@@ -138,26 +138,26 @@ func (m *Machine) writeResult(change func(*Result)) {
 		return
 	}
 	change(&m.result)
-	m.record.WriteResult(m.current())
+	m.vm.Record.WriteResult(m.current())
 }
 
 // current returns the result with what other parts of the machine know now. The caller holds resultMu.
 func (m *Machine) current() Result {
 	r := m.result
-	r.ClockLate = time.Duration(m.clockLate.Load()).Seconds()
-	r.Warnings = m.console.Warnings()
-	r.Stopped = m.filter.Stopped()
+	r.ClockLate = m.vm.ClockLate().Seconds()
+	r.Warnings = m.vm.Console.Warnings()
+	r.Stopped = m.vm.Filter.Stopped()
 	return r
 }
 
 // noteVersion notes QEMU's version, for the next time that the result is written.
 func (m *Machine) noteVersion() {
-	if m.qmp == nil {
+	if m.vm.QMP == nil {
 		return // QEMU has not answered
 	}
 	m.resultMu.Lock()
 	defer m.resultMu.Unlock()
-	m.result.QEMU = m.qmp.Version()
+	m.result.QEMU = m.vm.QMP.Version()
 }
 
 // MarkFailed marks the run as failed for a reason that the machine does not know, such as a failed test.
@@ -166,15 +166,15 @@ func (m *Machine) noteVersion() {
 func (m *Machine) MarkFailed(reason error) {
 	m.resultMu.Lock()
 	defer m.resultMu.Unlock()
-	if m.sealed && m.record.Temporary() && m.result.Error == "" {
+	if m.sealed && m.vm.Record.Temporary() && m.result.Error == "" {
 		return // the record is gone
 	}
 	m.result.State = StateFailed
 	if m.result.Error == "" {
 		m.result.Error = reason.Error()
 	}
-	m.record.WriteResult(m.result)
+	m.vm.Record.WriteResult(m.result)
 	if m.sealed {
-		m.record.Tidy()
+		m.vm.Record.Tidy()
 	}
 }

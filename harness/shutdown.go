@@ -23,7 +23,7 @@ const patience = 5 * time.Second
 // Close to end a guest that can do neither.
 func (m *Machine) Shutdown(ctx context.Context) error {
 	defer m.closeWithin(ctx)
-	alive, cancel := m.unlessCrashed(ctx)
+	alive, cancel := m.vm.UnlessCrashed(ctx)
 	defer cancel()
 	how := "its agent"
 	err := m.agentPowerOff(alive)
@@ -32,7 +32,7 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 	}
 	if m.runs() && alive.Err() == nil {
 		how = fmt.Sprintf("the power button and its console, because its agent could not: %v", err)
-		m.agent.Remark("power-off by " + how)
+		m.vm.Agent.Remark("power-off by " + how)
 		m.pressAndType(alive)
 	}
 	select {
@@ -40,7 +40,7 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 		return m.err
 	case <-alive.Done():
 	}
-	if err := m.crashed(); err != nil {
+	if err := m.vm.Crashed(); err != nil {
 		return fmt.Errorf("shut down %s: %w", m.plan.spec.Target, err)
 	}
 	return fmt.Errorf("shut down %s: the guest, asked by %s, has not powered off and was ended by force: %w",
@@ -51,20 +51,20 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 func (m *Machine) agentPowerOff(ctx context.Context) error {
 	ctx, cancel := m.Within(ctx, patience)
 	defer cancel()
-	if err := m.awaitAgent(ctx); err != nil {
+	if err := m.vm.AwaitAgent(ctx); err != nil {
 		return err
 	}
-	return m.agent.PowerOff(ctx)
+	return m.vm.Agent.PowerOff(ctx)
 }
 
 // pressAndType asks a guest without an agent. It may ignore the power button, the command or both.
 func (m *Machine) pressAndType(ctx context.Context) {
 	m.typedOff.Store(true)
-	m.qmp.Execute(ctx, "system_powerdown", nil, nil)
+	m.vm.QMP.Execute(ctx, "system_powerdown", nil, nil)
 	// Ctrl-U drops a half-typed line. Commands that were typed before still run. If they take
 	// long, Ctrl-C ends the one in the foreground.
 	for _, line := range []string{"\x15poweroff", "\x03\x15poweroff"} {
-		if err := m.console.Send(ctx, line); err != nil {
+		if err := m.vm.Console.Send(ctx, line); err != nil {
 			return // the serial line ends shortly before the machine does
 		}
 		if m.endsWithin(ctx, patience) == nil {

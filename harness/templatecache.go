@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"guesthouse.example/harness/internal/template"
+	"guesthouse.example/harness/internal/vm"
 	"guesthouse.example/harness/internal/warmpool"
 	"guesthouse.example/internal/store"
 )
@@ -36,7 +37,7 @@ type TemplateCache struct {
 	// killed. Guests without an agent are not prefetched.
 	Prefetch bool
 
-	prefetched warmpool.Pool[*vm]
+	prefetched warmpool.Pool[*vm.VM]
 }
 
 // Close ends the machines that wait. Machines that were started go on, and the cache can still be
@@ -92,7 +93,7 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 
 	prefetchNext := func() {
 		if c.Prefetch {
-			c.prefetched.Add(key, p.spec.Memory, func(ctx context.Context) (*vm, error) { return entry.prefetch(ctx, p) })
+			c.prefetched.Add(key, p.spec.Memory, func(ctx context.Context) (*vm.VM, error) { return entry.prefetch(ctx, p) })
 		}
 	}
 	v, slower := c.prefetched.Take(ctx, key)
@@ -174,7 +175,7 @@ func (c cached) restore(ctx context.Context, p *plan, slower string) (m *Machine
 
 // prefetch restores a vm from the cached template before a machine is started. It returns nothing if
 // the template was removed meanwhile: the next machine that is started makes it again.
-func (c cached) prefetch(ctx context.Context, p *plan) (*vm, error) {
+func (c cached) prefetch(ctx context.Context, p *plan) (*vm.VM, error) {
 	t, _, err := c.cache.Lookup(c.key)
 	if t == nil {
 		return nil, err
@@ -197,7 +198,7 @@ type making struct {
 // finish saves the machine and returns how that went, for the machine's Result. An error is one of
 // the machine.
 func (t *making) finish(ctx context.Context, m *Machine) (why string, err error) {
-	err = m.save(ctx, t.Path(""), t.anyGuest)
+	err = m.vm.Save(ctx, t.Path(""), t.entry.id, t.anyGuest)
 	if err == nil {
 		err = t.entry.cache.Publish(t.Build, t.entry.key)
 	}
@@ -205,11 +206,11 @@ func (t *making) finish(ctx context.Context, m *Machine) (why string, err error)
 	case err == nil:
 		t.saved()
 		return "the first boot of its kind, saved for the next", nil
-	case errors.Is(err, errStands), ctx.Err() != nil:
+	case errors.Is(err, vm.ErrStands), ctx.Err() != nil:
 		return "", err
 	}
 	why = "it could not be saved: " + oneLine(err)
-	if errors.Is(err, errNoAgent) {
+	if errors.Is(err, vm.ErrNoAgent) {
 		t.entry.cache.Note(t.entry.key, why)
 	}
 	return why, nil

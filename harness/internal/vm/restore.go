@@ -1,0 +1,98 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/harness/internal/machinetime"
+	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/qmp"
+	"guesthouse.example/harness/internal/template"
+)
+
+// restore loads the template into the stopped machine and lets it run. QEMU listens on no port until
+// the guest's agent has reseeded the kernel, so that no packet reaches the guest before.
+func (v *VM) restore(ctx context.Context, forwards []qemu.Forward, resume bool) ([]qemu.Forward, error) {
+	t := v.from
+	if version := v.QMP.Version(); version != t.Version {
+		return nil, template.Fault{Err: fmt.Errorf("the template was saved by QEMU %s and this is %s", t.Version, version)}
+	}
+	err := v.QMP.ExecuteAll(ctx,
+		qmp.Command{Name: "migrate-set-capabilities", Arguments: ignoreShared},
+		qmp.Command{Name: "migrate-incoming", Arguments: map[string]string{"uri": fmt.Sprintf("fd:%d", qemu.StateFD)}})
+	if err == nil {
+		err = v.QMP.ExecuteAfter(ctx, func() error { return v.migrated(ctx) }, qmp.Command{Name: "cont"})
+	}
+	if err != nil {
+		return nil, v.loadFailed(err)
+	}
+	return v.forward(ctx, forwards, func() error {
+		if t.Agent == nil {
+			return nil
+		}
+		if err := v.reseed(ctx, resume); err != nil {
+			return v.wakeFailed(err)
+		}
+		return nil
+	})
+}
+
+// loadFailed returns the error of loading the template's state. It is a Fault if QEMU refused the
+// state: QEMU then reports a failed migration, or exits with a status. A QEMU that was ended by a
+// signal says nothing about the template.
+func (v *VM) loadFailed(err error) error {
+	switch {
+	case errors.Is(err, errMigrationFailed):
+		return template.Fault{Err: err}
+	case errors.Is(err, qmp.ErrClosed), errors.Is(err, errEndedInMigration):
+		<-v.Process.Done
+		if v.Process.Exited() {
+			return template.Fault{Err: fmt.Errorf("QEMU did not take the saved state: %w", v.Process.Describe())}
+		}
+	}
+	return err
+}
+
+// wakeFailed returns the error of the restored guest's agent. It is a Fault if QEMU runs and the
+// agent is silent or talks nonsense, or if the guest has crashed.
+func (v *VM) wakeFailed(err error) error {
+	if errors.Is(err, agent.ErrLineEnded) {
+		<-v.Process.Done // Only the end of QEMU ends the line.
+		if !v.Process.Exited() {
+			return err
+		}
+	}
+	return template.Fault{Err: err}
+}
+
+// Prefetch restores the machine, warms it up and stops it. It takes no processor time then and its guest
+// grows no older, and no port leads to it, until Continue.
+func (v *VM) Prefetch(ctx context.Context) error {
+	_, err := v.connect(ctx, nil, false)
+	if err == nil {
+		err = v.echoDatagrams(ctx)
+	}
+	if err == nil {
+		// This ends the agent's echo too.
+		_, err = v.quiesce(ctx, &resumption{})
+	}
+	if err == nil {
+		err = v.QMP.Execute(ctx, "stop", nil, nil)
+	}
+	return err
+}
+
+// Continue lets a prefetched machine run, reseeds its guest and then forwards ports to it. It must end
+// within MonitorWithin of the machine's time since begin.
+func (v *VM) Continue(ctx context.Context, begin machinetime.Moment, forwards []qemu.Forward) ([]qemu.Forward, error) {
+	ctx, cancel := v.Clock.WithDeadline(ctx, begin, MonitorWithin, fmt.Errorf("not within %v", MonitorWithin))
+	defer cancel()
+	if err := v.QMP.Execute(ctx, "cont", nil, nil); err != nil {
+		return nil, err
+	}
+	return v.forward(ctx, forwards, func() error {
+		return v.reseed(ctx, true)
+	})
+}

@@ -1,0 +1,204 @@
+// Package vm runs a virtual machine: a QEMU process with its guest, and the host's ends of their lines. It
+// starts the machine, restores it from a template, saves it, and tells when the guest crashes.
+//
+// It does not know what a user asked for: package harness decides how a machine starts, when it is
+// ready, and what its record and result say.
+package vm
+
+import (
+	"context"
+	"errors"
+	"os"
+	"regexp"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness/console"
+	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/harness/internal/machinetime"
+	"guesthouse.example/harness/internal/outbound"
+	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/qmp"
+	"guesthouse.example/harness/internal/records"
+	"guesthouse.example/harness/internal/template"
+	"guesthouse.example/internal/printable"
+	"guesthouse.example/internal/sys"
+)
+
+// A VM is a QEMU process with its guest. Its exported fields may be used, and not changed, until its end.
+type VM struct {
+	QEMU    qemu.Machine
+	Process *qemu.Process
+	QMP     *qmp.Client // nil before Connect
+	Console *console.Console
+	Agent   *agent.Client
+	Filter  *outbound.Filter // nil if the guest may reach everything
+	Record  *records.Record
+	Clock   *machinetime.Clock
+
+	// Drained is closed when the last byte of the console is in its log.
+	Drained chan struct{}
+
+	ram       *os.File           // the guest's memory; nil if it cannot be saved
+	from      *template.Template // nil if the machine boots
+	crashes   []string           // the user's crash patterns
+	migration chan string        // states of the migration that runs
+	shutdown  atomic.Value       // string: the reason that QEMU gives for its end
+	clockLate atomic.Int64       // nanoseconds
+	collected chan struct{}      // closed when the rest of a crash is in the log, or the console has ended without a crash
+
+	saving   chan struct{}  // holds a token while Save runs
+	resuming sync.WaitGroup // goroutines that let the machine go on after Save
+}
+
+// A Config describes a VM.
+type Config struct {
+	QEMU    qemu.Machine
+	Args    []string           // of QEMU.Args
+	Rules   outbound.Rules     // of the guest's network, if QEMU is Filtered
+	Crashes []*regexp.Regexp   // the user's crash patterns, besides the known signs
+	Record  *records.Record    // gets all that QEMU and the guest send; Discard closes it
+	From    *template.Template // nil for a machine that boots
+
+	// RAM and State are the files that QEMU inherits; nil if QEMU has none. The caller may close them
+	// when Start returns.
+	RAM, State *os.File
+	Savable    bool // RAM is shared with QEMU, so that Save can read it
+}
+
+// Start starts QEMU, whose machine stands still until Connect, and reads what comes from it.
+func Start(c Config) (*VM, error) {
+	v := &VM{
+		QEMU: c.QEMU, Record: c.Record, from: c.From,
+		Drained:   make(chan struct{}),
+		migration: make(chan string, 16),
+		collected: make(chan struct{}),
+		saving:    make(chan struct{}, 1),
+	}
+	var err error
+	if v.Process, err = c.QEMU.Start(c.Args, c.Record.Stderr, c.RAM, c.State); err != nil {
+		return nil, err
+	}
+	v.Clock = machinetime.New(v.Process.PID(), v.Process.Done, c.Record.Start)
+	if c.Savable {
+		v.ram, err = duplicate(c.RAM)
+	}
+	if f := v.Process.Frames; err == nil && c.QEMU.Filtered {
+		v.Filter, err = outbound.Start(c.Rules, f[0], f[1], f[2])
+	}
+	if err != nil {
+		v.Process.Kill()
+		return nil, err
+	}
+	options := console.Options{Record: c.Record.Console, Crashes: c.Crashes, CrashComplete: v.collected}
+	var saved *agent.Saved
+	if c.From != nil {
+		options.State, saved = &c.From.Console, c.From.Agent
+	}
+	v.crashes = expressions(c.Crashes)
+	v.Console = console.New(v.Process.Console, options)
+	v.Agent = agent.New(v.Process.Agent, c.Record.Agent, saved)
+	go v.collect()
+	go v.Agent.Listen()
+	go func() {
+		<-v.Console.Done()
+		v.Process.Console.Close()
+		close(v.Drained)
+	}()
+	return v, nil
+}
+
+// duplicate returns another descriptor of a file.
+func duplicate(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+func expressions(patterns []*regexp.Regexp) (all []string) {
+	for _, p := range patterns {
+		all = append(all, p.String())
+	}
+	return all
+}
+
+// SetCrashes replaces the user's crash patterns. They apply to what the console has shown already too.
+func (v *VM) SetCrashes(patterns []*regexp.Regexp) {
+	if all := expressions(patterns); !slices.Equal(all, v.crashes) {
+		v.crashes = all
+		v.Console.SetCrashes(patterns)
+	}
+}
+
+// Within returns a context that ends after d of the machine's time; see package machinetime.
+func (v *VM) Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return v.Clock.WithTimeout(ctx, d)
+}
+
+// ClockLate returns the most time by which a restored guest's clock is late.
+func (v *VM) ClockLate() time.Duration { return time.Duration(v.clockLate.Load()) }
+
+// ShutdownReason returns the data of QEMU's event SHUTDOWN; empty before it.
+func (v *VM) ShutdownReason() string {
+	reason, _ := v.shutdown.Load().(string)
+	return reason
+}
+
+// Ending reports whether QEMU is gone or going, or has announced that it goes.
+func (v *VM) Ending() bool {
+	select {
+	case <-v.Process.Done:
+		return true
+	default:
+	}
+	p, ok := sys.LookupProcess(v.Process.PID())
+	return !ok || p.Exiting || v.ShutdownReason() != ""
+}
+
+// Gone returns why a machine that stood still is of no use any more; nil if it still is.
+func (v *VM) Gone() error {
+	select {
+	case <-v.Process.Done: // another process has killed it
+		return v.Process.Describe()
+	case <-v.Agent.Done():
+		return v.Agent.Err()
+	default:
+	}
+	if crash := v.Console.Crash(); crash != "" {
+		return errors.New(printable.Text(crash))
+	}
+	return nil
+}
+
+// WaitEnd waits until QEMU is gone and everything that it sent has been read.
+func (v *VM) WaitEnd() {
+	<-v.Process.Done
+	<-v.Drained
+	<-v.Agent.Done()
+	v.Filter.Wait()
+	if v.QMP != nil {
+		<-v.QMP.Done()
+	}
+}
+
+// Discard ends a machine that has no user, and its record with it. A record that a user named stays.
+func (v *VM) Discard() {
+	v.Process.Kill()
+	v.WaitEnd()
+	v.Close()
+	v.Record.Close(false)
+}
+
+// Close frees what the machine holds after its end. It waits for a Save that still runs.
+func (v *VM) Close() {
+	v.resuming.Wait()
+	if v.ram != nil {
+		v.ram.Close()
+	}
+}

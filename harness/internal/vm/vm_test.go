@@ -1,0 +1,39 @@
+package vm
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/records"
+	"guesthouse.example/internal/target"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// startScript returns a VM with a shell script in place of QEMU. The script's descriptor 3 is the console.
+func startScript(t *testing.T, script string) *VM {
+	x86, err := target.Lookup("x86_64")
+	require.NoError(t, err)
+	v, err := Start(Config{QEMU: qemu.Machine{Binary: "sh", Target: x86}, Args: []string{"-c", script}, Record: records.New()})
+	require.NoError(t, err)
+	return v
+}
+
+// The host's kernel closes the connections of a QEMU that is killed before the harness is told.
+func TestAMachineIsEndingFromWhenQEMUIsKilled(t *testing.T) {
+	v := startScript(t, "exec sleep 1000")
+	require.False(t, v.Ending())
+	v.Process.Kill()
+	require.True(t, v.Ending())
+	v.Discard()
+}
+
+func TestAMachineThatHasCrashedIsGone(t *testing.T) {
+	v := startScript(t, "echo 'Kernel panic - not syncing: gone' >&3; exec sleep 1000")
+	<-v.Console.Crashed()
+	require.EqualError(t, v.Gone(), "Kernel panic - not syncing: gone")
+	v.Discard()
+}

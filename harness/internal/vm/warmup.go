@@ -1,0 +1,85 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/qmp"
+)
+
+// warmUpWithin bounds warmUp, in the machine's time.
+const warmUpWithin = 5 * time.Second
+
+// warmUp makes the guest do what every machine that is restored from it would do first: with its first
+// datagram, a guest resolves the gateway's address and allocates memory. A guest without an agent, or
+// with its link down, is saved all the same.
+func (v *VM) warmUp(ctx context.Context) {
+	ctx, cancel := v.Within(ctx, warmUpWithin)
+	defer cancel()
+	if v.AwaitAgent(ctx) == nil {
+		v.echoDatagrams(ctx)
+	}
+}
+
+const (
+	warmUpEchoes = 10                    // more echoes gain nothing
+	echoWithin   = 20 * time.Millisecond // before the datagram is sent again, because it may be lost
+)
+
+// echoDatagrams has the guest's agent echo datagrams. QEMU then has translated the code that the guest
+// runs for a datagram, and both ends know each other's address: that is most of the time of a first
+// echo. The guest's services see nothing of it.
+func (v *VM) echoDatagrams(ctx context.Context) error {
+	ctx, cancel := v.Within(ctx, AgentWithin)
+	defer cancel()
+	port, err := v.Agent.WarmUp(ctx)
+	if err != nil || port == 0 { // a guest without a network returns port 0
+		return err
+	}
+	forwarded, err := v.forward(ctx, []qemu.Forward{{Network: "udp", Guest: port}}, nil)
+	if err != nil {
+		return err
+	}
+	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(forwarded[0].Host))
+	err = echo(ctx, host)
+	remove := func() error {
+		ctx, cancel := v.Within(context.WithoutCancel(ctx), warmUpWithin)
+		defer cancel()
+		var answer string
+		return v.QMP.ExecuteAll(ctx, qmp.Human("hostfwd_remove net0 udp:"+host, &answer))
+	}
+	if ctx.Err() != nil {
+		go remove() // when QEMU answers
+		return err
+	}
+	return errors.Join(err, remove())
+}
+
+// echo sends datagrams until the guest's agent has echoed warmUpEchoes of them.
+func echo(ctx context.Context, host string) error {
+	conn, err := net.Dial("udp", host)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for done := 0; done < warmUpEchoes; {
+		conn.Write([]byte{0})
+		conn.SetReadDeadline(time.Now().Add(echoWithin))
+		n, err := conn.Read(make([]byte, 1))
+		switch {
+		case n == 1:
+			done++
+		case ctx.Err() != nil:
+			return fmt.Errorf("warm-up: no echo of the guest's agent: %w", context.Cause(ctx))
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("warm-up: %w", err)
+		}
+	}
+	return nil
+}
