@@ -10,10 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// mostModules bounds what "go list -m all" lists in the module of a user, itself included. What is
-// needed to develop or to test this project, or to compile u-root's commands, is listed
-// only there: in scripts/tools/go.mod and images/busybox.mod.
-const mostModules = 25
+// maxModules is how many modules "go list -m all" may list in a user's module, that module included.
+// The modules that only tools or the busybox need are not among them: scripts/tools/go.mod and
+// images/busybox.mod pin those.
+const maxModules = 25
 
 func TestAUsersModuleListsFewModules(t *testing.T) {
 	root, err := os.Getwd()
@@ -31,7 +31,7 @@ func TestAUsersModuleListsFewModules(t *testing.T) {
 		write(name, data)
 	}
 	write("go.mod", []byte("module user.example\n\ngo 1.26.0\n"))
-	sums, err := os.ReadFile("go.sum") // else the go command asks a checksum database
+	sums, err := os.ReadFile("go.sum") // so that the go command asks no checksum database
 	require.NoError(t, err)
 	write("go.sum", sums)
 
@@ -51,7 +51,7 @@ func TestAUsersModuleListsFewModules(t *testing.T) {
 	check := func() {
 		run("mod", "tidy")
 		modules := strings.Split(run("list", "-m", "all"), "\n")
-		require.LessOrEqual(t, len(modules), mostModules, "the modules are\n%s", strings.Join(modules, "\n"))
+		require.LessOrEqual(t, len(modules), maxModules, "the modules are\n%s", strings.Join(modules, "\n"))
 		// It fails if go.sum lacks a module.
 		run("list", "-deps", "-test", "./...", "guesthouse.example/harness/cmd/guesthouse")
 	}

@@ -18,7 +18,7 @@ func TestAModuleWithOnlyAGuestBuilds(t *testing.T) {
 	root, err := filepath.Abs("..")
 	require.NoError(t, err)
 	build := func(t *testing.T, dir string) {
-		_, err := Build(t.Context(), "arm64", ".", Options{Dir: dir}) // with the user's cache, as u-root's commands are the same
+		_, err := Build(t.Context(), "arm64", ".", Options{Dir: dir}) // in the user's cache, which has u-root's commands
 		require.NoError(t, err)
 	}
 	t.Run("from a checkout", func(t *testing.T) {
@@ -35,7 +35,7 @@ func TestAModuleWithOnlyAGuestBuilds(t *testing.T) {
 		dir := guestModule(t, version, "")
 		t.Setenv("GOMODCACHE", cacheWithoutGuesthouse(t, held))
 		inModule(t, dir, "mod", "tidy")
-		t.Setenv("GOMODCACHE", cacheWithoutGuesthouse(t, held)) // as where only go.mod and go.sum come
+		t.Setenv("GOMODCACHE", cacheWithoutGuesthouse(t, held)) // as on a host that has only go.mod and go.sum
 		build(t, dir)
 	})
 }
@@ -82,8 +82,8 @@ func publish(t *testing.T, root, version string) {
 	t.Setenv("GONOSUMDB", "guesthouse.example")
 }
 
-// cacheWithoutGuesthouse makes a module cache that shares with the one that held is all but this
-// module.
+// cacheWithoutGuesthouse makes a module cache that lacks this module and shares all others with the
+// module cache held.
 func cacheWithoutGuesthouse(t *testing.T, held string) (dir string) {
 	dir = t.TempDir()
 	share := func(folder string) {
