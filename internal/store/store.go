@@ -123,8 +123,14 @@ func (s *Store) Sweep() {
 		}
 		lock := flock.New(file)
 		if held, err := lock.TryLock(); err == nil && held {
-			_ = os.RemoveAll(path)
+			// A rename holds the lock for an instant only: a build that began meanwhile would
+			// report that it has waited for another build.
+			gone := s.gone()
+			err := os.Rename(path, gone)
 			_ = lock.Unlock()
+			if err == nil {
+				_ = os.RemoveAll(gone)
+			}
 		}
 	}
 }
