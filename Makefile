@@ -52,8 +52,10 @@ soak: qemu
 	@$(GO) build -buildvcs=false -o out/guesthouse-soak ./harness/integration/soak
 	@$(leash) out/guesthouse-soak -n $(or $(N),200) $(ARGS)
 
-# The model test with many programs, and each fuzz target for minutes.
+# Every integration test on every target, the model test with many programs, and each fuzz target for
+# minutes.
 nightly: $(guesthouse)
+	@for target in x86 x86_64 arm arm64; do $(MAKE) integration TARGET=$$target || exit 1; done
 	$(leash) $(GO) test -run TestModel -timeout 60m ./guest/socketservice -rapid.checks=100000
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m -fuzzminimizetime 1s ./guest/socketservice
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzJudge -fuzztime 2m ./harness/internal/outbound

@@ -110,8 +110,10 @@ func powerOffReason(r harness.Result) string {
 
 // ended reports whether the machine has ended, and how.
 func (m *Machine) ended() (bool, error) {
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	err := m.Machine.Wait(now)
-	return !errors.Is(err, context.Canceled), err
+	select {
+	case <-m.Machine.Done():
+		return true, m.Machine.Wait(context.Background())
+	default:
+		return false, nil
+	}
 }

@@ -66,21 +66,15 @@ func panics(t *testing.T, target string, see func(*harness.Machine) error) {
 	require.Equal(t, "the guest failed: panic: no such sensor", m.Result().Error)
 }
 
-func TestAPanicIsReportedWithItsWholeTrace(t *testing.T) {
-	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		panics(t, target, func(m *harness.Machine) error {
-			_, err := m.Console().Expect(t.Context(), "never said")
-			return err
-		})
-	})
-}
-
 // The call that sees the crash ends the machine. The record has the whole trace nevertheless.
-func TestAPanicIsReportedWithItsWholeTraceByEveryCall(t *testing.T) {
+func TestEveryCallReportsAPanicWithItsWholeTrace(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	for name, see := range map[string]func(*testing.T, *harness.Machine) error{
+		"Expect": func(t *testing.T, m *harness.Machine) error {
+			_, err := m.Console().Expect(t.Context(), "never said")
+			return err
+		},
 		"Event": func(t *testing.T, m *harness.Machine) error {
 			_, err := m.Event(t.Context())
 			return err

@@ -121,9 +121,12 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 }
 
 func running(m *harness.Machine) bool {
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	return errors.Is(m.Wait(now), context.Canceled)
+	select {
+	case <-m.Done():
+		return false
+	default:
+		return true
+	}
 }
 
 // keys sends the typed keys to the guest until Ctrl-A x or the end of the
