@@ -1,7 +1,7 @@
 // Package agent is the host's end of the line to the guest's agent, which runs in the guest's
 // init. A [Client] asks the agent for statistics, runs commands, quiesces the guest for a save and
-// reseeds it after a restore. It also keeps what the guest tells unasked: its events, why it powers
-// off, and how its program ended.
+// reseeds it after a restore. It also records what the guest reports unasked: its events, the reason
+// of a power-off, and how its program ended.
 //
 // Package harness has one Client for each machine. It adds what a Client cannot know: whether the
 // guest has opened the port at all, whether the guest has crashed, and the machine's own time. The
@@ -35,7 +35,7 @@ type Client struct {
 	hello     chan struct{} // closed when the agent has said hello
 	helloOnce sync.Once
 	done      chan struct{} // closed when Listen has ended
-	err       error         // why it has; set before done is closed
+	err       error         // why Listen has ended; set before done is closed
 
 	mu       sync.Mutex // guards all fields below
 	log      io.Writer
@@ -47,9 +47,9 @@ type Client struct {
 	commands map[uint32]*Command // by the sequence numbers of their requests
 }
 
-// New returns the client of a machine. Every message on the line becomes a line of log. A machine
-// that is restored from a template goes on with the events that are saved there; saved is nil for
-// any other. Nothing is received before Listen is called.
+// New returns the client of a machine. It logs every message as a line. For a machine that is restored
+// from a template, saved is what the template keeps of the conversation; otherwise it is nil. The
+// client receives nothing before Listen is called.
 func New(conn net.Conn, log io.Writer, saved *Saved) *Client {
 	frames := &frameWriter{Conn: conn, busy: make(chan struct{}, 1)}
 	c := &Client{conn: conn, frames: frames, wire: wire.NewHarness(frames), log: log,
@@ -84,8 +84,8 @@ func (c *Client) Listen() {
 	}
 }
 
-// receive keeps what the guest tells, and hands an answer to the request that waits for it. An
-// answer that comes too late is dropped.
+// receive records what the guest reports, and passes an answer to the request that waits for it. It
+// drops an answer that comes too late.
 func (c *Client) receive(m wire.Message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,15 +156,14 @@ func (c *Client) Err() error {
 	}
 }
 
-// PowerOffReason returns why the guest powers off or has done so, as the guest told it. It is
-// empty if the guest told nothing.
+// PowerOffReason returns the guest's reason for its power-off, or "" if it has given none.
 func (c *Client) PowerOffReason() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.powerOff
 }
 
-// Exit returns how the guest's program ended. It is nil if the agent has told nothing of its end.
+// Exit returns how the guest's program ended, or nil if the agent has not reported its end.
 func (c *Client) Exit() *wire.Exit {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// MaxOutput is how many bytes are kept of each stream of a command.
-const MaxOutput = 8 << 20
+// maxOutput is how many bytes are kept of each stream of a command.
+const maxOutput = 8 << 20
 
 // A Command is a command that the agent runs in the guest. Its output is kept until Release is
 // called.
@@ -26,23 +26,23 @@ type Output struct {
 	Exit                     wire.Exit
 }
 
-// A Stream is the beginning of what a command wrote.
+// A Stream is the beginning of a command's output.
 type Stream struct {
-	Kept    []byte // at most MaxOutput bytes
-	Written int    // how many bytes the command wrote
+	Kept    []byte // the first 8 MiB
+	written int    // how many bytes the command wrote
 }
 
 func (s *Stream) add(b []byte) {
-	s.Written += len(b)
-	s.Kept = append(s.Kept, b[:min(len(b), MaxOutput-len(s.Kept))]...)
+	s.written += len(b)
+	s.Kept = append(s.Kept, b[:min(len(b), maxOutput-len(s.Kept))]...)
 }
 
-// Truncated returns an error if not all that was written is kept.
+// Truncated returns an error if the command wrote more than is kept.
 func (s *Stream) Truncated() error {
-	if s.Written == len(s.Kept) {
+	if s.written == len(s.Kept) {
 		return nil
 	}
-	return fmt.Errorf("it wrote %d bytes, and only the first %d are kept", s.Written, len(s.Kept))
+	return fmt.Errorf("it wrote %d bytes, and only the first %d are kept", s.written, len(s.Kept))
 }
 
 // Start has the agent run a command: its name and arguments.
@@ -70,7 +70,7 @@ func (c *Client) Start(ctx context.Context, args []string) (*Command, error) {
 	return command, nil
 }
 
-// receive keeps what the agent tells of the command. The caller holds client.mu.
+// receive handles a message about the command. The caller holds client.mu.
 func (c *Command) receive(m wire.Message) error {
 	if m.Type == wire.Exited {
 		exit, err := wire.DecodeExit(m.Payload)
@@ -128,7 +128,7 @@ func (c *Command) Kill(ctx context.Context) error {
 	}
 }
 
-// Release drops what the agent tells of the command from now on.
+// Release drops all further messages about the command.
 func (c *Command) Release() {
 	c.client.mu.Lock()
 	defer c.client.mu.Unlock()
