@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -35,7 +36,8 @@ var others = map[string]func(s *Store) error{
 			return err
 		}
 		fmt.Println("building")
-		select {}
+		time.Sleep(time.Hour) // until it is killed
+		return nil
 	},
 	"read-only": func(s *Store) error {
 		if _, err := os.ReadFile(s.Path("things/x")); err != nil {
