@@ -106,8 +106,9 @@ bench-socket: $(guesthouse)
 # Puts the newest results of the benchmarks into docs/img and bench/*/README.md. Without a run in
 # out/bench it draws those again that the pages have.
 figures:
-	cd bench/boot && $(GO) run . -figures -out $(CURDIR)/out/bench
-	cd bench/socket && $(GO) run . -figures -out $(CURDIR)/out/bench
+	@status=0; for bench in boot socket; do \
+		(cd bench/$$bench && $(GO) run . -figures -out $(CURDIR)/out/bench) || status=1; \
+	done; exit $$status
 
 # Draws docs/img anew from the texts there.
 pictures:
