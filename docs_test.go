@@ -345,3 +345,48 @@ func TestTheTemplatesPageExplainsEveryReason(t *testing.T) {
 	}
 	require.Greater(t, found, 5)
 }
+
+// The architecture names every package but those of tests.
+func TestTheArchitectureNamesEveryPackage(t *testing.T) {
+	architecture := read(t, "docs/architecture.md")
+	for _, p := range packages(t) {
+		name, ok := strings.CutPrefix(p.ImportPath, module)
+		if !ok || strings.Contains(name, "/integration/") || strings.Contains(name, "/example") || strings.Contains(name, "testdata") {
+			continue
+		}
+		if !strings.Contains(architecture, "["+name+"](../"+name+")") {
+			t.Errorf("docs/architecture.md has no row for %s", name)
+		}
+	}
+}
+
+// The architecture tells the rules of deps_test.go, and README.md that of the guest.
+func TestTheArchitectureTellsTheRules(t *testing.T) {
+	architecture := read(t, "docs/architecture.md")
+	for _, r := range rules {
+		if strings.Contains(r.folder, "testdata") || strings.Contains(r.folder, "example") || strings.Contains(r.folder, "/guests") {
+			continue
+		}
+		imports := "nothing"
+		if folders := strings.Fields(r.imports); len(folders) > 0 {
+			imports = "`" + strings.Join(folders, "`, `") + "`"
+		}
+		if r.std {
+			imports += ", and only the standard library"
+		}
+		if row := "| `" + r.folder + "` | " + imports + " |\n"; !strings.Contains(architecture, row) {
+			t.Errorf("docs/architecture.md, who may import what, has no row %s", row)
+		}
+		if r.folder != "guest" {
+			continue
+		}
+		for _, page := range []string{"README.md", "docs/architecture.md"} {
+			answer := regexp.MustCompile("(?m)^\\| What may `guest` import\\? .*$").FindString(read(t, page))
+			var listed []string
+			for _, m := range regexp.MustCompile("`(internal/[a-z/]+)`").FindAllStringSubmatch(answer, -1) {
+				listed = append(listed, m[1])
+			}
+			require.Equal(t, strings.Fields(r.imports)[1:], listed, "%s: what guest may import", page)
+		}
+	}
+}
