@@ -55,7 +55,7 @@ func Example() {
 	}
 	client.Close()
 
-	// Unregister first: then nobody polls the socket that is closed.
+	// Unregister first, so that the loop does not poll a closed socket.
 	_ = echo.Unregister()
 	unix.Close(fd)
 	_ = socketservice.Stop()

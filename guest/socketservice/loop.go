@@ -82,7 +82,7 @@ type Loop struct {
 	// What is polled; see watch.go and set.go.
 	slots     table[slot]
 	slotsUsed uint32
-	data      table[any]         // by slot, as far as somebody gave any
+	data      table[any]         // by slot, if the slot has any
 	watches   table[watch]       // by descriptor
 	shared    map[int32][]uint32 // the slots that hold a descriptor, after the first
 	seq       uint32             // the newest generation

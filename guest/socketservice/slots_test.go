@@ -282,7 +282,7 @@ func TestUserDataIsKeptOnlyWhileASocketHasIt(t *testing.T) {
 	a, _ := socketpair(t)
 	b, _ := socketpair(t)
 	require.NoError(t, s.Register(in(a, b), nil))
-	require.Empty(t, l.data.chunks, "nobody gave any")
+	require.Empty(t, l.data.chunks, "no socket has user data")
 
 	kept := func() (some []any) {
 		for id := range l.slotsUsed {

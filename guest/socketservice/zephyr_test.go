@@ -187,7 +187,7 @@ func TestZephyr_close_multiple_from_callback(t *testing.T) {
 		closesSoon(t, fd)
 	}
 	barrier(t, l)
-	none(t, results) // the second ready socket calls nobody after the close
+	none(t, results) // no handler is called for the second ready socket after the close
 }
 
 func TestZephyr_reconfigure_events_from_callback(t *testing.T) {

@@ -209,7 +209,7 @@ func TestLoadOthersGoOn(t *testing.T) {
 	failed := make(chan struct{})
 	serve := func(c *net.TCPConn) {
 		if accepted.Add(1) == 4 {
-			// Once it has a request, which nobody else will answer.
+			// It has a request by then, which no other server will answer.
 			io.ReadFull(c, make([]byte, 64))
 			close(failed)
 			return
