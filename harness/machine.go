@@ -41,7 +41,7 @@ type Machine struct {
 	sealed   bool // Close has finished the record
 }
 
-// watch waits for the end of QEMU and says how it ended.
+// watch waits for the end of QEMU and records how the machine ended.
 func (m *Machine) watch() {
 	go m.live()
 	m.vm.WaitEnd()
@@ -71,7 +71,7 @@ func (m *Machine) live() {
 	}
 }
 
-// end returns why a machine that is gone has ended; nil is a power-off.
+// end returns why a machine that is gone has ended; nil stands for a power-off.
 func (m *Machine) end() error {
 	exit, asked := m.programEnd()
 	m.exit = exit
@@ -94,20 +94,17 @@ func (m *Machine) end() error {
 	return m.vm.Process.Describe()
 }
 
-// Dial connects to a port of the guest that the Spec lists. A TCP connection is
-// made to QEMU, which accepts it at once and resets it if the guest does not
-// listen. Nobody reaches a guest that has crashed.
+// Dial connects to a port of the guest that the Spec lists. QEMU accepts a TCP connection at once, and
+// resets it if the guest does not listen. Dial fails if the guest has crashed.
 //
-// The connection ends with the machine: when the guest has crashed, and when the
-// machine has ended, every read and write fails at once, also one under way, with
-// a *net.OpError that says why and wraps ErrGuest where the guest failed. What had
-// arrived before is read first. Such an error is no timeout and not net.ErrClosed:
-// the test has not closed the connection. Where the guest powered off or the
-// machine was closed, the end of a TCP stream stays io.EOF.
+// The connection ends with the machine. When the guest has crashed or the machine has ended, every read
+// and write fails at once, even one under way, with a *net.OpError that says why and wraps ErrGuest if
+// the guest failed. Reads first return the data that had arrived before. Such an error is no timeout,
+// and it is not net.ErrClosed, because the test has not closed the connection. If the guest powered off
+// or the machine was closed, a TCP stream ends with io.EOF.
 //
-// The connection has the methods of a *net.TCPConn or *net.UDPConn, CloseWrite,
-// ReadFrom, ReadMsgUDP and SyscallConn for example, but not that type: assert an
-// interface with what is needed.
+// The connection has the methods of a *net.TCPConn or *net.UDPConn, such as CloseWrite, ReadFrom, ReadMsgUDP
+// and SyscallConn, but not that type: assert an interface with the methods that you need.
 func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn, error) {
 	select {
 	case <-m.ended:
@@ -133,7 +130,7 @@ func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn,
 	return nil, fmt.Errorf("dial %s/%d: not among the machine's ports %q: add it to Spec.Ports", network, port, m.plan.spec.Ports)
 }
 
-// Ports returns the guest's reachable ports and where on 127.0.0.1 they are.
+// Ports returns the guest's ports that the Spec lists, with the host's ports that lead to them.
 func (m *Machine) Ports() (ports []Port) {
 	for _, f := range m.forwards {
 		ports = append(ports, Port(f))
@@ -168,19 +165,18 @@ func (m *Machine) Dir() string { return m.vm.Record.Dir() }
 // everything that it sent. Wait then returns at once and says how it ended.
 func (m *Machine) Done() <-chan struct{} { return m.ended }
 
-// Wait waits until the machine has ended, or its guest has crashed: then it may run
-// on, and Close ends it. Its error is nil when Close or Shutdown was called, and when the guest has
-// powered off, unless its program ended with another status than 0 or by a signal: then it is an
-// *ExitError. That and every other failure of the guest wraps ErrGuest. Other errors tell of QEMU,
-// or of a record that could not be written. See WaitExit for a program that is to end with another status.
+// Wait waits until the machine has ended or its guest has crashed. A machine whose guest has crashed may
+// still run; Close ends it.
+//
+// Wait returns nil if Close or Shutdown ended the machine, and if the guest powered off and its
+// program exited with status 0. If the program exited with another status, or a signal ended it, the error
+// is an *ExitError. That error and every other failure of the guest wrap ErrGuest. Other errors are
+// those of QEMU, and of a record that could not be written. WaitExit expects another status than 0.
 func (m *Machine) Wait(ctx context.Context) error {
 	select {
 	case <-m.ended:
 		return m.err
 	default:
-	}
-	if ctx.Err() != nil { // a look whether it has ended
-		return context.Cause(ctx)
 	}
 	ctx, cancel := m.vm.UnlessCrashed(ctx)
 	defer cancel()
@@ -195,20 +191,19 @@ func (m *Machine) Wait(ctx context.Context) error {
 	}
 }
 
-// Close ends the machine at once, as by pulling its plug, and waits until
-// QEMU is gone. Only a guest that was seen to crash may first say the rest of it, a trace for
-// example: until it is silent, and for at most 2 s of the machine's time after the crash was
-// seen. Close may be called more than once. A temporary record is removed unless the run has
-// failed.
+// Close ends the machine at once, as if its power were cut, and waits until QEMU is gone. If the guest has
+// crashed, Close first waits for the rest of the crash on the console, such as a trace: until the guest is
+// silent, and for at most 2 s of the machine's time after the crash. Close removes a temporary record
+// unless the run has failed. It may be called more than once.
 //
-// Its error says that the record is not whole, because a file of it could not be written. A
-// machine that was ready went on all the same.
+// The error of Close says that a file of the record could not be written, and that the record is
+// incomplete. Such a failure does not end a machine that is ready.
 func (m *Machine) Close() error {
 	m.closeWithin(context.Background())
 	return m.vm.Record.Failure()
 }
 
-// closeWithin is Close, which does not wait for the rest of a crash when ctx has ended.
+// closeWithin is Close. It does not wait for the rest of a crash once ctx has ended.
 func (m *Machine) closeWithin(ctx context.Context) {
 	m.closing.Store(true)
 	m.close.Do(func() {

@@ -12,17 +12,17 @@ import (
 	"guesthouse.example/internal/printable"
 )
 
-// WaitReady waits until the console has shown Ready. It fails when the first
-// byte or Ready is late, when the guest crashes or ends, when a file of the record cannot
-// be written, and when ctx ends. Its error is a *BootError.
+// WaitReady waits until the console has matched Spec.Ready. It fails if the first byte or the match is late,
+// if the guest crashes or ends, if a file of the record cannot be written, or if ctx ends. Its error
+// is a *BootError.
 func (m *Machine) WaitReady(ctx context.Context) error {
 	whole, cancel := m.vm.Record.WithFailure(ctx)
 	defer cancel()
 	err := m.waitReady(whole)
 	if err == nil {
-		err = m.vm.Record.Failure() // while it became ready
+		err = m.vm.Record.Failure() // a file may have failed at the last moment
 	}
-	if err == nil && m.vm.Crashed() != nil { // and was ready all the same
+	if err == nil && m.vm.Crashed() != nil { // the guest crashed and matched Ready all the same
 		m.vm.AwaitCrash(ctx)
 		err = m.vm.Crashed()
 	}
@@ -34,7 +34,7 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 	}
 	if err != nil {
 		m.vm.AwaitCrash(ctx)
-		// That somebody changed their mind is no failure.
+		// A cancelled context and a Close are no failures of the run.
 		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, guestconn.ErrClosed) {
 			m.writeResult(func(r *Result) { r.State, r.Error = StateFailed, err.Error() })
 		}
@@ -46,8 +46,7 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-// become saves the machine that is ready as a template of the cache. That it could not be saved
-// is no error.
+// become saves the ready machine as a template of the cache. It is no error if the machine cannot be saved.
 func (m *Machine) become(ctx context.Context, t *making) error {
 	why, err := t.finish(ctx, m)
 	if err == nil {
@@ -80,14 +79,14 @@ func (m *Machine) waitReady(ctx context.Context) error {
 // the watchdog reports that it hangs.
 const hangsAfter = 4
 
-// promptWithin bounds the wait for the prompt that stands below guest.Main's word, in the
-// machine's time. Main writes both at once.
+// promptWithin bounds the wait for the prompt below the line that DefaultReady matches, in the machine's time.
+// guest.Main writes both at once.
 const promptWithin = 2 * time.Second
 
-// waitPrompt waits for the prompt below DefaultReady, which begins at an offset. The echo of a
-// line that is typed before would stand above the prompt, and the first line of its answer beside
-// it. A kernel message may split the prompt, and a guest that prints the words itself may have
-// none: such a machine is ready after promptWithin.
+// waitPrompt waits for the prompt after an offset of the console, below the match of DefaultReady. If a test
+// typed before the prompt, the echo would be above the prompt and the first line of the answer beside
+// it. A kernel message may split the prompt, and a guest that prints the line itself may have none:
+// such a machine is ready after promptWithin.
 func (m *Machine) waitPrompt(ctx context.Context, from int64) error {
 	promptCtx, cancel := m.Within(ctx, promptWithin)
 	defer cancel()
@@ -98,7 +97,7 @@ func (m *Machine) waitPrompt(ctx context.Context, from int64) error {
 	return err
 }
 
-// whyNotReady says of a console that ended how the machine did.
+// whyNotReady replaces the error of a console that ended by the reason for the machine's end.
 func (m *Machine) whyNotReady(err error) error {
 	if !errors.Is(err, console.ErrEnded) {
 		return err

@@ -44,8 +44,9 @@ type TemplateCache struct {
 // used.
 func (c *TemplateCache) Close() { c.prefetched.Close() }
 
-// Waiting restores the machines that Prefetch would restore when a processor is idle, and returns
-// how many machines wait then.
+// Waiting restores at once the machines that Prefetch would restore when a processor is idle, and
+// returns how many machines wait then. A benchmark of prefetched machines calls it before it starts
+// its clock.
 func (c *TemplateCache) Waiting(ctx context.Context) (int, error) { return c.prefetched.Fill(ctx) }
 
 // Clear removes all templates from the cache. Machines that run from them go on. Machines that wait
