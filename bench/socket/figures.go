@@ -87,5 +87,5 @@ func section(report string) string {
 			kept = append(kept, s)
 		}
 	}
-	return strings.TrimRight(strings.Join(kept, "\n### "), "\n") + "\n\n[results.md](results.md) has more of each case.\n\n"
+	return strings.TrimRight(strings.Join(kept, "\n### "), "\n") + "\n\n[results.md](results.md) is the whole report.\n\n"
 }

@@ -170,7 +170,7 @@ func TestThePagesShowTheNewestResults(t *testing.T) {
 }
 
 func TestThePageHasTheReportWithoutItsCases(t *testing.T) {
-	require.Equal(t, "\nmachine\n\n### Memory of a service\n\ntable\n\n### A TCP client that never reads\n\ntable\n\n[results.md](results.md) has more of each case.\n\n",
+	require.Equal(t, "\nmachine\n\n### Memory of a service\n\ntable\n\n### A TCP client that never reads\n\ntable\n\n[results.md](results.md) is the whole report.\n\n",
 		section("# Title\n\nmachine\n\n## udp/1/64\n\ntable\n\n## Memory of a service\n\ntable\n\n## A TCP client that never reads\n\ntable\n\n## Servers\n\n- one\n"))
 }
 
