@@ -68,7 +68,9 @@ func TestBuild(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, img.InitramfsSHA256, sum)
 			})
-			t.Run("elsewhere", func(t *testing.T) { requireReproducible(t, tgt, img) })
+			if tgt.GOARCH == "amd64" { // the one that GOAMD64 in the environment could change
+				t.Run("elsewhere", func(t *testing.T) { requireReproducible(t, tgt, img) })
+			}
 		})
 	}
 	t.Run("at once", func(t *testing.T) {
