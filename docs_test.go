@@ -96,7 +96,7 @@ func headings(text string) (anchors []string) {
 
 var spans = regexp.MustCompile("`([^`\n]+)`")
 
-// history are documents that name what there was once.
+// history lists the documents that name things of the past.
 var history = []string{"CHANGELOG.md"}
 
 // Every path of the project that a document names exists.
@@ -175,7 +175,7 @@ func parsePackage(t *testing.T, dir string) (files []*ast.File) {
 	return files
 }
 
-// names returns what a file declares, with the fields and methods of its types.
+// names returns a file's declarations, each with the fields and methods of its type.
 func names(file *ast.File) map[string][]string {
 	all := map[string][]string{}
 	for _, decl := range file.Decls {

@@ -8,8 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The README's programs are compiled and tested where they stand; here they are
-// the same.
+// The README's programs are compiled and tested where they stand. The README shows the same text.
 func TestTheREADMEShowsItsProgramsAsTheyAre(t *testing.T) {
 	blocks := regexp.MustCompile("(?s)<!-- (\\S+\\.go) -->\n```go\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
 	require.Len(t, blocks, 2)
@@ -18,7 +17,8 @@ func TestTheREADMEShowsItsProgramsAsTheyAre(t *testing.T) {
 	}
 }
 
-// executed tells which test executes each command of the README: the file of the test and words in it.
+// executed names, for each command of the README, the file of the test that executes it and words in
+// that file.
 var executed = map[string][2]string{
 	"make qemu-run": {"docs/img/qemu-run.txt", "$ make qemu-run"}, // recorded; run.txt runs what it runs
 	"make test":     {"Makefile", "\ntest: check qemu"},           // it runs this test
@@ -53,7 +53,7 @@ func TestEveryCommandOfTheREADMEIsExecutedByATest(t *testing.T) {
 	}
 }
 
-// The README's line comes from the recording, and it is as the test of the command wants it.
+// The README's ready line is the recording's, and matches the pattern of the command's own test.
 func TestTheREADMEShowsTheReadyLineThatIsPrinted(t *testing.T) {
 	line := regexp.MustCompile(`(?m)^guesthouse: x86_64 ready in .*$`)
 	shown := line.FindString(read(t, "README.md"))

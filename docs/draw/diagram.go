@@ -7,7 +7,7 @@ import (
 	"guesthouse.example/internal/svg"
 )
 
-// A diagram is what a source file says; the file explains its format.
+// A diagram is a parsed source file. The file explains its format.
 type diagram struct {
 	width, height float64
 	areas         []area
@@ -22,7 +22,7 @@ type area struct {
 
 type box struct {
 	name                string
-	mine                bool // the user writes it
+	mine                bool // users write it
 	x, y, width, height float64
 	title               string
 	text                []string
@@ -174,7 +174,7 @@ func (l link) draw(p *svg.Picture) {
 	p.Arrow(x, l.from.y+l.from.height+gap, x, l.to.y-gap, l.both, p.Frame)
 }
 
-// middle is that of what two boxes have in common in one direction.
+// middle returns the middle of the range that two boxes share in one direction.
 func middle(a, lengthA, b, lengthB float64) float64 {
 	return (max(a, b) + min(a+lengthA, b+lengthB)) / 2
 }

@@ -4,7 +4,8 @@
 //	go run ./docs/draw
 //	script -c 'make qemu-run' FILE; go run ./docs/draw -recording FILE
 //
-// The second takes a new recording first: a file of script(1), whose escape sequences it carries out.
+// The second form first replaces the recording by the text that FILE, written by script(1), leaves on a
+// terminal.
 //
 // The charts of measurements are drawn by the benchmarks (make figures).
 package main
@@ -33,7 +34,7 @@ func main() {
 	}
 }
 
-// take replaces the recording of a terminal by what another one has left on the screen.
+// take replaces the recording by the text that another one leaves on the screen.
 func take(file, dir string) error {
 	if file == "" {
 		return nil

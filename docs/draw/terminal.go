@@ -9,7 +9,7 @@ import (
 	"guesthouse.example/internal/svg"
 )
 
-// escapes are a terminal's escape sequences: the recording is text, and its colours are ours.
+// escapes matches a terminal's escape sequences. The picture has colours of its own.
 var escapes = regexp.MustCompile("\x1b(\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(\x07|\x1b\\\\)|[ -/]*[0-~])")
 
 // screen returns the lines that a recording has left on the terminal.
@@ -28,7 +28,7 @@ func screen(recording string) (lines []string) {
 	return lines
 }
 
-// erase carries out backspaces, and leaves out what else has no picture.
+// erase carries out backspaces, and drops the other control characters.
 func erase(line string) string {
 	var kept []rune
 	for _, r := range line {
@@ -53,7 +53,7 @@ const (
 // prompts begin the lines on which somebody typed.
 var prompts = []string{"uart:~$ ", "$ "}
 
-// drawTerminal draws what a recording has left on a terminal.
+// drawTerminal draws the text that a recording leaves on a terminal.
 func drawTerminal(theme svg.Theme, title, recording string) []byte {
 	type row struct {
 		text string

@@ -18,9 +18,9 @@ type Theme struct {
 	Ink        string // of text
 	Muted      string // secondary text
 	Frame      string // of boxes, and arrows
-	Accent     string // what the picture is about
-	AccentSoft string // the surface of a box that is about it
-	Plain      string // bars of others
+	Accent     string // of the things that the picture is about
+	AccentSoft string // of the surfaces of such boxes
+	Plain      string // of the bars of others
 	Failed     string
 }
 
