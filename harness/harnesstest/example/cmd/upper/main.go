@@ -1,4 +1,4 @@
-// Upper is a guest: what it gets on UDP port 4242 it sends back in capitals.
+// Upper is a guest. It receives datagrams on UDP port 4242 and sends each one back in capital letters.
 package main
 
 import (
