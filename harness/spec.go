@@ -154,7 +154,7 @@ func ReadSpec(file string) (Spec, error) {
 
 // DecodeSpec decodes the content of such a file. It refuses fields that it does not know.
 func DecodeSpec(text []byte) (s Spec, err error) {
-	err = json.Unmarshal(text, &s)
+	err = json.NewDecoder(bytes.NewReader(text)).Decode(&s)
 	return s, err
 }
 
