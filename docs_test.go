@@ -340,7 +340,9 @@ func TestTheTemplatesPageExplainsEveryReason(t *testing.T) {
 			continue
 		}
 		words := strings.TrimSuffix(strings.TrimSuffix(m[1], " …"), "tcg")
-		require.Contains(t, code.String(), `"`+words, "a reason that the code does not give: %s", m[1])
+		if !strings.Contains(code.String(), `"`+words) {
+			t.Errorf("docs/templates.md explains a reason that the code does not give: %s", m[1])
+		}
 		found++
 	}
 	require.Greater(t, found, 5)
@@ -389,4 +391,35 @@ func TestTheArchitectureTellsTheRules(t *testing.T) {
 			require.Equal(t, strings.Fields(r.imports)[1:], listed, "%s: what guest may import", page)
 		}
 	}
+}
+
+// The page about failures quotes errors in the words of the code.
+func TestTheDebuggingPageQuotesErrorsThatExist(t *testing.T) {
+	_, section, _ := strings.Cut(read(t, "docs/debugging.md"), "## Which error means what")
+	section, _, _ = strings.Cut(section, "\n## ")
+	out, err := exec.Command("git", "ls-files", "*.go", "*.txt", "*.txtar").Output()
+	require.NoError(t, err)
+	var code strings.Builder
+	for name := range strings.FieldsSeq(string(out)) {
+		if text, err := os.ReadFile(name); err == nil {
+			code.Write(text)
+		}
+	}
+	// Between these a message has values, or the words of the operating system.
+	values := regexp.MustCompile(`…|"|\d+m\d+s|\d+s|\d+|\([a-z]+\)|read tcp`)
+	quotes := 0
+	for _, m := range regexp.MustCompile("(?m)^- (`.*?`)(?:: |, or|, and| or no)").FindAllStringSubmatch(section, -1) {
+		for _, quote := range spans.FindAllStringSubmatch(m[1], -1) {
+			for _, words := range values.Split(quote[1], -1) {
+				if words = strings.Trim(words, " :"); len(words) < 6 {
+					continue
+				}
+				quotes++
+				if !strings.Contains(code.String(), words) {
+					t.Errorf("docs/debugging.md quotes %q, but no code says %q", quote[1], words)
+				}
+			}
+		}
+	}
+	require.Greater(t, quotes, 25)
 }
