@@ -1,4 +1,4 @@
-// Package baremetal makes the smallest guests of the tests: programs for the
+// Package baremetal makes the smallest guests for tests: ELF programs that run on the
 // targets' machines without an operating system.
 package baremetal
 
@@ -11,14 +11,14 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// ELF returns the file of a program that prints a line on the console of the
-// target's machine and then idles for ever.
-func ELF(name, says string) ([]byte, error) {
-	row, err := target.Lookup(name)
+// ELF returns an ELF file for the target's machine. Its program prints a line on the
+// console and then idles for ever.
+func ELF(targetName, line string) ([]byte, error) {
+	row, err := target.Lookup(targetName)
 	if err != nil {
 		return nil, err
 	}
-	text := []byte(says + "\r\n\x00")
+	text := []byte(line + "\r\n\x00")
 	switch machine := row.ELFMachines[len(row.ELFMachines)-1]; machine {
 	case elf.EM_386:
 		return elf32(machine, 0x100000, 12, multiboot(append(codeX86(0x100000+12), text...))), nil
@@ -31,14 +31,14 @@ func ELF(name, says string) ([]byte, error) {
 	}
 }
 
-// multiboot puts the header before the code that makes QEMU load a 32-bit ELF
-// file on a PC. Source: the Multiboot Specification, version 0.6.96, 3.1.
+// multiboot returns the code behind a Multiboot header, without which QEMU does not load a
+// 32-bit ELF file on a PC. Source: the Multiboot Specification, version 0.6.96, 3.1.
 func multiboot(code []byte) []byte {
 	const magic = 0x1badb002
 	return append(words([]uint32{magic, 0, -magic & 0xffffffff}), code...)
 }
 
-// codeX86 prints the text that follows it on COM1. It is loaded at base.
+// codeX86 returns code that is loaded at base and prints the text behind itself on COM1.
 func codeX86(base uint32) []byte {
 	code := []byte{
 		0xfc,             //       cld
@@ -62,7 +62,7 @@ func codeX86(base uint32) []byte {
 	return code
 }
 
-// codeARM prints the text that follows it on the PL011 of the virt machine.
+// codeARM prints the text behind itself on the PL011 of the virt machine.
 var codeARM = []uint32{
 	0xe3a00409, //       mov r0, #0x09000000
 	0xe3a03c03, //       mov r3, #0x300
@@ -81,7 +81,7 @@ var codeARM = []uint32{
 	0xeafffffd, //       b idle
 }
 
-// codeARM64 is the same for 64 bits.
+// codeARM64 is codeARM for a 64-bit processor.
 var codeARM64 = []uint32{
 	0xd2a12000, //       movz x0, #0x900, lsl #16
 	0x52806023, //       movz w3, #0x301
@@ -97,7 +97,7 @@ var codeARM64 = []uint32{
 	0x17ffffff, //       b idle
 }
 
-// words are the bytes of little-endian words.
+// words returns the bytes of little-endian words.
 func words(list []uint32) (b []byte) {
 	for _, w := range list {
 		b = binary.LittleEndian.AppendUint32(b, w)
@@ -109,8 +109,8 @@ func ident(class elf.Class) [elf.EI_NIDENT]byte {
 	return [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}
 }
 
-// elf32 is a file with one segment, loaded at base and started at the offset
-// into it.
+// elf32 returns a file with one segment, which is loaded at base and starts at an
+// offset into the segment.
 func elf32(machine elf.Machine, base, start uint32, segment []byte) []byte {
 	const headers = 52 + 32 // bytes
 	return slices.Concat(bytesOf(elf.Header32{
@@ -122,7 +122,7 @@ func elf32(machine elf.Machine, base, start uint32, segment []byte) []byte {
 	}), segment)
 }
 
-// elf64 is a file with one segment, loaded and started at base.
+// elf64 returns a file with one segment, which is loaded at base and starts there.
 func elf64(machine elf.Machine, base uint64, segment []byte) []byte {
 	const headers = 64 + 56 // bytes
 	return slices.Concat(bytesOf(elf.Header64{
@@ -134,11 +134,11 @@ func elf64(machine elf.Machine, base uint64, segment []byte) []byte {
 	}), segment)
 }
 
-// bytesOf are those of a header.
+// bytesOf returns the bytes of a header.
 func bytesOf(header any) []byte {
 	b, err := binary.Append(nil, binary.LittleEndian, header)
 	if err != nil {
-		panic(err) // it has no fixed size
+		panic(err) // the type of header has no fixed size
 	}
 	return b
 }

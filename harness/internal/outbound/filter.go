@@ -11,25 +11,26 @@ import (
 	"time"
 )
 
-// A Filter takes the frames of one guest from QEMU and gives back those that its rules let pass.
+// A Filter receives the frames of one guest from QEMU and returns to QEMU those that its rules let
+// pass. The methods of a nil Filter do nothing.
 type Filter struct {
 	rules Rules
-	sent  inbox // what the guest sends,
-	given queue // what of it may pass, and
-	seen  inbox // a copy of what the guest is sent
+	sent  inbox // the frames that the guest sends
+	given queue // those of them that may pass
+	seen  inbox // copies of the frames for the guest
 	ended sync.WaitGroup
 
-	permitted []byte // used by whoever reads sent
+	permitted []byte // the frames of a batch that may pass; guarded by sent.mu
 	flows     flows
 
 	mu      sync.Mutex
-	stopped []string
+	stopped []string // guarded by mu
 }
 
-// Start has a filter work until QEMU closes its ends of the connections, which the filter closes
-// then. QEMU writes the frames of the guest to sent, reads those that may pass from given, and
-// writes a copy of each frame to seen before the guest has it. Each follows its length, in four
-// bytes and network order.
+// Start starts a filter. QEMU writes the guest's frames to sent, reads those that may pass from
+// given, and writes a copy of each frame for the guest to seen before the guest gets the frame.
+// Each frame follows its length, which is four bytes in network order. When QEMU closes its ends,
+// the filter closes the connections and ends.
 func Start(rules Rules, sent, given, seen net.Conn) (*Filter, error) {
 	f := &Filter{rules: rules, given: queue{filled: make(chan struct{}, 1)}}
 	var err error
@@ -38,7 +39,7 @@ func Start(rules Rules, sent, given, seen net.Conn) (*Filter, error) {
 			return nil, err
 		}
 	}
-	f.sent.take, f.sent.batch = f.judge, f.give
+	f.sent.take, f.sent.batch = f.judge, f.forward
 	f.seen.take, f.seen.batch = f.flows.note, func() {}
 	f.ended.Go(func() {
 		defer sent.Close()
@@ -64,18 +65,18 @@ func rawConn(conn net.Conn) (syscall.RawConn, error) {
 	return c.SyscallConn()
 }
 
-// Wait waits until QEMU is gone. A nil filter is of no machine, and not waited for.
+// Wait waits until QEMU is gone and the filter has ended.
 func (f *Filter) Wait() {
 	if f != nil {
 		f.ended.Wait()
 	}
 }
 
-// mostStopped bounds what Stopped tells.
-const mostStopped = 32
+// maxStopped is how many destinations Stopped returns at most.
+const maxStopped = 32
 
-// Stopped returns where the guest wanted to go and may not, as "tcp 192.0.2.2:80": the first 32
-// places. Those of a nil filter are none.
+// Stopped returns the first 32 destinations that the filter has kept from the guest, such as
+// "tcp 192.0.2.2:80".
 func (f *Filter) Stopped() []string {
 	if f == nil {
 		return nil
@@ -85,58 +86,59 @@ func (f *Filter) Stopped() []string {
 	return slices.Clone(f.stopped)
 }
 
-// Flush gives QEMU what it has written so far and may pass. A nil filter has nothing.
+// Flush judges the frames that QEMU has written to sent so far, and returns those that may pass.
 func (f *Filter) Flush() {
 	if f != nil {
-		f.sent.look()
+		f.sent.readAvailable()
 	}
 }
 
-// judge keeps a frame for give, if it may pass.
+// judge adds a frame to the batch for forward if the frame may pass.
 func (f *Filter) judge(frame []byte) {
 	verdict := f.rules.judge(frame, f.isAnswer)
 	if verdict != pass {
 		f.note(frame)
 	}
 	if verdict == refuse {
-		spoil(frame)
+		refuseConnection(frame)
 	}
 	if verdict != drop {
 		f.permitted = append(binary.BigEndian.AppendUint32(f.permitted, uint32(len(frame))), frame...)
 	}
 }
 
-// give gives QEMU the frames of a batch that may pass.
-func (f *Filter) give() {
+// forward returns to QEMU the frames of a batch that may pass.
+func (f *Filter) forward() {
 	f.given.write(f.permitted)
 	f.permitted = f.permitted[:0]
 }
 
-// note keeps where a frame that was stopped should have gone, for whoever wonders.
+// note records the destination of a frame that may not pass, for Stopped.
 func (f *Filter) note(frame []byte) {
 	p, _ := parse(frame)
 	network, to, ok := p.destination()
-	if !ok || to.Addr().IsMulticast() || to.Addr() == everybody {
-		return // what systems send unasked
+	if !ok || to.Addr().IsMulticast() || to.Addr() == broadcast {
+		return // systems send such frames without a user's request
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.stopped) < mostStopped {
-		if where := network + " " + to.String(); !slices.Contains(f.stopped, where) {
-			f.stopped = append(f.stopped, where)
+	if len(f.stopped) < maxStopped {
+		if destination := network + " " + to.String(); !slices.Contains(f.stopped, destination) {
+			f.stopped = append(f.stopped, destination)
 		}
 	}
 }
 
-// isAnswer says whether a datagram of the guest is one. QEMU has written to seen whatever the
-// guest had when it answered, so a look there settles it.
+// isAnswer reports whether a datagram of the guest answers one that the guest has received. QEMU
+// writes a datagram to seen before the guest can answer it, so isAnswer reads seen before it
+// returns false.
 func (f *Filter) isAnswer(sent flow) bool {
 	if f.flows.known(sent, time.Now()) {
 		return true
 	}
-	f.seen.look()
+	f.seen.readAvailable()
 	return f.flows.known(sent, time.Now())
 }
 
-// everybody is the address of a broadcast.
-var everybody = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+// broadcast is the IPv4 broadcast address.
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})

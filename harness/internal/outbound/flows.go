@@ -6,29 +6,30 @@ import (
 )
 
 const (
-	flowLasts = 4 * time.Minute // after its last datagram, as in libslirp
-	mostFlows = 1 << 14
+	flowTimeout = 4 * time.Minute // after its last datagram, as in libslirp
+	maxFlows    = 1 << 14
 )
 
-// flows are those of the datagrams that the guest may send, as answers. Their number is bounded.
+// flows are the flows in which the guest may send datagrams, because it has received one in the
+// opposite direction. Their number is bounded.
 type flows struct {
 	mu   sync.Mutex
-	last map[flow]time.Time // when there was a datagram, in either direction
+	last map[flow]time.Time // the time of the last datagram, in either direction
 }
 
-// known says whether the guest may send such a datagram.
+// known reports whether the guest may send a datagram of a flow, and renews the flow if it may.
 func (f *flows) known(sent flow, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	last, ok := f.last[sent]
-	ok = ok && now.Sub(last) < flowLasts
+	ok = ok && now.Sub(last) < flowTimeout
 	if ok {
 		f.last[sent] = now
 	}
 	return ok
 }
 
-// note lets the guest answer a datagram that it is sent.
+// note lets the guest answer the datagram in a frame that it receives.
 func (f *flows) note(frame []byte) {
 	p, ok := parse(frame)
 	if !ok {
@@ -45,22 +46,22 @@ func (f *flows) add(answer flow, now time.Time) {
 	if f.last == nil {
 		f.last = make(map[flow]time.Time)
 	}
-	if _, ok := f.last[answer]; !ok && len(f.last) >= mostFlows {
+	if _, ok := f.last[answer]; !ok && len(f.last) >= maxFlows {
 		f.forget(now)
 	}
 	f.last[answer] = now
 }
 
-// forget makes room: those that are over go, or if there are few of them others too, whose
-// clients are known again after their next datagram.
+// forget removes the flows that have timed out, and then any others until half of maxFlows are
+// left. The guest may answer the client of such a flow again after the client's next datagram.
 func (f *flows) forget(now time.Time) {
 	for flow, last := range f.last {
-		if now.Sub(last) >= flowLasts {
+		if now.Sub(last) >= flowTimeout {
 			delete(f.last, flow)
 		}
 	}
 	for flow := range f.last {
-		if len(f.last) <= mostFlows/2 {
+		if len(f.last) <= maxFlows/2 {
 			return
 		}
 		delete(f.last, flow)

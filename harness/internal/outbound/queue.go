@@ -8,21 +8,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mostQueued bounds the frames that are queued for QEMU, in bytes.
-const mostQueued = 1 << 20
+// maxQueued is the most bytes of frames that wait for QEMU to read them.
+const maxQueued = 1 << 20
 
-// A queue writes frames to QEMU and never waits for it: QEMU may just wait until we read, and
-// reads nothing meanwhile. Frames without room are dropped, as a switch does.
+// A queue writes frames to QEMU without waiting for QEMU, which may be blocked until the filter
+// reads. Frames that exceed the limit are dropped, as by a full switch.
 type queue struct {
 	raw    syscall.RawConn
-	filled chan struct{} // holds a token if something waits; closed at the end
+	filled chan struct{} // holds a token if frames wait; closed by end
 
 	mu         sync.Mutex
-	waiting    []byte
-	delivering bool // what waited before
+	waiting    []byte // frames that deliver has not taken
+	delivering bool   // deliver is writing frames that it has taken
 }
 
-// write writes whole frames, or leaves to deliver those for which there is no room yet.
+// write writes complete frames. It queues for deliver the bytes that the socket has no room for.
 func (q *queue) write(frames []byte) {
 	if len(frames) == 0 {
 		return
@@ -31,7 +31,7 @@ func (q *queue) write(frames []byte) {
 	defer q.mu.Unlock()
 	if !q.delivering && len(q.waiting) == 0 {
 		frames = frames[q.writeNow(frames):]
-	} else if len(q.waiting)+len(frames) > mostQueued {
+	} else if len(q.waiting)+len(frames) > maxQueued {
 		return
 	}
 	if len(frames) == 0 {
@@ -44,7 +44,8 @@ func (q *queue) write(frames []byte) {
 	}
 }
 
-// writeNow writes as much as there is room for; nothing to a QEMU that is gone.
+// writeNow writes as many bytes as the socket has room for, and returns their number. It is 0 if
+// QEMU is gone.
 func (q *queue) writeNow(frames []byte) (n int) {
 	q.raw.Control(func(fd uintptr) {
 		n, _ = unix.SendmsgN(int(fd), frames, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
@@ -52,10 +53,10 @@ func (q *queue) writeNow(frames []byte) (n int) {
 	return max(n, 0)
 }
 
-// end lets deliver return.
+// end makes deliver return.
 func (q *queue) end() { close(q.filled) }
 
-// deliver writes what waits, until the end or until QEMU is gone.
+// deliver writes queued frames until end is called or QEMU is gone.
 func (q *queue) deliver(to io.Writer) {
 	var frames []byte
 	for range q.filled {

@@ -1,12 +1,13 @@
-// Package outbound decides what the guest of an emulated machine may reach over QEMU's user
-// network. QEMU's own choice, restrict=on, also drops the answers of forwarded UDP ports, so the
-// harness stands between the guest and the network: QEMU hands it each frame that the guest
-// sends, and it gives back those that may pass.
+// Package outbound filters what the guest of an emulated machine sends over QEMU's user network.
+// QEMU's own option, restrict=on, also drops the answers from forwarded UDP ports. The harness
+// therefore stands between the guest and the network: QEMU writes each frame of the guest to a
+// [Filter], and the filter returns the frames that its [Rules] let pass.
 //
-// The rules hold for libslirp, the user network of QEMU, and lean on what it does with a frame:
-// it opens a connection only for a segment that has SYN alone among SYN, ACK, FIN, RST and URG;
-// it answers DHCP, ARP, neighbor discovery and a ping of its own address itself; and it knows no
-// IPv6 extension headers.
+// The rules are for libslirp, QEMU's user network, and depend on what libslirp does with a frame:
+//
+//   - It opens a connection only for a segment that has SYN alone among SYN, ACK, FIN, RST and URG.
+//   - It answers DHCP, ARP, neighbor discovery and a ping of its own address itself.
+//   - It ignores packets with IPv6 extension headers.
 package outbound
 
 import (
@@ -14,24 +15,23 @@ import (
 	"net/netip"
 )
 
-// Rules say what a guest may reach besides those that have contacted it: the peers of
-// forwarded ports always get their answers.
+// Rules say what a guest may reach. A guest may always answer the clients of its forwarded ports.
 type Rules struct {
-	// Gateway and Gateway6 are the network's own addresses, behind which libslirp has the
-	// host's loopback.
+	// Gateway and Gateway6 are the network's own addresses. libslirp forwards connections to
+	// them to the host's loopback.
 	Gateway, Gateway6 netip.Addr
 
-	// Host lets everything through to these addresses.
+	// Host lets the guest send everything to Gateway and Gateway6.
 	Host bool
 }
 
-// A verdict is what becomes of a frame.
+// A verdict is what the filter does with a frame.
 type verdict int
 
 const (
 	drop verdict = iota
 	pass
-	refuse // a TCP connection: the guest gets a reset
+	refuse // only for a segment that opens a TCP connection: the guest gets a reset
 )
 
 const (
@@ -48,31 +48,31 @@ const (
 	protoUDP    = 17
 	protoICMPv6 = 58
 
-	udpHeader  = 8
-	tcpHeader  = 20
-	tcpFlags   = 13 // where they are
-	flagFIN    = 0x01
-	flagSYN    = 0x02
-	flagACK    = 0x10
-	portBOOTPS = 67
+	udpHeader = 8
+	tcpHeader = 20
+	tcpFlags  = 13 // the offset of the flags in the header
+	flagFIN   = 0x01
+	flagSYN   = 0x02
+	flagACK   = 0x10
+	portDHCP  = 67
 
-	icmp6Echo         = 128
-	icmp6RouterAsks   = 133
-	icmp6NeighborAsks = 135
-	icmp6NeighborIs   = 136
+	icmp6EchoRequest           = 128
+	icmp6RouterSolicitation    = 133
+	icmp6NeighborSolicitation  = 135
+	icmp6NeighborAdvertisement = 136
 )
 
-// A packet is what the rules look at.
+// A packet has the parts of an IP packet that the rules use.
 type packet struct {
 	src, dst netip.Addr
 	proto    byte
-	later    bool   // a fragment that is not the first, so that payload has no header
-	fragment bool   // any
-	payload  []byte // the transport's header and what follows
+	fragment bool   // a fragment of a packet
+	notFirst bool   // a fragment other than the first: payload begins with no header
+	payload  []byte // the transport header and its data, or a fragment of them
 }
 
-// parse returns the packet of an Ethernet frame, whose type must be IPv4 or IPv6. It takes
-// nothing that libslirp might read otherwise: options and extension headers are refused.
+// parse returns the packet in an Ethernet frame of type IPv4 or IPv6. It refuses what libslirp
+// might read in another way: IPv4 options, and lengths that contradict each other.
 func parse(frame []byte) (p packet, ok bool) {
 	if len(frame) < etherHeader {
 		return p, false
@@ -91,7 +91,7 @@ func parse(frame []byte) (p packet, ok bool) {
 		fragment := binary.BigEndian.Uint16(ip[6:])
 		return packet{
 			src: netip.AddrFrom4([4]byte(ip[12:])), dst: netip.AddrFrom4([4]byte(ip[16:])), proto: ip[9],
-			later: fragment&offset != 0, fragment: fragment&(more|offset) != 0, payload: ip[ipv4Header:total],
+			notFirst: fragment&offset != 0, fragment: fragment&(more|offset) != 0, payload: ip[ipv4Header:total],
 		}, true
 	case etherIPv6:
 		if len(ip) < ipv6Header || ip[0]>>4 != 6 {
@@ -109,12 +109,12 @@ func parse(frame []byte) (p packet, ok bool) {
 	return p, false
 }
 
-// A flow is one direction of an exchange of datagrams.
+// A flow is one direction of the UDP traffic between two sockets.
 type flow struct{ from, to netip.AddrPort }
 
-// flow returns that of a datagram which has a header.
+// flow returns the flow of a UDP packet; ok is false if the packet holds no UDP header.
 func (p packet) flow() (f flow, ok bool) {
-	if p.proto != protoUDP || p.later || len(p.payload) < udpHeader {
+	if p.proto != protoUDP || p.notFirst || len(p.payload) < udpHeader {
 		return f, false
 	}
 	return flow{
@@ -123,9 +123,9 @@ func (p packet) flow() (f flow, ok bool) {
 	}, true
 }
 
-// destination is where a connection or a datagram goes, if the packet tells.
+// destination returns where a TCP segment or a datagram goes; ok is false if the packet holds no port.
 func (p packet) destination() (network string, to netip.AddrPort, ok bool) {
-	if p.later || len(p.payload) < 4 || (p.proto != protoTCP && p.proto != protoUDP) {
+	if p.notFirst || len(p.payload) < 4 || (p.proto != protoTCP && p.proto != protoUDP) {
 		return "", to, false
 	}
 	network = "tcp"
@@ -135,8 +135,8 @@ func (p packet) destination() (network string, to netip.AddrPort, ok bool) {
 	return network, netip.AddrPortFrom(p.dst, binary.BigEndian.Uint16(p.payload[2:])), true
 }
 
-// judge decides about a frame of the guest. An answer is a datagram to somebody who has sent one
-// to where this one comes from.
+// judge returns the verdict on a frame that the guest sends. isAnswer reports whether the guest has
+// received a datagram in the opposite direction of a flow.
 func (r Rules) judge(frame []byte, isAnswer func(flow) bool) verdict {
 	if len(frame) >= etherHeader && binary.BigEndian.Uint16(frame[12:]) == etherARP {
 		return pass
@@ -160,16 +160,16 @@ func (r Rules) judge(frame []byte, isAnswer func(flow) bool) verdict {
 		}
 		return pass
 	case protoUDP:
-		// A later fragment can change nothing of the header: offsets count in 8 bytes. Without
-		// a first one it comes to nothing.
-		if p.later {
+		// Offsets count in units of 8 bytes, so a later fragment cannot overwrite the UDP header.
+		// libslirp delivers no fragment without the first one.
+		if p.notFirst {
 			return pass
 		}
 		f, ok := p.flow()
 		if !ok {
 			return drop
 		}
-		isDHCP := !p.fragment && f.to.Port() == portBOOTPS && (p.dst == everybody || p.dst == r.Gateway)
+		isDHCP := !p.fragment && f.to.Port() == portDHCP && (p.dst == broadcast || p.dst == r.Gateway)
 		if isDHCP || isAnswer(f) {
 			return pass
 		}
@@ -182,9 +182,9 @@ func (r Rules) judge(frame []byte, isAnswer func(flow) bool) verdict {
 			return drop
 		}
 		switch p.payload[0] {
-		case icmp6RouterAsks, icmp6NeighborAsks, icmp6NeighborIs:
+		case icmp6RouterSolicitation, icmp6NeighborSolicitation, icmp6NeighborAdvertisement:
 			return pass
-		case icmp6Echo:
+		case icmp6EchoRequest:
 			if toGateway {
 				return pass
 			}
@@ -193,9 +193,9 @@ func (r Rules) judge(frame []byte, isAnswer func(flow) bool) verdict {
 	return drop
 }
 
-// spoil makes a segment that opens a connection one that libslirp answers with a reset: it sets
-// FIN beside SYN, and mends the checksum (RFC 1624).
-func spoil(frame []byte) {
+// refuseConnection changes a segment that opens a connection so that libslirp answers it with a
+// reset: it sets FIN beside SYN, and updates the checksum (RFC 1624).
+func refuseConnection(frame []byte) {
 	p, _ := parse(frame)
 	tcp := p.payload
 	before := binary.BigEndian.Uint16(tcp[tcpFlags-1:])

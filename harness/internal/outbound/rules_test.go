@@ -22,7 +22,7 @@ var (
 	host = Rules{Gateway: gateway, Gateway6: gateway6, Host: true}
 )
 
-// frame is an Ethernet frame with a packet from the guest to an address.
+// frame returns an Ethernet frame with a packet from the guest to an address.
 func frame(to netip.Addr, proto byte, payload []byte) []byte {
 	f := make([]byte, etherHeader)
 	if to.Is4() {
@@ -53,7 +53,7 @@ func tcp(to netip.Addr, port uint16, flags byte) []byte {
 	return f
 }
 
-// tcpSum is the sum of a segment and its pseudo-header: all ones, if the checksum is right.
+// tcpSum returns the sum of a segment and its pseudo-header. All its bits are 1 if the checksum is right.
 func tcpSum(frame []byte) uint16 {
 	p, _ := parse(frame)
 	var sum uint32
@@ -77,7 +77,7 @@ func udp(to netip.Addr, from, port uint16) []byte {
 	return frame(to, protoUDP, datagram)
 }
 
-// fragment makes a frame with an IPv4 packet that of a fragment.
+// fragment turns the IPv4 packet in a frame into a fragment, and returns the frame.
 func fragment(f []byte, offset uint16, more bool) []byte {
 	if more {
 		offset |= 0x2000
@@ -86,100 +86,100 @@ func fragment(f []byte, offset uint16, more bool) []byte {
 	return f
 }
 
-// answers says that datagrams from the guest's port 4242 to the gateway's 50000 are some.
-func answers(f flow) bool {
+// isAnswer reports whether a flow goes from the guest's port 4242 to the gateway's 50000.
+func isAnswer(f flow) bool {
 	return f == flow{netip.AddrPortFrom(guest, 4242), netip.AddrPortFrom(gateway, 50000)}
 }
 
-func TestWhatMayPass(t *testing.T) {
+func TestRulesJudgeFrames(t *testing.T) {
 	arp := make([]byte, 42)
 	binary.BigEndian.PutUint16(arp[12:], etherARP)
 	for name, c := range map[string]struct {
 		frame      []byte
 		none, host verdict
 	}{
-		"nothing":        {nil, drop, drop},
-		"half a header":  {make([]byte, 13), drop, drop},
-		"ARP":            {arp, pass, pass},
-		"another type":   {append(make([]byte, 12), 0x88, 0xf8, 0, 0), drop, drop}, // NC-SI, which libslirp answers
-		"a tagged frame": {append(make([]byte, 12), 0x81, 0, 0, 1, 8, 0), drop, drop},
+		"nothing":               {nil, drop, drop},
+		"half a header":         {make([]byte, 13), drop, drop},
+		"ARP":                   {arp, pass, pass},
+		"another type of frame": {append(make([]byte, 12), 0x88, 0xf8, 0, 0), drop, drop}, // NC-SI, which libslirp answers
+		"a tagged frame":        {append(make([]byte, 12), 0x81, 0, 0, 1, 8, 0), drop, drop},
 
-		"TCP to the gateway":          {tcp(gateway, 80, flagSYN), refuse, pass},
-		"TCP to the gateway, IPv6":    {tcp(gateway6, 80, flagSYN), refuse, pass},
-		"TCP to the name server":      {tcp(dns, 53, flagSYN), refuse, refuse},
-		"TCP to the outside":          {tcp(outside, 80, flagSYN), refuse, refuse},
-		"TCP to the outside, IPv6":    {tcp(outside6, 80, flagSYN), refuse, refuse},
-		"TCP with more flags":         {tcp(outside, 80, flagSYN|0xc8), refuse, refuse}, // ECN and PSH
-		"TCP of a connection":         {tcp(gateway, 50000, flagACK), pass, pass},
-		"TCP that accepts":            {tcp(gateway, 50000, flagSYN|flagACK), pass, pass},
-		"TCP that resets":             {tcp(gateway, 50000, 4), pass, pass},
-		"TCP whose header is cut":     {frame(outside, protoTCP, make([]byte, tcpHeader-1)), drop, drop},
-		"TCP in pieces, the first":    {fragment(tcp(outside, 80, flagACK), 0, true), drop, drop},
-		"TCP in pieces, the second":   {fragment(tcp(outside, 80, flagSYN), 1, false), drop, drop},
-		"TCP to the gateway in parts": {fragment(tcp(gateway, 80, flagACK), 0, true), drop, pass},
+		"TCP to the gateway":                 {tcp(gateway, 80, flagSYN), refuse, pass},
+		"TCP to the gateway, IPv6":           {tcp(gateway6, 80, flagSYN), refuse, pass},
+		"TCP to the name server":             {tcp(dns, 53, flagSYN), refuse, refuse},
+		"TCP to the outside":                 {tcp(outside, 80, flagSYN), refuse, refuse},
+		"TCP to the outside, IPv6":           {tcp(outside6, 80, flagSYN), refuse, refuse},
+		"TCP SYN with ECN and PSH":           {tcp(outside, 80, flagSYN|0xc8), refuse, refuse},
+		"TCP of a connection":                {tcp(gateway, 50000, flagACK), pass, pass},
+		"TCP that accepts a connection":      {tcp(gateway, 50000, flagSYN|flagACK), pass, pass},
+		"TCP reset":                          {tcp(gateway, 50000, 4), pass, pass},
+		"TCP with a truncated header":        {frame(outside, protoTCP, make([]byte, tcpHeader-1)), drop, drop},
+		"TCP, first fragment":                {fragment(tcp(outside, 80, flagACK), 0, true), drop, drop},
+		"TCP, second fragment":               {fragment(tcp(outside, 80, flagSYN), 1, false), drop, drop},
+		"TCP to the gateway, first fragment": {fragment(tcp(gateway, 80, flagACK), 0, true), drop, pass},
 
-		"UDP to the gateway":          {udp(gateway, 4242, 53), drop, pass},
-		"UDP to the gateway, IPv6":    {udp(gateway6, 4242, 53), drop, pass},
-		"UDP to the name server":      {udp(dns, 4242, 53), drop, drop},
-		"UDP to that, IPv6":           {udp(dns6, 4242, 53), drop, drop},
-		"UDP to the outside":          {udp(outside, 4242, 53), drop, drop},
-		"an answer":                   {udp(gateway, 4242, 50000), pass, pass},
-		"an answer to another port":   {udp(gateway, 4242, 50001), drop, pass},
-		"an answer to elsewhere":      {udp(outside, 4242, 50000), drop, drop},
-		"an answer of another port":   {udp(gateway, 4243, 50000), drop, pass},
-		"an answer's first piece":     {fragment(udp(gateway, 4242, 50000), 0, true), pass, pass},
-		"another first piece":         {fragment(udp(gateway, 4242, 53), 0, true), drop, pass},
-		"a later piece":               {fragment(udp(outside, 4242, 53), 1, true), pass, pass},
-		"UDP whose header is cut":     {frame(gateway, protoUDP, make([]byte, 7)), drop, pass},
-		"DHCP to everybody":           {udp(everybody, 68, 67), pass, pass},
-		"DHCP to the gateway":         {udp(gateway, 68, 67), pass, pass},
-		"DHCP to another server":      {udp(outside, 68, 67), drop, drop},
-		"a piece that claims DHCP":    {fragment(udp(gateway, 68, 67), 0, true), drop, pass},
-		"another broadcast":           {udp(everybody, 68, 53), drop, drop},
-		"UDP behind a routing header": {frame(outside6, 43, udp(outside6, 1, 53)), drop, drop},
+		"UDP to the gateway":                 {udp(gateway, 4242, 53), drop, pass},
+		"UDP to the gateway, IPv6":           {udp(gateway6, 4242, 53), drop, pass},
+		"UDP to the name server":             {udp(dns, 4242, 53), drop, drop},
+		"UDP to the name server, IPv6":       {udp(dns6, 4242, 53), drop, drop},
+		"UDP to the outside":                 {udp(outside, 4242, 53), drop, drop},
+		"an answer of the guest":             {udp(gateway, 4242, 50000), pass, pass},
+		"an answer to another port":          {udp(gateway, 4242, 50001), drop, pass},
+		"an answer to another address":       {udp(outside, 4242, 50000), drop, drop},
+		"an answer from another port":        {udp(gateway, 4243, 50000), drop, pass},
+		"an answer, first fragment":          {fragment(udp(gateway, 4242, 50000), 0, true), pass, pass},
+		"UDP to the gateway, first fragment": {fragment(udp(gateway, 4242, 53), 0, true), drop, pass},
+		"UDP, a later fragment":              {fragment(udp(outside, 4242, 53), 1, true), pass, pass},
+		"UDP with a truncated header":        {frame(gateway, protoUDP, make([]byte, 7)), drop, pass},
+		"DHCP to the broadcast address":      {udp(broadcast, 68, 67), pass, pass},
+		"DHCP to the gateway":                {udp(gateway, 68, 67), pass, pass},
+		"DHCP to another server":             {udp(outside, 68, 67), drop, drop},
+		"a fragment with DHCP's port":        {fragment(udp(gateway, 68, 67), 0, true), drop, pass},
+		"DNS to the broadcast address":       {udp(broadcast, 68, 53), drop, drop},
+		"UDP behind a routing header":        {frame(outside6, 43, udp(outside6, 1, 53)), drop, drop},
 
-		"ping of the gateway":       {frame(gateway, protoICMP, []byte{8, 0, 0, 0}), pass, pass},
-		"ping of the outside":       {frame(outside, protoICMP, []byte{8, 0, 0, 0}), drop, drop},
-		"ping of the gateway, IPv6": {frame(gateway6, protoICMPv6, []byte{icmp6Echo, 0, 0, 0}), pass, pass},
-		"ping of the outside, IPv6": {frame(outside6, protoICMPv6, []byte{icmp6Echo, 0, 0, 0}), drop, drop},
-		"a neighbor's address":      {frame(outside6, protoICMPv6, []byte{icmp6NeighborAsks}), pass, pass},
-		"no ICMPv6 at all":          {frame(outside6, protoICMPv6, nil), drop, drop},
-		"a redirect":                {frame(outside6, protoICMPv6, []byte{137}), drop, drop},
-		"another protocol":          {frame(outside, 132, make([]byte, 40)), drop, drop},
-		"another, to the gateway":   {frame(gateway, 132, make([]byte, 40)), drop, pass},
+		"ping of the gateway":              {frame(gateway, protoICMP, []byte{8, 0, 0, 0}), pass, pass},
+		"ping of the outside":              {frame(outside, protoICMP, []byte{8, 0, 0, 0}), drop, drop},
+		"ping of the gateway, IPv6":        {frame(gateway6, protoICMPv6, []byte{icmp6EchoRequest, 0, 0, 0}), pass, pass},
+		"ping of the outside, IPv6":        {frame(outside6, protoICMPv6, []byte{icmp6EchoRequest, 0, 0, 0}), drop, drop},
+		"neighbor solicitation":            {frame(outside6, protoICMPv6, []byte{icmp6NeighborSolicitation}), pass, pass},
+		"ICMPv6 without a header":          {frame(outside6, protoICMPv6, nil), drop, drop},
+		"ICMPv6 redirect":                  {frame(outside6, protoICMPv6, []byte{137}), drop, drop},
+		"another protocol":                 {frame(outside, 132, make([]byte, 40)), drop, drop},
+		"another protocol, to the gateway": {frame(gateway, 132, make([]byte, 40)), drop, pass},
 	} {
-		require.Equal(t, c.none, none.judge(c.frame, answers), "%s, where nothing is allowed", name)
-		require.Equal(t, c.host, host.judge(c.frame, answers), "%s, where the host is", name)
+		require.Equal(t, c.none, none.judge(c.frame, isAnswer), "%s, when nothing is allowed", name)
+		require.Equal(t, c.host, host.judge(c.frame, isAnswer), "%s, when the host is allowed", name)
 	}
 }
 
-// What libslirp might read in another way is dropped.
-func TestPacketsWhoseHeadersAreOddAreDropped(t *testing.T) {
-	for name, spoil := range map[string]func(ip []byte){
-		"options":                     func(ip []byte) { ip[0] = 0x46 },
-		"a header that is too short":  func(ip []byte) { ip[0] = 0x44 },
-		"another version":             func(ip []byte) { ip[0] = 0x65 },
-		"more than the frame has":     func(ip []byte) { binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)+1)) },
-		"less than its header's size": func(ip []byte) { binary.BigEndian.PutUint16(ip[2:], ipv4Header-1) },
-		"a length that cuts TCP":      func(ip []byte) { binary.BigEndian.PutUint16(ip[2:], ipv4Header+tcpFlags) },
+// libslirp might read such packets in another way than parse.
+func TestPacketsWithOddHeadersAreDropped(t *testing.T) {
+	for name, change := range map[string]func(ip []byte){
+		"options":                    func(ip []byte) { ip[0] = 0x46 },
+		"a header that is too short": func(ip []byte) { ip[0] = 0x44 },
+		"another version":            func(ip []byte) { ip[0] = 0x65 },
+		"a length beyond the frame":  func(ip []byte) { binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)+1)) },
+		"a length within the header": func(ip []byte) { binary.BigEndian.PutUint16(ip[2:], ipv4Header-1) },
+		"a length that cuts TCP":     func(ip []byte) { binary.BigEndian.PutUint16(ip[2:], ipv4Header+tcpFlags) },
 	} {
 		f := tcp(gateway, 50000, flagACK)
-		require.Equal(t, pass, none.judge(f, answers))
-		spoil(f[etherHeader:])
-		require.Equal(t, drop, none.judge(f, answers), name)
+		require.Equal(t, pass, none.judge(f, isAnswer))
+		change(f[etherHeader:])
+		require.Equal(t, drop, none.judge(f, isAnswer), name)
 	}
 	f := tcp(gateway6, 50000, flagACK)
 	binary.BigEndian.PutUint16(f[etherHeader+4:], tcpHeader+1)
-	require.Equal(t, drop, none.judge(f, answers), "more than the frame has, IPv6")
+	require.Equal(t, drop, none.judge(f, isAnswer), "a length beyond the frame, IPv6")
 }
 
-// libslirp answers it with a reset, and only if its checksum is right.
-func TestARefusedConnectionIsOneThatNobodyOpens(t *testing.T) {
+// libslirp answers a segment with SYN and FIN with a reset, if the checksum is right.
+func TestARefusedConnectionHasSYNAndFINAndItsChecksum(t *testing.T) {
 	for _, to := range []netip.Addr{gateway, gateway6, outside, outside6} {
 		for port := range uint16(1000) {
 			f := tcp(to, port*65, flagSYN)
 			require.EqualValues(t, 0xffff, tcpSum(f))
-			spoil(f)
+			refuseConnection(f)
 			require.EqualValues(t, 0xffff, tcpSum(f), "port %d", port*65)
 			p, _ := parse(f)
 			require.EqualValues(t, flagSYN|flagFIN, p.payload[tcpFlags])
@@ -187,11 +187,11 @@ func TestARefusedConnectionIsOneThatNobodyOpens(t *testing.T) {
 	}
 }
 
-// FuzzJudge looks for frames that break the rules: that panic, or that pass although libslirp, read
-// independently of parse, would open something for them.
+// FuzzJudge looks for frames that make judge panic, and for frames that pass although libslirp would
+// open a connection for them. It does not use parse to find out what libslirp would do.
 func FuzzJudge(f *testing.F) {
 	for _, seed := range [][]byte{tcp(outside, 80, flagSYN), tcp(outside6, 80, flagSYN), udp(gateway, 4242, 50000),
-		udp(everybody, 68, 67), fragment(udp(outside, 1, 2), 1, true), frame(outside6, protoICMPv6, []byte{icmp6Echo})} {
+		udp(broadcast, 68, 67), fragment(udp(outside, 1, 2), 1, true), frame(outside6, protoICMPv6, []byte{icmp6EchoRequest})} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
@@ -200,7 +200,7 @@ func FuzzJudge(f *testing.F) {
 			return
 		}
 		if verdict == refuse {
-			spoil(frame)
+			refuseConnection(frame)
 		}
 		opens := false
 		switch binary.BigEndian.Uint16(frame[12:]) {
@@ -212,7 +212,7 @@ func FuzzJudge(f *testing.F) {
 			case protoTCP:
 				opens = first && ip[header+tcpFlags]&0x37 == flagSYN
 			case protoUDP:
-				opens = first && binary.BigEndian.Uint16(ip[header+2:]) != portBOOTPS
+				opens = first && binary.BigEndian.Uint16(ip[header+2:]) != portDHCP
 			case protoICMP:
 				opens = netip.AddrFrom4([4]byte(ip[16:])) != gateway
 			default:
@@ -224,7 +224,7 @@ func FuzzJudge(f *testing.F) {
 			case protoTCP:
 				opens = ip[ipv6Header+tcpFlags]&0x37 == flagSYN
 			case protoICMPv6:
-				opens = ip[ipv6Header] == icmp6Echo && netip.AddrFrom16([16]byte(ip[24:])) != gateway6
+				opens = ip[ipv6Header] == icmp6EchoRequest && netip.AddrFrom16([16]byte(ip[24:])) != gateway6
 			default:
 				opens = true
 			}

@@ -9,27 +9,28 @@ import (
 )
 
 const (
-	lengthSize   = 4
-	longestFrame = 68 << 10 // of those that QEMU's network takes (NET_BUFSIZE)
-	bufferSize   = 2 * (lengthSize + longestFrame)
+	lengthSize = 4
+	maxFrame   = 68 << 10 // bytes of the longest frame that QEMU's network accepts (NET_BUFSIZE)
+	bufferSize = 2 * (lengthSize + maxFrame)
 )
 
-// A stream takes frames apart. One that is longer than QEMU would take, which a guest can make
-// its card send, is left out.
+// A stream splits what QEMU writes into frames. It skips frames longer than maxFrame, which a guest
+// can make its card send.
 type stream struct {
 	buf        [bufferSize]byte
-	start, end int
-	skip       int // bytes to come of a frame that is too long
+	start, end int // of the bytes in buf that are not split yet
+	skip       int // bytes still to come of a frame that is skipped
 }
 
-// room is where the next bytes go; there is some.
+// room returns the part of the buffer for the next bytes, which is never empty.
 func (s *stream) room() []byte {
 	s.end = copy(s.buf[:], s.buf[s.start:s.end])
 	s.start = 0
 	return s.buf[s.end:]
 }
 
-// frames hands over each frame that is whole after n more bytes. It is valid until take returns.
+// frames splits the buffer after n more bytes were read into room, and calls take for each complete
+// frame. The frame is valid until take returns.
 func (s *stream) frames(n int, take func(frame []byte)) {
 	s.end += n
 	for {
@@ -41,7 +42,7 @@ func (s *stream) frames(n int, take func(frame []byte)) {
 		}
 		size := lengthSize + int(binary.BigEndian.Uint32(there))
 		switch {
-		case size > lengthSize+longestFrame:
+		case size > lengthSize+maxFrame:
 			s.skip = size
 		case size > len(there):
 			return
@@ -52,24 +53,23 @@ func (s *stream) frames(n int, take func(frame []byte)) {
 	}
 }
 
-// An inbox reads frames when they come (watch), or at once for somebody who cannot wait for
-// that (look).
+// An inbox reads the frames that QEMU writes to one connection.
 type inbox struct {
 	raw   syscall.RawConn
-	take  func(frame []byte) // of each frame in turn
-	batch func()             // after some of them
+	take  func(frame []byte) // called for each frame
+	batch func()             // called after the frames of each read
 
-	mu     sync.Mutex
+	mu     sync.Mutex // held while take and batch run
 	stream stream
 }
 
-// watch reads until no more can come.
+// watch reads frames until QEMU closes its end.
 func (b *inbox) watch() { b.raw.Read(b.drain) }
 
-// look reads what is there.
-func (b *inbox) look() { b.raw.Control(func(fd uintptr) { b.drain(fd) }) }
+// readAvailable reads the frames that QEMU has written so far, and does not wait for more.
+func (b *inbox) readAvailable() { b.raw.Control(func(fd uintptr) { b.drain(fd) }) }
 
-// drain reads what is there and says whether no more can come.
+// drain reads what QEMU has written so far, and reports whether QEMU has closed its end.
 func (b *inbox) drain(fd uintptr) (ended bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,7 +1,7 @@
-// Package qmp speaks the QEMU Machine Protocol, the JSON lines by which a
-// program controls a running QEMU. It covers what a test harness needs: the
-// greeting, commands, events, and a log of every line. It is no binding: commands
-// and arguments have the names of QEMU's own reference.
+// Package qmp is a client of the QEMU Machine Protocol, the JSON lines by which a
+// program controls a running QEMU. It has what a test harness needs: the greeting,
+// commands, events, and a log of every line. It has no types for single commands:
+// callers use the names of commands and arguments in QEMU's reference.
 //
 // Source: docs/interop/qmp-spec.rst and the QMP reference of QEMU.
 package qmp
@@ -26,7 +26,7 @@ import (
 	"guesthouse.example/internal/printable"
 )
 
-// An Event is what QEMU says unasked, SHUTDOWN for example.
+// An Event is what QEMU sends without a command, such as SHUTDOWN.
 type Event struct {
 	Name string          `json:"event"`
 	Data json.RawMessage `json:"data"`
@@ -48,20 +48,20 @@ func (e *Error) Error() string {
 var ErrClosed = errors.New("connection closed")
 
 // A Client is one QMP connection. Its methods may be called from any goroutine;
-// commands are answered one after another, in the order in which they are sent.
+// QEMU answers commands one after another, in the order in which they are sent.
 //
-// Every call ends with its context: while it waits for the commands of others,
-// while QEMU does not read, and while it does not answer. QEMU may carry out all
-// the same, later, what was sent or begun; nobody gets that answer.
+// Every call ends with its context: while it waits for the commands of other calls,
+// while QEMU does not read, and while QEMU does not answer. QEMU may still carry out
+// a command of such a call later. The client drops the answer.
 type Client struct {
 	conn    net.Conn
 	version string
 	log     io.Writer
-	logM    sync.Mutex
+	logMu   sync.Mutex
 
 	turn    chan struct{} // holds a token while commands are sent and answered
-	lastID  uint64        // tells an answer from one that came too late
-	waiting sync.Map      // of ID to a channel with room for its answer
+	lastID  uint64        // of a command; an answer has the ID of its command
+	waiting sync.Map      // from the ID of a command to a channel with room for its answer
 	onEvent func(Event)
 	done    chan struct{}
 	err     error // why the reader ended; set before done is closed
@@ -77,9 +77,9 @@ type answer struct {
 }
 
 // New reads the greeting from conn, agrees on capabilities and returns a client
-// that owns conn. Every line of both directions goes to log with its time and
-// direction (">" is to QEMU); log may be nil. onEvent, which may be nil, is
-// called for every event, in order, and must not block.
+// that owns conn. The client writes every line to log, which may be nil, with its
+// time and direction: ">" to QEMU, "<" from QEMU. It calls onEvent, which may be
+// nil, for every event, in order. onEvent must not block.
 func New(ctx context.Context, conn net.Conn, log io.Writer, onEvent func(Event)) (*Client, error) {
 	c := &Client{conn: conn, log: log, onEvent: onEvent, turn: make(chan struct{}, 1), done: make(chan struct{})}
 	greeted := make(chan struct{})
@@ -99,8 +99,8 @@ func New(ctx context.Context, conn net.Conn, log io.Writer, onEvent func(Event))
 	return c, nil
 }
 
-// longestLine bounds a line of QEMU's, in bytes: the longest honest one lists the connections of
-// its user network, about 100 bytes for each.
+// longestLine is the most bytes of a line from QEMU. The longest line of a QEMU that no guest has
+// taken over lists the connections of its user network, with about 100 bytes for each.
 const longestLine = 16 << 20
 
 func (c *Client) read(greeted chan struct{}) {
@@ -151,8 +151,7 @@ func (c *Client) read(greeted chan struct{}) {
 				c.onEvent(m.Event)
 			}
 		default:
-			// One that nobody waits for any more belongs to a command
-			// whose caller gave up.
+			// If no channel waits, the context of the command's caller has ended.
 			if wait, ok := c.waiting.LoadAndDelete(m.ID); ok {
 				wait.(chan answer) <- m.answer
 			}
@@ -163,25 +162,26 @@ func (c *Client) read(greeted chan struct{}) {
 	close(c.done)
 }
 
-// Execute sends a command with its arguments (nil, or what encoding/json turns
-// into an object) and decodes its result into result, which may be nil. A
-// refusal is an *Error; after the end of QEMU the error wraps ErrClosed.
+// Execute sends a command with its arguments (nil, or a value that encoding/json
+// encodes as an object) and decodes its result into result, which may be nil. The
+// error is an *Error if QEMU refuses the command, and wraps ErrClosed after the end
+// of QEMU.
 func (c *Client) Execute(ctx context.Context, command string, arguments, result any) error {
 	return c.ExecuteAll(ctx, Command{Name: command, Arguments: arguments, Result: result})
 }
 
-// Give hands QEMU an open file under a name, for a command that takes
-// "fd:NAME". The caller keeps its own.
+// Give passes an open file to QEMU under a name, for a command that takes
+// "fd:NAME". QEMU gets a duplicate of the descriptor, so the caller may close f.
 func (c *Client) Give(ctx context.Context, name string, f *os.File) error {
 	return c.ExecuteAll(ctx, Command{Name: "getfd", Arguments: map[string]string{"fdname": name}, file: f})
 }
 
-// Version returns QEMU's version as its greeting has it: "7.2.22", and the
-// package's own if there is one.
+// Version returns the version in QEMU's greeting, such as "7.2.22", followed by the
+// version of the distribution's package if the greeting has one.
 func (c *Client) Version() string { return c.version }
 
-// send writes lines, and with their first byte an open file if there is one. It
-// returns how many bytes went.
+// send writes lines, and an open file with their first byte unless f is nil. It
+// returns how many bytes it wrote.
 func (c *Client) send(ctx context.Context, lines []byte, f *os.File) (n int, err error) {
 	if f == nil {
 		return until.Write(ctx, c.conn, lines)
@@ -203,26 +203,27 @@ func (c *Client) send(ctx context.Context, lines []byte, f *os.File) (n int, err
 	return n + more, err
 }
 
-// A Command is one of several that are sent at once.
+// A Command is a command for ExecuteAll and ExecuteAfter.
 type Command struct {
 	Name      string
-	Arguments any // nil, or what encoding/json turns into an object
-	Result    any // where the result is decoded to; may be nil
+	Arguments any // nil, or a value that encoding/json encodes as an object
+	Result    any // the result is decoded into it, unless it is nil
 
-	file *os.File // goes with it
+	file *os.File // sent with the command; may be nil
 }
 
-// ExecuteAll sends commands without waiting for each other's answers. QEMU carries
-// out all of them, one after another; the error is that of the first that it
-// refused.
+// ExecuteAll sends all commands before it waits for their answers. QEMU carries out
+// all of them, one after another, even if it refuses one. The error is that of the
+// first command that QEMU refused.
 func (c *Client) ExecuteAll(ctx context.Context, commands ...Command) error {
 	return c.ExecuteAfter(ctx, nil, commands...)
 }
 
-// ExecuteAfter is ExecuteAll as soon as something has happened: when after returns
-// nil. QEMU reads what it is sent byte by byte, with seven system calls for each, and it has
-// read the first command but for its last byte by then. An error of after is returned;
-// it leaves half a command behind, so the connection is closed.
+// ExecuteAfter is ExecuteAll for commands that QEMU must carry out only when after has
+// returned nil, but as soon as possible then. QEMU reads commands byte by byte, with
+// seven system calls for each byte. So ExecuteAfter sends the first command except for
+// its last byte before it calls after. If after fails, ExecuteAfter closes the
+// connection, because an incomplete command was sent, and returns the error of after.
 func (c *Client) ExecuteAfter(ctx context.Context, after func() error, commands ...Command) error {
 	fail := func(err error) error { return fmt.Errorf("qmp %s: %w", commands[0].Name, err) }
 	select {
@@ -279,12 +280,13 @@ func (c *Client) ExecuteAfter(ctx context.Context, after func() error, commands 
 	}
 	if n, err := c.send(ctx, lines, file); err != nil {
 		if n > 0 && ctx.Err() != nil {
-			// Half a command would be the beginning of the next one.
-			free := unlock
+			// QEMU would read the next command as the rest of this one, so the rest is sent
+			// first.
+			endTurn := unlock
 			unlock = func() {}
 			go func() {
-				defer free()
-				c.conn.Write(lines[n:]) // an error is the end, of which the reader tells
+				defer endTurn()
+				c.conn.Write(lines[n:]) // after an error the connection has ended, which read reports
 			}()
 		}
 		return fail(c.unsent(ctx, err))
@@ -302,7 +304,7 @@ func (c *Client) ExecuteAfter(ctx context.Context, after func() error, commands 
 	return refused
 }
 
-// unsent says why commands were not sent whole.
+// unsent returns why commands were not sent completely.
 func (c *Client) unsent(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("QEMU does not read its commands: %w", context.Cause(ctx))
@@ -331,8 +333,8 @@ func (c *Client) answer(ctx context.Context, wait <-chan answer, m Command) erro
 	}
 }
 
-// Human is a command of QEMU's human monitor, whose result is what it prints. It is
-// for what QMP has no command for, such as "info usernet".
+// Human returns a command that runs a line in QEMU's human monitor. Its result is what
+// the monitor prints. It is for lines that have no QMP command, such as "info usernet".
 func Human(line string, result *string) Command {
 	return Command{Name: "human-monitor-command", Arguments: map[string]string{"command-line": line}, Result: result}
 }
@@ -344,15 +346,15 @@ func (c *Client) Close() error {
 	return err
 }
 
-// Done is closed when the connection has ended, by either side.
+// Done returns a channel that is closed when QEMU or Close has ended the connection.
 func (c *Client) Done() <-chan struct{} { return c.done }
 
 func (c *Client) record(direction string, line []byte) {
 	if c.log == nil {
 		return
 	}
-	c.logM.Lock()
-	defer c.logM.Unlock()
+	c.logMu.Lock()
+	defer c.logMu.Unlock()
 	line = printable.JSON(bytes.TrimRight(line, "\r\n"))
 	fmt.Fprintf(c.log, "%s %s %s\n", time.Now().UTC().Format("15:04:05.000000"), direction, line)
 }

@@ -22,8 +22,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func connect(t *testing.T, log *bytes.Buffer, onEvent func(Event)) (*Client, *Fake) {
-	fake, conn := NewFake()
+func connect(t *testing.T, log *bytes.Buffer, onEvent func(Event)) (*Client, *fakeQEMU) {
+	fake, conn := newFakeQEMU()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	c, err := New(ctx, conn, log, onEvent)
@@ -32,12 +32,12 @@ func connect(t *testing.T, log *bytes.Buffer, onEvent func(Event)) (*Client, *Fa
 	return c, fake
 }
 
-// reply answers the next command with the fields of body.
-func reply(t *testing.T, fake *Fake, want string, answer func(id uint64) string) {
+// reply answers the next command, if its name is want.
+func reply(t *testing.T, fake *fakeQEMU, want string, answer func(id uint64) string) {
 	go func() {
-		id, command, err := fake.Hear()
+		id, command, err := fake.receive()
 		if err == nil && command == want {
-			fake.Say(answer(id))
+			fake.send(answer(id))
 		}
 	}()
 }
@@ -51,8 +51,8 @@ func TestACommandsResultIsDecoded(t *testing.T) {
 	var got struct{ Status string }
 	require.NoError(t, c.Execute(t.Context(), "query-status", nil, &got))
 	require.Equal(t, "running", got.Status)
-	require.Contains(t, log.String(), `> {"execute":"query-status"`, "the log shows what was asked")
-	require.Contains(t, log.String(), `< {"return": {"status": "running"}`, "the log shows what was answered")
+	require.Contains(t, log.String(), `> {"execute":"query-status"`, "the log shows the command")
+	require.Contains(t, log.String(), `< {"return": {"status": "running"}`, "the log shows the answer")
 }
 
 func TestARefusedCommandIsAnError(t *testing.T) {
@@ -67,17 +67,17 @@ func TestARefusedCommandIsAnError(t *testing.T) {
 	require.EqualError(t, err, "qmp nonsense: The command nonsense has not been found (CommandNotFound)")
 }
 
-func TestCommandsAreSentAtOnce(t *testing.T) {
+func TestAllCommandsAreSentBeforeTheFirstAnswer(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
 	go func() {
 		var ids []uint64
-		for range 3 { // all are there before the first answer
-			id, _, _ := fake.Hear()
+		for range 3 {
+			id, _, _ := fake.receive()
 			ids = append(ids, id)
 		}
-		fake.Say(`{"return": "one", "id": ` + itoa(ids[0]) + `}`)
-		fake.Say(`{"error": {"class": "GenericError", "desc": "No"}, "id": ` + itoa(ids[1]) + `}`)
-		fake.Say(`{"return": "three", "id": ` + itoa(ids[2]) + `}`)
+		fake.send(`{"return": "one", "id": ` + itoa(ids[0]) + `}`)
+		fake.send(`{"error": {"class": "GenericError", "desc": "No"}, "id": ` + itoa(ids[1]) + `}`)
+		fake.send(`{"return": "three", "id": ` + itoa(ids[2]) + `}`)
 	}()
 	var one, two, three string
 	err := c.ExecuteAll(t.Context(), Command{Name: "a", Result: &one}, Command{Name: "b", Result: &two}, Command{Name: "c", Result: &three})
@@ -85,7 +85,7 @@ func TestCommandsAreSentAtOnce(t *testing.T) {
 	require.Equal(t, []string{"one", "", "three"}, []string{one, two, three})
 }
 
-func TestACommandIsReadBeforeItIsToBeCarriedOut(t *testing.T) {
+func TestExecuteAfterSendsAllButTheLastByteFirst(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
 	const most = `{"execute":"a","id":2`
 	begun := make(chan string)
@@ -94,7 +94,7 @@ func TestACommandIsReadBeforeItIsToBeCarriedOut(t *testing.T) {
 		io.ReadFull(fake.lines, text)
 		begun <- string(text)
 		end, _ := fake.lines.ReadString('\n')
-		fake.Say(`{"return": "after ` + strings.TrimSpace(end) + `", "id": 2}`)
+		fake.send(`{"return": "after ` + strings.TrimSpace(end) + `", "id": 2}`)
 	}()
 	var result string
 	err := c.ExecuteAfter(t.Context(), func() error {
@@ -105,7 +105,7 @@ func TestACommandIsReadBeforeItIsToBeCarriedOut(t *testing.T) {
 	require.Equal(t, "after }", result)
 }
 
-func TestACommandThatIsNotToBeCarriedOut(t *testing.T) {
+func TestExecuteAfterClosesTheConnectionIfAfterFails(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
 	rest := make(chan string)
 	go func() {
@@ -121,8 +121,8 @@ func TestACommandThatIsNotToBeCarriedOut(t *testing.T) {
 func TestEventsArriveInOrderBetweenAnswers(t *testing.T) {
 	events := make(chan string, 3)
 	_, fake := connect(t, new(bytes.Buffer), func(e Event) { events <- e.Name + string(e.Data) })
-	fake.Say(`{"event": "STOP"}`)
-	fake.Say(`{"event": "SHUTDOWN", "data": {"guest":true}}`)
+	fake.send(`{"event": "STOP"}`)
+	fake.send(`{"event": "SHUTDOWN", "data": {"guest":true}}`)
 	require.Equal(t, "STOP", <-events)
 	require.Equal(t, `SHUTDOWN{"guest":true}`, <-events)
 }
@@ -131,7 +131,7 @@ func TestAnAnswerThatNeverComesEndsWithTheContext(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
 	heard := make(chan uint64)
 	go func() {
-		id, _, _ := fake.Hear()
+		id, _, _ := fake.receive()
 		heard <- id
 	}()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -144,27 +144,27 @@ func TestALateAnswerIsNotTakenForTheNextOne(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan uint64)
 	go func() {
-		id, _, _ := fake.Hear()
+		id, _, _ := fake.receive()
 		cancel()
 		first <- id
 	}()
 	require.ErrorIs(t, c.Execute(ctx, "slow", nil, nil), context.Canceled)
 	late := <-first
 	go func() {
-		id, _, _ := fake.Hear()
-		fake.Say(`{"return": "late", "id": ` + itoa(late) + `}`)
-		fake.Say(`{"return": "right", "id": ` + itoa(id) + `}`)
+		id, _, _ := fake.receive()
+		fake.send(`{"return": "late", "id": ` + itoa(late) + `}`)
+		fake.send(`{"return": "right", "id": ` + itoa(id) + `}`)
 	}()
 	var got string
 	require.NoError(t, c.Execute(t.Context(), "quick", nil, &got))
 	require.Equal(t, "right", got)
 }
 
-func TestWaitingForSomebodyElsesCommandEndsWithTheContext(t *testing.T) {
+func TestWaitingForAnotherCommandEndsWithTheContext(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
 	first := make(chan error)
 	go func() { first <- c.Execute(t.Context(), "slow", nil, nil) }()
-	id, _, err := fake.Hear()
+	id, _, err := fake.receive()
 	require.NoError(t, err)
 	for _, execute := range []func(context.Context) error{
 		func(ctx context.Context) error { return c.Execute(ctx, "quick", nil, nil) },
@@ -178,15 +178,15 @@ func TestWaitingForSomebodyElsesCommandEndsWithTheContext(t *testing.T) {
 		time.AfterFunc(10*time.Millisecond, func() { cancel(errEnough) })
 		require.ErrorIs(t, execute(ctx), errEnough)
 	}
-	fake.Say(`{"return": {}, "id": ` + itoa(id) + `}`)
+	fake.send(`{"return": {}, "id": ` + itoa(id) + `}`)
 	require.NoError(t, <-first)
 }
 
 var errEnough = errors.New("enough")
 
-// The far end of a net.Pipe has what it has read and no more.
+// A net.Pipe has no buffer: a write returns when the other end has read it.
 func TestACommandThatIsNotReadEndsWithTheContext(t *testing.T) {
-	for name, read := range map[string]int{"nothing of it is read": 0, "half of it is read": 10} {
+	for name, read := range map[string]int{"QEMU reads nothing": 0, "QEMU reads half": 10} {
 		t.Run(name, func(t *testing.T) {
 			c, fake := connect(t, new(bytes.Buffer), nil)
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -201,7 +201,8 @@ func TestACommandThatIsNotReadEndsWithTheContext(t *testing.T) {
 				require.EqualError(t, err, "qmp first: QEMU does not read its commands: enough")
 			}
 
-			// What follows is whole, and so is what was begun. Its answer is for nobody.
+			// The first command is completed if QEMU has read a part of it, and its answer is
+			// dropped. The second command follows.
 			second := make(chan error)
 			var result string
 			go func() { second <- c.Execute(t.Context(), "second", nil, &result) }()
@@ -209,19 +210,19 @@ func TestACommandThatIsNotReadEndsWithTheContext(t *testing.T) {
 				rest, err := fake.lines.ReadString('\n')
 				require.NoError(t, err)
 				require.Equal(t, `{"execute":"first","id":2}`+"\n", string(begun)+rest)
-				fake.Say(`{"return": "first", "id": 2}`)
+				fake.send(`{"return": "first", "id": 2}`)
 			}
-			id, command, err := fake.Hear()
+			id, command, err := fake.receive()
 			require.NoError(t, err)
 			require.Equal(t, "second", command)
-			fake.Say(`{"return": "second", "id": ` + itoa(id) + `}`)
+			fake.send(`{"return": "second", "id": ` + itoa(id) + `}`)
 			require.NoError(t, <-second)
 			require.Equal(t, "second", result)
 		})
 	}
 }
 
-func TestACommandThatIsNotReadBeforeItsTimeEndsWithTheContext(t *testing.T) {
+func TestExecuteAfterEndsWithTheContextWhileQEMUDoesNotRead(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
@@ -231,12 +232,12 @@ func TestACommandThatIsNotReadBeforeItsTimeEndsWithTheContext(t *testing.T) {
 	err := c.ExecuteAfter(ctx, func() error { return errors.New("QEMU has not read it") }, Command{Name: "first"})
 	require.ErrorIs(t, err, errEnough)
 	<-c.Done()
-	require.ErrorIs(t, c.Execute(t.Context(), "second", nil, nil), ErrClosed, "half a command was left behind")
+	require.ErrorIs(t, c.Execute(t.Context(), "second", nil, nil), ErrClosed, "the first command is incomplete")
 }
 
-// A socket pair, as QEMU's, whose buffer is full: the next command and a file wait until
-// there is room or their contexts end, and when QEMU reads again every line is whole.
-func TestAFullSocketHoldsUpNobodyAndLosesNoByte(t *testing.T) {
+// The client and QEMU share a socket pair whose buffer is full. The next command and a file wait for
+// room until their contexts end. When QEMU reads again, every line is complete.
+func TestCallsEndWhileTheSocketIsFullAndNoByteIsLost(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	var ends [2]net.Conn
@@ -246,7 +247,7 @@ func TestAFullSocketHoldsUpNobodyAndLosesNoByte(t *testing.T) {
 		require.NoError(t, err)
 		f.Close()
 	}
-	fake := &Fake{Conn: ends[1], lines: bufio.NewReader(ends[1])}
+	fake := &fakeQEMU{Conn: ends[1], lines: bufio.NewReader(ends[1])}
 	fake.greet()
 	c, err := New(t.Context(), ends[0], nil, nil)
 	require.NoError(t, err)
@@ -281,10 +282,10 @@ func TestAFullSocketHoldsUpNobodyAndLosesNoByte(t *testing.T) {
 	go func() { last <- c.Give(t.Context(), "name", file) }()
 	var heard []string
 	for len(heard) == 0 || heard[len(heard)-1] != "getfd" {
-		id, command, err := fake.Hear()
+		id, command, err := fake.receive()
 		require.NoError(t, err, "every line is JSON")
 		heard = append(heard, command)
-		fake.Say(`{"return": {}, "id": ` + itoa(id) + `}`)
+		fake.send(`{"return": {}, "id": ` + itoa(id) + `}`)
 	}
 	require.Equal(t, []string{"first", "getfd"}, heard)
 	require.NoError(t, <-last)
@@ -292,54 +293,54 @@ func TestAFullSocketHoldsUpNobodyAndLosesNoByte(t *testing.T) {
 
 func TestTheEndOfQEMUEndsEveryCommand(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
-	go func() { fake.Hear(); fake.Close() }()
+	go func() { fake.receive(); fake.Close() }()
 	require.ErrorIs(t, c.Execute(t.Context(), "quit", nil, nil), ErrClosed)
 	<-c.Done()
 	require.ErrorIs(t, c.Execute(t.Context(), "stop", nil, nil), ErrClosed)
 }
 
-func TestALineThatIsNoJSONIsNamed(t *testing.T) {
+func TestALineThatIsNoJSONIsQuoted(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
-	go func() { fake.Hear(); fake.Say("qemu: out of cheese") }()
+	go func() { fake.receive(); fake.send("qemu: out of cheese") }()
 	require.ErrorContains(t, c.Execute(t.Context(), "stop", nil, nil), `"qemu: out of cheese" is no QMP`)
 }
 
-func TestNoGreetingEndsWithTheContext(t *testing.T) {
-	_, theirs := NewFake()
-	theirs.Close()
-	_, err := New(t.Context(), theirs, nil, nil)
+func TestAConnectionThatEndsBeforeTheGreetingIsAnError(t *testing.T) {
+	_, conn := newFakeQEMU()
+	conn.Close()
+	_, err := New(t.Context(), conn, nil, nil)
 	require.ErrorContains(t, err, "qmp greeting")
 }
 
 func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
 
-// A QEMU that a guest has taken over does not take its harness with it.
-func TestAHostileQEMUEndsOnlyItsOwnConversation(t *testing.T) {
+// A guest may have taken over QEMU.
+func TestAHostileQEMUEndsItsConnectionAndDoesNotPanicTheClient(t *testing.T) {
 	greeting := `{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}` + "\n"
-	for name, says := range map[string]string{
-		"a second greeting":       greeting,
-		"a line without an end":   strings.Repeat("x", longestLine+1),
-		"an answer to nobody":     `{"return": {}, "id": "nobody"}` + "\n" + `nonsense` + "\n",
-		"an answer without an ID": `{"return": {}}` + "\n" + `nonsense` + "\n",
+	for name, text := range map[string]string{
+		"a second greeting":         greeting,
+		"a line without an end":     strings.Repeat("x", longestLine+1),
+		"an answer with a wrong ID": `{"return": {}, "id": "nobody"}` + "\n" + `nonsense` + "\n",
+		"an answer without an ID":   `{"return": {}}` + "\n" + `nonsense` + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			ours, theirs := net.Pipe()
-			defer theirs.Close()
+			near, far := net.Pipe()
+			defer far.Close()
 			go func() {
-				io.WriteString(theirs, greeting)
-				lines := bufio.NewReader(theirs)
+				io.WriteString(far, greeting)
+				lines := bufio.NewReader(far)
 				line, err := lines.ReadString('\n')
 				if err != nil {
 					return
 				}
-				var asked struct{ ID any }
-				json.Unmarshal([]byte(line), &asked)
-				id, _ := json.Marshal(asked.ID)
-				fmt.Fprintf(theirs, `{"return": {}, "id": %s}`+"\n", id)
+				var command struct{ ID any }
+				json.Unmarshal([]byte(line), &command)
+				id, _ := json.Marshal(command.ID)
+				fmt.Fprintf(far, `{"return": {}, "id": %s}`+"\n", id)
 				go io.Copy(io.Discard, lines)
-				io.WriteString(theirs, says)
+				io.WriteString(far, text)
 			}()
-			c, err := New(t.Context(), ours, io.Discard, nil)
+			c, err := New(t.Context(), near, io.Discard, nil)
 			if err == nil {
 				<-c.Done()
 				err = c.Execute(t.Context(), "query-status", nil, nil)

@@ -7,21 +7,21 @@ import (
 	"slices"
 )
 
-// A boundedFile is a log that a guest may fill without end. It keeps its beginning and its newest part, and a
-// line between them says how much is left out. The file is complete whenever the
-// process dies.
+// A boundedFile is a log of bounded size, although a guest may write to it without end. It keeps the
+// beginning and the newest part, and a line between them says how many bytes are left out. After every
+// Write the file is complete, so a kill loses nothing that was written before.
 type boundedFile struct {
 	file *os.File
-	max  int64 // bytes; the beginning has half of them
+	max  int64 // bytes of the file; the beginning takes half of them
 
-	size int64 // of the file
-	line int64 // of these, the length of the line that says how much is left out
-	left int64 // bytes that are left out
+	size    int64 // bytes of the file
+	notice  int64 // bytes of the line that says how many bytes are left out
+	omitted int64 // bytes that are left out
 }
 
 const (
 	logLimit   = 64 << 20 // bytes in each log of a record
-	keptOfTail = 64 << 10 // bytes of the newest part that stay when it begins anew
+	keptOfTail = 64 << 10 // bytes of the newest part that beginTail keeps
 )
 
 func (b *boundedFile) Write(text []byte) (n int, err error) {
@@ -46,7 +46,7 @@ func (b *boundedFile) append(text []byte) error {
 	return err
 }
 
-// beginTail empties the newest part except for its last lines.
+// beginTail empties the newest part, except for its last lines.
 func (b *boundedFile) beginTail() error {
 	head := b.max / 2
 	tail := make([]byte, min(keptOfTail, b.max/8))
@@ -56,13 +56,13 @@ func (b *boundedFile) beginTail() error {
 	if nl := bytes.IndexByte(tail, '\n'); nl >= 0 {
 		tail = tail[nl+1:] // from the start of a line
 	}
-	b.left += b.size - b.line - head - int64(len(tail))
-	said := fmt.Appendf(nil, "\n[guesthouse: %d bytes are left out here: a log keeps its first %d and the newest]\n", b.left, head)
+	b.omitted += b.size - b.notice - head - int64(len(tail))
+	notice := fmt.Appendf(nil, "\n[guesthouse: %d bytes are left out here: a log keeps its first %d and the newest]\n", b.omitted, head)
 	if err := b.file.Truncate(head); err != nil {
 		return err
 	}
-	b.size, b.line = head, int64(len(said))
-	n, err := b.file.WriteAt(append(said, tail...), head)
+	b.size, b.notice = head, int64(len(notice))
+	n, err := b.file.WriteAt(append(notice, tail...), head)
 	b.size += int64(n)
 	return err
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// However much is written, and in pieces of whatever size, a log has its beginning and its newest
-// lines, and says exactly how much lies between them.
+// The sizes of the pieces that are written make no difference: a log has its beginning and its newest
+// lines, and says exactly how many bytes between them are left out.
 func TestALogKeepsItsBeginningAndItsNewestPart(t *testing.T) {
 	const most = 64 << 10
 	for _, piece := range []int{1, 100, 5000, most, 3 * most} {
@@ -42,20 +42,20 @@ func TestALogKeepsItsBeginningAndItsNewestPart(t *testing.T) {
 		before, after, found := strings.Cut(string(got), "\n[guesthouse: ")
 		require.True(t, found)
 		require.Equal(t, most/2, len(before))
-		require.True(t, strings.HasPrefix(text, before), "its beginning is the text's")
-		said, after, found := strings.Cut(after, "]\n")
+		require.True(t, strings.HasPrefix(text, before), "the log begins as the text")
+		notice, after, found := strings.Cut(after, "]\n")
 		require.True(t, found)
-		require.True(t, strings.HasSuffix(text, after), "its end is the text's")
-		require.True(t, strings.HasPrefix(after, "line "), "from the start of a line")
+		require.True(t, strings.HasSuffix(text, after), "the log ends as the text")
+		require.True(t, strings.HasPrefix(after, "line "), "the newest part begins with a line")
 		require.GreaterOrEqual(t, len(after), most/8-len("line 12345\n"))
-		left, _, _ := strings.Cut(said, " ")
-		n, err := strconv.Atoi(left)
+		omitted, _, _ := strings.Cut(notice, " ")
+		n, err := strconv.Atoi(omitted)
 		require.NoError(t, err)
 		require.Equal(t, len(text)-len(before)-len(after), n)
 	}
 }
 
-func TestALogThatIsNotLongIsWhole(t *testing.T) {
+func TestAShortLogIsComplete(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log")
 	f, err := os.Create(file)
 	require.NoError(t, err)

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What fills up while a machine runs costs no byte of what was written before, and the result,
-// which has its place already, says so.
+// A disk that fills up while a machine runs loses no byte that was written before, and the result can
+// still be replaced.
 func TestAFullDiskIsInTheResultOfItsRecord(t *testing.T) {
 	dir := smallDisk(t, 64<<10)
 	r, err := Create(filepath.Join(dir, "record"), nil, nil)
@@ -24,14 +24,14 @@ func TestAFullDiskIsInTheResultOfItsRecord(t *testing.T) {
 	n, err := r.logs["console.log"].Write([]byte("early\n"))
 	require.NoError(t, err)
 	require.Equal(t, 6, n)
-	for range 100 { // whoever writes goes on
+	for range 100 { // the writer sees no error
 		n, err := r.logs["console.log"].Write(make([]byte, 4<<10))
 		require.NoError(t, err)
 		require.Equal(t, 4<<10, n)
 	}
 	require.ErrorIs(t, r.Failure(), unix.ENOSPC)
 	require.EqualError(t, r.Failure(), "record "+r.dir+": console.log: no space left on device")
-	<-r.broken.Done()
+	<-r.failed.Done()
 
 	for _, state := range []string{"failed", strings.Repeat("long ", 100), "ended"} {
 		r.WriteResult(result{state, ""})
@@ -48,8 +48,8 @@ func TestAFullDiskIsInTheResultOfItsRecord(t *testing.T) {
 	require.NoFileExists(t, r.path("result.json.new"))
 }
 
-// smallDisk returns a directory on a disk of so many bytes. It is a file system that is mounted
-// nowhere, for which the kernel wants to be asked by root.
+// smallDisk returns a directory in a file system of a size in bytes. The file system is not mounted
+// anywhere. Only root may make it.
 func smallDisk(t *testing.T, bytes int) string {
 	t.Helper()
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)

@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// A logFile is a log of a record. It keeps what is written to it in memory until it is opened.
+// A logFile is a log of a record. Until it is opened, it is kept in memory.
 //
-// A failure to write is reported to the record and not to the writer: guest and QEMU go on. The file then
-// ends with what was written before.
+// Write never fails, because an error would end the guest or QEMU. The logFile reports the first error to
+// the record and writes nothing more.
 type logFile struct {
 	mu     sync.Mutex
-	kept   []byte
-	file   *boundedFile
-	failed func(error) // called for the first write that fails
-	ended  bool        // by a failure, or closed
+	kept   []byte       // what was written before the file was opened
+	file   *boundedFile // nil until it is opened
+	failed func(error)  // called with the first error
+	ended  bool         // an error has occurred, or the file is closed
 }
 
-// memoryLimit is how many bytes of each log a prefetched machine, whose record is in memory, may fill. The
-// rest is lost.
+// memoryLimit is how many bytes of a log are kept in memory. Bytes beyond the limit are lost. Only the
+// record of a prefetched machine stays in memory for long.
 const memoryLimit = 1 << 20
 
 func (f *logFile) Write(text []byte) (int, error) {
@@ -52,7 +52,7 @@ func (f *logFile) open(name string) (err error) {
 	return err
 }
 
-// inMemory returns what was written before the file was opened; nil afterwards.
+// inMemory returns what was written before the file was opened, or nil if the file is open.
 func (f *logFile) inMemory() []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -68,7 +68,7 @@ func (f *logFile) close() {
 	if f.file == nil {
 		return
 	}
-	// Some file systems say only now that there was no room.
+	// Some file systems report a full disk only here.
 	if err := f.file.Close(); err != nil && !f.ended {
 		f.failed(err)
 	}

@@ -1,3 +1,6 @@
+// Package records writes the record of a machine's run, which is a directory of logs and JSON files,
+// and removes the records that killed processes have left. It does not know
+// what a Spec or a Result is: package harness passes both as values for encoding/json.
 package records
 
 import (
@@ -18,30 +21,49 @@ import (
 	"guesthouse.example/internal/printable"
 )
 
-// A Record writes the directory of one run, which holds Files. It writes every file while things happen, so
-// that a process that is killed leaves the record complete up to that moment. Until Open, it keeps what
-// is written in memory.
+// The names of files in a record that other packages use.
+const (
+	SpecFile   = "spec.json"
+	ResultFile = "result.json"
+)
+
+// Files are the names of all files that a record can hold.
+var Files = []string{
+	SpecFile,            // the Spec; "guesthouse run -spec" boots it again
+	SpecFile + ".new",   // a new spec.json, until it replaces the old one
+	"qemu.args",         // QEMU's command line, one argument a line
+	"console.log",       // the console, each line with the seconds since QEMU's start
+	"qemu.stderr",       // what QEMU printed
+	"agent.log",         // the messages of the harness and of the guest's agent
+	"qmp.log",           // every QMP line, with its time
+	ResultFile,          // the state of the run
+	ResultFile + ".new", // a new result.json, until it replaces the old one
+}
+
+// A Record writes the directory of one run, which holds Files. It writes to the files as the run goes on, so
+// the record of a killed process is complete up to the kill. Before Open, a Record keeps its logs in
+// memory.
 type Record struct {
 	Console io.Writer // console.log: each line with its time, made safe for a terminal
 	Agent   io.Writer // agent.log: each line with its time
 	QMP     io.Writer // qmp.log
 	Stderr  io.Writer // qemu.stderr
 
-	Start time.Time // the times in the logs count from it
+	Start time.Time // the origin of the times in the console's and the agent's log
 
 	dir       string
-	temporary bool     // this package made it in the system's temporary directory
-	held      *os.File // the directory, locked as long as the machine runs
+	temporary bool     // createTemporary made dir
+	locked    *os.File // the directory, locked from Open to Close
 	logs      map[string]*logFile
 
-	broken context.Context // ends when something cannot be written, which is its cause
-	breaks context.CancelCauseFunc
+	failed context.Context // ends at the first failure to write, which is its cause
+	fail   context.CancelCauseFunc
 }
 
-// New begins a record in memory.
+// New returns a record that is kept in memory until Open.
 func New() *Record {
 	r := &Record{Start: time.Now(), logs: make(map[string]*logFile)}
-	r.broken, r.breaks = context.WithCancelCause(context.Background())
+	r.failed, r.fail = context.WithCancelCause(context.Background())
 	for _, name := range []string{"console.log", "qmp.log", "agent.log", stderrFile} {
 		r.logs[name] = &logFile{failed: func(err error) { r.Fail(name, err) }}
 	}
@@ -51,7 +73,7 @@ func New() *Record {
 	return r
 }
 
-// Create is New and Open.
+// Create returns a new record that is open.
 func Create(dir string, spec any, args []string) (*Record, error) {
 	r := New()
 	if err := r.Open(dir, spec, args); err != nil {
@@ -60,21 +82,21 @@ func Create(dir string, spec any, args []string) (*Record, error) {
 	return r, nil
 }
 
-// Fail says that a file of the record cannot be written. The first failure counts.
+// Fail notes that a file of the record cannot be written. Failure returns the first such error.
 func (r *Record) Fail(name string, err error) {
 	if path := (*fs.PathError)(nil); errors.As(err, &path) {
 		err = path.Err // the new error has the name already
 	}
-	r.breaks(fmt.Errorf("record %s: %s: %w", r.dir, name, err))
+	r.fail(fmt.Errorf("record %s: %s: %w", r.dir, name, err))
 }
 
-// Failure returns why the record is incomplete, nil if it is not.
-func (r *Record) Failure() error { return context.Cause(r.broken) }
+// Failure returns why the record is incomplete, or nil if nothing has failed.
+func (r *Record) Failure() error { return context.Cause(r.failed) }
 
 // WithFailure returns a context that also ends when the record cannot be written.
 func (r *Record) WithFailure(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(r.broken, func() { cancel(r.Failure()) })
+	stop := context.AfterFunc(r.failed, func() { cancel(r.Failure()) })
 	return ctx, func() {
 		stop()
 		cancel(nil)
@@ -83,8 +105,9 @@ func (r *Record) WithFailure(ctx context.Context) (context.Context, context.Canc
 
 var sweepOnce sync.Once
 
-// Open makes the directory and its files, with QEMU's command line in one of them. An empty dir stands for a
-// temporary directory; the first Open of a process that makes one removes those that killed processes left.
+// Open makes the directory and its files. It writes the Spec and QEMU's command line, and then the logs
+// that were kept in memory. If dir is empty, Open makes a temporary directory; the first such Open of a
+// process also removes the temporary records of killed processes.
 func (r *Record) Open(dir string, spec any, args []string) (err error) {
 	defer func() {
 		if err != nil {
@@ -93,12 +116,12 @@ func (r *Record) Open(dir string, spec any, args []string) (err error) {
 		}
 	}()
 	if dir == "" {
-		sweepOnce.Do(func() { SweepTemporary(os.TempDir()) })
-		if r.held, err = Temporary(os.TempDir()); err != nil {
+		sweepOnce.Do(func() { sweepTemporary(os.TempDir()) })
+		if r.locked, err = createTemporary(os.TempDir()); err != nil {
 			return err
 		}
-		r.dir, r.temporary = r.held.Name(), true
-	} else if err := r.hold(dir); err != nil {
+		r.dir, r.temporary = r.locked.Name(), true
+	} else if err := r.lockNamed(dir); err != nil {
 		return err
 	}
 	if err := r.WriteSpec(spec); err != nil {
@@ -119,18 +142,18 @@ func (r *Record) Open(dir string, spec any, args []string) (err error) {
 	return nil
 }
 
-// hold makes and locks a directory that the user named.
-func (r *Record) hold(dir string) (err error) {
-	if r.dir, err = filepath.Abs(dir); err != nil { // a reader may have another working directory
+// lockNamed makes and locks a directory that the user named.
+func (r *Record) lockNamed(dir string) (err error) {
+	if r.dir, err = filepath.Abs(dir); err != nil { // a reader of Dir may have another working directory
 		return err
 	}
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return err
 	}
-	if r.held, err = os.Open(r.dir); err != nil {
+	if r.locked, err = os.Open(r.dir); err != nil {
 		return err
 	}
-	if err := unix.Flock(int(r.held.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(r.locked.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("%s: a running machine writes its record there; give each a directory of its own", r.dir)
 	}
 	for _, name := range Files { // writing to a FIFO would block
@@ -141,7 +164,7 @@ func (r *Record) hold(dir string) (err error) {
 	return nil
 }
 
-// Dir returns the directory; it is empty before Open.
+// Dir returns the directory, or "" before Open.
 func (r *Record) Dir() string { return r.dir }
 
 // Temporary reports whether Close may remove the directory.
@@ -162,8 +185,8 @@ func (r *Record) WriteSpec(spec any) error {
 
 func (r *Record) path(name string) string { return filepath.Join(r.dir, name) }
 
-// WriteResult replaces result.json in one step, so that a reader finds the old result or the new one. A
-// failure is the record's.
+// WriteResult replaces result.json in one step, so that a reader finds the old result or the new one.
+// Failure returns its error.
 func (r *Record) WriteResult(result any) {
 	text, err := json.MarshalIndent(result, "", "\t")
 	if err == nil {
@@ -174,8 +197,8 @@ func (r *Record) WriteResult(result any) {
 	}
 }
 
-// replaceResult keeps the file that it replaces and overwrites it the next time. So a full disk has room
-// for the result that says that the disk is full.
+// replaceResult keeps the file that it replaces and overwrites it the next time. The result therefore
+// needs no new disk space, and can be written when the disk is full.
 func (r *Record) replaceResult(text []byte) error {
 	file, spare := r.path(ResultFile), r.path(ResultFile+".new")
 	if err := overwrite(spare, text); err != nil {
@@ -207,7 +230,7 @@ func overwrite(name string, text []byte) error {
 
 const (
 	stderrFile  = "qemu.stderr"
-	stderrShown = 4 << 10 // bytes of its end
+	stderrShown = 4 << 10 // bytes at its end that StderrText returns
 )
 
 // StderrText returns the end of what QEMU has printed on its standard error so far.
@@ -234,11 +257,10 @@ func (r *Record) Close(keep bool) {
 	if r.dir != "" {
 		r.Tidy()
 	}
-	if r.held != nil {
-		r.held.Close()
+	if r.locked != nil {
+		r.locked.Close()
 	}
 }
 
-// Tidy removes what only a record that is being written needs. After Close, each WriteResult needs another
-// Tidy.
+// Tidy removes the spare file that WriteResult keeps. Close calls it; call it after each later WriteResult.
 func (r *Record) Tidy() { os.Remove(r.path(ResultFile + ".new")) }

@@ -11,14 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A result is as much of a machine's result as a sweep reads.
+// A result is the part of a machine's result that a sweep reads.
 type result struct {
 	State string `json:"state"`
 	Error string `json:"error,omitempty"`
 }
 
-// leftRecord makes a record as an owner leaves it that is killed: complete and
-// not locked.
+// leftRecord makes the record of an owner that was killed: it has all files and is not locked.
 func leftRecord(t *testing.T, parent string, res *result) string {
 	t.Helper()
 	t.Setenv("TMPDIR", parent)
@@ -32,22 +31,22 @@ func leftRecord(t *testing.T, parent string, res *result) string {
 	return r.dir
 }
 
-func TestASweepRemovesWhatAKilledOwnerLeft(t *testing.T) {
+func TestASweepRemovesTheRecordsOfKilledOwners(t *testing.T) {
 	parent := t.TempDir()
 	early := leftRecord(t, parent, nil)
 	ready := leftRecord(t, parent, &result{State: "ready"})
 	writing := leftRecord(t, parent, &result{State: "booting"})
 	require.NoError(t, os.WriteFile(filepath.Join(writing, "result.json.new"), []byte("{"), 0o644))
-	empty := filepath.Join(parent, Prefix+"empty")
+	empty := filepath.Join(parent, tempPrefix+"empty")
 	require.NoError(t, os.Mkdir(empty, 0o700))
 
-	SweepTemporary(parent)
+	sweepTemporary(parent)
 	for _, dir := range []string{early, ready, writing, empty} {
 		require.NoDirExists(t, dir)
 	}
 }
 
-func TestASweepLeavesWhatSomebodyNeeds(t *testing.T) {
+func TestASweepKeepsFailedAndLiveRecordsAndForeignFiles(t *testing.T) {
 	parent := t.TempDir()
 	failed := leftRecord(t, parent, &result{State: "failed", Error: "it hangs"})
 	torn := leftRecord(t, parent, nil)
@@ -56,11 +55,11 @@ func TestASweepLeavesWhatSomebodyNeeds(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(noted, "notes"), nil, 0o644))
 	named := filepath.Join(parent, "guesthouse-named")
 	require.NoError(t, os.Mkdir(named, 0o700))
-	file := filepath.Join(parent, Prefix+"file")
+	file := filepath.Join(parent, tempPrefix+"file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
 
 	elsewhere := leftRecord(t, t.TempDir(), &result{State: "ready"})
-	link := filepath.Join(parent, Prefix+"link")
+	link := filepath.Join(parent, tempPrefix+"link")
 	require.NoError(t, os.Symlink(elsewhere, link))
 
 	t.Setenv("TMPDIR", parent)
@@ -68,7 +67,7 @@ func TestASweepLeavesWhatSomebodyNeeds(t *testing.T) {
 	require.NoError(t, err)
 	defer live.Close(false)
 
-	SweepTemporary(parent)
+	sweepTemporary(parent)
 	for _, dir := range []string{failed, torn, noted, elsewhere, live.dir} {
 		for _, name := range []string{"spec.json", "qemu.args", "console.log", "qmp.log", "qemu.stderr"} {
 			require.FileExists(t, filepath.Join(dir, name))
@@ -82,7 +81,7 @@ func TestASweepLeavesWhatSomebodyNeeds(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestASweepOfNamedRecordsRemovesWhatNobodyEnded(t *testing.T) {
+func TestSweepKilledRemovesMatchingRecordsOfKilledOwners(t *testing.T) {
 	parent := t.TempDir()
 	mine := regexp.MustCompile(`^TestMine-\d+$`)
 	named := func(name string, res *result) string {
@@ -101,11 +100,11 @@ func TestASweepOfNamedRecordsRemovesWhatNobodyEnded(t *testing.T) {
 		named("TestMine-4", &result{State: "ended"}), named("TestMine-5", &result{State: "failed", Error: "it hangs"}),
 		named("TestOther-6", &result{State: "ready"}), filepath.Join(parent, "TestMine-7"),
 	}
-	require.NoError(t, os.Mkdir(stays[3], 0o700), "it is about to be written")
+	require.NoError(t, os.Mkdir(stays[3], 0o700), "its record may be about to be written")
 	gone = append(gone, filepath.Join(parent, "TestMine-9"))
 	require.NoError(t, os.Mkdir(gone[3], 0o700))
 	old := time.Now().Add(-2 * time.Hour)
-	require.NoError(t, os.Chtimes(gone[3], old, old), "it was not")
+	require.NoError(t, os.Chtimes(gone[3], old, old))
 	live, err := Create(filepath.Join(parent, "TestMine-8"), nil, nil)
 	require.NoError(t, err)
 	defer live.Close(true)
@@ -120,7 +119,7 @@ func TestASweepOfNamedRecordsRemovesWhatNobodyEnded(t *testing.T) {
 	require.FileExists(t, live.path("console.log"))
 }
 
-func TestSweepsDisturbNoRecordThatIsBeingMade(t *testing.T) {
+func TestSweepsDoNotDisturbRecordsBeingMade(t *testing.T) {
 	parent := t.TempDir()
 	t.Setenv("TMPDIR", parent)
 	done := make(chan struct{})
@@ -132,7 +131,7 @@ func TestSweepsDisturbNoRecordThatIsBeingMade(t *testing.T) {
 				case <-done:
 					return
 				default:
-					SweepTemporary(parent)
+					sweepTemporary(parent)
 				}
 			}
 		})
@@ -147,7 +146,7 @@ func TestSweepsDisturbNoRecordThatIsBeingMade(t *testing.T) {
 					if err = r.Failure(); err == nil {
 						_, err = os.Stat(r.path("console.log"))
 					}
-					r.Close(true) // as if killed: the next sweep's
+					r.Close(true) // as if this process were killed: a later sweep removes the record
 				}
 				if err != nil {
 					errs <- err
@@ -163,7 +162,7 @@ func TestSweepsDisturbNoRecordThatIsBeingMade(t *testing.T) {
 	for err := range errs {
 		require.NoError(t, err)
 	}
-	SweepTemporary(parent)
+	sweepTemporary(parent)
 	left, err := os.ReadDir(parent)
 	require.NoError(t, err)
 	require.Empty(t, left)

@@ -1,9 +1,9 @@
-// Package tsc knows how fast the processor's time-stamp counter (TSC) counts.
+// Package tsc measures the rate of the host processor's time-stamp counter (TSC).
 //
-// Under emulation on such a processor QEMU gives an x86 guest that counter. A
-// guest's kernel that has to find out its rate compares it with an emulated timer, and
-// where the host is busy it errs: in 2 of 200 boots at a load of 12 on two cores Linux 6.1
-// was wrong by a factor of 20 to 42, and its clocks ran that much too fast.
+// An emulated x86 guest reads the host's counter, and the harness tells the guest's kernel its rate. A
+// kernel that is not told measures the rate against an emulated timer, and measures it wrong on a busy
+// host: in 2 of 200 boots at a load of 12 on two cores, Linux 6.1 was wrong by a factor of 20 to 42, and
+// its clocks ran too fast by that factor.
 package tsc
 
 import (
@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// MHz returns the rate in MHz, rounded so that it is the same in every process, or 0 on a
-// processor that has no such counter. The first call takes some milliseconds.
+// MHz returns the rate in MHz, or 0 on a processor without the counter. It rounds the rate, so that
+// every process gets the same value. The first call takes some milliseconds.
 var MHz = sync.OnceValue(func() int {
 	if !available {
 		return 0
@@ -20,7 +20,7 @@ var MHz = sync.OnceValue(func() int {
 	return int(rate(read, 2*time.Millisecond) + 0.5)
 })
 
-// rate counts for a while, in MHz.
+// rate measures the rate in MHz for a duration.
 func rate(read func() (uint64, time.Time), during time.Duration) float64 {
 	ticks, at := read()
 	time.Sleep(during)
@@ -28,8 +28,8 @@ func rate(read func() (uint64, time.Time), during time.Duration) float64 {
 	return float64(moreTicks-ticks) / float64(later.Sub(at).Nanoseconds()) * 1000
 }
 
-// read reads both clocks at one moment: of several tries the one that took the shortest, as
-// this thread can lose its processor between the two.
+// read returns the counter and the time at one moment. It reads both several times and returns the
+// readings that took the shortest time, because the thread may lose its processor between the two.
 func read() (ticks uint64, at time.Time) {
 	shortest := ^uint64(0)
 	for range 16 {

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheRateIsThatOfALongerCount(t *testing.T) {
+func TestMHzAgreesWithALongerMeasurement(t *testing.T) {
 	if !available {
 		require.Zero(t, MHz())
 		return
@@ -15,7 +15,7 @@ func TestTheRateIsThatOfALongerCount(t *testing.T) {
 	require.InEpsilon(t, rate(read, 100*time.Millisecond), MHz(), 0.002)
 }
 
-func TestTheRateIsTicksByTime(t *testing.T) {
+func TestRateIsTicksPerMicrosecond(t *testing.T) {
 	ticks, at := uint64(1)<<40, time.Now()
 	fake := func() (uint64, time.Time) {
 		ticks, at = ticks+2_500_000, at.Add(time.Millisecond)

@@ -1,4 +1,4 @@
-// Package until bounds writes by a context, for connections whose other end may not read.
+// Package until ends a write when a context ends, for connections whose other end may not read.
 package until
 
 import (
@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// Write writes p to w, and stops when ctx ends. It returns how many bytes were written, and the cause
-// of ctx if that ended first. Write cannot interrupt a w without SetWriteDeadline. Do not
-// call it for the same w twice at a time. It removes the write deadline of w.
+// Write writes p to w and returns how many bytes it wrote. If ctx ends first, Write stops and returns
+// the cause of ctx. It needs the method SetWriteDeadline of w to stop; without the method it returns
+// when w.Write does. Two calls for the same w must not overlap. A call that ctx ends removes the write
+// deadline of w.
 func Write(ctx context.Context, w io.Writer, p []byte) (n int, err error) {
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
@@ -27,8 +28,8 @@ func Write(ctx context.Context, w io.Writer, p []byte) (n int, err error) {
 	return n, err
 }
 
-// Ends calls f, and makes it fail when ctx ends. The function set must set the deadline after which
-// f fails with os.ErrDeadlineExceeded. Ends returns the cause of ctx in place of that error.
+// Ends calls f and returns its error. When ctx ends, it makes f fail with os.ErrDeadlineExceeded: set
+// must set the deadline of f. Ends then removes the deadline, and returns the cause of ctx.
 func Ends(ctx context.Context, set func(time.Time) error, f func() error) error {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -49,7 +49,7 @@ func TestWriteWritesNothingAfterTheEndOfItsContext(t *testing.T) {
 	require.Empty(t, b.String())
 }
 
-func TestWriteReturnsAnotherDeadlineAsItIs(t *testing.T) {
+func TestWriteReturnsTheErrorOfAnEarlierDeadline(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()

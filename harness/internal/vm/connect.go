@@ -15,8 +15,8 @@ import (
 	"guesthouse.example/internal/printable"
 )
 
-// MonitorWithin bounds QEMU's own start, up to its answer on the monitor, in the machine's time.
-const MonitorWithin = 30 * time.Second
+// monitorWithin bounds QEMU's own start, up to its answer on the monitor, in the machine's time.
+const monitorWithin = 30 * time.Second
 
 // Connect opens the monitor of the stopped machine, restores the machine if it has a template, and lets it
 // run. It returns the forwards with their ports on the host.
@@ -26,7 +26,7 @@ func (v *VM) Connect(ctx context.Context, forwards []qemu.Forward) ([]qemu.Forwa
 
 // connect is Connect. Without resume, the guest's program does not yet do what it gave to guest.OnRestore.
 func (v *VM) connect(ctx context.Context, forwards []qemu.Forward, resume bool) (found []qemu.Forward, err error) {
-	ctx, cancel := v.Clock.WithDeadline(ctx, machinetime.Moment{}, MonitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", MonitorWithin))
+	ctx, cancel := v.Clock.WithDeadline(ctx, machinetime.Moment{}, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
 	defer cancel()
 	v.QMP, err = qmp.New(ctx, v.Process.Monitor, v.Record.QMP, func(e qmp.Event) {
 		switch e.Name {

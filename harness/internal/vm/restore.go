@@ -85,9 +85,9 @@ func (v *VM) Prefetch(ctx context.Context) error {
 }
 
 // Continue lets a prefetched machine run, reseeds its guest and then forwards ports to it. It must end
-// within MonitorWithin of the machine's time since begin.
+// within monitorWithin of the machine's time since begin.
 func (v *VM) Continue(ctx context.Context, begin machinetime.Moment, forwards []qemu.Forward) ([]qemu.Forward, error) {
-	ctx, cancel := v.Clock.WithDeadline(ctx, begin, MonitorWithin, fmt.Errorf("not within %v", MonitorWithin))
+	ctx, cancel := v.Clock.WithDeadline(ctx, begin, monitorWithin, fmt.Errorf("not within %v", monitorWithin))
 	defer cancel()
 	if err := v.QMP.Execute(ctx, "cont", nil, nil); err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func (v *VM) resume(ctx context.Context, r *resumption, done func()) error {
 }
 
 func (v *VM) undo(ctx context.Context, r *resumption) (err error) {
-	ctx, cancel := v.Within(ctx, MonitorWithin)
+	ctx, cancel := v.Within(ctx, monitorWithin)
 	defer cancel()
 	if r.migrates {
 		err = v.cancelMigration(ctx)

@@ -12,14 +12,14 @@ import (
 // ErrStands is wrapped by the error of a machine that does not go on after it was saved.
 var ErrStands = errors.New("the machine does not go on after it was saved")
 
-// ErrNotSavable says that Save cannot read the guest's memory.
-var ErrNotSavable = errors.New("it was restored from a template itself (with Spec.From = Cold it boots), runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
+// errNotSavable says that Save cannot read the guest's memory.
+var errNotSavable = errors.New("it was restored from a template itself (with Spec.From = Cold it boots), runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
 
 // Save writes a template with an identity into a directory, and lets the machine go on. A guest without an
 // agent is saved only with anyGuest; otherwise the error wraps ErrNoAgent.
 func (v *VM) Save(ctx context.Context, dir string, id template.Identity, anyGuest bool) error {
 	if v.ram == nil {
-		return ErrNotSavable
+		return errNotSavable
 	}
 	if err := v.noConnections(ctx); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestALockIsRefusedWhenAnotherDirectoryTookThePlace(t *testing.T) {
+func TestADirectoryThatWasReplacedIsNotLocked(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "record")
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	f, err := os.Open(dir)
