@@ -27,8 +27,8 @@ func run(parent int, args []string, terminal *os.File, stderr io.Writer) (status
 	}
 	signals := make(chan os.Signal, 2)
 	notify(signals, unix.SIGTERM, unix.SIGHUP)
-	// The terminal sends Ctrl-C to the command too, which handles it. If leash ignored the
-	// signals instead of catching them, the command would inherit that.
+	// The terminal sends Ctrl-C to the command too, and the command handles it. Leash catches the
+	// signals instead of ignoring them, because the command would inherit an ignored signal.
 	notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGQUIT)
 
 	// The kernel signals the parent's death to this thread, and this thread's death to the command.
@@ -83,7 +83,7 @@ func run(parent int, args []string, terminal *os.File, stderr io.Writer) (status
 		case <-late:
 			killing = true
 		}
-		// The children of a killed process become ours. Their ends are events too.
+		// The children of a killed process become leash's children, and reap reports their ends too.
 		if killing {
 			if held := killAll(); held != nil {
 				fmt.Fprintf(stderr, "leash: these processes cannot be killed: %v\n", held)
@@ -131,9 +131,9 @@ func exitStatus(s unix.WaitStatus) int {
 	return s.ExitStatus()
 }
 
-// interrupt does to the command and its descendants what Ctrl-C does. It spares processes in
-// process groups of their own, because their owners end them: a harness ends its QEMU and
-// completes the record first.
+// interrupt sends the command and its descendants SIGINT, as Ctrl-C does. It spares processes in
+// process groups of their own, because their owners end them: a harness completes the record and
+// then ends its QEMU.
 func interrupt() {
 	group := unix.Getpgrp()
 	for _, p := range sys.Descendants(os.Getpid()) {
@@ -144,7 +144,7 @@ func interrupt() {
 	}
 }
 
-// killAll kills every descendant. If it could kill none of them, it returns them.
+// killAll kills every descendant. If it can kill none of them, it returns them.
 func killAll() (held []sys.Process) {
 	all := sys.Descendants(os.Getpid())
 	for _, p := range all {
@@ -158,8 +158,8 @@ func killAll() (held []sys.Process) {
 	return held
 }
 
-// keepTerminal returns a function that restores the terminal's present modes. A command that was
-// killed cannot restore them.
+// keepTerminal returns a function that restores the terminal's present modes, because a killed
+// command cannot restore them.
 func keepTerminal(f *os.File) (restore func()) {
 	fd := int(f.Fd())
 	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
@@ -169,7 +169,7 @@ func keepTerminal(f *os.File) (restore func()) {
 	state, _ := term.GetState(fd)
 	return func() {
 		now, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-		// In the background the terminal belongs to another process, and the kernel would stop us.
+		// In the background, another process owns the terminal, and the kernel would stop leash.
 		if group, _ := unix.IoctlGetInt(fd, unix.TIOCGPGRP); err == nil && *now != *before && group == unix.Getpgrp() {
 			term.Restore(fd, state)
 		}

@@ -1,5 +1,5 @@
-// Leash runs a command and leaves no process of it behind. It is for the recipes of a Makefile: when
-// make dies, even by kill -9, everything that the recipe started ends too.
+// Leash runs a command and leaves none of its processes behind. It is for the recipes of a Makefile:
+// when make dies, even by kill -9, every process that the recipe started ends too.
 //
 //	leash [-parent PID] COMMAND [ARGUMENT…]
 //
@@ -8,8 +8,8 @@
 // seconds, or at once if it gets a second signal. The command shares the terminal and the process
 // group of leash, so that job control works.
 //
-// The exit status is the command's: 128 and the number of the signal for a command that a signal
-// ended. It is 1 if the command does not start and 2 for a wrong command line.
+// The exit status is the command's, or 128 plus the number of the signal that ended the command. It
+// is 1 if the command does not start and 2 for a wrong command line.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 
 const usage = `usage: leash [-parent PID] COMMAND [ARGUMENT...]
 
-Runs a command and leaves no process of it behind.
+Runs a command and leaves none of its processes behind.
 
 `
 
@@ -33,7 +33,7 @@ func main() {
 	}
 	flag.Parse()
 	if flag.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "leash: a command is missing (-h explains)")
+		fmt.Fprintln(os.Stderr, "leash: a command is missing (see -h)")
 		os.Exit(2)
 	}
 	status, err := run(*parent, flag.Args(), os.Stdin, os.Stderr)

@@ -19,14 +19,14 @@ type imageFlags struct {
 }
 
 func (f *imageFlags) register(flags *flag.FlagSet) {
-	flags.StringVar(&f.target, "target", "x86_64", "the emulated `machine`, one that guesthouse targets lists")
-	flags.StringVar(&f.guest, "guest", "guesthouse.example/guest/cmd/uinit", "the guest program, a main `package` that calls guest.Main, or none")
-	flags.StringVar(&f.kernel, "kernel", "", "a kernel `file` of your own instead of Debian's")
-	flags.StringVar(&f.modules, "modules", "", "the `directory` of your kernel's modules, such as /lib/modules/RELEASE")
+	flags.StringVar(&f.target, "target", "x86_64", "the `target`: the kind of emulated machine (guesthouse targets lists them)")
+	flags.StringVar(&f.guest, "guest", "guesthouse.example/guest/cmd/uinit", "the guest program: a main `package` that calls guest.Main")
+	flags.StringVar(&f.kernel, "kernel", "", "your own kernel `file`, instead of Debian's kernel")
+	flags.StringVar(&f.modules, "modules", "", "the `directory` of the modules of your own kernel, such as /lib/modules/RELEASE")
 	flags.StringVar(&f.cache, "cache", "", cacheUsage)
 }
 
-const cacheUsage = "the cache `directory` for kernels and images (default guesthouse in the user's cache directory)"
+const cacheUsage = "the cache `directory` for kernels and images (default: guesthouse in the user's cache directory)"
 
 func (f *imageFlags) build(ctx context.Context, log io.Writer) (images.Image, error) {
 	return images.Build(ctx, f.target, f.guest, f.options(log))
@@ -38,26 +38,26 @@ func (f *imageFlags) options(log io.Writer) images.Options {
 
 const noGuest = "none"
 
-// alone checks the flags of a kernel that boots without a guest program.
+// alone checks the flags of a run without a guest program.
 func (f *imageFlags) alone(ready string) error {
 	switch {
 	case f.kernel == "":
-		return errors.New("-guest none needs -kernel FILE, which QEMU starts")
+		return errors.New("-guest none needs -kernel FILE, the file that QEMU boots")
 	case ready == "":
-		return errors.New("-guest none needs -ready EXPRESSION: no guest program says that it is ready")
+		return errors.New("-guest none needs -ready EXPRESSION, because no guest program reports that it is ready")
 	case f.modules != "":
-		return errors.New("-modules has no effect with -guest none: there is no initramfs to put them into")
+		return errors.New("-modules has no effect with -guest none, because the machine boots without an initramfs")
 	case f.cache != "":
-		return errors.New("-cache has no effect with -guest none: nothing is built")
+		return errors.New("-cache has no effect with -guest none, because run builds nothing")
 	}
 	return nil
 }
 
 const buildUsage = `guesthouse build [flags]
 
-Builds a kernel and an initramfs, unless the cache holds them, and prints their paths as
-"kernel FILE" and "initramfs FILE". With -target all it builds them for every target and
-puts the target's name before each line.`
+Fetches a kernel and builds an initramfs, unless the cache holds them, and prints their
+paths as "kernel FILE" and "initramfs FILE". With -target all, build does this for every
+target and starts each line with the name of the target.`
 
 func buildCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("build", flag.ContinueOnError)
@@ -68,16 +68,16 @@ func buildCommand(ctx context.Context, args []string, std stdio) error {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("build: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
+		return fmt.Errorf("build: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	if f.guest == noGuest {
-		return fmt.Errorf("build: -guest none leaves nothing to build (%w; -h explains)", errUsage)
+		return fmt.Errorf("build: -guest none leaves nothing to build: name a guest program (%w; see -h)", errUsage)
 	}
 	if f.target != "all" {
 		return f.print(ctx, std, "")
 	}
 	if f.kernel != "" || f.modules != "" {
-		return fmt.Errorf("build: -target all has a kernel for each target: -kernel and -modules are for one (%w; -h explains)", errUsage)
+		return fmt.Errorf("build: -kernel and -modules are for one target and do not work with -target all (%w; see -h)", errUsage)
 	}
 	for _, name := range target.Names() {
 		f.target = name
@@ -88,22 +88,27 @@ func buildCommand(ctx context.Context, args []string, std stdio) error {
 	return nil
 }
 
-// print builds and prints what was built.
-func (f *imageFlags) print(ctx context.Context, std stdio, before string) error {
+// print builds the kernel and the initramfs and prints their paths, each line after a prefix.
+func (f *imageFlags) print(ctx context.Context, std stdio, prefix string) error {
 	image, err := f.build(ctx, std.err)
 	if err == nil {
-		_, err = fmt.Fprintf(std.out, "%[1]skernel %[2]s\n%[1]sinitramfs %[3]s\n", before, image.Kernel, image.Initramfs)
+		_, err = fmt.Fprintf(std.out, "%[1]skernel %[2]s\n%[1]sinitramfs %[3]s\n", prefix, image.Kernel, image.Initramfs)
 	}
 	return err
 }
 
+const targetsUsage = `guesthouse targets
+
+Lists the targets: for each, QEMU's machine and processor, QEMU's program, and the Debian
+packages of QEMU and of the kernel.`
+
 func targetsCommand(_ context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("targets", flag.ContinueOnError)
-	if err := parse(flags, args, std, "guesthouse targets"); err != nil {
+	if err := parse(flags, args, std, targetsUsage); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("targets: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
+		return fmt.Errorf("targets: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TARGET\tMACHINE\tCPU\tQEMU\tQEMU PACKAGE\tKERNEL PACKAGE")

@@ -26,11 +26,11 @@ const bundleUsage = `guesthouse bundle [flags] RECORD
 
 Packs the record directory of a run, its kernel and its initramfs into one file. On another
 host, "guesthouse run -spec FILE" boots that machine without a network, a cache or the guest's
-sources. The file is a tar archive that zstd compresses. The same record always gives the same
-bytes.`
+sources. The file is a tar archive, compressed with zstd. The same record always gives the same
+bytes. RECORD is the directory that the run named with -dir, or the one that a failed run kept.`
 
-// A bundle begins with spec.json, the kernel and the initramfs, because run needs only these. The
-// other files of the record follow. spec.json refers to the kernel and the initramfs by these names.
+// A bundle begins with spec.json, the kernel and the initramfs, because run reads only these. The
+// other files of the record follow. spec.json names the kernel and the initramfs as below.
 const (
 	bundledKernel    = "kernel"
 	bundledInitramfs = "initramfs"
@@ -41,16 +41,19 @@ const (
 func bundleCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("bundle", flag.ContinueOnError)
 	var f imageFlags
-	out := flags.String("o", "", "the `file` to write (default the record's name with .tar.zst in this directory)")
+	out := flags.String("o", "", "the `file` to write (default: the record's name with .tar.zst, in the current directory)")
 	flags.StringVar(&f.cache, "cache", "", cacheUsage)
 	if err := parse(flags, args, std, bundleUsage); err != nil {
 		return err
 	}
 	if flags.NArg() != 1 {
-		return fmt.Errorf("bundle: want the directory of one record, got %d arguments (%w; -h explains)", flags.NArg(), errUsage)
+		return fmt.Errorf("bundle: want one record directory, got %d arguments (%w; see -h)", flags.NArg(), errUsage)
 	}
 	dir := flags.Arg(0)
 	spec, err := harness.ReadSpec(filepath.Join(dir, records.SpecFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("bundle %s: no %s in it: name the record directory of a run", dir, records.SpecFile)
+	}
 	if err != nil {
 		return fmt.Errorf("bundle %s: %w", dir, err)
 	}
@@ -68,13 +71,13 @@ func bundleCommand(ctx context.Context, args []string, std stdio) error {
 	return err
 }
 
-// writeBundle writes the file completely or not at all.
+// writeBundle writes the whole file or, if it fails, no file.
 func writeBundle(file, dir string, spec harness.Spec) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // unless it has been renamed
+	defer os.Remove(f.Name()) // does nothing after the rename
 	defer f.Close()
 	// The bytes must not depend on the number of processors.
 	z, err := zstd.NewWriter(f, zstd.WithEncoderConcurrency(1))
@@ -161,7 +164,7 @@ func packFile(t *tar.Writer, name, file string) error {
 	return pack(t, name, info.Size(), f)
 }
 
-// pack adds a file of that size. The file may have grown since, so r may hold more.
+// pack adds a file of size bytes. If the file has grown since its size was read, r holds more.
 func pack(t *tar.Writer, name string, size int64, r io.Reader) error {
 	if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o600, Format: tar.FormatPAX}); err != nil {
 		return err
@@ -170,7 +173,7 @@ func pack(t *tar.Writer, name string, size int64, r io.Reader) error {
 	return err
 }
 
-// isBundle reports whether a file is compressed with zstd, as bundles are.
+// isBundle reports whether a file is compressed with zstd, as every bundle is.
 func isBundle(file string) (bool, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -193,11 +196,11 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 		switch {
 		case err == nil:
 			return
-		case errors.As(err, &image): // the user did not ask for the step that image names
+		case errors.As(err, &image): // the user does not know of the step that the error names
 			err = fmt.Errorf("%s: %w", image.Object, image.Err)
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = fmt.Errorf("the file is cut short: copy it again: %w", err)
+			err = fmt.Errorf("the file is truncated: copy it again: %w", err)
 		}
 		err = fmt.Errorf("bundle %s: %w", file, err)
 	}()
@@ -220,9 +223,9 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 		case err != nil:
 			return err
 		case h.Name != name || h.Typeflag != tar.TypeReg:
-			return fmt.Errorf("it has %q where %s should be: it is no bundle of a record", h.Name, name)
+			return fmt.Errorf("%q is in the place of %s: this file is not the bundle of a record", h.Name, name)
 		case h.Size > limit:
-			return fmt.Errorf("%s has %d bytes, more than %d", name, h.Size, limit)
+			return fmt.Errorf("%s has %d bytes: the limit is %d", name, h.Size, limit)
 		}
 		return nil
 	}
@@ -236,17 +239,17 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 	if spec, err = harness.DecodeSpec(text); err != nil {
 		return spec, fmt.Errorf("%s: %v", records.SpecFile, err) // io.ErrUnexpectedEOF would mean a truncated bundle
 	}
-	// A record from another host may choose what boots, but not what runs on this host.
+	// A record from another host may choose what the machine boots, but not what runs on this host.
 	if !isUsualQEMU(spec) || len(spec.QEMUArgs) > 0 {
-		return spec, fmt.Errorf("its run had a QEMU or QEMU arguments of its own (%q %q), which may reach anything on this host: unpack it with tar, look at its spec.json and boot that", spec.QEMU, spec.QEMUArgs)
+		return spec, fmt.Errorf("the recorded run chose its own QEMU program or arguments (%q %q), which can access anything on this host: unpack the bundle with tar, check its spec.json, and give that file to run -spec", spec.QEMU, spec.QEMUArgs)
 	}
 	if spec.Kernel != bundledKernel || spec.Initramfs != "" && spec.Initramfs != bundledInitramfs || spec.Origin == nil {
-		return spec, fmt.Errorf("%s: it names no kernel of the bundle: it is no bundle of a record", records.SpecFile)
+		return spec, fmt.Errorf("%s: it does not name the kernel and the initramfs of the bundle: this file is not the bundle of a record", records.SpecFile)
 	}
 	if out := spec.Outbound; out != "" && out != harness.OutboundNone {
 		spec.Outbound = harness.OutboundNone
 		if o.Log != nil {
-			fmt.Fprintf(o.Log, "guesthouse: in its run the guest could reach more than it does here: -outbound %s lets it\n", out)
+			fmt.Fprintf(o.Log, "guesthouse: the recorded run had -outbound %[1]s, and this run has none: give -outbound %[1]s to allow the guest the same\n", out)
 		}
 	}
 	cache, err := imagecache.Open(o.Cache)

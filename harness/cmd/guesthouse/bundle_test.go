@@ -109,7 +109,7 @@ func TestABundleBootsElsewhere(t *testing.T) {
 	stdout, stderr, err := elsewhere.run(t, "run", "-spec", file, "-dir", replayed)
 	require.NoError(t, err, stderr)
 	require.Contains(t, stdout, boots)
-	require.Contains(t, stderr, "guesthouse: in its run the guest could reach more than it does here: -outbound host lets it\n")
+	require.Contains(t, stderr, "guesthouse: the recorded run had -outbound host, and this run has none: give -outbound host to allow the guest the same\n")
 	there, err := harness.ReadSpec(filepath.Join(replayed, "spec.json"))
 	require.NoError(t, err)
 	require.Equal(t, spec.Origin, there.Origin)
@@ -127,18 +127,18 @@ func TestABundleBootsElsewhere(t *testing.T) {
 		file []byte
 		says string
 	}{
-		"half":     {bundle[:len(bundle)/2], "the file is cut short: copy it again"},
-		"all but":  {bundle[:len(bundle)-len(bundle)/3], "the file is cut short: copy it again"},
-		"begun":    {bundle[:10], "the file is cut short: copy it again"},
-		"no spec":  {archive(t, "../evil", "no spec"), `it has "../evil" where spec.json should be: it is no bundle of a record`},
+		"half":     {bundle[:len(bundle)/2], "the file is truncated: copy it again"},
+		"all but":  {bundle[:len(bundle)-len(bundle)/3], "the file is truncated: copy it again"},
+		"begun":    {bundle[:10], "the file is truncated: copy it again"},
+		"no spec":  {archive(t, "../evil", "no spec"), `"../evil" is in the place of spec.json: this file is not the bundle of a record`},
 		"empty":    {archive(t), "spec.json is missing"},
 		"spec":     {archive(t, "spec.json", "{"), "spec.json: unexpected EOF"},
 		"field":    {archive(t, "spec.json", `{"nosuch": 1}`), `spec.json: json: unknown field "nosuch"`},
-		"qemu":     {archive(t, "spec.json", `{"qemu": "/bin/evil"}`), "its run had a QEMU or QEMU arguments of its own"},
-		"args":     {archive(t, "spec.json", `{"qemu_args": ["-hda", "/dev/sda"]}`), "its run had a QEMU or QEMU arguments of its own"},
-		"host":     {archive(t, "spec.json", `{"kernel": "/etc/passwd", "origin": {}}`), "it names no kernel of the bundle"},
-		"kernel":   {archive(t, "spec.json", `{"kernel": "kernel", "origin": {}}`, "initramfs", ""), `it has "initramfs" where kernel should be`},
-		"hash":     {archive(t, "spec.json", `{"kernel": "kernel", "origin": {"kernel_sha256": "../../evil"}}`, "kernel", "x"), "../../evil: this is no SHA-256"},
+		"qemu":     {archive(t, "spec.json", `{"qemu": "/bin/evil"}`), "the recorded run chose its own QEMU program or arguments"},
+		"args":     {archive(t, "spec.json", `{"qemu_args": ["-hda", "/dev/sda"]}`), "the recorded run chose its own QEMU program or arguments"},
+		"host":     {archive(t, "spec.json", `{"kernel": "/etc/passwd", "origin": {}}`), "it does not name the kernel and the initramfs of the bundle"},
+		"kernel":   {archive(t, "spec.json", `{"kernel": "kernel", "origin": {}}`, "initramfs", ""), `"initramfs" is in the place of kernel`},
+		"hash":     {archive(t, "spec.json", `{"kernel": "kernel", "origin": {"kernel_sha256": "../../evil"}}`, "kernel", "x"), "../../evil: not a SHA-256"},
 		"tampered": {archive(t, "spec.json", `{"kernel": "kernel", "origin": {"kernel_sha256": "`+strings.Repeat("0", 64)+`"}}`, "kernel", "x"), "its SHA-256 is 2d71164"},
 	} {
 		bad := filepath.Join(t.TempDir(), name)
@@ -191,15 +191,15 @@ func TestARecordOfAnotherHomeIsBuiltAgain(t *testing.T) {
 	_, stderr, err = here.run(t, "run", "-spec", writeSpec(t, spec))
 	require.Error(t, err)
 	require.Contains(t, stderr, "guesthouse: error: the initramfs /nonexistent/initramfs, SHA-256 "+spec.Origin.InitramfsSHA256+
-		": it is neither there nor in the cache, and the sources of "+spec.Origin.Guest+" here make another one, SHA-256 ")
-	require.Contains(t, stderr, "guesthouse: hint: where the run was made, guesthouse bundle RECORD packs all that it needs")
+		": no such file, it is not in the cache, and the sources of "+spec.Origin.Guest+" on this host give another initramfs, SHA-256 ")
+	require.Contains(t, stderr, "guesthouse: hint: on the host of the run, use guesthouse bundle RECORD; then give the bundle to run -spec\n")
 
 	// A user who has neither is told what is missing, and where it could come from.
 	spec.Origin.KernelPackage = ""
 	_, stderr, err = stranger(t).run(t, "run", "-spec", writeSpec(t, spec))
 	require.Error(t, err)
-	require.Contains(t, stderr, "guesthouse: error: the kernel /nonexistent/kernel, SHA-256 "+spec.Origin.KernelSHA256+": it is neither there nor in the cache\n")
-	require.Contains(t, stderr, "guesthouse: hint: where the run was made, guesthouse bundle RECORD")
+	require.Contains(t, stderr, "guesthouse: error: the kernel /nonexistent/kernel, SHA-256 "+spec.Origin.KernelSHA256+": no such file, and it is not in the cache\n")
+	require.Contains(t, stderr, "guesthouse: hint: on the host of the run, use guesthouse bundle RECORD; then give the bundle to run -spec\n")
 }
 
 // What somebody writes by hand names files and no more, and its record has their hashes.
@@ -223,8 +223,8 @@ func TestTheRecordOfAnyRunHasTheHashesOfItsFiles(t *testing.T) {
 func TestABundleOfNoRecordIsRefused(t *testing.T) {
 	status, _, stderr := call(t, "bundle", t.TempDir())
 	require.Equal(t, 1, status)
-	require.Contains(t, stderr, "spec.json: no such file or directory")
+	require.Contains(t, stderr, "no spec.json in it: name the record directory of a run")
 	status, _, stderr = call(t, "bundle")
 	require.Equal(t, 2, status)
-	require.Contains(t, stderr, "bundle: want the directory of one record, got 0 arguments")
+	require.Contains(t, stderr, "bundle: want one record directory, got 0 arguments")
 }

@@ -31,9 +31,10 @@ import (
 
 const doctorUsage = `guesthouse doctor [flags]
 
-Checks whether this host can run guests: QEMU, acceleration and kernel of each target, the
-caches, orphaned QEMUs and the terminal. The exit status is 1 if doctor finds a problem. A
-KVM that does not work is no problem, because machines then use TCG.`
+Checks whether this host can run guests. It checks QEMU, the acceleration and the kernel of
+each target, and looks at the caches, the terminal and QEMU processes that were left behind.
+The exit status is 1 if doctor finds a problem. Doctor does not count a missing or broken
+KVM as a problem, because machines then use TCG.`
 
 // A finding is the result of one check.
 type finding struct {
@@ -45,24 +46,24 @@ type finding struct {
 
 func doctorCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)
-	only := flags.String("target", "", "the `target` to check (default all)")
+	only := flags.String("target", "", "the only `target` to check (default: all targets)")
 	cache := flags.String("cache", "", cacheUsage)
-	asJSON := flags.Bool("json", false, "print JSON")
+	asJSON := flags.Bool("json", false, "print the findings as JSON")
 	if err := parse(flags, args, std, doctorUsage); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("doctor: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
+		return fmt.Errorf("doctor: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	targets := target.All()
 	if *only != "" {
 		t, err := target.Lookup(*only)
 		if err != nil {
-			return fmt.Errorf("doctor: %w (%w; -h explains)", err, errUsage)
+			return fmt.Errorf("doctor: %w (%w; see -h)", err, errUsage)
 		}
 		targets = []target.Target{t}
 	}
-	// A KVM that claims to work and does not costs each target seconds.
+	// The targets are checked at once, because a KVM that opens but does not work costs each of them seconds.
 	of := make([][]finding, len(targets))
 	var checks sync.WaitGroup
 	for i, t := range targets {
@@ -83,7 +84,7 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 	problems := 0
 	for i := range all {
 		f := &all[i]
-		f.Says, f.Hint = printable.Text(f.Says), printable.Text(f.Hint) // they quote QEMU
+		f.Says, f.Hint = printable.Text(f.Says), printable.Text(f.Hint) // both may quote QEMU
 		if f.Problem {
 			problems++
 		}
@@ -113,8 +114,8 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 }
 
 const (
-	versionWithin = time.Minute // QEMU's answer to --version
-	oldestQEMU    = 5           // the first with -machine memory-backend=
+	versionWithin = time.Minute // bounds the wait for qemu --version
+	oldestQEMU    = 5           // the first major version with -machine memory-backend=
 )
 
 var qemuVersion = regexp.MustCompile(`version (\d+)\.`)
@@ -194,27 +195,27 @@ func checkKernel(t target.Target, k imagecache.Kernel, err error) finding {
 	var noCache *imagecache.Error
 	switch {
 	case errors.As(err, &noCache):
-		f.Says = "unknown: there is no cache" // checkCache reports that
+		f.Says = "unknown, because the cache cannot be opened" // checkCache reports the problem
 		return f
 	case err == nil:
 		f.Says = "in the cache: " + k.Set[0].String()
 		if !k.Tested {
-			f.Says += ", not the tested one"
+			f.Says += ", which guesthouse was not tested with"
 		}
 		return f
 	case errors.Is(err, fs.ErrNotExist):
-		f.Says = "not in the cache yet: it takes the network"
+		f.Says = "not in the cache yet: the first build fetches it from the network"
 	default:
-		f.Says = "the cached one is damaged: " + err.Error()
+		f.Says = "the kernel in the cache is damaged: " + err.Error()
 	}
 	f.Hint = "fetch it with: guesthouse build -target " + t.Name
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		f.Problem, f.Hint = true, "this is not a Debian system: give a kernel and its modules by hand, with -kernel FILE -modules DIR"
+		f.Problem, f.Hint = true, "this host has no apt-get: give your own kernel and its modules with -kernel FILE -modules DIR"
 	}
 	return f
 }
 
-const leastFree = 256 << 20 // bytes; a target's kernel, modules and image take less
+const leastFree = 256 << 20 // bytes; the kernel, modules and image of one target take less
 
 func checkCache(ctx context.Context, dir string) finding {
 	f := finding{Check: "cache"}
@@ -230,19 +231,19 @@ func checkCache(ctx context.Context, dir string) finding {
 	if err != nil {
 		return finding{f.Check, true, err.Error(), "name another directory with -cache DIR"}
 	}
-	f.Says = fmt.Sprintf("%s: %d MiB; %d MiB of the disk are free", dir, sys.DiskUsage(dir)>>20, free>>20)
+	f.Says = fmt.Sprintf("%s: %d MiB used; %d MiB free on the disk", dir, sys.DiskUsage(dir)>>20, free>>20)
 	if free < leastFree {
 		f.Problem, f.Hint = true, fmt.Sprintf("make %d MiB free, or name another directory with -cache DIR", leastFree>>20)
 	}
 	return f
 }
 
-// checkTemplates never finds a problem, because machines boot without templates.
+// checkTemplates never finds a problem, because machines can boot without templates.
 func checkTemplates() finding {
 	f := finding{Check: "templates"}
 	cache, err := template.OpenCache("")
 	if err != nil {
-		f.Says, f.Hint = "machines boot and are not restored: list templates: "+err.Error(), "make the user's cache directory writable, or name another in XDG_CACHE_HOME"
+		f.Says, f.Hint = "machines boot instead of being restored: list templates: "+err.Error(), "make the user's cache directory writable, or name another in XDG_CACHE_HOME"
 		return f
 	}
 	var bytes int64
@@ -262,16 +263,16 @@ func checkOrphans() finding {
 		f.Problem, f.Says, f.Hint = true, err.Error(), "mount /proc"
 	case len(pids) > 0:
 		numbers := strings.Trim(fmt.Sprint(pids), "[]")
-		f.Problem, f.Says, f.Hint = true, "QEMUs whose owner is gone: "+numbers, "end them with: kill "+numbers
+		f.Problem, f.Says, f.Hint = true, "QEMU processes without an owner: "+numbers, "end them with: kill "+numbers
 	}
 	return f
 }
 
 func checkTerminal(std stdio) finding {
-	f := finding{Check: "terminal", Says: "none: guesthouse run types its input's lines to the guest"}
+	f := finding{Check: "terminal", Says: "none: guesthouse run types the lines of its standard input to the guest"}
 	out, isFile := std.out.(*os.File)
 	if isFile && term.IsTerminal(int(std.in.Fd())) && term.IsTerminal(int(out.Fd())) {
-		f.Says = "yes: guesthouse run gives it to the guest"
+		f.Says = "yes: guesthouse run connects it to the guest"
 	}
 	return f
 }

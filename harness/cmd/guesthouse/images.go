@@ -12,18 +12,18 @@ import (
 
 const imagesUsage = `guesthouse images [-clear]
 
-Lists the kernels, the builds of u-root's commands and the initramfs in the cache, of each kind
-the most recently used first.`
+Lists the kernels, the builds of u-root's commands and the initramfs archives in the cache. Within
+each kind, the most recently used comes first.`
 
 func imagesCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("images", flag.ContinueOnError)
-	remove := flags.Bool("clear", false, "remove everything except the kernels, which alone need a network to be fetched again")
+	remove := flags.Bool("clear", false, "remove everything except the kernels; only the kernels would need a network to come back")
 	dir := flags.String("cache", "", cacheUsage)
 	if err := parse(flags, args, std, imagesUsage); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("images: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
+		return fmt.Errorf("images: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	cache, err := imagecache.Open(*dir)
 	if err != nil {

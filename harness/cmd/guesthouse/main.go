@@ -10,10 +10,10 @@
 //	guesthouse templates [-clear]                   list or remove the saved machines
 //	guesthouse images [-clear]                      list or remove the cached kernels and initramfs
 //
-// Each command explains its flags with -h. The exit status is 0 for success, 1
+// With -h, each command prints its flags. The exit status is 0 for success, 1
 // for a failure, 2 for a wrong command line, and 128 plus the signal's number
-// after a signal. If the guest's program ends by itself, run exits with the program's status,
-// or with 128 plus the number of the signal that ended the program.
+// if a signal ends guesthouse. If the guest's program ends by itself, run exits with the
+// program's status, or with 128 plus the number of the signal that ended the program.
 package main
 
 import (
@@ -54,7 +54,7 @@ usage:
 	                             list or remove the saved machines that run restores
 	guesthouse images [-clear]   list or remove the cached kernels and initramfs
 
-Each command explains its flags with -h.
+To list the flags of a command, use guesthouse COMMAND -h.
 `
 
 // A command reads its arguments, does its work and returns the error to print.
@@ -79,12 +79,12 @@ var commands = map[string]command{
 // errUsage is wrapped by every error that a wrong command line causes.
 var errUsage = errors.New("wrong usage")
 
-// A signalError is the cause of a command's context that a signal has ended.
+// A signalError is the cause of a command's context after a signal has cancelled it.
 type signalError struct{ syscall.Signal }
 
 func (e signalError) Error() string { return "ended by signal: " + e.Signal.String() }
 
-// guesthouse is the whole program: its result is the exit status.
+// guesthouse runs the command line args and returns the exit status.
 func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
@@ -100,12 +100,12 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		return 2
 	}
 
-	signal.Ignore(syscall.SIGXFSZ) // a write beyond the limit returns an error instead
+	signal.Ignore(syscall.SIGXFSZ) // so that a write beyond the file size limit returns an error
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
-		syscall.SIGPIPE) // the reader of our output has gone: end in order, too
+		syscall.SIGPIPE) // the reader of the output has gone: the command cleans up before it ends
 	defer signal.Stop(signals)
 	go func() {
 		for {
@@ -189,7 +189,7 @@ func parse(flags *flag.FlagSet, args []string, std stdio, usage string) error {
 		return err
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w (%w; -h explains)", flags.Name(), err, errUsage)
+		return fmt.Errorf("%s: %w (%w; see -h)", flags.Name(), err, errUsage)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,9 @@ func (f *imageFlags) replay(ctx context.Context, file string, log io.Writer) (ha
 		return unpackBundle(ctx, file, f.options(log))
 	}
 	spec, err := harness.ReadSpec(file)
+	if errors.As(err, new(*json.SyntaxError)) {
+		return spec, fmt.Errorf("%w: name a spec.json or a bundle", err)
+	}
 	if err != nil {
 		return spec, err
 	}
@@ -41,7 +45,7 @@ func (f *imageFlags) replay(ctx context.Context, file string, log io.Writer) (ha
 }
 
 // find returns the Spec with files that exist on this host and have the hashes of its Origin. It
-// tries the files that the Spec names, then the cache, then fetches and builds them again.
+// tries the files that the Spec names, then the cache. At last it fetches and builds them again.
 func (f *imageFlags) find(ctx context.Context, spec harness.Spec, log io.Writer) (harness.Spec, error) {
 	var of harness.Origin
 	if spec.Origin != nil {
@@ -69,7 +73,7 @@ type missingError struct{ what, why string }
 
 func (e *missingError) Error() string { return e.what + ": " + e.why }
 
-const bundleHint = "where the run was made, guesthouse bundle RECORD packs all that it needs into one file for run -spec"
+const bundleHint = "on the host of the run, use guesthouse bundle RECORD; then give the bundle to run -spec"
 
 func (f *imageFlags) findKernel(ctx context.Context, spec harness.Spec, of harness.Origin, log io.Writer) (string, error) {
 	what := fmt.Sprintf("the kernel %s, %s", spec.Kernel, named(of.KernelSHA256))
@@ -85,14 +89,14 @@ func (f *imageFlags) findKernel(ctx context.Context, spec harness.Spec, of harne
 		return path, err
 	}
 	if of.KernelPackage == "" {
-		return "", &missingError{what, "it is neither there nor in the cache"}
+		return "", &missingError{what, "no such file, and it is not in the cache"}
 	}
 	k, err := images.FetchKernel(ctx, spec.Target, f.options(log))
 	if err != nil {
-		return "", &missingError{what, fmt.Sprintf("it is neither there nor in the cache, and %s could not be fetched: %v", of.KernelPackage, err)}
+		return "", &missingError{what, fmt.Sprintf("no such file, it is not in the cache, and fetching %s failed: %v", of.KernelPackage, err)}
 	}
 	if k.SHA256 != of.KernelSHA256 {
-		return "", &missingError{what, fmt.Sprintf("it is neither there nor in the cache; it is of %s, and this guesthouse fetches %s %s", of.KernelPackage, k.Package, k.Version)}
+		return "", &missingError{what, fmt.Sprintf("no such file, and it is not in the cache; it is from %s, but this version of guesthouse fetches %s %s", of.KernelPackage, k.Package, k.Version)}
 	}
 	return k.Path, nil
 }
@@ -111,14 +115,14 @@ func (f *imageFlags) findInitramfs(ctx context.Context, spec harness.Spec, of ha
 		return path, err
 	}
 	if of.Guest == "" {
-		return "", &missingError{what, "it is neither there nor in the cache, and nobody knows how it was made"}
+		return "", &missingError{what, "no such file, it is not in the cache, and the record does not name the guest to build"}
 	}
 	built, err := images.Build(ctx, spec.Target, of.Guest, f.options(log))
 	if err != nil {
-		return "", &missingError{what, fmt.Sprintf("it is neither there nor in the cache, and building its guest again failed: %v", err)}
+		return "", &missingError{what, fmt.Sprintf("no such file, it is not in the cache, and building its guest again failed: %v", err)}
 	}
 	if built.InitramfsSHA256 != of.InitramfsSHA256 {
-		return "", &missingError{what, fmt.Sprintf("it is neither there nor in the cache, and the sources of %s here make another one, %s: check out those of the run, with its version of Go",
+		return "", &missingError{what, fmt.Sprintf("no such file, it is not in the cache, and the sources of %s on this host give another initramfs, %s: check out the sources of the run and use its version of Go",
 			of.Guest, named(built.InitramfsSHA256))}
 	}
 	return built.Initramfs, nil
@@ -131,11 +135,11 @@ func named(sum string) string {
 	return "SHA-256 " + sum
 }
 
-// hasSHA256 reports whether a file exists and has the hash sum, which may be empty for any.
+// hasSHA256 reports whether a file exists and has the SHA-256 sum. An empty sum matches every file.
 func hasSHA256(file, sum string) (bool, error) {
 	f, err := os.Open(file)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
-		return false, nil // the path belongs to another host or user
+		return false, nil // the Spec comes from another host or user
 	}
 	if err != nil {
 		return false, err
@@ -159,7 +163,7 @@ func fileSHA256(file string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-// baseName returns the record's name, for the name of its bundle.
+// baseName returns the name of a record's directory, also for a path such as ".".
 func baseName(dir string) string {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs

@@ -23,17 +23,17 @@ import (
 const runUsage = `guesthouse run [flags]
 
 Boots a machine and connects to its serial console. On a terminal, every key goes to
-the guest and Ctrl-A x ends the machine. Otherwise run waits until the guest is ready,
-types each line of standard input on the console, and powers the guest off at the end
-of the input. Its output then shows control characters as text, such as \x1b for an
+the guest, and Ctrl-A x ends the machine. Without a terminal, run waits until the guest
+is ready, types each line of standard input on the console, and powers the guest off at
+the end of the input. It then prints control characters as text, such as \x1b for an
 escape character.
 
 If the guest's program ends by itself, run exits with the program's status, or with
 128 plus the number of the signal that ended the program.
 
-With -guest none, run boots any file that QEMU's -kernel accepts, such as an RTOS,
-without an initramfs. Give -kernel FILE and -ready EXPRESSION. At the end, run kills
-such a machine, because it cannot power the guest off.`
+With -guest none, run boots a kernel FILE without an initramfs: any file that QEMU's
+-kernel accepts, such as an RTOS. This needs -kernel FILE and -ready EXPRESSION. At the
+end, run kills the machine, because it cannot power such a guest off.`
 
 func runCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
@@ -42,25 +42,26 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	var accel, specFile string
 	var dryRun bool
 	image.register(flags)
-	flags.StringVar(&specFile, "spec", "", "boot the machine of this `file`, a spec.json or a bundle, instead of building one; only -append, -qemu-arg, -outbound, -cold, -dir, -cache and -n apply with it")
-	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and exit")
-	flags.IntVar(&spec.Memory, "memory", 0, "the `size` of the machine's memory in MiB (default 256)")
-	flags.Func("port", "a guest `port` to forward from the host, such as udp/4242; may be repeated (default udp/4242 and tcp/4242)",
+	flags.Lookup("guest").Usage += ", or none"
+	flags.StringVar(&specFile, "spec", "", "boot the machine of a recorded run: a spec.json or a bundle `file`; allows no other flags than -append, -qemu-arg, -outbound, -cold, -dir, -cache and -n")
+	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and do not run it")
+	flags.IntVar(&spec.Memory, "memory", 0, "the machine's memory `size` in MiB (default 256)")
+	flags.Func("port", "a guest `port` to forward from the host, such as udp/4242; may be repeated (default: udp/4242 and tcp/4242)",
 		appendTo(&spec.Ports))
 	flags.Func("append", "`words` to append to the kernel command line, such as guesthouse.ip=dhcp; may be repeated", appendTo(&spec.Cmdline))
 	flags.Func("qemu-arg", "an `argument` to append to QEMU's command line; may be repeated", appendTo(&spec.QEMUArgs))
-	flags.StringVar((*string)(&spec.Outbound), "outbound", "", "`what` the guest can reach by itself: none, host (services on the host's loopback, under the name host) or internet (default none)")
-	flags.StringVar(&spec.Ready, "ready", "", "the regular `expression` that the console of a ready guest matches (default what guest.Main prints)")
-	flags.Func("crash", "a regular `expression` for the start of a console line that reports a crash, in addition to those of Linux, Go, Zephyr and others; may be repeated",
+	flags.StringVar((*string)(&spec.Outbound), "outbound", "", "the outbound `access` of the guest: none, host (the services on the host's loopback, at the name host) or internet (default none)")
+	flags.StringVar(&spec.Ready, "ready", "", "a regular `expression`: the guest is ready when its console matches (default: the line that guest.Main prints)")
+	flags.Func("crash", "a regular `expression`: a console line that starts with a match reports a crash; run knows those of Linux, Go, Zephyr and others already; may be repeated",
 		appendTo(&spec.Crashes))
-	flags.StringVar(&accel, "accel", "", "`tcg` or kvm (default kvm if it boots the kernel, otherwise tcg; always tcg with -qemu-arg)")
-	cold := flags.Bool("cold", false, "boot even if a template of the same kind of machine could be restored")
-	flags.StringVar(&spec.Dir, "dir", "", "the record `directory` (default a temporary one, which is kept if the run fails)")
+	flags.StringVar(&accel, "accel", "", "the `acceleration`: tcg or kvm (default: kvm if it boots the kernel, otherwise tcg; always tcg with -qemu-arg)")
+	cold := flags.Bool("cold", false, "boot the machine, even if a saved machine of the same kind could be restored")
+	flags.StringVar(&spec.Dir, "dir", "", "the `directory` for the record of the run (default: a temporary one, which is kept if the run fails)")
 	if err := parse(flags, args, std, runUsage); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("run: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
+		return fmt.Errorf("run: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	spec.Accel = harness.Accel(accel)
 
@@ -83,11 +84,11 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 		}
 		spec.Target = image.target
 		if err := spec.Validate(); err != nil { // before the work of building
-			return fmt.Errorf("run: %w (%w; -h explains)", err, errUsage)
+			return fmt.Errorf("run: %w (%w; see -h)", err, errUsage)
 		}
 		if image.guest == noGuest {
 			if err := image.alone(spec.Ready); err != nil {
-				return fmt.Errorf("run: %w (%w; -h explains)", err, errUsage)
+				return fmt.Errorf("run: %w (%w; see -h)", err, errUsage)
 			}
 			spec.Kernel = image.kernel
 		} else {
@@ -128,7 +129,7 @@ func appendTo(list *[]string) func(string) error {
 	}
 }
 
-// onlyFlags refuses flags that would be silently ignored.
+// onlyFlags returns an error if a flag other than the allowed ones is set.
 func onlyFlags(flags *flag.FlagSet, allowed ...string) (err error) {
 	flags.Visit(func(f *flag.Flag) {
 		for _, name := range allowed {
@@ -136,13 +137,13 @@ func onlyFlags(flags *flag.FlagSet, allowed ...string) (err error) {
 				return
 			}
 		}
-		err = fmt.Errorf("run: -%s has no effect together with -spec (%w)", f.Name, errUsage)
+		err = fmt.Errorf("run: -%s has no effect together with -spec (%w; see -h)", f.Name, errUsage)
 	})
 	return err
 }
 
 // printCommand prints a QEMU command that boots the machine on the terminal. On standard error it
-// prints what that machine lacks.
+// prints what does not work in that machine.
 func printCommand(spec harness.Spec, std stdio) error {
 	args, err := spec.Command()
 	if err != nil {
@@ -156,7 +157,7 @@ func printCommand(spec harness.Spec, std stdio) error {
 	}
 	isUDP := func(port string) bool { return strings.HasPrefix(port, "udp/") }
 	if cmp.Or(spec.Outbound, harness.OutboundNone) == harness.OutboundNone && slices.ContainsFunc(spec.Ports, isUDP) {
-		fmt.Fprintln(std.err, "guesthouse: QEMU alone isolates the guest with restrict=on, which also drops the answers from its UDP ports; -outbound internet allows both")
+		fmt.Fprintln(std.err, "guesthouse: note: in this command, restrict=on isolates the guest and also drops the answers from its UDP ports; -outbound internet removes it")
 	}
 	return nil
 }
@@ -179,8 +180,8 @@ func readyLine(m *harness.Machine, end string) string {
 const powerOffWithin = 30 * time.Second
 
 // converse prints the console and types each line of standard input when the
-// guest prompts for it. At the end of the input it powers the guest off, or ends
-// the machine if the guest has no program of package guest.
+// guest prompts for a command. At the end of the input it powers the guest off. It
+// ends the machine instead if the guest has no program of package guest.
 func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 	// The output goes to a log or to a terminal that the guest must not control.
 	safe := printable.NewWriter(std.out)
@@ -199,7 +200,7 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 		}
 		shown <- err
 	}()
-	// The console is printed to its last byte, whatever ends the run.
+	// finish prints the console to its last byte, whatever ends the run.
 	finish := func(err error) error {
 		broken := m.Close()
 		if showErr := <-shown; showErr != nil {
@@ -254,8 +255,8 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 
 var errBusy = fmt.Errorf("the guest's last command had not ended after %v of silence and was interrupted", busy)
 
-// typeLines types each line of in as soon as the guest prompts for it, including a last
-// line without a newline. It returns errBusy if the guest does not prompt after the last line.
+// typeLines types each line of in as soon as the guest prompts for a command. A last line
+// needs no newline. It returns errBusy if the guest does not prompt after the last line.
 func typeLines(ctx context.Context, m *harness.Machine, screen *screen, in io.Reader) error {
 	lines := bufio.NewReader(in)
 	after := -1
@@ -265,7 +266,7 @@ func typeLines(ctx context.Context, m *harness.Machine, screen *screen, in io.Re
 		if line != "" {
 			line = strings.TrimRight(line, "\r\n")
 			if len(line) > longestLine {
-				return fmt.Errorf("standard input: a line of %d bytes: a terminal takes at most %d", len(line), longestLine)
+				return fmt.Errorf("standard input: a line of %d bytes: a terminal accepts at most %d", len(line), longestLine)
 			}
 			after = screen.finished()
 			if err := m.Console().Send(ctx, line); err != nil {

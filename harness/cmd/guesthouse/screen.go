@@ -30,7 +30,7 @@ type screen struct {
 	prompted bool // the guest has shown a prompt
 }
 
-// prompt matches an unfinished line by which a shell asks for a command.
+// prompt matches an unfinished line that is a shell's prompt.
 var prompt = regexp.MustCompile(`[$#>] $`)
 
 func newScreen(out, err io.Writer, raw bool) *screen {
@@ -73,8 +73,8 @@ func (s *screen) show(w io.Writer, p []byte) error {
 	return err
 }
 
-// notice prints a line of the command's own. On a terminal it repeats the guest's
-// unfinished line below.
+// notice prints a message of this command on a line of its own. On a terminal it then
+// repeats the guest's unfinished line.
 func (s *screen) notice(text string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,13 +100,13 @@ func (s *screen) hasPrompt() bool {
 }
 
 const (
-	busy   = 30 * time.Second       // of silence, after which run no longer waits for a command
-	settle = 200 * time.Millisecond // of silence, after which a guest without a prompt gets a line
+	busy   = 30 * time.Second       // after this long a silence, run stops waiting for a prompt
+	settle = 200 * time.Millisecond // the same for a guest that has never shown a prompt
 )
 
-// awaitPrompt waits for a prompt below more finished lines than after and reports whether
-// it came. It gives up after settle of silence if the guest has never shown a prompt, and
-// after busy of silence otherwise.
+// awaitPrompt waits for a prompt that follows more than after finished lines, and reports
+// whether one came. It gives up when the guest has been silent for busy, or for settle if
+// the guest has never shown a prompt.
 func (s *screen) awaitPrompt(ctx context.Context, after int) bool {
 	for {
 		s.mu.Lock()

@@ -13,17 +13,17 @@ import (
 
 const templatesUsage = `guesthouse templates [-clear]
 
-Lists the saved machines in the template cache, most recently used first. Run restores such a
-machine instead of booting one of the same kind.`
+Lists the saved machines in the template cache. The most recently used comes first. Instead of
+booting a machine, run restores a saved machine of the same kind.`
 
 func templatesCommand(_ context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("templates", flag.ContinueOnError)
-	remove := flags.Bool("clear", false, "remove all of them; machines that were restored from them go on")
+	remove := flags.Bool("clear", false, "remove all saved machines; machines that were restored from them continue to run")
 	if err := parse(flags, args, std, templatesUsage); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("templates: unexpected argument %q (%w; -h explains)", flags.Arg(0), errUsage)
+		return fmt.Errorf("templates: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	if *remove {
 		return new(harness.TemplateCache).Clear()

@@ -21,7 +21,7 @@ const (
 
 // attach connects the user's terminal to the console until the machine ends or
 // the user types Ctrl-A x. Every key goes to the guest, including Ctrl-C, and every
-// byte of the guest goes to the terminal. At its end attach restores the terminal.
+// byte of the guest goes to the terminal. Before attach returns, it restores the terminal.
 func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io.Writer) error {
 	screen := newScreen(out, stderr, true)
 	before, err := term.MakeRaw(int(in.Fd()))
@@ -30,18 +30,18 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 	}
 	io.WriteString(out, keepTitle)
 	giveBack := func() {
-		screen.muted.Store(true) // after a panic the guest still prints
+		screen.muted.Store(true) // after a panic here, the guest still prints
 		io.WriteString(out, giveBackModes+"\r\n")
 		term.Restore(int(in.Fd()), before)
 	}
 	defer giveBack()
-	// Ctrl-Z goes to the guest. SIGTSTP comes from another process.
+	// Ctrl-Z goes to the guest, so a SIGTSTP comes from another process.
 	stops, goesOn := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(stops, unix.SIGTSTP)
 	signal.Notify(goesOn, unix.SIGCONT)
 	defer signal.Stop(stops)
 	defer signal.Stop(goesOn)
-	// A panic ends the process and runs only the deferred calls of its own goroutine.
+	// A panic runs only the deferred calls of its own goroutine before the process ends.
 	start := func(f func()) {
 		go func() {
 			defer func() {
@@ -129,8 +129,8 @@ func running(m *harness.Machine) bool {
 	}
 }
 
-// keys sends the typed keys to the guest until Ctrl-A x or the end of the
-// terminal.
+// keys sends the typed keys to the guest until the user types Ctrl-A x or the terminal
+// is closed.
 func keys(ctx context.Context, m *harness.Machine, in io.Reader, out io.Writer) error {
 	buf := make([]byte, 4096)
 	escaped := false
@@ -160,7 +160,7 @@ func keys(ctx context.Context, m *harness.Machine, in io.Reader, out io.Writer) 
 			escaped = false
 		}
 		if err := m.Console().Type(ctx, send); err != nil {
-			<-ctx.Done() // the machine has ended, which attach reports
+			<-ctx.Done() // the machine has ended, and attach reports how
 			return nil
 		}
 	}

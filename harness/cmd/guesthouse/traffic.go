@@ -13,25 +13,25 @@ import (
 const trafficUsage = `guesthouse traffic [flags] NETWORK ADDRESS
 
 Checks that an echo service returns every byte. NETWORK is udp or tcp, ADDRESS is HOST:PORT.
-With -load it measures the service instead. Each of the other flags implies -load.`
+With -load, traffic measures the service instead. Each of the other flags implies -load.`
 
 func trafficCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("traffic", flag.ContinueOnError)
 	var load bool
 	var cfg traffic.LoadConfig
 	var asJSON bool
-	flags.BoolVar(&load, "load", false, "measure the rate and the latency of answers")
+	flags.BoolVar(&load, "load", false, "measure how many answers per second the service gives, and their latency")
 	flags.IntVar(&cfg.Clients, "clients", 1, "load: the `number` of connections")
 	flags.IntVar(&cfg.Window, "window", 1, "load: the `number` of requests in flight on each connection")
 	flags.IntVar(&cfg.Bytes, "bytes", 64, "load: the `size` of a request in bytes, at least 8")
 	flags.IntVar(&cfg.Requests, "requests", 0, "load: stop after this `number` of requests")
-	flags.DurationVar(&cfg.Duration, "duration", 0, "load: stop after this `time` (default 1s without -requests)")
+	flags.DurationVar(&cfg.Duration, "duration", 0, "load: stop after this `time` (default 1s, or no limit with -requests)")
 	flags.BoolVar(&asJSON, "json", false, "load: print the result as JSON")
 	if err := parse(flags, args, std, trafficUsage); err != nil {
 		return err
 	}
 	if flags.NArg() != 2 {
-		return fmt.Errorf("traffic: want NETWORK and ADDRESS, got %d arguments (%w; -h explains)", flags.NArg(), errUsage)
+		return fmt.Errorf("traffic: want NETWORK and ADDRESS, got %d arguments (%w; see -h)", flags.NArg(), errUsage)
 	}
 	flags.Visit(func(*flag.Flag) { load = true })
 

@@ -57,7 +57,7 @@ func soak() int {
 	out := flag.String("out", "out", "the `directory` for soak.json and the records of flakes")
 	flag.Parse()
 	if *n < 1 || *machines < 1 || *load < 0 || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "soak: want -n and -machines of at least 1, -load of at least 0, and no arguments (-h explains)")
+		fmt.Fprintln(os.Stderr, "soak: want -n and -machines of at least 1, -load of at least 0, and no arguments (see -h)")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
