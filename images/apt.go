@@ -15,10 +15,10 @@ import (
 	"guesthouse.example/internal/imagecache"
 )
 
-// An apt runs Debian's own tools on a private state: another architecture, no
-// installed packages, in a directory that is removed afterwards. The sources,
-// keys, proxies and passwords are the host's, so that apt checks every index and
-// every file against the keys that the host trusts.
+// An apt runs Debian's own tools with a private state, for another architecture and
+// without installed packages, in a directory that is removed afterwards. It uses the
+// host's sources, keys, proxies and passwords, so apt checks every index and every
+// file against the keys that the host trusts.
 type apt struct {
 	dir     string // everything that apt writes
 	options []string
@@ -26,22 +26,22 @@ type apt struct {
 
 	get, cache, dpkgDeb string // paths of the programs
 
-	// updateFailed is the error of "apt-get update". Alone it is no failure: the
-	// indexes that are needed may have come although another one is missing.
+	// updateFailed is the error of "apt-get update". It does not fail the build by
+	// itself, because the missing index may be one that the build does not need.
 	updateFailed error
 }
 
 // ownKernelHint is the hint for a host that cannot fetch Debian's packages.
-const ownKernelHint = "give a kernel and its modules by hand: -kernel FILE -modules DIR, or Options.Kernel and Options.Modules"
+const ownKernelHint = "give your own kernel and its modules with -kernel FILE -modules DIR, or with Options.Kernel and Options.Modules"
 
 // config is the content of a configuration file that apt reads after those of
-// the host. It is a file because an option of the command line cannot empty a
-// list.
+// the host. Command line options cannot replace the file, because they cannot empty
+// a list.
 const config = `#clear APT::Architectures;
 APT::Architecture "%[1]s";
 APT::Architectures { "%[1]s"; };
 
-// The hooks of the host are for its own packages: docker-clean deletes archives,
+// The host's hooks are for the host's packages: docker-clean deletes archives, and
 // others rebuild indexes.
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -60,7 +60,7 @@ Dir::Cache::archives "archives";
 Dir::Cache::pkgcache "pkgcache.bin";
 Dir::Cache::srcpkgcache "";
 
-// Even if the host allows it elsewhere.
+// Even if the host's configuration allows these.
 APT::Get::AllowUnauthenticated "false";
 Acquire::AllowInsecureRepositories "false";
 Acquire::AllowDowngradeToInsecureRepositories "false";
@@ -105,7 +105,8 @@ func (a *apt) args(verb string, args ...string) []string {
 	return append(append(append([]string(nil), a.options...), verb), args...)
 }
 
-// update fetches the indexes. Whether it has worked shows when a package is missing.
+// update fetches the indexes. It stores a failure in updateFailed; find reports it if a
+// package is missing.
 func (a *apt) update(ctx context.Context) error {
 	_, err := run(ctx, command{dir: a.dir, env: a.env, path: a.get, args: a.args("update")})
 	if ctx.Err() != nil {
@@ -166,7 +167,7 @@ func parseStanzas(text, name string) (all []stanza) {
 	return all
 }
 
-// find returns one version of a package. If version is empty, that is the one that
+// find returns one version of a package. If version is empty, it returns the one that
 // apt would install.
 func (a *apt) find(ctx context.Context, name, version string) (stanza, error) {
 	all, err := a.show(ctx, name, version != "")
@@ -193,12 +194,12 @@ type missingError struct{ wanted string }
 
 func (e *missingError) Error() string { return "apt's sources offer no package " + e.wanted }
 
-// kernelDepends matches, in the dependencies of a kernel's package, the packages
-// that hold parts of the kernel, and their version. The distribution of the files
-// over them changes from release to release.
+// kernelDepends matches the packages that hold parts of a kernel, and their versions,
+// in the dependencies of the kernel's package. Releases of Debian distribute the files
+// over these packages in different ways.
 var kernelDepends = regexp.MustCompile(`^(linux-(?:image|binary|modules|base)-[0-9][^ (]*)(?: \(= ([^)]+)\))?$`)
 
-// newest returns the packages that a metapackage leads to and that hold the kernel.
+// newest returns the kernel's packages that a metapackage depends on, directly or not.
 func (a *apt) newest(ctx context.Context, metapackage string) (imagecache.KernelSet, error) {
 	meta, err := a.find(ctx, metapackage, "")
 	if err != nil {
@@ -252,7 +253,7 @@ func (a *apt) offers(ctx context.Context, set imagecache.KernelSet) (bool, error
 	return len(set) > 0, nil
 }
 
-// A mismatchError says that a file has another hash than it should have.
+// A mismatchError says that a file does not have the expected hash.
 type mismatchError struct{ what, want, got string }
 
 func (e *mismatchError) Error() string {
@@ -261,7 +262,7 @@ func (e *mismatchError) Error() string {
 
 // download fetches one package file and checks it.
 func (a *apt) download(ctx context.Context, d imagecache.Deb) (path string, err error) {
-	// apt chooses the name of the file. In a directory of its own it is the only one.
+	// apt chooses the file's name. In an empty directory, Glob finds it.
 	dir, err := os.MkdirTemp(filepath.Join(a.dir, "debs"), "")
 	if err != nil {
 		return "", err

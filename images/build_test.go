@@ -220,7 +220,7 @@ func testBuildFails(t *testing.T, o Options) {
 	outside := o
 	outside.Dir = t.TempDir()
 	_, err = Build(t.Context(), "arm64", ".", outside)
-	require.ErrorContains(t, err, "not in a Go module\nhint: change into the directory of the guest's module")
+	require.ErrorContains(t, err, "not in a Go module\nhint: change to the directory of the guest's module")
 
 	stranger := o
 	stranger.Dir = t.TempDir()

@@ -16,16 +16,16 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// commands are u-root's commands in every guest: a shell, a DHCP client, and what a person needs to
-// find a fault. Each of them is a tool of busybox.mod.
+// commands are u-root's commands in every guest: a shell, a DHCP client, and commands with which a
+// person finds a fault. Each of them is a tool of busybox.mod.
 var commands = []string{
 	"cat", "cp", "dhclient", "dmesg", "echo", "free", "find", "gosh", "grep", "head", "hexdump", "id", "ip", "kill",
 	"ls", "mkdir", "mount", "netstat", "ping", "poweroff", "ps", "rm", "shutdown", "sleep", "tail", "uname",
 }
 
-// plainShell is the build tag that leaves gosh's line editor out. The editor asks the terminal
-// questions, which a test does not answer, and writes control sequences, which a test cannot match.
-// The guest's tty edits the line instead.
+// plainShell is the build tag that leaves gosh's line editor out. The editor sends queries to the
+// terminal, which a test does not answer, and control sequences, which a test cannot match. Without
+// the editor, the guest's tty edits the line.
 const plainShell = "goshsmall"
 
 const (
@@ -35,9 +35,9 @@ const (
 	makebb      = "github.com/u-root/gobusybox/src/cmd/makebb"
 )
 
-// busyboxMod is the go.mod with which init and u-root's commands are compiled, in place of the one
-// of module guesthouse.example. It pins u-root, and busybox.sum beside it has the checksums, so that
-// no user's go.mod lists what only the busybox is compiled from.
+// busyboxMod is the go.mod for compiling init and u-root's commands. It replaces the go.mod of module
+// guesthouse.example and pins u-root; busybox.sum beside it has the checksums. Thanks to it, no user's
+// go.mod lists modules that only the busybox needs.
 const busyboxMod = "images/busybox.mod"
 
 const (
@@ -45,13 +45,13 @@ const (
 	downloadHint = "the go command downloads u-root's sources before it first compiles them: check GOPROXY and the network"
 )
 
-// busybox returns one program that contains the guest's init and u-root's commands. The program
-// runs the one by whose name it is called.
+// busybox returns one program that contains the guest's init and u-root's commands. The name by which
+// the program is called selects the command.
 //
-// u-root's builder, makebb, runs as a program of its own and generates the sources of that program.
-// As a library it would keep the memory that loading the packages takes, and it could neither be
-// killed nor be given an environment. "go build" compiles the generated sources and shares
-// compiled packages with the build of the guest.
+// u-root's builder, makebb, generates the sources of that program. It runs as a process of its own: as
+// a library it would keep the memory of loading the packages, and it could neither be killed nor get
+// an environment of its own. "go build" compiles the generated sources and shares compiled packages
+// with the build of the guest.
 func busybox(ctx context.Context, c *imagecache.Cache, t target.Target, o Options) ([]byte, error) {
 	const step = "build u-root commands"
 	g, err := findGo(ctx, o)
@@ -65,7 +65,7 @@ func busybox(ctx context.Context, c *imagecache.Cache, t target.Target, o Option
 	for _, name := range commands {
 		packages = append(packages, commandPath+name)
 	}
-	// Another makebb may generate other sources.
+	// The key includes makebb, because another makebb may generate other sources.
 	sources, err := g.sources(ctx, t, append([]string{"-tags", plainShell, makebb}, packages...))
 	if err != nil {
 		return nil, fail(step, t.Name, err, downloadHint)

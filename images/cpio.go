@@ -39,9 +39,9 @@ func characterDevice(name string, perm, major, minor uint32) record {
 }
 
 // archive returns an uncompressed cpio archive, which boots faster than a compressed one. The
-// archive depends on the records alone: they are sorted by name and carry no times, owners or
-// inode numbers. The kernel does not make missing directories, so archive adds those that no
-// record names, and each directory comes before what is in it.
+// archive depends only on the records: they are sorted by name and have no times, owners or
+// inode numbers. The kernel does not make missing directories, so archive adds the directories
+// that no record names. Each directory comes before its files.
 func archive(records []record) ([]byte, error) {
 	all := map[string]record{}
 	for _, r := range records {
@@ -68,7 +68,7 @@ func archive(records []record) ([]byte, error) {
 // of Linux.
 func (r record) write(b *bytes.Buffer) error {
 	if uint64(len(r.data)) > math.MaxUint32 {
-		return errors.New("a file of an initramfs is smaller than 4 GiB")
+		return errors.New("the file is too large: the limit for a file of an initramfs is 4 GiB")
 	}
 	b.WriteString("070701")
 	for _, field := range []uint32{

@@ -18,7 +18,7 @@ import (
 type command struct {
 	dir    string
 	env    []string
-	stdout io.Writer // if it is nil, the standard output is kept beside the standard error
+	stdout io.Writer // if nil, run keeps the standard output together with the standard error
 	path   string
 	args   []string
 }
@@ -39,8 +39,8 @@ func (e *commandError) Error() string {
 
 func (e *commandError) Unwrap() error { return e.err }
 
-// run runs a program and returns the last lines of its output. The program and all programs that
-// it has started are killed when ctx ends, and when this process dies.
+// run runs a program and returns the last lines of its output. When ctx ends, run kills the program
+// and all programs that it has started. The same happens when this process dies.
 func run(ctx context.Context, c command) (words string, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", context.Cause(ctx)
@@ -68,8 +68,8 @@ func run(ctx context.Context, c command) (words string, err error) {
 	return said.String(), &commandError{name: c.path[strings.LastIndexByte(c.path, '/')+1:], words: said.String(), err: err}
 }
 
-// A lastWords keeps the end of a program's output, where the cause of a failure is, and bounds the
-// memory for it.
+// A lastWords keeps only the end of a program's output, because a failing program names the cause
+// there.
 type lastWords struct{ buf []byte }
 
 const (

@@ -24,10 +24,10 @@ func TestAUsersFilesAreAdded(t *testing.T) {
 	require.EqualValues(t, unix.S_IFREG|0o755, records[2].mode)
 
 	for name, says := range map[string]string{
-		"data":         `"data" is no absolute path in the guest`,
-		"/":            `"/" is no absolute path`,
-		"/opt/../data": `"/opt/../data" is no absolute path`,
-		"/bin/uinit":   "/bin/uinit: the guest has a file of this name already",
+		"data":         `"data" is not a clean absolute path in the guest`,
+		"/":            `"/" is not a clean absolute path`,
+		"/opt/../data": `"/opt/../data" is not a clean absolute path`,
+		"/bin/uinit":   "/bin/uinit: the guest already has a file of this name",
 	} {
 		_, err := addFiles(own, map[string]string{name: filepath.Join(dir, "data")})
 		require.ErrorContains(t, err, says)

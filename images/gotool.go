@@ -17,9 +17,9 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// A goTool is the go command that a module selects. In its environment the output
-// depends only on the sources and on the version of Go. Commands that make
-// temporary files run with a directory for them; see in.
+// A goTool is the go command that a module selects, with an environment in which its
+// output depends only on the sources and on the version of Go. The method in sets the
+// directory for temporary files.
 type goTool struct {
 	dir     string // the directory in which package paths are resolved
 	version string // "go1.26.1"
@@ -36,7 +36,7 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 	}
 	front, err := testcache.LookPath("go")
 	if err != nil {
-		return nil, fail(step, dir, err, "install Go: the guest program is compiled on this machine")
+		return nil, fail(step, dir, err, "install Go, which compiles the guest program on this host")
 	}
 	var out bytes.Buffer
 	// The go command in PATH may select another toolchain for the module in dir.
@@ -51,7 +51,7 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 	}
 	testcache.DependsOnEnv(slices.Collect(maps.Keys(variables))...)
 	if (env.GOMOD == "" || env.GOMOD == os.DevNull) && env.GOWORK == "" {
-		return nil, fail(step, dir, errors.New("not in a Go module"), "change into the directory of the guest's module; a program names it with Options.Dir")
+		return nil, fail(step, dir, errors.New("not in a Go module"), "change to the directory of the guest's module, or set Options.Dir to it")
 	}
 	// The variable must not be empty: the setting of "go env -w" would replace it.
 	flags := "-buildvcs=false"
@@ -85,8 +85,8 @@ func (g *goTool) environ(t target.Target) []string {
 		"GO386=sse2", "GOAMD64=v1", "GOARM64=v8.0")
 }
 
-// buildFlags make a program that does not say when and where it was built, and that
-// has no tables for debuggers. Panics keep their stack traces.
+// buildFlags leave the place and the time of the build out of the program, and the
+// tables for debuggers. Panics still print stack traces.
 var buildFlags = []string{"-trimpath", "-ldflags=-s -w -buildid="}
 
 // A listedPackage is a package in the output of "go list -json".
@@ -94,7 +94,7 @@ type listedPackage struct {
 	Dir, ImportPath                     string
 	Standard                            bool
 	GoFiles, SFiles, HFiles, EmbedFiles []string
-	IgnoredGoFiles, IgnoredOtherFiles   []string // their build constraints exclude this target
+	IgnoredGoFiles, IgnoredOtherFiles   []string // files whose build constraints exclude this target
 	Module                              *listedModule
 }
 

@@ -1,5 +1,5 @@
-// Package images turns the name of a target and a Go package into the two
-// files a machine boots from: a kernel and an initramfs.
+// Package images makes the two files that a machine boots from, a kernel and an
+// initramfs, for a target and a guest program, which is a Go package.
 //
 // The kernel is a stock Debian package. This package fetches it from the apt
 // sources of the host, with apt's own signature checks, for any architecture,
@@ -9,16 +9,15 @@
 //
 //	img, err := images.Build(ctx, "arm64", "./cmd/upper", images.Options{Log: os.Stderr})
 //
-// A cache outside the source tree keeps what was made, named and checked by
-// hash: a second Build takes about a second and needs no network. Any number of
-// processes may share the cache, and it may be deleted at any time. The same
-// sources and the same version of Go give the same initramfs byte for byte,
-// whatever the directory, the cache or GOFLAGS.
+// A cache outside the source tree keeps the files, and names and checks them by
+// their hashes: a second Build takes about a second and needs no network. Any
+// number of processes may share the cache, and users may delete it at any time.
+// The same sources and the same version of Go give the same initramfs byte for
+// byte, whatever the directory, the cache or GOFLAGS.
 //
-// The package does not boot machines, as package harness does, and it does not
-// build kernels. On a host without apt, or for a kernel of your own, set
-// [Options.Kernel]. The package runs on Linux and needs the go command at run
-// time.
+// The package does not boot machines; package harness does. It does not build
+// kernels. On a host without apt, or for your own kernel, set [Options.Kernel].
+// The package runs on Linux and needs the go command at run time.
 package images
 
 import (
@@ -38,25 +37,25 @@ import (
 
 // Options are the options of a build. The zero value is ready to use.
 type Options struct {
-	// Cache is the directory that keeps what was made. If it is empty, that is
-	// "guesthouse" in [os.UserCacheDir].
+	// Cache is the directory of the cache. The empty string means "guesthouse"
+	// in [os.UserCacheDir].
 	Cache string
 
 	// Dir is the directory in which the go command resolves the guest's package
-	// path. Its module decides the version of guesthouse, and with that the
-	// version of u-root. If Dir is empty, that is the current directory.
+	// path. The directory's module decides the version of guesthouse, and so the
+	// version of u-root. The empty string means the current directory.
 	Dir string
 
-	// BuildFlags are more flags of "go build" for the guest program, such as
-	// "-cover" or "-tags=trace". Of the environment's GOFLAGS only -mod,
-	// -modfile and -overlay count, because they say where sources are.
+	// BuildFlags are further flags of "go build" for the guest program, such as
+	// "-cover" or "-tags=trace". Build ignores the environment's GOFLAGS except
+	// for -mod, -modfile and -overlay, which say where the sources are.
 	BuildFlags []string
 
-	// Kernel is the file of a kernel of your own, which replaces Debian's
-	// package: then no apt is needed. Modules is the directory of its modules,
-	// in the layout of /lib/modules/RELEASE on a distribution and of the
-	// kernel's "make modules_install". It is empty for a kernel that has all
-	// drivers built in.
+	// Kernel is the path of your own kernel, which replaces Debian's package.
+	// Build does not need apt then. Modules is the directory of the kernel's
+	// modules, with the layout of /lib/modules/RELEASE, as the kernel's "make
+	// modules_install" writes it. It is empty for a kernel with all drivers
+	// built in.
 	Kernel, Modules string
 
 	// Files adds files to the initramfs. It maps absolute paths in the guest to
@@ -65,15 +64,15 @@ type Options struct {
 	Files map[string]string
 
 	// Log receives one line, in one Write, for each step that takes long or
-	// that the user should know of. If it is nil, the lines are discarded.
+	// that the user should know about. Nil discards the lines.
 	Log io.Writer
 
 	// Progress is a terminal that shows a progress line during a download or a
-	// compilation. If it is nil or no terminal, no progress is shown.
+	// compilation. If it is nil or not a terminal, Build shows no progress.
 	Progress *os.File
 }
 
-// An Image is the files that a machine of one target boots from. The paths are
+// An Image names the files that a machine of one target boots from. The paths are
 // absolute. They stay valid for at least an hour after Build has returned them.
 type Image struct {
 	Target string
@@ -87,29 +86,29 @@ type Image struct {
 	Guest string
 
 	// Release is the kernel's release, as "uname -r" prints it in the guest. It
-	// is empty for a kernel of your own without modules.
+	// is empty for your own kernel without modules.
 	Release string
 
 	// KernelPackage and KernelVersion name the Debian package. They are empty
-	// for a kernel of your own.
+	// for your own kernel.
 	KernelPackage, KernelVersion string
 }
 
 // Build returns the kernel and the initramfs for a target, such as "x86_64" or
-// "arm64", and a guest program. It makes what the cache does not hold. guestPkg
-// is the path of one main package, as the go command takes it: "./cmd/upper" or
-// "guesthouse.example/guest/cmd/uinit".
+// "arm64", and a guest program. It fetches or builds what the cache does not hold.
+// guestPkg is the path of one main package, as the go command accepts it:
+// "./cmd/upper" or "guesthouse.example/guest/cmd/uinit".
 //
-// The error of an unknown target lists the targets; every other error is an
+// The error for an unknown target lists the targets. Every other error is an
 // [*Error]. When ctx ends, Build kills the programs that it has started and
-// returns an error that wraps the cause of ctx. The cache never holds half a
+// returns an error that wraps the cause of ctx. The cache never holds a partial
 // file.
 func Build(ctx context.Context, targetName, guestPkg string, o Options) (Image, error) {
 	t, err := target.Lookup(targetName)
 	if err != nil {
 		return Image{}, err
 	}
-	// The download of the kernel waits for the network, and the compiler needs the processor.
+	// The download waits for the network while the compiler uses the processor.
 	var kernel Kernel
 	var parts programs
 	g, gctx := errgroup.WithContext(ctx)
@@ -135,8 +134,8 @@ func Build(ctx context.Context, targetName, guestPkg string, o Options) (Image, 
 	return img, nil
 }
 
-// BuildInitramfs makes the initramfs as [Build] does, for a kernel that the
-// caller has. It returns the path and the SHA-256 of the file.
+// BuildInitramfs builds the initramfs as [Build] does, for the kernel k. It returns
+// the path of the initramfs and its SHA-256 in hexadecimal.
 func BuildInitramfs(ctx context.Context, k Kernel, guestPkg string, o Options) (path, sum string, err error) {
 	t, err := target.Lookup(k.Target)
 	if err != nil {
@@ -149,10 +148,10 @@ func BuildInitramfs(ctx context.Context, k Kernel, guestPkg string, o Options) (
 	return writeInitramfs(ctx, t, k, parts, o)
 }
 
-// An Error says which step failed on what and why, and what the user can do.
+// An Error says which step failed, on which object, why, and what the user can do.
 type Error struct {
 	Step   string // "fetch kernel", "build guest"
-	Object string // what it was done to: a target, a package path, a file
+	Object string // the object of the step: a target, a package path, a file
 	Err    error
 	Hint   string // what the user can do; may be empty
 }

@@ -47,10 +47,10 @@ func buildPrograms(ctx context.Context, t target.Target, guestPkg string, o Opti
 	return p, g.Wait()
 }
 
-// buildGuest compiles the guest as a program of its own and not into the busybox, which rewrites
-// the sources of its programs: package-level variables and init functions then run when the
-// program's name is looked up, in another order than the language promises, and a panic names
-// lines that are in no source file.
+// buildGuest compiles the guest as a program of its own. It does not compile the guest into the
+// busybox, because makebb rewrites the sources of its programs: it runs their package-level
+// initialization late, in another order than the language promises, and a panic would name lines
+// that are in no source file.
 func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg string, o Options) ([]byte, elf.Machine, error) {
 	const step = "build guest"
 	g, err := findGo(ctx, o)
@@ -58,8 +58,8 @@ func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg s
 		return nil, 0, err
 	}
 	if testcache.Active() {
-		// The inputs are noted before the compiler reads them. If they cannot be listed, the build
-		// below says why.
+		// Note the inputs before the compiler reads them. If "go list" fails, the build below fails
+		// too and says why.
 		packages, err := g.list(ctx, t, slices.Concat(o.BuildFlags, []string{"--", pkg}))
 		if err == nil {
 			g.inputs.note(packages, o.BuildFlags...)
@@ -155,10 +155,10 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]record, e
 	var records []record
 	for _, m := range c.modules {
 		if m.machine != machine {
-			return nil, fmt.Errorf("module %s is for %v, and the target is %v", m.name, m.machine, machine)
+			return nil, fmt.Errorf("module %s is for %v, but the target is %v", m.name, m.machine, machine)
 		}
 		if m.release != k.Release {
-			return nil, fmt.Errorf("module %s is for the kernel %s, and this one is %s", m.name, m.release, k.Release)
+			return nil, fmt.Errorf("module %s is for the kernel %s, but this kernel is %s", m.name, m.release, k.Release)
 		}
 		records = append(records, regularFile(path.Join(dir, m.path), m.data, 0o644))
 	}
@@ -199,14 +199,14 @@ func (p programs) records() []record {
 	return records
 }
 
-// addFiles adds the user's files. It refuses one that would replace another file.
+// addFiles adds the user's files. A file that would replace another one is an error.
 func addFiles(records []record, files map[string]string) ([]record, error) {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if !path.IsAbs(name) || path.Clean(name) != name || name == "/" {
-			return nil, fmt.Errorf("%q is no absolute path in the guest", name)
+			return nil, fmt.Errorf("%q is not a clean absolute path in the guest, such as /etc/motd", name)
 		}
 		if slices.ContainsFunc(records, func(r record) bool { return r.name == name[1:] }) {
-			return nil, fmt.Errorf("%s: the guest has a file of this name already", name)
+			return nil, fmt.Errorf("%s: the guest already has a file of this name", name)
 		}
 		testcache.Depends(files[name])
 		info, err := os.Stat(files[name])

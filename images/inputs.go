@@ -14,16 +14,17 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// buildInputs are the files, besides the sources, that decide what the go command compiles and how.
+// buildInputs are the files and flags, besides the sources, that decide what the go command compiles
+// and how.
 type buildInputs struct {
 	mod, work string   // go.mod and go.work; "", os.DevNull or "off" if there is none
 	settings  []string // the files that "go env -w" writes
 	flags     []string // of GOFLAGS
 }
 
-// note tells the go command's cache of test results that this test depends on packages, which were
-// listed with more flags. The cache does not see it, because the compiler reads them in a process
-// of its own.
+// note tells the go command's cache of test results that this test depends on packages, which "go
+// list" listed with flags. The cache does not see that by itself, because another process, the
+// compiler, reads the packages.
 func (b buildInputs) note(packages []listedPackage, flags ...string) {
 	if !testcache.Active() {
 		return

@@ -25,21 +25,21 @@ type Kernel struct {
 	Path, SHA256 string
 
 	// Modules is the directory of the modules, in the layout of
-	// /lib/modules/RELEASE. It is empty for a kernel of your own without modules.
+	// /lib/modules/RELEASE. It is empty for your own kernel without modules.
 	Modules string
 
-	// Release is the kernel's release, as "uname -r" prints it. For a kernel of
-	// your own it is the release that the modules are made for, and empty without
+	// Release is the kernel's release, as "uname -r" prints it. For your own
+	// kernel it is the release that the modules are made for, or empty without
 	// modules.
 	Release string
 
 	// Package and Version name the Debian package. Tested reports that
-	// guesthouse was tested with exactly this package. All are zero for a kernel
-	// of your own.
+	// guesthouse was tested with exactly this package. All are zero for your own
+	// kernel.
 	Package, Version string
 	Tested           bool
 
-	files *imagecache.Manifest // the hashes of the modules; nil for a kernel of the user's own
+	files *imagecache.Manifest // the hashes of the modules; nil for the user's own kernel
 }
 
 func (k Kernel) image() Image {
@@ -49,14 +49,14 @@ func (k Kernel) image() Image {
 	}
 }
 
-// FetchKernel returns the kernel of a target: a kernel of your own
-// ([Options.Kernel]), the kernel in the cache, for which it needs neither apt nor
-// a network, or the kernel of a Debian package.
+// FetchKernel returns the kernel of a target. It returns your own kernel
+// ([Options.Kernel]) if you set one. Otherwise it returns the kernel in the cache,
+// which needs neither apt nor a network, or fetches a Debian package.
 //
 // It fetches the package with which this version of guesthouse was tested. If
-// the apt sources do not offer that package any more, it fetches their newest
-// one and says so in the log. The cache then keeps this choice until another
-// version of guesthouse was tested with another package.
+// the apt sources no longer offer that package, FetchKernel fetches the newest
+// one that they offer and logs that. The cache keeps this choice until a version
+// of guesthouse that was tested with another package uses the cache.
 func FetchKernel(ctx context.Context, targetName string, o Options) (Kernel, error) {
 	t, err := target.Lookup(targetName)
 	if err != nil {
@@ -75,7 +75,7 @@ func FetchKernel(ctx context.Context, targetName string, o Options) (Kernel, err
 func ownKernel(t target.Target, o Options) (Kernel, error) {
 	const step = "use kernel"
 	if o.Kernel == "" {
-		return Kernel{}, fail(step, t.Name, errors.New("modules are given and no kernel"), ownKernelHint)
+		return Kernel{}, fail(step, t.Name, errors.New("modules without a kernel"), ownKernelHint)
 	}
 	path, err := filepath.Abs(o.Kernel)
 	if err != nil {
@@ -101,7 +101,7 @@ func ownKernel(t target.Target, o Options) (Kernel, error) {
 		}
 	}
 	if err != nil {
-		return Kernel{}, fail(step, o.Modules, err, "name the directory that /lib/modules/RELEASE is on the kernel's system")
+		return Kernel{}, fail("use modules", o.Modules, err, "name the directory of the kernel's modules, such as /lib/modules/RELEASE")
 	}
 	return k, nil
 }
@@ -142,12 +142,12 @@ func fetchKernel(ctx context.Context, t target.Target, tested imagecache.KernelS
 		var missing *missingError
 		switch {
 		case errors.As(err, &mismatch):
-			hint = "the file was altered on its way or on the mirror: try again or use another mirror; nothing of it was kept"
+			hint = "the file was altered on the mirror or on its way: try again or use another mirror; guesthouse has not kept the file"
 		case errors.As(err, &missing):
-			hint = "the sources have to be Debian's and must not be limited to other architectures; else " + ownKernelHint
+			hint = "check that apt's sources are Debian's and not limited to other architectures, or " + ownKernelHint
 		}
 		if damage != nil {
-			err = fmt.Errorf("the cached one is damaged (%v), and fetching it again failed: %w", damage, err)
+			err = fmt.Errorf("the cached kernel is damaged (%v), and fetching it again failed: %w", damage, err)
 		}
 		return Kernel{}, fail(step, t.Name, err, hint)
 	}
@@ -192,7 +192,7 @@ func fetch(ctx context.Context, c *imagecache.Cache, b *store.Build, t target.Ta
 	case ok:
 		o.notice("%s: fetching %v (%s MB)", t.Name, set[0], megabytes(set.Size()))
 	case len(tested) == 0:
-		o.notice("%s: fetching %v (%s MB); no kernel was tested for this target", t.Name, set[0], megabytes(set.Size()))
+		o.notice("%s: fetching %v (%s MB); guesthouse was tested with no kernel for this target", t.Name, set[0], megabytes(set.Size()))
 	default:
 		o.notice("%s: fetching %v (%s MB) instead of the tested %v, which apt's sources no longer offer",
 			t.Name, set[0], megabytes(set.Size()), tested[0])
@@ -235,8 +235,8 @@ func fetch(ctx context.Context, c *imagecache.Cache, b *store.Build, t target.Ta
 	return set, b.Publish("choice", c.ChoicePath(t.Name))
 }
 
-// unpackDeb takes the kernel and the modules out of a package. It does not run the scripts of the
-// package.
+// unpackDeb takes the kernel and the modules out of a package. It does not run the package's
+// scripts.
 func (u *unpacker) unpackDeb(ctx context.Context, a *apt, path string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -245,7 +245,7 @@ func (u *unpacker) unpackDeb(ctx context.Context, a *apt, path string) error {
 	go func() {
 		err := u.unpackTar(r)
 		if err != nil {
-			// Without a reader the program would wait for ever.
+			// Without a reader, dpkg-deb would block forever.
 			cancel(err)
 		}
 		r.CloseWithError(err)

@@ -134,7 +134,7 @@ func TestFetchKernelFails(t *testing.T) {
 		{"another hash in the index", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Packages[1].SHA256 = strings.Repeat("f", 64)
 			return tested
-		}, []string{"linux-image-1-fake 1.2.3-1 in apt's index: its SHA-256 is ffff", "altered", "nothing of it was kept"}},
+		}, []string{"linux-image-1-fake 1.2.3-1 in apt's index: its SHA-256 is ffff", "altered", "guesthouse has not kept the file"}},
 		{"another file", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			data, err := os.ReadFile(m.Packages[1].File)
 			require.NoError(t, err)
@@ -161,7 +161,7 @@ func TestFetchKernelFails(t *testing.T) {
 		{"no such package", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Packages = nil
 			return tested
-		}, []string{"apt's sources offer no package linux-image-fake", "have to be Debian's", "-kernel FILE -modules DIR"}},
+		}, []string{"apt's sources offer no package linux-image-fake", "check that apt's sources are Debian's", "-kernel FILE -modules DIR"}},
 		{"a metapackage of nothing", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Packages[0].Depends = "firmware"
 			return nil
@@ -170,10 +170,10 @@ func TestFetchKernelFails(t *testing.T) {
 			m.Packages[1].SHA256 = ""
 			return nil
 		}, []string{"the index gives no SHA-256"}},
-		{"no kernel in it", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
+		{"no kernel in the package", func(t *testing.T, m *mirror, tested imagecache.KernelSet) imagecache.KernelSet {
 			m.Packages[1] = m.kernelPackage(t, "linux-image-1-fake", "1.2.3-1", "", map[string][]byte{"etc/x": nil})
 			return nil
-		}, []string{"unpack linux-image-1-fake", "no kernel in it"}},
+		}, []string{"unpack linux-image-1-fake", "the packages have no kernel"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m, tested := fakeMirror(t)
@@ -271,7 +271,7 @@ func TestFetchKernelReplacesADamagedOne(t *testing.T) {
 			m.Packages, m.UpdateSays = nil, "offline"
 			m.save(t)
 			_, err = fetchKernel(t.Context(), fakeTarget, tested, o)
-			require.ErrorContains(t, err, "the cached one is damaged ("+file)
+			require.ErrorContains(t, err, "the cached kernel is damaged ("+file)
 			require.ErrorContains(t, err, "offline")
 
 			m.Packages, m.UpdateSays = packages, ""
@@ -383,7 +383,7 @@ func TestOwnKernel(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(modules, "extra"), 0o777))
 	o := Options{Kernel: kernel, Modules: modules, Cache: dir}
 	_, err := FetchKernel(t.Context(), "x86_64", o)
-	require.ErrorContains(t, err, "no kernel modules in it")
+	require.ErrorContains(t, err, "the directory has no kernel modules")
 
 	require.NoError(t, os.WriteFile(filepath.Join(modules, "extra/virtio_net.ko"), fakeModule(""), 0o666))
 	k, err := FetchKernel(t.Context(), "x86_64", o)
@@ -395,7 +395,7 @@ func TestOwnKernel(t *testing.T) {
 	require.Empty(t, k.Release)
 
 	_, err = FetchKernel(t.Context(), "x86_64", Options{Modules: modules})
-	require.ErrorContains(t, err, "modules are given and no kernel")
+	require.ErrorContains(t, err, "modules without a kernel")
 	_, err = FetchKernel(t.Context(), "x86_64", Options{Kernel: dir + "/none"})
 	require.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -97,7 +97,7 @@ type module struct {
 	name    string // virtio_net
 	path    string // kernel/drivers/net/virtio_net.ko
 	data    []byte
-	depends []string // names
+	depends []string // the names of the modules that it needs
 	aliases []string // patterns of the devices that it drives, such as virtio:d00000002v*
 	release string   // of the kernel that it is made for
 	machine elf.Machine
@@ -192,7 +192,7 @@ func (t *tree) release() (string, error) {
 		// "make modules_install" names the directory after the release.
 		return filepath.Base(t.dir), nil
 	}
-	return "", errors.New("no kernel modules in it")
+	return "", errors.New("the directory has no kernel modules")
 }
 
 // A closure is a set of modules with all modules that they depend on.
@@ -201,7 +201,7 @@ type closure struct {
 	builtin []string // lines of modules.builtin, for modules that are not loaded
 }
 
-// among returns the names whose modules exist or are built into the kernel.
+// among returns those of the names whose modules exist or are built into the kernel.
 func (t *tree) among(names []string) (there []string) {
 	for _, name := range names {
 		name = strings.ReplaceAll(name, "-", "_")
@@ -264,9 +264,9 @@ func (c *closure) modulesAlias() string {
 	return b.String()
 }
 
-// modulesDep returns the content of modules.dep as depmod(8) writes it: each line has
-// a module and all modules that it depends on, directly or not. They can be loaded
-// from the right to the left.
+// modulesDep returns the content of modules.dep as depmod(8) writes it. Each line has
+// a module and all modules that it depends on, directly or not. The kernel can load
+// the modules of a line from right to left.
 func (c *closure) modulesDep() string {
 	index := map[string]int{}
 	for i, m := range c.modules {

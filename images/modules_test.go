@@ -113,7 +113,7 @@ func TestClosureChecksHashes(t *testing.T) {
 	require.Len(t, records, 5)
 
 	_, err = k.moduleRecords(fakeTarget, 183)
-	require.ErrorContains(t, err, "module virtio_net is for EM_X86_64, and the target is EM_AARCH64")
+	require.ErrorContains(t, err, "module virtio_net is for EM_X86_64, but the target is EM_AARCH64")
 
 	require.NoError(t, os.WriteFile(filepath.Join(k.Modules, "kernel/drivers/net/virtio-net.ko"), fakeModule("evil"), 0o666))
 	_, err = k.moduleRecords(fakeTarget, 62)

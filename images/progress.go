@@ -29,8 +29,8 @@ type meter struct {
 
 const eraseLine = "\r\x1b[K"
 
-// progress shows a label and the text of detail, several times a second, until
-// stop is called, which erases the line.
+// progress shows a label and the text of detail, and updates them several times a
+// second. The function stop ends that and erases the line.
 func (o Options) progress(label string, detail func(elapsed time.Duration) string) (stop func()) {
 	if o.Progress == nil || !term.IsTerminal(int(o.Progress.Fd())) {
 		return func() {}
@@ -91,8 +91,8 @@ func (o Options) notice(format string, args ...any) {
 // elapsed is the detail of a step whose length is unknown.
 func elapsed(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }
 
-// growing returns the detail of a download into a directory. A total of 0 bytes is
-// unknown.
+// growing returns the detail of a download into a directory. A total of 0 means that
+// the size is unknown.
 func growing(dir string, total int64) func(time.Duration) string {
 	return func(time.Duration) string {
 		var size int64

@@ -24,8 +24,8 @@ type unpacker struct {
 }
 
 var (
-	// In a package whose tree is merged into /usr the modules are there. After Debian 13 the
-	// kernel is beside them.
+	// Packages of a merged /usr have the modules in usr/lib. After Debian 13 the kernel is
+	// beside the modules.
 	kernelFile = regexp.MustCompile(`^(?:boot/vmlinu[xz]-([^/]+)|(?:usr/)?lib/modules/([^/]+)/vmlinu[xz])$`)
 	moduleFile = regexp.MustCompile(`^(?:usr/)?lib/modules/([^/]+)/(kernel/.+\.ko(?:\.xz|\.zst|\.gz)?|modules\.builtin)$`)
 )
@@ -86,15 +86,15 @@ func (u *unpacker) write(name string, r io.Reader) error {
 	return err
 }
 
-// manifest returns the manifest of the files, or an error if they are no kernel with its modules.
+// manifest returns the manifest of the files, or an error if they are not one kernel and its modules.
 func (u *unpacker) manifest() (imagecache.Manifest, error) {
 	switch {
 	case u.kernel == "":
-		return imagecache.Manifest{}, errors.New("no kernel in it (boot/vmlinuz-* or lib/modules/*/vmlinuz)")
+		return imagecache.Manifest{}, errors.New("the packages have no kernel (boot/vmlinuz-* or lib/modules/*/vmlinuz)")
 	case u.modules == "":
-		return imagecache.Manifest{}, errors.New("no modules in it (lib/modules/*)")
+		return imagecache.Manifest{}, errors.New("the packages have no modules (lib/modules/*)")
 	case u.kernel != u.modules:
-		return imagecache.Manifest{}, fmt.Errorf("the kernel is %s and the modules are for %s", u.kernel, u.modules)
+		return imagecache.Manifest{}, fmt.Errorf("the kernel is %s, but the modules are for %s", u.kernel, u.modules)
 	}
 	return imagecache.Manifest{Release: u.kernel, Files: u.files}, nil
 }
