@@ -10,7 +10,7 @@ import (
 
 // templates returns the user's cache of templates.
 var templates = sync.OnceValue(func() *harness.TemplateCache {
-	prefetch, _ := switchValue(prefetchVariable, true) // Boot has reported the error
+	prefetch, _ := switchValue(prefetchVariable, true) // readSettings has reported an error
 	return &harness.TemplateCache{Prefetch: prefetch}
 })
 
@@ -21,18 +21,18 @@ func EndPrefetched() { templates().Close() }
 
 // Boot boots a machine for the test and ends it when the test ends. The first machine of a
 // kind is saved as a template when it is ready, and the next machines of that kind are
-// restored from the template: a Spec without a From starts from the user's
+// restored from the template. A Spec without a From starts from the user's
 // [harness.TemplateCache], or from [harness.Cold] if the environment variable GUESTHOUSE_COLD is 1
 // (or true, yes, on).
 //
 // While a test runs, Boot restores the next machine of the same kind in the background if
 // the host has memory for it. A test that boots that kind then has its machine within some
-// tens of milliseconds. GUESTHOUSE_PREFETCH=0 (or false, no, off) switches that off.
+// tens of milliseconds. GUESTHOUSE_PREFETCH=0 (or false, no, off) switches the prefetching off.
 //
-// The test fails if the guest crashes. It fails too if the machine ends, as it does when
-// the guest's program ends, unless the test has called Shutdown, Wait, WaitExit or Close.
-// At its end the test fails if the console has a data race, a sanitizer's report or another
-// of [console.Console.Warnings].
+// The test fails if the guest crashes. It also fails if the machine ends before the test
+// calls Shutdown, Wait, WaitExit or Close. The machine ends when the guest's program ends.
+// When the test ends, it fails if the console shows a data race, a sanitizer's report or
+// another of [console.Console.Warnings].
 func Boot(t testing.TB, spec harness.Spec) *Machine {
 	t.Helper()
 	if spec.QEMU == "" {

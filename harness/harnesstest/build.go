@@ -21,8 +21,8 @@ import (
 var builds sync.Map // "target guest" → func() (images.Image, error)
 
 // Spec builds the guest program for the target and returns a Spec that boots it. The guest
-// is an import path, or a directory that begins with a dot. A first build may take a minute
-// or two; it reports its progress on standard error, which go test -v shows at once.
+// is an import path, or the path of a directory that begins with a dot. The first build may
+// take a minute or two. It reports its progress on standard error, which go test -v shows at once.
 func Spec(t testing.TB, target, guest string) harness.Spec {
 	t.Helper()
 	build, _ := builds.LoadOrStore(target+" "+guest, sync.OnceValues(func() (images.Image, error) {
@@ -31,8 +31,8 @@ func Spec(t testing.TB, target, guest string) harness.Spec {
 	return specOf(t, target, guest, build.(func() (images.Image, error)))
 }
 
-// SpecWith is Spec for an image with options: further files, build flags, a kernel of the
-// user's own. The log goes to standard error unless the options name a Log.
+// SpecWith is like Spec, with options for the image: further files, build flags, or your own
+// kernel. The build logs to standard error unless the options have a Log.
 func SpecWith(t testing.TB, target, guest string, options images.Options) harness.Spec {
 	t.Helper()
 	return specOf(t, target, guest, func() (images.Image, error) { return buildImage(target, guest, options) })
@@ -64,11 +64,12 @@ func buildImage(target, guest string, options images.Options) (images.Image, err
 }
 
 const (
-	firstReport = 5 * time.Second  // after the start of a build
-	reportEvery = 10 * time.Second // from then on
+	firstReport = 5 * time.Second // from the start of a build to the first report
+	reportEvery = 10 * time.Second
 )
 
-// reportProgress reports now and then that a long step goes on, until stop is called.
+// reportProgress reports how long a step has been running, at first after firstReport and then
+// every reportEvery, until stop is called.
 func reportProgress(out io.Writer, step string) (stop func()) {
 	began, ended, done := time.Now(), make(chan struct{}), make(chan struct{})
 	go func() {

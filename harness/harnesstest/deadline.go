@@ -11,11 +11,11 @@ import (
 )
 
 // When the time of go test -timeout is over, the test binary panics. It prints the stacks
-// of all goroutines and runs no Cleanup. So harnesstest reports shortly before what the test
-// was doing and where its record is.
+// of all goroutines and runs no Cleanup. Shortly before that, harnesstest reports what the
+// test is doing and where its record is.
 
-// reportBefore is how long before the deadline harnesstest reports: a tenth of the time
-// that is left when a wait begins, but at most this.
+// reportBefore is the longest time between the report and the deadline. If less than ten times
+// as much is left when a wait begins, the time is a tenth of what is left.
 const reportBefore = time.Second
 
 // beforeDeadline calls f shortly before go test -timeout ends the test, unless stop is
@@ -34,14 +34,14 @@ func beforeDeadline(t testing.TB, f func()) (stop func()) {
 	return func() { timer.Stop() }
 }
 
-// reportTimeout prints what a test was doing that the timeout is about to end. Package
-// testing would not print what t.Log gets.
+// reportTimeout prints what a test is doing when the timeout is about to end it. It does not use
+// t.Log, because package testing discards the log when the binary panics.
 func reportTimeout(t testing.TB, doing string) {
 	fmt.Fprintf(os.Stderr, "\nguesthouse: go test -timeout ends %s: %s\n", t.Name(), doing)
 }
 
-// failByTimeout reports the machine of a test that the timeout is about to end and marks
-// its record as failed.
+// failByTimeout reports the machine of a test that the timeout is about to end. It marks the
+// machine's record as failed.
 func failByTimeout(t testing.TB, m *harness.Machine) {
 	before := m.Result()
 	m.MarkFailed(errors.New("go test -timeout ended the test"))

@@ -12,13 +12,12 @@
 //		})
 //	}
 //
-// One rule tells its methods from those of package harness: a method of
-// [Machine] takes no context and fails the test, a method of [harness.Machine]
-// takes a context and returns an error.
+// A method of [Machine] takes no context and fails the test if it fails. A method
+// of [harness.Machine] takes a context and returns an error.
 //
-// A test is skipped on a target whose QEMU is not installed. It fails there
-// instead if the environment variable GUESTHOUSE_REQUIRE, a list such as
-// "x86_64,arm64", names the target.
+// A test is skipped on a target whose QEMU is not installed. If the environment
+// variable GUESTHOUSE_REQUIRE, a list such as "x86_64,arm64", names the target,
+// the test fails instead.
 //
 // The record of a failed test is kept in the system's temporary directory. The
 // record of a test that was killed stays there until the test runs again. With
@@ -26,9 +25,9 @@
 // test's artifact directory.
 //
 // The go command may answer from its cache of test results (package list mode).
-// It runs the test again after a change of the guest's sources, of what they
-// import and embed, of the kernel, of QEMU or of the environment. The flag
-// -count=1 of go test always runs the test.
+// It runs the test again after a change of the guest's sources, of the packages
+// and files that they import and embed, of the kernel, of QEMU or of the
+// environment. With -count=1, go test always runs the test.
 package harnesstest
 
 import (
@@ -47,9 +46,9 @@ import (
 const Within = 30 * time.Second
 
 // EachTarget runs f as one subtest for every target, several at a time, and returns when
-// all of them have ended. It measures the host's memory and processors and starts as many
-// subtests as they carry. A subtest's duration does not include the wait for that. Call
-// t.Parallel first to run the targets of several tests side by side.
+// all subtests have ended. It measures the host's free memory and idle processors, and starts
+// as many subtests at once as they can run. A subtest's duration does not include the time
+// before its start. Call t.Parallel first to run the targets of several tests side by side.
 //
 // The environment variable GUESTHOUSE_TARGETS, a list such as "arm,arm64", selects the
 // targets.
@@ -77,7 +76,7 @@ func EachTarget(t *testing.T, f func(t *testing.T, target string)) {
 var running = newLimiter()
 
 // Require skips the test if the target's QEMU is not installed. If GUESTHOUSE_REQUIRE
-// names the target, it fails the test instead.
+// names the target, Require fails the test instead.
 func Require(t testing.TB, name string) {
 	t.Helper()
 	tg, err := target.Lookup(name)

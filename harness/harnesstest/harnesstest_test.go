@@ -206,7 +206,7 @@ func TestFailuresExplainThemselves(t *testing.T) {
 		"crash":                     {"the guest crashed during the test: ", "Kernel panic - not syncing: sysrq triggered crash", "record: "},
 		"crash and fail":            {"some consequence", "the guest crashed during the test: "},
 		"panic behind a connection": {"the answer", "panic: no such sensor", "testdata/ends/main.go:31", "has ended: exit status 2"},
-		"off":                       {"the machine powered off during the test, which neither Shutdown nor Wait asked for: the command poweroff on the console (exit status 0)"},
+		"off":                       {"the machine powered off during the test, without a call of Shutdown or Wait: the command poweroff on the console (exit status 0)"},
 		"dies":                      {"the guest failed: its program has ended: exit status 3"},
 		"dies unseen":               {"the machine ended during the test: the guest failed: its program has ended: exit status 3"},
 		"other status":              {"the guest failed: its program has ended: exit status 3: exit status 4 was expected"},

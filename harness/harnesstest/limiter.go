@@ -8,15 +8,15 @@ import (
 	"guesthouse.example/internal/sys"
 )
 
-// A limiter bounds how many tests run machines at once by what the host carries.
+// A limiter bounds how many tests run machines at once. The bound depends on the host.
 //
-// It admits as many tests as the host has processors, whatever their load: other processes
-// may keep the processors busy forever. It admits further tests while a processor idles,
-// as it does while machines wait. Without free memory it admits one test at a time. A test
-// that was admitted never waits for the limiter again, so no test waits for one that waits.
+// The limiter always admits as many tests as the host has processors, even if they are busy,
+// because other processes may keep them busy forever. It admits further tests while a processor
+// idles, for example because the machines wait. Without free memory it admits one test at a time.
+// An admitted test never waits for the limiter again, so tests cannot deadlock on it.
 //
-// Test binaries need not know of each other's limiters, because all of them measure the same
-// host.
+// The limiters of several test binaries need no coordination, because all of them measure the
+// same host.
 type limiter struct {
 	processors int
 	memory     func() (free int64, ok bool)
@@ -61,7 +61,7 @@ func freeOrReclaim(measure func() (int64, bool), reclaim func()) (free int64, ok
 	return free, ok
 }
 
-// acquire waits until the host carries another test.
+// acquire waits until the host has room for another test.
 func (l *limiter) acquire() {
 	l.next <- struct{}{}
 	defer func() { <-l.next }()
@@ -81,7 +81,8 @@ func (l *limiter) acquire() {
 	l.mu.Unlock()
 }
 
-// hasRoom reports whether the host carries another test. With idle, a processor idles.
+// hasRoom reports whether the host has room for another test. The argument idle says that a
+// processor idles.
 func (l *limiter) hasRoom(idle bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 // fails. The methods of its field Machine take a context and return their errors; they are
 // for a failure that the test expects.
 //
-// The methods may be called in a Cleanup too. Those that can fail the test belong, like
-// t.FailNow, in the test's own goroutine.
+// A Cleanup may call the methods too. As with t.FailNow, only the test's own goroutine may call
+// the methods that can fail the test.
 type Machine struct {
 	Machine *harness.Machine
 
@@ -29,7 +29,7 @@ type Machine struct {
 // do calls f with a context for one wait and ends the test if f fails.
 func (m *Machine) do(f func(ctx context.Context) error) {
 	m.t.Helper()
-	// The test's own context has ended in a Cleanup.
+	// In a Cleanup the test's context has already ended.
 	ctx, cancel := m.Machine.Within(context.WithoutCancel(m.t.Context()), Within)
 	defer cancel()
 	if err := f(ctx); err != nil {
@@ -37,9 +37,9 @@ func (m *Machine) do(f func(ctx context.Context) error) {
 	}
 }
 
-// Dial connects to a guest port that the Spec lists. The connection ends with the machine,
-// see [harness.Machine.Dial]. Its reads and writes fail after four times Within of wall
-// time. It is closed when the test ends.
+// Dial connects to a guest port that the Spec lists; see [harness.Machine.Dial]. The connection
+// ends with the machine, and Dial's Cleanup closes it when the test ends. Its reads and writes
+// fail after four times Within of wall time.
 func (m *Machine) Dial(network string, port int) (conn net.Conn) {
 	m.t.Helper()
 	m.do(func(ctx context.Context) (err error) {
@@ -76,7 +76,7 @@ func (m *Machine) Type(keys string) {
 	m.do(func(ctx context.Context) error { return m.Console().Type(ctx, []byte(keys)) })
 }
 
-// Output runs a command in the guest, apart from its console, and returns the command's
+// Output runs a command in the guest without the console, and returns the command's
 // standard output. The test fails if the command does not exit with status 0. For a command
 // that may fail, use [harness.Machine.Command].
 func (m *Machine) Output(name string, args ...string) (out string) {
@@ -89,7 +89,7 @@ func (m *Machine) Output(name string, args ...string) (out string) {
 	return out
 }
 
-// Event waits for the guest's next event, a text that it passed to guest.Event.
+// Event waits for the guest's next event and returns the text that the guest passed to guest.Event.
 func (m *Machine) Event() (text string) {
 	m.t.Helper()
 	m.do(func(ctx context.Context) (err error) {
@@ -119,7 +119,7 @@ func (m *Machine) Save(dir string) (template *harness.Template) {
 	return template
 }
 
-// SetLink plugs the guest's network cable in or out.
+// SetLink plugs the guest's network cable in if up is true, and unplugs it otherwise.
 func (m *Machine) SetLink(up bool) {
 	m.t.Helper()
 	m.do(func(ctx context.Context) error { return m.Machine.SetLink(ctx, up) })
@@ -142,7 +142,7 @@ func (m *Machine) Wait() {
 	m.do(m.Machine.Wait)
 }
 
-// WaitExit waits until the guest's program has exited with that status and the machine has
+// WaitExit waits until the guest's program has exited with the given status and the machine has
 // ended. The test fails if the machine ends in another way.
 func (m *Machine) WaitExit(status int) {
 	m.t.Helper()
@@ -150,8 +150,8 @@ func (m *Machine) WaitExit(status int) {
 	m.do(func(ctx context.Context) error { return m.Machine.WaitExit(ctx, status) })
 }
 
-// Close ends the machine at once, as if its plug were pulled. The test fails if the
-// machine's record is incomplete.
+// Close ends the machine at once, like a power cut. The test fails if the machine's record
+// is incomplete.
 func (m *Machine) Close() {
 	m.t.Helper()
 	m.mayEnd.Store(true)
@@ -163,13 +163,13 @@ func (m *Machine) Close() {
 // Console returns the guest's serial console.
 func (m *Machine) Console() *console.Console { return m.Machine.Console() }
 
-// Ports returns the guest's forwarded ports and where they are on the host.
+// Ports returns the guest's forwarded ports, each with its port on the host.
 func (m *Machine) Ports() []harness.Port { return m.Machine.Ports() }
 
-// Result returns how far the machine has come.
+// Result returns the machine's state and what is known about its boot and its end.
 func (m *Machine) Result() harness.Result { return m.Machine.Result() }
 
-// Report returns what helps to understand a failure; the log of a failed test has it.
+// Report returns what helps to understand a failure. The log of a failed test includes it.
 func (m *Machine) Report() harness.Report { return m.Machine.Report() }
 
 // Spec returns the machine's Spec with its defaults filled in.

@@ -19,7 +19,7 @@ func recordDir(t testing.TB) string {
 	if f := flag.Lookup("test.artifacts"); f != nil && f.Value.String() == "true" {
 		parent = t.ArtifactDir()
 	}
-	// After a kill, the directory's name is all that leads to the test.
+	// After a kill, only the directory's name tells which test the record is of.
 	name := strings.Map(func(r rune) rune {
 		if unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' {
 			return r

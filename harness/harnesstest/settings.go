@@ -14,7 +14,7 @@ import (
 // The environment variables of this package. An empty one counts as unset.
 const (
 	targetsVariable  = "GUESTHOUSE_TARGETS"  // a list: EachTarget runs only these
-	requireVariable  = "GUESTHOUSE_REQUIRE"  // a list: a test fails if the QEMU of one of these is missing
+	requireVariable  = "GUESTHOUSE_REQUIRE"  // a list: a test on one of these fails if the target's QEMU is missing
 	coldVariable     = "GUESTHOUSE_COLD"     // a switch, off by default: boot and do not restore machines
 	prefetchVariable = "GUESTHOUSE_PREFETCH" // a switch, on by default: restore the next machine in advance
 )
@@ -27,8 +27,8 @@ type settings struct {
 	prefetch bool
 }
 
-// readSettings reads the environment. It fails the test for a variable that it does not
-// understand, because a setting that is silently ignored is noticed late.
+// readSettings reads the environment. It fails the test if a variable is unknown or has a wrong
+// value, because users notice an ignored setting late.
 func readSettings(t testing.TB) (s settings) {
 	t.Helper()
 	var errs [5]error
@@ -60,8 +60,8 @@ func targetList(variable string) ([]string, error) {
 	return names, nil
 }
 
-// switchValue returns the value of an environment variable that is a switch, or unset if the
-// variable is unset.
+// switchValue returns whether an environment variable switches something on. If the variable is
+// unset, it returns the argument unset.
 func switchValue(variable string, unset bool) (bool, error) {
 	text := os.Getenv(variable)
 	switch strings.ToLower(text) {
@@ -79,8 +79,8 @@ func switchValue(variable string, unset bool) (bool, error) {
 	return on, nil
 }
 
-// unknownVariable returns an error for a GUESTHOUSE_ variable that does not exist, such as a
-// misspelt one.
+// unknownVariable returns an error if the environment has an unknown GUESTHOUSE_ variable, such as
+// a misspelt one.
 func unknownVariable(environ []string) error {
 	known := []string{targetsVariable, requireVariable, coldVariable, prefetchVariable}
 	for _, entry := range environ {
@@ -89,7 +89,7 @@ func unknownVariable(environ []string) error {
 			strings.HasPrefix(name, "GUESTHOUSE_TEST_") { // for guesthouse's own tests
 			continue
 		}
-		return fmt.Errorf("%s=%s: there is no such variable; there are %s", name, value, strings.Join(known, ", "))
+		return fmt.Errorf("%s=%s: unknown variable: the variables are %s", name, value, strings.Join(known, ", "))
 	}
 	return nil
 }

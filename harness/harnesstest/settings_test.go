@@ -35,7 +35,7 @@ func TestASettingThatIsNotUnderstoodFailsTheTest(t *testing.T) {
 	for setting, says := range map[string]string{
 		"GUESTHOUSE_COLD=maybe":     "GUESTHOUSE_COLD=maybe: write 1, true, yes or on, or 0, false, no or off",
 		"GUESTHOUSE_PREFETCH=never": "GUESTHOUSE_PREFETCH=never: write 1,",
-		"GUESTHOUSE_TARGET=arm64":   "GUESTHOUSE_TARGET=arm64: there is no such variable; there are GUESTHOUSE_TARGETS, GUESTHOUSE_REQUIRE, GUESTHOUSE_COLD, GUESTHOUSE_PREFETCH",
+		"GUESTHOUSE_TARGET=arm64":   "GUESTHOUSE_TARGET=arm64: unknown variable: the variables are GUESTHOUSE_TARGETS, GUESTHOUSE_REQUIRE, GUESTHOUSE_COLD, GUESTHOUSE_PREFETCH",
 		"GUESTHOUSE_TARGETS=arm65":  `GUESTHOUSE_TARGETS=arm65: unknown target "arm65"`,
 	} {
 		for _, test := range []string{"each target", "pass"} {

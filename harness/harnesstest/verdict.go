@@ -14,8 +14,8 @@ import (
 	"guesthouse.example/internal/printable"
 )
 
-// finish ends the machine when its test ends. It fails the test for what the machine did,
-// and writes the test's verdict into the machine's record.
+// finish ends the machine when its test ends. It fails the test if the guest crashed, misbehaved
+// or ended too early, and writes the test's verdict into the machine's record.
 func (m *Machine) finish() {
 	m.awaitCrash()
 	ended, err := m.ended()
@@ -29,7 +29,7 @@ func (m *Machine) finish() {
 	case err != nil:
 		m.fail(fmt.Errorf("the machine ended during the test: %w", err))
 	default:
-		m.fail(fmt.Errorf("the machine powered off during the test, which neither Shutdown nor Wait asked for: %s", printable.Text(powerOffReason(m.Result()))))
+		m.fail(fmt.Errorf("the machine powered off during the test, without a call of Shutdown or Wait: %s", printable.Text(powerOffReason(m.Result()))))
 	}
 	if warnings := m.Console().Warnings(); len(warnings) > 0 {
 		m.fail(fmt.Errorf("the guest was at fault during the test:\n\t%s", strings.Join(printable.Lines(warnings), "\n\t")))
@@ -54,7 +54,7 @@ func (m *Machine) fatal(err error) {
 	m.t.FailNow()
 }
 
-// verdict returns why the test has failed, as far as its machine knows.
+// verdict returns why the test has failed, as far as the Machine knows.
 func (m *Machine) verdict() error {
 	if err := m.firstError.Load(); err != nil {
 		return fmt.Errorf("the test failed: %w", *err)
@@ -69,7 +69,7 @@ func (m *Machine) verdict() error {
 // that panics as failed only after its Cleanups.
 func hasFailed(t testing.TB) bool { return t.Failed() || panicking() }
 
-// panicking reports whether the caller runs because of a panic.
+// panicking reports whether a panic is on the stack of the caller.
 func panicking() bool {
 	pcs := make([]uintptr, 64)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
@@ -88,8 +88,8 @@ func panicking() bool {
 // report a crash.
 const crashWithin = 500 * time.Millisecond
 
-// awaitCrash gives the guest of a failed test the time to report a crash. Often a broken
-// connection is the first sign of a crash, before the console shows a word of it.
+// awaitCrash gives the guest of a failed test time to report a crash. When a guest crashes, its
+// connections often break before its console shows the crash.
 func (m *Machine) awaitCrash() {
 	if !hasFailed(m.t) {
 		return
@@ -99,7 +99,7 @@ func (m *Machine) awaitCrash() {
 	m.Machine.Wait(ctx)
 }
 
-// powerOffReason says why a guest has powered off and how its program ended.
+// powerOffReason returns why a guest has powered off and how its program ended.
 func powerOffReason(r harness.Result) string {
 	why := cmp.Or(r.PowerOff, "it did not say why")
 	if r.Exit != nil {

@@ -1,3 +1,3 @@
-// Package example holds the two programs of the README, a guest and its test, as they would be in a
-// module of their own.
+// Package example holds the two programs of the README, a guest and its test, laid out as in a
+// user's module.
 package example
