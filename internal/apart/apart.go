@@ -1,5 +1,5 @@
-// Package apart runs a test in a process of its own, for what a test can only do to its
-// whole process: limit its files or descriptors, for example. It is for tests alone.
+// Package apart runs a test in a process of its own. A test needs that if it changes its
+// whole process, for example by a limit of files or descriptors. Only tests use the package.
 package apart
 
 import (
@@ -14,9 +14,9 @@ import (
 
 const variable = "GUESTHOUSE_TEST_APART" // the name of the test that this process is for
 
-// Run runs f in another process, which is this test binary with this test alone, and fails
-// the test with all that was said there if it fails there. It is called first and by a test
-// that is no subtest. The process dies with this one.
+// Run runs f in another process, which is this test binary with only this test. If the test
+// fails there, Run fails it here with the output of the other process. A test must call Run
+// before it does anything else, and must not be a subtest. The other process dies with this one.
 func Run(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(variable) == t.Name() {

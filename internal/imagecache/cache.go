@@ -1,12 +1,12 @@
-// Package imagecache is the directory in which package images keeps what machines boot from.
+// Package imagecache keeps the files that machines boot from in a directory, the cache.
 //
-// It finds, lists, imports and removes kernels, u-root's commands and initramfs archives. Package
-// images makes them, and the command line shows them. This package fetches and compiles nothing.
+// It finds, lists, imports and removes kernels, u-root's commands and initramfs archives. It
+// neither fetches nor compiles them; package images does.
 //
 // A cache is a store with these folders:
 //
 //	kernels/KEY/          an unpacked kernel package: vmlinuz, modules/ and a manifest
-//	kernels/TARGET.json   the kernel that is used although another one was tested
+//	kernels/TARGET.json   the kernel that replaces a tested one that apt no longer offers
 //	busybox/KEY/          u-root's commands, compiled into one program, with a manifest
 //	initramfs/SHA256.cpio
 package imagecache
@@ -31,10 +31,10 @@ const (
 // A Cache is an open cache.
 type Cache struct{ store *store.Store }
 
-// Open opens the cache in a directory, which it makes if it is missing. The empty string stands
-// for guesthouse in the user's cache directory. A cache that cannot be written serves what it has.
+// Open opens the cache in a directory and makes the directory if it is missing. The empty string
+// means guesthouse in the user's cache directory. A read-only cache still serves its files.
 //
-// Its error is an *Error, as that of every method of Cache that writes.
+// The error is an *Error, like the errors of all methods of Cache that write.
 func Open(dir string) (*Cache, error) {
 	if dir == "" {
 		base, err := os.UserCacheDir()
@@ -54,12 +54,12 @@ func Open(dir string) (*Cache, error) {
 	return &Cache{s}, nil
 }
 
-// Path returns the path of something in the cache.
+// Path returns the path of a file or folder in the cache.
 func (c *Cache) Path(elem ...string) string { return c.store.Path(elem...) }
 
 const writableHint = "make it writable, or name another directory with -cache DIR or Options.Cache"
 
-// Build waits for the exclusive right to make a thing and returns an empty directory to make it in.
+// Build waits for the exclusive right to build a thing, and returns an empty directory for the build.
 func (c *Cache) Build(ctx context.Context, thing string) (*store.Build, error) {
 	b, err := c.store.Build(ctx, thing)
 	if err != nil && ctx.Err() == nil {
@@ -68,18 +68,19 @@ func (c *Cache) Build(ctx context.Context, thing string) (*store.Build, error) {
 	return b, err
 }
 
-// BuildOutside is Build for a thing that does not go into the cache. Where the cache cannot be
-// written, it returns a directory for temporary files of the system, and the right is not exclusive.
+// BuildOutside is like Build, for a thing that does not go into the cache. If the cache is
+// read-only, it returns a directory among the system's temporary files, and the right is not
+// exclusive.
 func (c *Cache) BuildOutside(ctx context.Context, thing string) (*store.Build, error) {
 	b, err := c.Build(ctx, thing)
-	// The directory of a cache that was never writable lacks the folders.
+	// A directory that was never writable lacks the cache's folders.
 	if store.ReadOnly(err) || errors.Is(err, fs.ErrNotExist) {
 		return store.Scratch()
 	}
 	return b, err
 }
 
-// Check returns the cache's directory, after it has written a file there.
+// Check writes a file into the cache, to see whether that works, and returns the cache's directory.
 func (c *Cache) Check(ctx context.Context) (dir string, err error) {
 	b, err := c.Build(ctx, "check")
 	if err == nil {

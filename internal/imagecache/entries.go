@@ -10,9 +10,9 @@ import (
 	"guesthouse.example/internal/store"
 )
 
-// Each edit of a guest makes another initramfs of about ten megabytes. Each folder holds no more
-// than this, and no more than its share of the disk (store.Limits). What was used in the last hour
-// stays: a machine may be about to boot from it.
+// limits bound each folder of the cache, because each edit of a guest makes another initramfs of
+// about ten megabytes. An entry that was used in the last hour stays, because a machine may be about
+// to boot from it.
 var limits = store.Limits{Entries: 64, Bytes: 2 << 30, Keep: time.Hour}
 
 // An Entry is one thing that the cache holds.
@@ -25,8 +25,8 @@ type Entry struct {
 
 var kinds = map[string]string{Kernels: "kernel", Commands: "commands", Initramfs: "initramfs"}
 
-// List returns what the cache holds: kernels, commands, initramfs archives, of each kind the most
-// recently used first.
+// List returns the entries of the cache: kernels, then commands, then initramfs archives. Within
+// each kind, the most recently used comes first.
 func (c *Cache) List() (all []Entry) {
 	for _, folder := range []string{Kernels, Commands, Initramfs} {
 		for _, e := range c.entries(folder) {
@@ -45,8 +45,8 @@ func (c *Cache) entries(folder string) []store.Entry {
 	return slices.DeleteFunc(c.store.Entries(folder), func(e store.Entry) bool { return filepath.Ext(e.Name) == ".json" })
 }
 
-// Clear removes all that a build makes again without a network: all but the kernels. A machine
-// that is about to boot may lack its initramfs then.
+// Clear removes everything except the kernels, because a build needs a network only to fetch a
+// kernel again. A machine that is about to boot may lose its initramfs.
 func (c *Cache) Clear(ctx context.Context) error {
 	b, err := c.Build(ctx, "clear")
 	if err != nil {

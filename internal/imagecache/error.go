@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// An Error says which step failed on what and why, and what the user can do. Its fields are those
-// of images.Error.
+// An Error says which step failed, on which object, why, and what the user can do. Its fields are
+// those of images.Error.
 type Error struct {
 	Step   string
 	Object string
@@ -29,8 +29,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Fail returns an Error, or err itself if it wraps one already. A full disk has its own hint. The
-// end of a context has none: the caller gave up.
+// Fail returns an Error, or err itself if it wraps one already. For a full disk it replaces the
+// hint. If a context has ended, it drops the hint, because the caller gave up.
 func Fail(step, object string, err error, hint string) error {
 	if _, already := errors.AsType[*Error](err); already {
 		return err
@@ -44,8 +44,8 @@ func Fail(step, object string, err error, hint string) error {
 	return &Error{Step: step, Object: object, Err: err, Hint: hint}
 }
 
-// isFull reports whether this process, or a program that it ran and that says so in its own words,
-// has reached the end of a disk, a quota, or the limit of a file's size (ulimit -f).
+// isFull reports whether an error says that a disk is full or that a quota or the file size limit
+// (ulimit -f) is reached. The error may be the output of a program that this process ran.
 func isFull(err error) bool {
 	words := strings.ToLower(err.Error())
 	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
@@ -53,6 +53,6 @@ func isFull(err error) bool {
 			return true
 		}
 	}
-	// A program that does not expect EFBIG is ended by this signal.
+	// This signal ends a program that does not handle the file size limit.
 	return strings.Contains(words, syscall.SIGXFSZ.String())
 }

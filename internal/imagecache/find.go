@@ -46,10 +46,10 @@ func (c *Cache) FindInitramfs(sum string) (string, error) {
 
 var isSHA256 = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// InitramfsPath returns the path of the initramfs with a SHA-256, whether the cache has it or not.
+// InitramfsPath returns the path of the initramfs with a SHA-256, even if the cache does not have it.
 func (c *Cache) InitramfsPath(sum string) (string, error) {
 	if !isSHA256.MatchString(sum) {
-		return "", fmt.Errorf("%q is no SHA-256", sum)
+		return "", fmt.Errorf("%q is not a SHA-256", sum)
 	}
 	return c.Path(Initramfs, sum+".cpio"), nil
 }

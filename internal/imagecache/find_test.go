@@ -35,7 +35,7 @@ func TestWhatIsImportedIsFoundUntilItIsDamaged(t *testing.T) {
 			_, err = do.add(is, "other content")
 			require.ErrorContains(t, err, "import "+name+" "+is+": its SHA-256 is "+sum("other content"))
 			_, err = do.add("../"+is, "content")
-			require.ErrorContains(t, err, "this is no SHA-256")
+			require.ErrorContains(t, err, "not a SHA-256")
 
 			path, err := do.add(is, "content")
 			require.NoError(t, err)
@@ -55,5 +55,5 @@ func TestWhatIsImportedIsFoundUntilItIsDamaged(t *testing.T) {
 		})
 	}
 	_, err := c.FindInitramfs("../x")
-	require.ErrorContains(t, err, "is no SHA-256")
+	require.ErrorContains(t, err, "is not a SHA-256")
 }

@@ -13,8 +13,9 @@ import (
 	"guesthouse.example/internal/store"
 )
 
-// ImportKernel puts the kernel that r delivers into the cache and returns its path. It refuses a
-// kernel with another SHA-256. If ctx ends while a Read of r blocks, that Read is left behind.
+// ImportKernel reads a kernel from r into the cache and returns its path. A kernel with another
+// SHA-256 than sum is an error. If ctx ends while a Read of r blocks, ImportKernel returns without
+// waiting for the Read.
 func (c *Cache) ImportKernel(ctx context.Context, sum string, r io.Reader) (string, error) {
 	return c.imported(ctx, "kernel", sum, r, func(b *store.Build) (string, error) {
 		dir := c.Path(Kernels, sum)
@@ -31,8 +32,9 @@ func (c *Cache) ImportKernel(ctx context.Context, sum string, r io.Reader) (stri
 	})
 }
 
-// ImportInitramfs puts the initramfs that r delivers into the cache and returns its path. It refuses
-// an initramfs with another SHA-256. If ctx ends while a Read of r blocks, that Read is left behind.
+// ImportInitramfs reads an initramfs from r into the cache and returns its path. An initramfs with
+// another SHA-256 than sum is an error. If ctx ends while a Read of r blocks, ImportInitramfs returns
+// without waiting for the Read.
 func (c *Cache) ImportInitramfs(ctx context.Context, sum string, r io.Reader) (string, error) {
 	return c.imported(ctx, "initramfs", sum, r, func(b *store.Build) (string, error) {
 		file, err := c.InitramfsPath(sum)
@@ -43,13 +45,13 @@ func (c *Cache) ImportInitramfs(ctx context.Context, sum string, r io.Reader) (s
 	})
 }
 
-const importName = "import" // the name of the file while it is read
+const importName = "import" // the name of the file in the build's directory
 
-// imported reads a file into a build's directory, checks it, and has it published.
+// imported reads a file into a build's directory, checks it, and calls publish.
 func (c *Cache) imported(ctx context.Context, what, sum string, r io.Reader, publish func(*store.Build) (string, error)) (string, error) {
 	step := "import " + what
 	if !isSHA256.MatchString(sum) {
-		return "", Fail(step, sum, errors.New("this is no SHA-256"), "")
+		return "", Fail(step, sum, errors.New("not a SHA-256"), "")
 	}
 	b, err := c.Build(ctx, "import-"+what)
 	if err != nil {
@@ -75,7 +77,7 @@ func (c *Cache) imported(ctx context.Context, what, sum string, r io.Reader, pub
 	return path, nil
 }
 
-// copyUntil copies until ctx ends. It leaves a Read of r behind that still blocks then.
+// copyUntil copies until r or ctx ends. When ctx ends, it does not wait for a Read of r that blocks.
 func copyUntil(ctx context.Context, w io.Writer, r io.Reader) error {
 	read, write := io.Pipe()
 	defer context.AfterFunc(ctx, func() { read.CloseWithError(context.Cause(ctx)) })()

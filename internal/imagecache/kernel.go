@@ -20,15 +20,15 @@ const KernelName = "vmlinuz"
 type Kernel struct {
 	Dir      string
 	Set      KernelSet
-	Tested   bool // it is the one of lock.json
+	Tested   bool // lock.json names it
 	Manifest Manifest
 }
 
 // Path returns the path of the kernel's file.
 func (k Kernel) Path() string { return filepath.Join(k.Dir, KernelName) }
 
-// Choice is the content of kernels/TARGET.json: the kernel that is used although another one was
-// tested. It counts as long as Tested is what lock.json says.
+// Choice is the content of kernels/TARGET.json: the kernel that replaces the tested one. It is valid
+// as long as lock.json still names Tested.
 type Choice struct {
 	Tested KernelSet `json:"tested"`
 	Taken  KernelSet `json:"taken"`

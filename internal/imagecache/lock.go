@@ -15,7 +15,7 @@ import (
 //go:embed lock.json
 var lockJSON []byte
 
-// A Deb is one Debian package file. Its hash tells it from every other file.
+// A Deb identifies one Debian package file by its hash.
 type Deb struct {
 	Package string `json:"package"`
 	Version string `json:"version"`

@@ -72,7 +72,7 @@ func (m Manifest) Open(dir, name string) (*os.File, error) {
 }
 
 // HashFile reads a file and returns its SHA-256 in hexadecimal. Unlike regular.SHA256 it remembers
-// nothing, so that it finds a file damaged whose state is the same.
+// nothing, so it also notices damage that leaves the file's State unchanged.
 func HashFile(path string) (string, error) {
 	f, err := regular.Open(path)
 	if err != nil {

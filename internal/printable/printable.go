@@ -1,10 +1,11 @@
-// Package printable makes bytes that somebody else chose safe for a person's terminal. A guest
-// can set the clipboard, the title, the colours and the direction of text of every terminal that
-// shows what it has printed: in a failing test's message as in a log that is read with cat.
+// Package printable makes untrusted text safe for a terminal. A guest's output can set the
+// clipboard, the title, the colours and the text direction of every terminal that shows it, in
+// the message of a failing test or in a log that a person reads with cat.
 //
-// What could do so becomes visible: \x1b for a byte (control characters but newline and tab, and
-// what is no UTF-8), \u202e for a character of more than one byte (the control characters from
-// U+0080 on, and those that change the direction of text or end lines). All else stays as it is.
+// The package replaces control characters by visible escapes. A byte becomes \x1b, for example:
+// every ASCII control character except newline and tab, and every byte that is not UTF-8. A longer
+// character becomes \u202e, for example: the control characters from U+0080 on, and the characters
+// that change the direction of text or end lines. All other text stays unchanged.
 package printable
 
 import (
@@ -15,8 +16,8 @@ import (
 	"unicode/utf8"
 )
 
-// acts says whether a terminal, or an editor, does something else with a character than to
-// show it in its place.
+// acts reports whether a character makes a terminal or an editor do anything other than show it
+// in its place.
 func acts(r rune) bool {
 	if r < utf8.RuneSelf {
 		return r < ' ' && r != '\n' && r != '\t' || r == 0x7f
@@ -24,9 +25,8 @@ func acts(r rune) bool {
 	return r < 0xa0 || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)
 }
 
-// Text returns text for a report. It leaves alone what it has made safe before, so a guest that
-// prints the four characters \x1b cannot be told from one that prints the byte; where that matters
-// use a [Writer].
+// Text returns text with escapes. It does not change text that is safe already, so the result does
+// not tell whether a guest printed the byte 0x1b or the four characters \x1b. A [Writer] does.
 func Text(text string) string {
 	safe := appendText(nil, []byte(text), false)
 	if string(safe) == text {
@@ -35,7 +35,7 @@ func Text(text string) string {
 	return string(safe)
 }
 
-// Lines returns lines for a report, as Text does each.
+// Lines returns a copy of lines, each changed as by Text.
 func Lines(lines []string) []string {
 	safe := make([]string, len(lines))
 	for i, line := range lines {
@@ -44,15 +44,15 @@ func Lines(lines []string) []string {
 	return safe
 }
 
-// JSON returns a JSON text that means the same and is safe too. Package encoding/json escapes
-// only the control characters below U+0020.
+// JSON returns a safe JSON text with the same value. It is needed because package encoding/json
+// escapes only the control characters below U+0020.
 func JSON(text []byte) []byte {
 	if !bytes.ContainsFunc(text, func(r rune) bool { return r >= 0x7f && acts(r) }) {
 		return text
 	}
 	var safe []byte
 	for _, r := range string(text) {
-		if r >= 0x7f && acts(r) { // the others end lines
+		if r >= 0x7f && acts(r) { // smaller ones are line ends between JSON tokens
 			safe = fmt.Appendf(safe, `\u%04x`, r)
 		} else {
 			safe = utf8.AppendRune(safe, r)
@@ -61,8 +61,8 @@ func JSON(text []byte) []byte {
 	return safe
 }
 
-// appendText appends text whose end is no part of a character. Exact text has only escapes that
-// stand for something.
+// appendText appends text, which must not end within a character, with escapes. If exact is true,
+// it also escapes a backslash that would look like the start of an escape.
 func appendText(dst, text []byte, exact bool) []byte {
 	for at := 0; at < len(text); {
 		if b := text[at]; b < utf8.RuneSelf {
@@ -88,19 +88,19 @@ func appendText(dst, text []byte, exact bool) []byte {
 	return dst
 }
 
-// A Writer makes all that is written to it safe, however it is split over writes. What it writes
-// is exact: a backslash before x or u is written as \x5c, so that every \x and \u stands for
-// something and the bytes can be had back.
+// A Writer makes the text that is written to it safe; calls of Write may split the text anywhere.
+// It writes a backslash before x or u as \x5c. So every \x and \u in its output is an escape, and a
+// reader can restore the original bytes.
 type Writer struct {
 	w    io.Writer
-	held []byte // what begins a character or an escape, until more comes
+	held []byte // the start of a character or of an escape, until the next Write
 	buf  []byte
 }
 
 // NewWriter returns a Writer that writes to w.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// Write writes p, but for the part of a character at its end.
+// Write writes p. It holds an incomplete character at the end of p back.
 func (w *Writer) Write(p []byte) (int, error) {
 	text := p
 	if len(w.held) > 0 {
@@ -115,7 +115,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Flush writes what Write holds back. It is for the end.
+// Flush writes the bytes that Write holds back. Call it after the last Write.
 func (w *Writer) Flush() error {
 	held := w.held
 	w.held = nil
@@ -131,8 +131,8 @@ func (w *Writer) write(text []byte) error {
 	return err
 }
 
-// begun returns the number of bytes at the end of a text that begin an unfinished character, or are
-// a backslash, whose meaning the next byte decides.
+// begun returns the number of bytes at the end of a text that belong to an incomplete character. A
+// backslash counts as incomplete too, because the next byte decides what it means.
 func begun(text []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
 		if last := text[len(text)-n:]; utf8.RuneStart(last[0]) {

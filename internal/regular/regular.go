@@ -1,8 +1,8 @@
 // Package regular opens regular files and nothing else, and identifies them by their state and
 // their hash.
 //
-// The os package opens a FIFO too, and then waits for a process at the other end, for ever and
-// whatever a context says. Use this package for every file whose name comes from outside.
+// Package os opens a FIFO too, and then waits forever for a process at the other end, even after
+// the caller's context has ended. Use package regular for every file whose name a user chooses.
 package regular
 
 import (

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A State identifies a file and its content as far as the kernel tells without reading it. Every
-// write changes the time of change (ctime), which no program can set, unlike that of modification.
+// A State identifies a file and its content without reading it. Every write changes the time of
+// change (ctime), and unlike the time of modification (mtime), no program can set it.
 type State struct {
 	Device   uint64 `json:"device"`
 	Inode    uint64 `json:"inode"`

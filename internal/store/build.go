@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Build is the exclusive right to make entries under one name, and an empty directory to make
-// them in.
+// A Build is the exclusive right to build entries under one name, with an empty directory for the
+// build.
 type Build struct {
-	// Waited reports that another build with the same lock came first. It may have published
-	// the entry.
+	// Waited reports that another build with the same lock came first. The other build may have
+	// published the entry.
 	Waited bool
 
 	store  *Store // nil for a build of Scratch
@@ -45,7 +45,7 @@ func (s *Store) Build(ctx context.Context, name string) (*Build, error) {
 }
 
 // Scratch returns a build outside any store, in the system's directory for temporary files. It has
-// no lock and cannot be published. It serves where a store cannot be written.
+// no lock and cannot be published. It replaces Build for a read-only store.
 func Scratch() (*Build, error) {
 	dir, err := os.MkdirTemp("", "guesthouse-build-")
 	if err != nil {
@@ -58,7 +58,7 @@ func Scratch() (*Build, error) {
 func (b *Build) Path(name string) string { return filepath.Join(b.dir, name) }
 
 // Publish moves a finished file or directory from the build's directory to its path in the store.
-// An entry that is there, because it was found damaged, is replaced.
+// It replaces an existing entry, which the caller has found damaged.
 func (b *Build) Publish(name, path string) error {
 	src := b.Path(name)
 	if b.store.options.Durable {
@@ -87,8 +87,8 @@ func (b *Build) Publish(name, path string) error {
 	return parent.Sync()
 }
 
-// flushAll writes to the disk whatever its file system has not written yet: for a directory of
-// hundreds of files that is faster than one call for each of them.
+// flushAll flushes the whole file system of path to the disk. For a directory of hundreds of files
+// that is faster than a flush of each file.
 func flushAll(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -107,8 +107,8 @@ func (b *Build) Close() {
 // lockAgain is the time between two attempts to lock a file.
 const lockAgain = 10 * time.Millisecond
 
-// Lock locks a file and makes it if it is missing. If another process holds the lock, or another
-// call in this process, Lock waits for it; waited then is true. If ctx ends first, Lock returns
+// Lock locks a file and makes it if it is missing. If another process, or another caller in this
+// process, holds the lock, Lock waits and returns true as waited. If ctx ends first, Lock returns
 // the cause of ctx. The kernel releases the locks of a process that ends.
 func Lock(ctx context.Context, file string) (unlock func(), waited bool, err error) {
 	if ctx.Err() != nil {

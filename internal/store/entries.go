@@ -13,12 +13,12 @@ type Entry struct {
 	Name  string // in its folder
 	Path  string
 	Dir   bool
-	Bytes int64     // on the disk: a hole of a file takes none
+	Bytes int64     // on the disk, without the holes of sparse files
 	Used  time.Time // when it was published or marked with Use
 }
 
-// Entries returns what is in a folder of the store, the most recently used first. The empty
-// folder is the store's own directory.
+// Entries returns the entries of a folder of the store, the most recently used first. The empty
+// string means the store's own directory.
 func (s *Store) Entries(folder string) (all []Entry) {
 	files, _ := os.ReadDir(s.Path(folder))
 	for _, f := range files {
@@ -36,8 +36,8 @@ func (s *Store) Entries(folder string) (all []Entry) {
 	return all
 }
 
-// Use marks an entry as used now. It does nothing in a store that cannot be written: whoever can
-// write the store prunes it.
+// Use marks an entry as used now. It does nothing in a read-only store, which only users with write
+// access can prune.
 func Use(path string) {
 	now := time.Now()
 	_ = os.Chtimes(path, now, now)
@@ -46,12 +46,12 @@ func Use(path string) {
 // Limits bound what a store holds.
 type Limits struct {
 	Entries int
-	Bytes   int64         // on the disk, and at most a quarter of the space that the disk has for them
+	Bytes   int64         // on the disk; sys.CacheLimit may lower it to a quarter of the free space
 	Keep    time.Duration // an entry stays this long after its last use, whatever the other limits say
 }
 
-// Prune removes the least recently used of the entries, which Entries has sorted, until the rest
-// is within the limits. The next Prune tries again to remove what this one could not.
+// Prune removes the least recently used of the entries, in the order of Entries, until the rest is
+// within the limits. It ignores errors, because the next Prune tries again.
 func (s *Store) Prune(entries []Entry, l Limits) {
 	var held int64
 	for _, e := range entries {

@@ -1,5 +1,5 @@
-// Package store keeps in a directory what takes long to make and what several processes use:
-// kernels, initramfs archives, templates. Any number of processes may share a store.
+// Package store keeps files that take long to build in a directory: kernels, initramfs archives,
+// templates. Any number of processes may share a store.
 //
 // A store is a directory:
 //
@@ -9,11 +9,11 @@
 //	tmp/gone-*  an entry that is being removed
 //
 // Everything outside tmp is whole: it was built in tmp and then renamed. A reader needs no lock.
-// A process that is killed leaves a directory in tmp; the next build removes it. Lock files are
-// never removed, because another process may be waiting for the file that would be removed.
+// A killed process leaves a directory in tmp, and the next build removes it. The store never removes
+// a lock file, because another process may be waiting for its lock.
 //
-// A store does not know what its entries are. Their names, their format and the check of their
-// content are the caller's.
+// A store does not interpret its entries. The caller chooses their names and formats, and checks
+// their content.
 package store
 
 import (
@@ -56,7 +56,7 @@ const (
 )
 
 // Open opens the store in a directory. It makes the directory and its folders if they are
-// missing. A directory that exists and cannot be written is opened too: it serves readers.
+// missing. It also opens an existing read-only directory, for readers.
 func Open(dir string, o Options, folders ...string) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -87,10 +87,10 @@ func (s *Store) perm() fs.FileMode {
 	return 0o777
 }
 
-// ReadOnly reports whether an error says that a store, or its file system, cannot be written.
+// ReadOnly reports whether an error says that a store or its file system is read-only.
 func ReadOnly(err error) bool { return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) }
 
-// Remove removes an entry: readers find it whole or not at all. A missing entry is no error.
+// Remove removes an entry. Readers find the whole entry or none. A missing entry is not an error.
 func (s *Store) Remove(path string) error {
 	gone := s.gone()
 	if err := os.Rename(path, gone); errors.Is(err, fs.ErrNotExist) {
@@ -104,11 +104,11 @@ func (s *Store) Remove(path string) error {
 	return os.RemoveAll(gone)
 }
 
-// gone returns an unused path in tmp for an entry that is removed.
+// gone returns an unused path in tmp for an entry that is being removed.
 func (s *Store) gone() string { return s.Path(tmpFolder, gonePrefix+rand.Text()) }
 
-// Sweep removes what killed processes have left in tmp. It does not touch the builds of living
-// processes.
+// Sweep removes the directories that killed processes have left in tmp. It does not touch the builds
+// of running processes.
 func (s *Store) Sweep() {
 	left, _ := os.ReadDir(s.Path(tmpFolder))
 	for _, e := range left {
@@ -123,8 +123,8 @@ func (s *Store) Sweep() {
 		}
 		lock := flock.New(file)
 		if held, err := lock.TryLock(); err == nil && held {
-			// A rename holds the lock for an instant only: a build that began meanwhile would
-			// report that it has waited for another build.
+			// Hold the lock only for a rename and not for the slow removal: a build that starts
+			// meanwhile would wait, and report that it has waited for another build.
 			gone := s.gone()
 			err := os.Rename(path, gone)
 			_ = lock.Unlock()

@@ -1,5 +1,5 @@
-// Package subnet holds what the harness and the guest have to agree on about the addresses of the
-// machine's network.
+// Package subnet defines the addresses of the machine's network, on which the harness and the guest
+// must agree.
 package subnet
 
 import "net/netip"

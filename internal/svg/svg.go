@@ -1,6 +1,6 @@
 // Package svg writes the pictures of the project's pages: boxes, bars, lines and text, each picture
-// in a light and a dark theme. It is for the programs that draw those pictures, and no general
-// drawing library: it knows only the elements that they use.
+// in a light and a dark theme. It is not a general drawing library: it has only the elements that
+// those pictures use.
 package svg
 
 import (
@@ -44,7 +44,7 @@ type Picture struct {
 	text bytes.Buffer
 }
 
-// New begins a picture on the theme's background. The title is read aloud in place of the picture.
+// New begins a picture on the theme's background. Screen readers read the title.
 func New(theme Theme, width, height float64, title string) *Picture {
 	p := &Picture{Theme: theme}
 	fmt.Fprintf(&p.text, `<svg xmlns="http://www.w3.org/2000/svg" width="%g" height="%g" viewBox="0 0 %g %g" role="img" font-family="%s">`+"\n",
@@ -54,7 +54,7 @@ func New(theme Theme, width, height float64, title string) *Picture {
 	return p
 }
 
-// A Box is how a rectangle looks. The zero value is invisible.
+// A Box is the style of a rectangle. The zero value is invisible.
 type Box struct {
 	Fill, Stroke string
 	Radius       float64
@@ -116,7 +116,7 @@ func direction(from, to float64) float64 {
 	return 0
 }
 
-// A Font is how text looks.
+// A Font is the style of a text.
 type Font struct {
 	Size   float64 // in pixels
 	Colour string

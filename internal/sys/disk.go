@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DiskUsage returns how many bytes of the disk a file occupies, or all files of a directory tree.
+// DiskUsage returns how many bytes of the disk a file, or all files of a directory tree, occupy.
 // A sparse file occupies less than its size. A file that disappears during the call counts as
 // empty.
 func DiskUsage(path string) (bytes int64) {
@@ -36,7 +36,7 @@ func DiskFree(dir string) (int64, error) {
 
 // CacheLimit returns how many bytes a cache in dir may hold. It is limit, or a quarter of the
 // space that would be free if the cache were empty, whichever is less. The cache holds held bytes
-// now. If the kernel does not tell how much space is free, CacheLimit returns limit.
+// now. If the kernel does not report the free space, CacheLimit returns limit.
 func CacheLimit(dir string, held, limit int64) int64 {
 	free, err := DiskFree(dir)
 	if err != nil {

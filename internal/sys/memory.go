@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Memory returns how many bytes this process could still use without swapping, and how many there
-// are in all. They are the host's, or those of a control group that limits this process further.
+// Memory returns how many bytes this process could still use without swapping, and the total size.
+// Both are the host's, or those of a control group that limits this process further.
 func Memory() (available, total int64, ok bool) {
 	groups, _ := os.ReadFile("/proc/self/cgroup") // a kernel without control groups has no such file
 	return memory("/proc/meminfo", groups, "/sys/fs/cgroup")
@@ -55,8 +55,8 @@ func memory(meminfo string, groups []byte, root string) (available, total int64,
 	return max(available, 0), total, true
 }
 
-// A cgroupVersion names the files, and the fields of memory.stat, in which one version of control
-// groups tells about memory.
+// A cgroupVersion names the files, and the fields of memory.stat, in which a version of control
+// groups reports memory.
 type cgroupVersion struct{ dir, limit, usage, activeFile, inactiveFile string }
 
 var (

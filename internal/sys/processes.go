@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// A Process is a process as it was when it was read. A process that has exited counts as one until
-// its parent has waited for it.
+// A Process is the state of a process at the time of the call that returned it. A process that has
+// exited still exists until its parent has waited for it.
 type Process struct {
 	PID     int
 	Name    string // at most 15 bytes
 	State   byte   // 'R': running, 'S': sleeping, 'T': stopped by a signal, … Source: proc_stat(5).
 	Parent  int
 	Group   int
-	Exiting bool // the process runs no code of its own any more
+	Exiting bool // the process no longer runs code of its own
 	Threads int
 }
 

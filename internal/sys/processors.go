@@ -46,7 +46,7 @@ func (m *IdleMeter) read(stat string, now time.Time) (processors float64, ok boo
 
 // StolenTime returns, for each processor, how long it ran other virtual machines while this host,
 // a virtual machine itself, was ready to use it. The times count from the host's boot. The map is
-// nil if the kernel does not tell.
+// nil if the kernel does not report these times.
 func StolenTime() map[int]time.Duration { return stolenTime(procStat) }
 
 func stolenTime(file string) map[int]time.Duration {
@@ -82,7 +82,7 @@ func parseCPUTimes(stat string) (all []cpuTimes) {
 		// cpu0 user nice system idle iowait irq softirq steal …
 		f := strings.Fields(line)
 		if len(f) < 6 || !strings.HasPrefix(f[0], "cpu") {
-			break // lines about other things follow
+			break // the lines about processors come first
 		}
 		t := cpuTimes{processor: allProcessors}
 		var err error

@@ -1,11 +1,11 @@
-// Package testcache tells go's cache of test results what a test depends on.
+// Package testcache tells the go command's cache of test results what a test depends on.
 //
-// The go command answers from that cache when the test binary, the environment variables
-// that it read and the files that it opened are what they were. It sees only what the
-// test process itself did through package os, and no file outside the root of the
-// test's module. A test of a machine depends on more: on sources that a go command of its
-// own compiles, on QEMU, on a kernel in a cache. Outside of a test that the go command may
-// cache, the functions of this package do nothing.
+// The go command answers from that cache if the test binary, the environment variables that
+// it read and the files that it opened are unchanged. The go command knows only of accesses
+// that the test process itself made through package os, to files in the test's module. A test
+// of a machine depends on more: on sources that another go command compiles, on QEMU, on a
+// kernel in a cache. In a process whose result the go command does not cache, the functions
+// of this package do nothing.
 package testcache
 
 import (
@@ -26,11 +26,11 @@ func Active() bool {
 	return f != nil && f.Value.String() != ""
 }
 
-// Depends says that the test depends on files: on their content, and on whether they are
-// there. Of a directory it means the names in it.
+// Depends declares that the test depends on files: on whether they exist, on the content of
+// regular files, and on the names in directories.
 //
-// The go command looks at the files when the test has ended. One that changes while the
-// test binary runs would pass for what the test has seen, so the result is not cached then.
+// The go command reads the files only after the test has ended. So if a file changes while the
+// test binary runs, the result is not cached.
 func Depends(files ...string) {
 	if !Active() {
 		return
@@ -42,16 +42,16 @@ func Depends(files ...string) {
 	}
 }
 
-// DependsOnEnv says that the test depends on environment variables, which programs read that
-// it starts.
+// DependsOnEnv declares that the test depends on environment variables, which are read by
+// programs that it starts.
 func DependsOnEnv(names ...string) {
 	for _, name := range names {
 		_ = os.Getenv(name)
 	}
 }
 
-// LookPath is exec.LookPath of a program on which the test depends: another one that is found
-// first is another input.
+// LookPath is like exec.LookPath, and declares that the test depends on the program and on the
+// earlier directories of PATH, where another program of that name may appear.
 func LookPath(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	if !Active() {
@@ -71,11 +71,11 @@ func LookPath(name string) (string, error) {
 	return path, err
 }
 
-// Never says that the result must not be cached, because the test depends on what nobody
-// can name.
+// Never prevents caching of the result. It is for a test that depends on something other than
+// files and variables.
 func Never() {
 	if Active() {
-		// Each go command finds another directory there.
+		// For each go command, this is another directory.
 		_, _ = os.Stat(throughRoot("/proc/self"))
 	}
 }
@@ -86,9 +86,9 @@ var (
 	began    = time.Now()
 )
 
-// throughRoot returns a name of a file under which the go command looks at it. The go command
-// compares the beginning of the name with the root of the module before it resolves
-// anything, so the name leads from the root to the file.
+// throughRoot returns a path of a file that the go command accepts. The go command accepts only
+// paths that begin with the root of the module, and compares them before it resolves "..". So
+// the path leads from the root up to "/" and then to the file.
 func throughRoot(file string) string {
 	root := start
 	for {
@@ -96,7 +96,7 @@ func throughRoot(file string) string {
 			break
 		}
 		if root == "/" || root == "." || root == "" {
-			return file // without a module nothing is cached
+			return file // without a module, the go command caches nothing
 		}
 		root = filepath.Dir(root)
 	}
@@ -118,7 +118,7 @@ type inputs struct {
 	existed map[string]bool
 }
 
-// Look has the result not cached when a file has changed since this process began.
+// Look prevents caching of the result if a file has changed since this process began.
 func Look() {
 	all.mu.Lock()
 	defer all.mu.Unlock()
@@ -142,14 +142,15 @@ func (a *inputs) add(file string) {
 	info, err := os.Stat(name)
 	a.existed[file] = err == nil
 	if err == nil && info.Mode().IsRegular() {
-		// What is opened, and not only looked at, the go command distrusts if it is young.
+		// The go command refuses to cache a result if a file that the test opened, rather than
+		// only called Stat for, has changed in the last two seconds.
 		if f, err := os.Open(name); err == nil {
 			f.Close()
 		}
 	}
 }
 
-// lookAgain looks again and again, for it has no place at the end of a test binary.
+// lookAgain calls look every lookEvery, because a package cannot run code at the end of a test binary.
 func (a *inputs) lookAgain() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -168,7 +169,7 @@ func (a *inputs) look() (changed bool) {
 	return false
 }
 
-// tick is more than the step in which the kernel counts the time of files.
+// tick is longer than the resolution of the kernel's file times.
 const tick = 20 * time.Millisecond
 
 func hasChanged(file string, existed bool) bool {

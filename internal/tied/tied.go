@@ -1,5 +1,4 @@
-// Package tied starts processes that die with the one that started them, however that
-// dies.
+// Package tied starts processes that die when this process dies, even by kill -9.
 package tied
 
 import (
@@ -9,31 +8,35 @@ import (
 )
 
 // Start starts a command in a process group of its own, so that Ctrl-C at the terminal
-// reaches us alone and we end it in order. When this process dies, by kill -9 too, the
-// kernel kills it (PR_SET_PDEATHSIG); what it has started itself the kernel leaves alone:
-// see StartGroup.
+// reaches only this process, which then ends the command. When this process dies, the
+// kernel kills the command (PR_SET_PDEATHSIG), but not the processes that the command has
+// started; see StartGroup.
 //
-// The channel gets what cmd.Wait returns; do not call that.
+// The channel gets the result of cmd.Wait. The caller must not call cmd.Wait.
 func Start(cmd *exec.Cmd) (ended <-chan error, err error) {
 	return StartOn(func() error { return nil }, cmd)
 }
 
-// StartOn is Start on a thread that prepare changes first: what a thread has of its own, as a
-// umask after unshare(CLONE_FS), the command inherits. The thread ends with the command.
+// StartOn is like Start, but first calls prepare on the thread that starts the command. The
+// command inherits the thread's own state, such as its umask after unshare(CLONE_FS). The
+// thread ends with the command.
 func StartOn(prepare func() error, cmd *exec.Cmd) (ended <-chan error, err error) {
 	return start(prepare, cmd, syscall.SIGKILL)
 }
 
-// guard is a shell that runs a command and kills its process group, and so itself, at SIGTERM.
+// guard is a shell script that runs a command. At SIGTERM it kills its process group, which
+// includes the shell itself.
 const guard = `trap 'kill -KILL 0' TERM; "$@" & wait $!`
 
-// StartGroup is Start, and what the command has started itself dies with this process too, as
-// long as it stays in its process group: the compilers of a go command, for example. A
-// shell, the group's leader, is told of our death and kills the group. The command has no
-// standard input. One that a signal ends has the exit status of the shell, 128 and its number.
+// StartGroup is like Start, but the processes of the command's whole process group die with
+// this process: also the compilers of a go command, for example. The kernel signals the death
+// of this process to a shell, which leads the group and kills it. The command has no standard
+// input. If a signal ends the command, the exit status is the shell's: 128 plus the number of
+// the signal.
 func StartGroup(cmd *exec.Cmd) (ended <-chan error, err error) {
-	if cmd.Err == nil { // else Start says so
-		// The shell would say it on the command's standard error.
+	if cmd.Err == nil { // otherwise cmd.Start returns the error
+		// Look the program up here. The shell would report a missing program on the command's
+		// standard error.
 		if cmd.Path, cmd.Err = exec.LookPath(cmd.Path); cmd.Err == nil {
 			cmd.Args = append([]string{"sh", "-c", guard, "sh", cmd.Path}, cmd.Args[1:]...)
 			cmd.Path = "/bin/sh"
@@ -42,7 +45,7 @@ func StartGroup(cmd *exec.Cmd) (ended <-chan error, err error) {
 	return start(func() error { return nil }, cmd, syscall.SIGTERM)
 }
 
-// start has the kernel send a signal to the command when this process dies.
+// start starts the command and makes the kernel send it a signal when this process dies.
 func start(prepare func() error, cmd *exec.Cmd, atDeath syscall.Signal) (ended <-chan error, err error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
@@ -51,9 +54,9 @@ func start(prepare func() error, cmd *exec.Cmd, atDeath syscall.Signal) (ended <
 	cmd.SysProcAttr.Pdeathsig = atDeath
 	started, waited := make(chan error), make(chan error, 1)
 	go func() {
-		// The kernel takes the end of the thread that forked for ours. So it stays
-		// until the command has ended. It is never unlocked, so that nobody else runs
-		// on a thread that prepare has changed.
+		// The kernel sends the signal when the thread that forked ends. So the thread
+		// stays until the command has ended. It is never unlocked, because prepare may
+		// have changed it and no other goroutine may run on it.
 		runtime.LockOSThread()
 		err := prepare()
 		if err == nil {

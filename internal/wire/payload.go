@@ -34,7 +34,8 @@ func ParseBootID(text string) (id BootID, err error) {
 // MinEntropy is the minimal number of random bytes in a Restore.
 const MinEntropy = 32
 
-// A Restore is what a guest that was saved must have of its own before its programs go on.
+// A Restore holds the values that must differ between the machines that continue from one save.
+// The guest gets them before its programs continue.
 type Restore struct {
 	Boot    BootID
 	Now     time.Time // the host's clock

@@ -1,7 +1,7 @@
-// Package wire is the protocol between the harness and the agent in the guest's init: messages in
-// frames, on a line that neither loses nor repeats a byte. A bad frame therefore ends the
-// conversation, and there is no resynchronization. The agent and the guest's program send the same
-// frames over a socket; there the agent takes the harness's side.
+// Package wire implements the protocol between the harness and the agent in the guest's init. They
+// exchange messages in frames, on a line that neither loses nor repeats a byte. A bad frame therefore
+// ends the conversation, and there is no resynchronization. The agent and the guest's program use the
+// same protocol over a socket, with the agent in the role of the harness.
 //
 // A frame is a header of 28 bytes, big-endian, and a payload:
 //
@@ -14,9 +14,9 @@
 //	length   uint32  of the payload
 //	crc      uint32  CRC-32C of the first 24 bytes of the header and of the payload
 //
-// The first conversation has epoch 0 and begins with the guest's hello. After a guest was saved,
-// the harness opens a conversation with a new epoch, in the machine that goes on and in each one
-// that is restored. Its first frame is Restored, and the guest follows into the new epoch.
+// The first conversation has epoch 0 and begins with the guest's Hello. After a save, the harness
+// opens a conversation with a new epoch, in the machine that continues and in each restored machine.
+// The first frame of that conversation is Restored, and the guest adopts the new epoch from it.
 package wire
 
 import (
@@ -27,7 +27,7 @@ import (
 	"sync"
 )
 
-// version is the protocol's. Both ends must have the same.
+// version is the version of the protocol. Both ends must use the same version.
 const version = 2
 
 // PortName is the name of the virtio-serial port.
@@ -48,8 +48,8 @@ const (
 	maxPayload = 1 << 20 // bytes
 )
 
-// maxPayload returns the length limit in bytes of a type's payload. Neither end makes room for a
-// longer one.
+// maxPayload returns the length limit in bytes of a type's payload. Neither end allocates memory for
+// a longer payload.
 func (t Type) maxPayload() int {
 	switch t {
 	case PowerOff, Event, Failed, Remark, Execute, Output:
@@ -137,8 +137,8 @@ func NewGuest(rw io.ReadWriter) *Conn { return &Conn{rw: rw, guest: true} }
 // NewHarness returns the harness's end.
 func NewHarness(rw io.ReadWriter) *Conn { return &Conn{rw: rw} }
 
-// Open begins a conversation with another epoch. The harness calls it while the guest is quiet, and
-// must send Restored next.
+// Open begins a conversation with another epoch. The harness calls it while the guest sends nothing,
+// and must send Restored next.
 func (c *Conn) Open(epoch uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,8 +152,8 @@ func (c *Conn) Epoch() uint32 {
 	return c.epoch
 }
 
-// Next returns the sequence number of the next message to be sent. It is of use to an end that sends
-// one message at a time.
+// Next returns the sequence number that the next call of Send will use, if no other goroutine sends
+// meanwhile.
 func (c *Conn) Next() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -217,8 +217,8 @@ func (c *Conn) Receive() (Message, error) {
 	return m, nil
 }
 
-// follows checks that a message is the next one of its conversation. A guest follows the harness
-// into a new conversation.
+// follows checks that a message is the next one of its conversation. A guest starts a new
+// conversation if the harness does.
 func (c *Conn) follows(epoch uint32, m Message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
