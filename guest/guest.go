@@ -15,8 +15,8 @@
 //	}
 //
 // Init loads the drivers and then starts the program as /bin/uinit. When the program
-// ends, for whatever reason, the machine powers off. Main refuses to run anywhere
-// else.
+// ends, for any reason, the machine powers off. Outside a guest, Main prints an error and
+// exits.
 package guest
 
 import (
@@ -40,11 +40,11 @@ import (
 // Main runs the guest and does not return. It configures eth0, starts the default loop of package
 // socketservice, calls setup, logs "ready" above the first prompt of the console's shell, and serves
 // the shell until a person types poweroff or the harness asks for the power-off. Then it stops the
-// loop, and the program ends with status 0. If a step fails, Main logs the error, and the program
-// ends with status 1. The machine powers off when its program has ended.
+// loop and exits with status 0. If a step fails, Main logs the error and exits with status 1. The
+// machine powers off when its program has ended.
 //
-// Main makes the default logger of package slog write Zephyr's log format to the console, for setup
-// and the services too. The attribute "module" names the module.
+// Main sets the default logger of package slog to one that writes Zephyr's log format to the console.
+// Setup and the services can use it. The attribute "module" names the module.
 func Main(setup func() error) {
 	if err := insideMachine(); err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)
@@ -63,7 +63,7 @@ func Main(setup func() error) {
 
 func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	if failed := os.Getenv(initramfs.ModulesError); failed != "" {
-		return errors.New(failed) // the network card would be missing, without the cause
+		return errors.New(failed) // the next error would be a missing network card, without this cause
 	}
 	if err := configureNetwork(networkCard); err != nil {
 		return err
@@ -76,8 +76,8 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	if err != nil {
 		log.Warn(err.Error()) // QEMU asks for the address when it needs it
 	}
-	// Without a service the loop does not start. A guest that serves in another
-	// way needs no loop.
+	// Without a service the loop cannot start. A guest that does not use package
+	// socketservice needs no loop.
 	for range socketservice.All() {
 		if err := socketservice.Start(); err != nil {
 			return err
@@ -90,9 +90,9 @@ func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
 	return console.Run(readyLine())
 }
 
-// readyLine returns the log line of a machine that is ready: setup has returned without error, the
-// services run and the console takes commands. The harness waits for the line and for the prompt
-// below it. The line is the same when setup has changed the default logger.
+// readyLine returns the log line that reports that the machine is ready: setup has returned without
+// error, the services run and the console accepts commands. The harness waits for the line and for the
+// prompt below it. The line does not depend on the default logger, which setup may change.
 func readyLine() string {
 	var line strings.Builder
 	slog.New(zephyrlog.New(&line, nil)).With(zephyrlog.ModuleKey, module).Info("ready")
@@ -105,22 +105,22 @@ const module = "guesthouse"
 // harness leads to the harness.
 var harness *line
 
-// Event tells the harness something that a test waits for with Machine.Event, apart from the console
-// and all that other code prints there. Events arrive in the order in which the program tells them.
-// Each arrives once, and once more in each machine that is restored from this one. A text is cut off
-// after 64 KiB. Call Event in setup or later. In a machine without the harness's line it does
-// nothing.
+// Event sends a text to the harness. A test waits for it with Machine.Event. Unlike a console line, it
+// cannot mix with the output of other code. Events arrive in the order of the calls, each once. In a
+// machine that is restored from a template, the test also receives, once, each event from before the
+// save. Event cuts the text off after 64 KiB. Call Event in setup or later. In a machine that has no
+// connection to a harness, Event does nothing.
 func Event(text string) { harness.tell(wire.Event, wireText(text)) }
 
-// OnRestore registers a function that is called after the machine was saved: in the machine when it
-// goes on, and in each machine that is restored from it. The function can draw a new seed, for
-// example, or open a connection again.
+// OnRestore registers a function that package guest calls after a save, in the saved machine when it
+// continues and in each machine that is restored from the template. The function can draw a new seed,
+// for example, or reopen a connection.
 //
-// All programs stand still from before the save until the kernel has new entropy, the host's clock
-// and a new BootID. Then they go on, and the functions are called one after the other, in the order
-// of their registration, while the rest of the program runs. The harness forwards no port to the
-// machine until they have returned, for which they have 10 s. In a prefetched machine they are
-// called when a test takes the machine.
+// All programs are stopped from before the save until the kernel has new entropy, the host's time
+// and a new BootID. Then the programs continue, and package guest calls the functions one after the
+// other, in the order of their registration, while the rest of the program runs. The harness forwards
+// no port to the machine until they have returned, for which they have 10 s. In a prefetched machine,
+// package guest calls them when a test takes the machine.
 func OnRestore(f func()) {
 	onRestore.mu.Lock()
 	defer onRestore.mu.Unlock()
@@ -130,27 +130,26 @@ func OnRestore(f func()) {
 	}
 }
 
-// BootID identifies this boot or restore of the machine. After a save the machine that goes on and
-// each machine that is restored from it have different ones. Other programs find it in
+// BootID returns the identity of this boot or restore of the machine, a UUID. After a save, the saved
+// machine and each restored machine get new identities. Other programs find the identity in
 // /proc/sys/kernel/random/boot_id.
 func BootID() string { return agent.BootID() }
 
 const networkCard = "eth0"
 
-// insideMachine returns an error on any other system, where Main would power off the user's own
-// computer.
+// insideMachine returns an error outside a guest, where Main would power off the user's computer.
 func insideMachine() error {
 	_, err := os.Stat(initramfs.ModulesFile)
 	if err == nil && os.Getppid() == 1 {
 		return nil
 	}
-	return errors.New(`this program runs as the one program of an emulated machine; boot it with "guesthouse run -guest PACKAGE"`)
+	return errors.New(`this program runs only in an emulated machine: boot it with "guesthouse run -guest PACKAGE"`)
 }
 
 // off is locked by the first call of powerOff and never unlocked.
 var off sync.Mutex
 
-// stopWithin bounds the wait for a handler that does not return.
+// stopWithin bounds the wait for a handler that runs.
 const stopWithin = time.Second
 
 // powerOff stops the services and ends the program, and so the machine. It does not return. Only the
@@ -167,7 +166,7 @@ func powerOff(why string, status int) {
 	case <-stopped:
 	case <-time.After(stopWithin):
 	}
-	if harness == nil { // another init may not power off
+	if harness == nil { // this is not guesthouse's init, which would power off
 		fmt.Fprintln(os.Stderr, "guest: power off:", poweroff.Now(os.Stdout, ""))
 	}
 	os.Exit(status)

@@ -21,5 +21,5 @@ func TestMainRefusesToRunOutsideAMachine(t *testing.T) {
 	var exit *exec.ExitError
 	require.True(t, errors.As(err, &exit), "%v", err)
 	require.Equal(t, 1, exit.ExitCode())
-	require.Equal(t, "guest: this program runs as the one program of an emulated machine; boot it with \"guesthouse run -guest PACKAGE\"\n", string(out))
+	require.Equal(t, "guest: this program runs only in an emulated machine: boot it with \"guesthouse run -guest PACKAGE\"\n", string(out))
 }

@@ -20,8 +20,8 @@ const (
 	hostName  = "host"
 )
 
-// nameHosts adds the names of the guest and of the host to /etc/hosts, which the initramfs or init may
-// have made.
+// nameHosts adds the names of the guest and of the host to /etc/hosts, and makes the file if it is
+// missing.
 func nameHosts(own []netip.Prefix, routers []netip.Addr) error {
 	if err := createFile("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"); err != nil {
 		return err
@@ -41,9 +41,9 @@ func nameHosts(own []netip.Prefix, routers []netip.Addr) error {
 	return nil
 }
 
-// hosts returns the lines of /etc/hosts for a guest with these addresses and routers. The host's name
-// stands for its IPv4 address alone if it has one: most services on a loopback interface listen on
-// IPv4 only, and with both addresses a program would send its datagrams to the IPv6 address.
+// hosts returns the lines of /etc/hosts for a guest with these addresses and routers. If the host has
+// an IPv4 address, its name stands only for that address: most services on a loopback interface listen
+// only on IPv4, but with both addresses a program would send its datagrams to the IPv6 address.
 func hosts(own []netip.Prefix, routers []netip.Addr) string {
 	var b strings.Builder
 	var host netip.Addr

@@ -15,8 +15,8 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// A line leads from the program to the agent in init, and from there to the harness. The nil line,
-// of a program that another init has started, sends nothing.
+// A line connects the program to the agent in init, which passes messages on to the harness. A program
+// that another init has started has a nil line, which sends nothing.
 type line struct {
 	conn     *wire.Conn
 	powerOff func() // called when the harness asks for it
@@ -39,7 +39,7 @@ func openLine(powerOff func()) *line {
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
 	}
 	if err != nil {
-		return nil // the variable is not init's
+		return nil // guesthouse's init has not set the variable
 	}
 	l := &line{conn: wire.NewGuest(descriptor(fd)), powerOff: powerOff}
 	l.conn.Send(wire.Message{Type: wire.Hello}) // if this fails, serve fails too
@@ -67,8 +67,8 @@ func restored() {
 	}
 }
 
-// serve answers the agent until the program ends or an error occurs. The agent finds out by itself
-// that the line is broken.
+// serve answers the agent until the program ends or an error occurs. It does not report the error,
+// because the agent notices a broken line too.
 func (l *line) serve() {
 	for {
 		m, err := l.conn.Receive()
@@ -106,7 +106,7 @@ func (l *line) answer(m wire.Message) error {
 // tellWithin bounds how long a program waits for an agent that does not read.
 const tellWithin = time.Second
 
-// tell sends a message unless the agent does not read.
+// tell sends a message. It gives up if the agent does not read within tellWithin.
 func (l *line) tell(t wire.Type, payload []byte) {
 	if l == nil {
 		return
@@ -122,7 +122,7 @@ func (l *line) tell(t wire.Type, payload []byte) {
 	}
 }
 
-// wireText returns the payload of a text. It cuts off what exceeds the limit.
+// wireText returns the payload of a text. It cuts a text off at wire.MaxText.
 func wireText(text string) []byte { return []byte(text[:min(len(text), wire.MaxText)]) }
 
 // statistics returns the statistics of the machine and of the program's socket services.
@@ -136,8 +136,8 @@ func statistics() wire.Stats {
 	return s
 }
 
-// A descriptor reads and writes without Go's poller. A blocked thread wakes with less code than the
-// poller takes, which counts in a restored machine.
+// A descriptor reads and writes without Go's poller. Waking a blocked thread runs less code than the
+// poller does, and in a restored machine all code is slow at first.
 type descriptor int
 
 func (d descriptor) Read(b []byte) (int, error) {

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	interfaceWithin = 5 * time.Second // until the interface appears, and again until it has a carrier
-	interfaceLooks  = 50              // within interfaceWithin
+	interfaceWithin = 5 * time.Second // bounds the wait for the interface, and the wait for its carrier
+	interfaceLooks  = 50              // looks at the interface within interfaceWithin
 	leaseWithin     = 20 * time.Second
 )
 
@@ -44,9 +44,9 @@ func configureNetwork(name string) error {
 			return fmt.Errorf("interface %s: %s: %w", name, option[0], err)
 		}
 	}
-	// A guest that stood still may send a SYN-ACK twice. QEMU's libslirp 4.7 then
-	// empties its buffer of the connection, and bytes are lost without an error.
-	// With SYN cookies for all connections there is no second SYN-ACK.
+	// A guest that was stopped for a while may send a SYN-ACK twice. QEMU's libslirp
+	// 4.7 then empties its buffer of the connection and silently loses bytes. With SYN
+	// cookies for all connections, the kernel sends no second SYN-ACK.
 	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_syncookies", []byte("2"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("SYN cookies: %w", err)
 	}
@@ -80,7 +80,8 @@ func configureNetwork(name string) error {
 	return nameHosts(append([]netip.Prefix{addr}, own...), routers)
 }
 
-// flag returns the value of the last word name=value on the kernel command line, or unset.
+// flag returns the value of the last word name=value on the kernel command line. Without such a
+// word it returns the argument unset.
 func flag(name, unset string) string {
 	line, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
@@ -137,7 +138,7 @@ func watchLink(name string, wanted func(netlink.Link) bool) (netlink.Link, error
 	if err := netlink.LinkSubscribe(updates, done); err != nil {
 		return nil, err
 	}
-	// After QEMU was stopped the clock jumps. However far it jumps, that is one tick.
+	// The clock jumps if QEMU was stopped. A ticker counts a jump of any length as one tick.
 	look := time.NewTicker(interfaceWithin / interfaceLooks)
 	defer look.Stop()
 	for looks := 0; ; {

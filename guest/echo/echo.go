@@ -1,22 +1,22 @@
-// Package echo is Zephyr's echo_service sample on package socketservice: it
-// sends back what arrives on UDP and TCP port 4242, from IPv6 and IPv4 clients,
-// on one loop. guesthouse's own guest runs it. It is also an example of a server
-// with connections for that package.
+// Package echo is Zephyr's echo_service sample on package socketservice. On one loop,
+// it sends back what it receives on UDP and TCP port 4242, from IPv6 and IPv4 clients.
+// guesthouse's own guest runs it. It is also an example of a server with connections
+// on package socketservice.
 //
 // The server's console lines are those of the sample (samples/net/sockets/echo_service),
-// so that one set of console patterns fits both. It differs from the sample in four
-// ways, the first three because in the sample one client can harm others:
+// so one set of console patterns fits both. The server differs from the sample in four
+// ways. The reason for the first three is that one client of the sample can harm others.
 //
-//   - The server never blocks. Bytes that a TCP client does not take wait in a buffer
-//     of [BufferSize] bytes, and the server reads no more from the client until it has
-//     taken them. A UDP answer that cannot be sent at once is dropped: queueing it
-//     would only move the loss, because UDP has no way to slow a sender.
-//   - When accept fails for want of descriptors or memory, the server keeps the
+//   - The server never blocks. If a TCP client does not read, up to [BufferSize] bytes
+//     wait in a buffer, and the server reads no more from the client until it has sent
+//     them. The server drops a UDP answer that it cannot send at once: a queue would
+//     only delay the loss, because UDP cannot slow a sender down.
+//   - When accept fails for lack of descriptors or memory, the server keeps the
 //     listener and tries again later. The sample restarts and closes all connections.
-//   - The server shuts down a connection over the capacity, and closes it when the
-//     client has ended it too: so the client reads the end of the stream and gets no
-//     reset, whatever it sends. At most 64 such connections are being closed at a
-//     time, each within 2 seconds; further ones wait in the listener's queue.
+//   - The server shuts a connection over the capacity down, and closes it when the
+//     client has ended it too. So the client reads the end of the stream and gets no
+//     reset, even if it keeps sending. The server closes at most 64 such connections at
+//     a time, each within 2 seconds; further ones wait in the listener's queue.
 //   - The server drops a UDP datagram that is longer than [BufferSize], counts it as
 //     an error of service_udp, and logs it. The sample answers with the first 1500
 //     bytes.
@@ -48,16 +48,16 @@ const (
 	// and the loop.
 	DefaultClients = 17
 
-	// BufferSize is the length limit in bytes of a UDP datagram that is answered,
-	// and of what is kept for a TCP client that does not read.
+	// BufferSize is the length limit in bytes of a UDP datagram that the server
+	// answers, and of the data that it keeps for a TCP client that does not read.
 	BufferSize = 1500
 
 	// Module is the sample's name in the log.
 	Module = "net_echo_server_svc_sample"
 )
 
-// retryAccept is how long the listener rests after accept has failed for want of a
-// resource. It rests no longer once a client leaves.
+// retryAccept is how long the listener rests after accept has failed for lack of a
+// resource. A client that leaves ends the rest.
 const retryAccept = 100 * time.Millisecond
 
 // Config is the configuration of a server. The zero value is the sample's.
@@ -89,7 +89,7 @@ type Server struct {
 	datagrams *udpbatch.Batch
 	stream    [BufferSize]byte
 	clients   []*client
-	refused   uint64 // UDP answers that the kernel did not take
+	refused   uint64 // UDP answers that the kernel refused to send
 	oversized uint64 // datagrams that were too long
 
 	dropped atomic.Uint64
@@ -194,7 +194,7 @@ func listen(port int) (tcp, udp, bound int, err error) {
 	}
 }
 
-// Stop closes all sockets. It waits for a handler of the server that runs. The
+// Stop closes all sockets. If a handler of the server runs, Stop waits until it returns. The
 // server cannot be started again.
 func (s *Server) Stop() {
 	s.mu.Lock()

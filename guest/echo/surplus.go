@@ -10,21 +10,21 @@ import (
 
 const (
 	// surplusMax is how many connections over the capacity may be closing at once.
-	// While there are that many, and no room for a client, the listener rests: further
+	// While there are that many and no client slot is free, the listener rests. Further
 	// connections wait in its queue, where they cost the server nothing.
 	surplusMax = 64
 
-	// A connection over the capacity is closed when its client has ended it, or after
-	// this time, or after this many bytes.
+	// The server closes a connection over the capacity when its client has ended it, or
+	// after surplusTime, or after it has read surplusBytes.
 	surplusTime  = 2 * time.Second
 	surplusBytes = 1 << 20
 )
 
-// turnAway closes a connection so that its client reads the end of the stream, whatever
-// it sends. It shuts the connection down, reads until the client ends it as well, and only
-// then closes it: the kernel answers bytes that a closed socket has not read with a reset,
-// which can overtake the end of the stream. The reading waits, so a goroutine does it with
-// package os. On the loop it would take slots from clients.
+// turnAway closes a connection so that its client reads the end of the stream, even if the
+// client sends. It shuts the connection down, reads until the client ends it too, and only
+// then closes it. Without the reading, the kernel would answer unread bytes with a reset,
+// which can overtake the end of the stream. A goroutine does the reading with package os,
+// because on the loop it would take slots from clients.
 func (s *Server) turnAway(fd int) {
 	_ = unix.Shutdown(fd, unix.SHUT_WR)
 	s.mu.Lock()

@@ -19,14 +19,14 @@ const (
 	tcpBudget = 16
 )
 
-// A client is a TCP connection. The server reads from it only while nothing waits
-// to be sent, so rest never exceeds the buffer. The clients belong to the handlers,
-// which run one at a time, and to Stop when no handler runs any more.
+// A client is a TCP connection. The server reads from it only while rest is empty, so
+// rest never exceeds the buffer. Only the handlers, which run one at a time, use the
+// clients, and Stop when no handler runs any more.
 type client struct {
 	fd    int
 	index int // in Server.clients
 	addr  [16]byte
-	rest  []byte // waits to be sent; while it does, the loop polls for POLLOUT
+	rest  []byte // the unsent bytes; while there are any, the loop polls for POLLOUT
 }
 
 // serveAccept is the handler of service_accept.
@@ -59,7 +59,7 @@ func (s *Server) serveAccept(ev *socketservice.Event) {
 
 // welcome serves a new client, or turns it away.
 func (s *Server) welcome(fd int, sa unix.Sockaddr) {
-	// An echo must not wait for the client's acknowledgement of the one before.
+	// An echo must not wait until the client acknowledges the previous one.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	c := &client{fd: fd, index: len(s.clients)}
 	if sa, ok := sa.(*unix.SockaddrInet6); ok {
@@ -83,9 +83,9 @@ func (s *Server) welcome(fd int, sa unix.Sockaddr) {
 // file by now.
 func lost(ev *socketservice.Event) bool { return ev.Revents&unix.POLLNVAL != 0 }
 
-// rest takes the listener out of the poller, where it would fire without end,
-// until a connection ends or retryAccept has passed. A shortage is the error with which
-// accept failed. It is logged once and ends when accept succeeds.
+// rest takes the listener out of the poller, where it would fire all the time, until a
+// connection ends or retryAccept has passed. A shortage is the error with which accept
+// failed, or nil. The server logs a shortage once, until accept succeeds again.
 func (s *Server) rest(shortage error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,8 +154,8 @@ func (s *Server) serveTCP(ev *socketservice.Event) {
 	}
 }
 
-// leave closes a client's connection. The kernel has what was sent to the client,
-// and delivers it before the end of the stream.
+// leave closes a client's connection. The kernel still delivers the sent bytes before the
+// end of the stream.
 func (s *Server) leave(c *client) {
 	_ = s.tcp.Remove(c.fd)
 	_ = unix.Close(c.fd)
@@ -173,7 +173,7 @@ func (s *Server) forget(c *client) {
 	s.resume()
 }
 
-// serve echoes until there is nothing to read, the client takes no more, or the
+// serve echoes until there is nothing to read, the socket's send buffer is full, or the
 // budget is spent. It reports whether the connection is still open.
 func (s *Server) serve(c *client) bool {
 	if len(c.rest) > 0 {
@@ -192,14 +192,14 @@ func (s *Server) serve(c *client) bool {
 			s.log.Error(fmt.Sprintf("recv: %d", -int(errno)))
 			return false
 		case n == 0:
-			return false // and nothing waits to be sent
+			return false // rest is empty, so nothing is lost
 		}
 		sent, alive := s.send(c.fd, s.stream[:n])
 		if !alive {
 			return false
 		}
 		if sent < n {
-			// Only a client that does not read needs memory of its own.
+			// Only a client that does not read gets memory of its own.
 			c.rest = append([]byte(nil), s.stream[sent:n]...)
 			return true
 		}
@@ -210,7 +210,8 @@ func (s *Server) serve(c *client) bool {
 	return true
 }
 
-// send sends what the client takes. It reports whether the connection is still open.
+// send sends as much as the socket's send buffer holds. It reports whether the connection is
+// still open.
 func (s *Server) send(fd int, b []byte) (sent int, alive bool) {
 	for sent < len(b) {
 		n, errno := rawcall.Slice(unix.SYS_SENDTO, fd, b[sent:], unix.MSG_NOSIGNAL)

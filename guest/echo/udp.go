@@ -12,9 +12,8 @@ const (
 	// udpBatch is how many datagrams one system call takes.
 	udpBatch = 64
 
-	// udpBudget is how many full batches one handler call answers at most:
-	// enough for a burst to cost one poll, and few enough that other sockets do
-	// not wait long.
+	// udpBudget is how many full batches one handler call answers at most. With
+	// more, a burst would cost fewer polls, but other sockets would wait longer.
 	udpBudget = 2
 )
 
@@ -57,7 +56,7 @@ func (s *Server) serveUDP(ev *socketservice.Event) {
 	}
 }
 
-// drop counts an answer that could not be sent. A full send buffer is no error.
+// drop counts an answer that could not be sent. A full send buffer does not count as an error.
 func (s *Server) drop(err error) {
 	s.dropped.Add(1)
 	if err != unix.EAGAIN {
@@ -66,7 +65,8 @@ func (s *Server) drop(err error) {
 	}
 }
 
-// dropOversized counts a datagram whose end is lost. The server does not answer with a part of it.
+// dropOversized counts a datagram that is too long for the buffer. The server does not answer it with
+// a part of it.
 func (s *Server) dropOversized() {
 	s.dropped.Add(1)
 	s.oversized++

@@ -17,8 +17,8 @@ const (
 
 	// maxSegment is the largest payload that every IPv6 link carries unfragmented
 	// (1,280 bytes less 40 and 8). The kernel refuses to join datagrams that it would
-	// have to fragment: without this limit a peer with large datagrams could end all
-	// joining.
+	// have to fragment, and after a refusal Send joins nothing more. Without this limit,
+	// one peer with large datagrams could cause that.
 	maxSegment = 1232
 )
 
@@ -28,7 +28,7 @@ const (
 // at the end.
 type joiner struct {
 	state    joinState
-	segments []segment // one for each header
+	segments []segment // one per header
 }
 
 type joinState int
@@ -39,8 +39,8 @@ const (
 	cannotJoin // the kernel, the device or the socket's options forbid it
 )
 
-// segment is the control message. By its alignment in Go it is unix.CmsgSpace(2) bytes
-// long on 32-bit and on 64-bit machines.
+// segment is the control message. Go's alignment makes it unix.CmsgSpace(2) bytes long, on
+// 32-bit and on 64-bit machines.
 type segment struct {
 	unix.Cmsghdr
 	size uint16
@@ -56,8 +56,8 @@ func newJoiner(count int) joiner {
 	return j
 }
 
-// run returns how many of the messages, from the first one on, go as one. It is 1 if
-// the second cannot be joined to the first.
+// run returns how many of the messages, from the first one on, can be sent as one. It
+// returns 1 if the second cannot be joined to the first.
 func (j *joiner) run(fd int, msgs []Message) int {
 	first := &msgs[0]
 	size := len(first.Data)
@@ -67,7 +67,7 @@ func (j *joiner) run(fd int, msgs []Message) int {
 	n := 1
 	for limit := min(len(msgs), maxJoined, maxJoinedBytes/size); n < limit; n++ {
 		m := &msgs[n]
-		// An empty datagram would vanish in the others.
+		// An empty datagram would disappear in a joined message.
 		if len(m.Data) > size || len(m.Data) == 0 || !samePeer(m, first) {
 			break
 		}
@@ -82,8 +82,8 @@ func (j *joiner) run(fd int, msgs []Message) int {
 	return n
 }
 
-// probe asks the kernel for the socket option. A kernel before 4.18 does not refuse the
-// control message: it sends one long datagram.
+// probe asks the kernel whether it has the socket option. A kernel before 4.18 does not
+// refuse the control message, but sends one long datagram.
 func (j *joiner) probe(fd int) bool {
 	j.state = canJoin
 	if _, err := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT); err != nil {
@@ -118,8 +118,8 @@ func mayRefuseJoined(errno unix.Errno) bool {
 	return false
 }
 
-// samePeer reports whether two messages have the same address. It ignores the bytes that
-// an earlier IPv6 address may have left behind an IPv4 address.
+// samePeer reports whether two messages have the same address. For an IPv4 address, it
+// ignores the bytes after it, which an earlier IPv6 address may have left.
 func samePeer(a, b *Message) bool {
 	if a.addr.Port != b.addr.Port || a.size != b.size {
 		return false

@@ -4,9 +4,9 @@
 // datagrams.
 //
 // It is for handlers of package socketservice, and for other users of non-blocking
-// descriptors, that serve so many datagrams that a system call for each costs too
-// much. It is not for blocking descriptors: its system calls are hidden from Go's
-// scheduler, and one that blocks would hold up other goroutines.
+// descriptors, for which one system call per datagram is too slow. It is not for
+// blocking descriptors: its system calls are hidden from Go's scheduler, and a call
+// that blocks would hold up other goroutines.
 //
 //	var batch = udpbatch.New(32, 1500)
 //
@@ -33,7 +33,8 @@ import (
 // A Message is a datagram and the address that it came from or goes to. It may
 // be copied.
 type Message struct {
-	// Data is the payload. In a message from Receive it is in the batch's memory.
+	// Data is the payload. In a message from Receive, it is a part of the batch's
+	// memory.
 	Data []byte
 
 	// Truncated says that the datagram was longer than the batch's size, and that
@@ -62,9 +63,9 @@ func (m *Message) Addr() netip.AddrPort {
 	return netip.AddrPortFrom(a, p)
 }
 
-// SetAddr sets where Send sends the message. An IPv4 socket takes an IPv4 address,
-// and an IPv6 socket takes an IPv6 address or ::ffff:a.b.c.d. A zone that is not a
-// number is ignored.
+// SetAddr sets the address to which Send sends the message. For an IPv4 socket it
+// must be an IPv4 address, and for an IPv6 socket an IPv6 address or ::ffff:a.b.c.d.
+// SetAddr ignores a zone that is not a number.
 func (m *Message) SetAddr(to netip.AddrPort) {
 	m.addr = unix.RawSockaddrInet6{Family: unix.AF_INET6}
 	m.size = uint32(unsafe.Sizeof(m.addr))
@@ -102,8 +103,8 @@ type headers struct {
 	iov  []unix.Iovec
 }
 
-// mmsghdr has the layout of the kernel's struct mmsghdr on 32-bit and on 64-bit
-// machines, by its alignment in Go.
+// mmsghdr has the layout of the kernel's struct mmsghdr. Go's alignment makes that
+// true on 32-bit and on 64-bit machines.
 type mmsghdr struct {
 	unix.Msghdr
 	n uint32
@@ -136,11 +137,11 @@ func New(count, size int) *Batch {
 	return b
 }
 
-// Receive takes the datagrams that wait on a socket, as many as the batch holds.
-// They are valid until the next Receive. Without an error there is at least one, and
-// if there are fewer than the batch holds, no more were waiting. The error is the
-// kernel's bare errno. EAGAIN says that no datagram waits, which is part of a
-// server's normal course.
+// Receive receives the datagrams that wait on a socket, at most as many as the batch
+// holds. They are valid until the next Receive. Without an error it returns at least
+// one. If it returns fewer than the batch holds, no more were waiting. The error is
+// the kernel's bare errno. EAGAIN says that no datagram waits, which a server must
+// expect.
 func (b *Batch) Receive(fd int) ([]Message, error) {
 	n, errno := rawcall.Slice(unix.SYS_RECVMMSG, fd, b.in.mmsg, unix.MSG_DONTWAIT)
 	if errno != 0 {
@@ -166,8 +167,8 @@ func (b *Batch) Send(fd int, msgs []Message) (sent int, err error) {
 		h := b.fill(fd, msgs[sent:])
 		n, errno := b.sendmmsg(fd, h)
 		if errno != 0 && joined(&h[0]) && mayRefuseJoined(errno) {
-			// The kernel may refuse the joining, or the datagrams, for example for
-			// their address. Sending the first one alone tells.
+			// The kernel may have refused the joining, or the datagrams themselves,
+			// for example because of their address. To find out, send the first alone.
 			n, errno = b.sendmmsg(fd, b.fill(fd, msgs[sent:sent+1]))
 			if errno == 0 {
 				b.join.state = cannotJoin

@@ -1,15 +1,14 @@
-// Package zephyrlog writes log records as Zephyr's console shows them:
+// Package zephyrlog writes log records in the format of Zephyr's console:
 //
 //	[00:00:00.010,000] <inf> net_echo_server_svc_sample: Connection from ::1 (7)
 //
-// so that one set of console patterns fits a Zephyr program and its Go
+// With it, one set of console patterns fits a Zephyr program and its Go
 // counterpart. It is a [slog.Handler] for serial consoles that people and tests
-// read. It is not for files that programs parse: package slog has handlers for
-// those.
+// read. For files that programs parse, use the handlers of package slog.
 //
 // The time is the time since boot, in hours, minutes, seconds, milliseconds and
 // microseconds. The levels are dbg, inf, wrn and err. The module is the value of
-// the attribute "module" outside any group, which is normally set once:
+// the attribute "module" outside any group. Programs normally set it once:
 //
 //	log := slog.New(zephyrlog.New(os.Stdout, nil)).With("module", "my_module")
 //
@@ -81,8 +80,8 @@ func New(w io.Writer, opts *Options) *Handler {
 }
 
 // boot returns the time of the machine's boot, with a monotonic clock reading. So
-// the times in the log do not change when the wall clock is set later, as it is on
-// a machine without a battery.
+// the times in the log do not jump when a program sets the wall clock, as happens
+// on a machine without a battery.
 func boot() time.Time {
 	now := time.Now()
 	var ts unix.Timespec

@@ -25,7 +25,7 @@ import (
 
 func main() {
 	if os.Getpid() != 1 {
-		fmt.Fprintln(os.Stderr, "init: it runs only as the first process of an emulated machine")
+		fmt.Fprintln(os.Stderr, "init: this program runs only as the first process of an emulated machine")
 		os.Exit(1)
 	}
 	log.SetPrefix("init: ")
@@ -54,8 +54,8 @@ func main() {
 	log.Print("power off: ", poweroff.Now(os.Stdin, lastWords(exit, harness.Connected())))
 }
 
-// createRootfs mounts the file systems that u-root's init mounts, but control groups of version 2,
-// which can freeze and kill processes together.
+// createRootfs mounts the file systems that u-root's init mounts. It mounts version 2 of the control
+// groups instead of version 1, because it can freeze and kill several processes at once.
 func createRootfs() {
 	libinit.Create(libinit.PreNamespace, false)
 	ulog.KernelLog.Reinit() // /dev/kmsg exists now
@@ -67,9 +67,9 @@ func createRootfs() {
 	}, true)
 }
 
-// takeConsole makes init the leader of the console's session. When the leader of its session ends,
-// Linux hangs up a terminal and drops the output that is not sent yet. If the guest program were the
-// leader, its last output would be lost.
+// takeConsole makes init the leader of the console's session. When a session's leader ends, Linux
+// hangs up the session's terminal and drops unsent output. If the guest program were the leader, its
+// last output would be lost.
 func takeConsole() error {
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("console: %w", os.NewSyscallError("setsid", err))
@@ -85,9 +85,9 @@ func inForeground(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &unix.SysProcAttr{Foreground: true, Ctty: 0}
 }
 
-// lastWords returns the lines that report the program's end on the console. A harness that the agent
-// cannot tell reads them there. Then they begin with a newline, because the program may have left a
-// line unfinished.
+// lastWords returns the lines that report the program's end on the console. Told says that the agent
+// reports the end to the harness. Otherwise the harness reads the lines on the console, and they begin
+// with a newline, because the program may have left a line unfinished.
 func lastWords(exit wire.Exit, told bool) string {
 	var b strings.Builder
 	if !told {

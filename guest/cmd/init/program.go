@@ -49,11 +49,11 @@ func run(harness *agent.Agent, children *agent.Children, cmd *exec.Cmd) wire.Exi
 	return exit
 }
 
-// obeyWithin is how long a program that was asked to end may take.
+// obeyWithin is the time that a program has to end after it was asked to.
 const obeyWithin = 3 * time.Second
 
-// end ends the program. A program that was not told, because it does not use package guest, gets
-// SIGTERM.
+// end ends the program. Told says that the agent has asked the program to end. It cannot ask a
+// program that does not use package guest, so end sends SIGTERM to such a program.
 func end(harness *agent.Agent, pid int, told bool) {
 	if !told {
 		harness.PowerOff("the harness asked for it")
@@ -75,8 +75,8 @@ func kernelLog() string {
 }
 
 // aboutTheEnd returns the last line of the kernel's log about a process, such as "uinit[57]: segfault
-// at 0" or "Out of memory: Killed process 57 (uinit)", without its level and time. The line's level
-// is too low to appear on the console.
+// at 0" or "Out of memory: Killed process 57 (uinit)", without its level and time. The console does
+// not show the line, because its level is too low.
 func aboutTheEnd(kernelLog string, pid int) (about string) {
 	for line := range strings.Lines(kernelLog) {
 		if _, text, ok := strings.Cut(line, "] "); ok &&

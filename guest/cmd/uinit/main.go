@@ -7,8 +7,7 @@ import (
 	"guesthouse.example/guest/echo"
 )
 
-// The services are defined before the loop starts, like Zephyr's, which are defined
-// when the program is linked.
+// New defines the services before the loop starts, as Zephyr's linker does.
 var server = echo.New(echo.Config{})
 
 func main() { guest.Main(server.Start) }
