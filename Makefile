@@ -66,6 +66,7 @@ check: $(guesthouse)
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; } >&2
 	$(leash) $(GO) vet ./...
 	$(leash) $(tool) staticcheck ./...
+	cd bench && $(leash) $(GO) vet ./...
 
 # Installs QEMU for every target for which it is missing.
 qemu: $(guesthouse)
@@ -84,7 +85,7 @@ $(guesthouse):
 	@mkdir -p $(@D) && $(GO) build -buildvcs=false -o $(@D) ./harness/cmd/guesthouse ./internal/leash
 
 # The benchmarks have a module of their own, so that no user's go.mod lists the peers that they measure.
-# The targets above do not check that module.
+# Of the targets above, only check looks at that module: it must compile.
 check-bench = staticcheck=$$($(tool) -n staticcheck) && cd bench && $(GO) vet $(1) && $$staticcheck $(1) && $(GO) test $(1)
 
 # Measures the time from the start of QEMU to the first echo: of a restored machine, of a booted one,
@@ -123,7 +124,7 @@ bench-register: $(guesthouse)
 
 # The race detector needs cgo and therefore a C compiler.
 race: $(guesthouse)
-	export CGO_ENABLED=1; $(leash) $(GO) test -race ./guest/... ./host/... ./harness/internal/... ./harness ./harness/cmd/...
+	export CGO_ENABLED=1; $(leash) $(GO) test -race ./guest/... ./host/... ./internal/... ./harness/internal/... ./harness ./harness/console ./harness/cmd/...
 
 # After a change of any dependency. Each of these go.mod files has a purpose of its own: see CONTRIBUTING.md.
 tidy:

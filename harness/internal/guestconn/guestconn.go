@@ -44,6 +44,9 @@ var (
 // Dial connects to a port of 127.0.0.1 that leads to the guest. The end of the machine ends a
 // dial under way too.
 func (l *Life) Dial(ctx context.Context, network string, port int) (net.Conn, error) {
+	if l.ctx.Err() != nil {
+		return nil, context.Cause(l.ctx)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(context.Canceled)
 	defer context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })()
@@ -159,7 +162,7 @@ func (t *tie) explain(op string, err error) error {
 		return err
 	}
 	life := t.life.ctx
-	if life.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) && t.life.isEnding() {
+	if life.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) && t.life.ending() {
 		// The connection has ended with QEMU, and the harness is still reading QEMU's last output.
 		select {
 		case <-life.Done():
@@ -178,15 +181,3 @@ func (t *tie) explain(op string, err error) error {
 
 // endsWithin bounds the time from the end of QEMU to the call of End.
 const endsWithin = 5 * time.Second
-
-// isEnding reports whether QEMU is gone or going. QEMU announces its end before it closes its connections,
-// unless it is killed. The announcement may still be on its way.
-func (l *Life) isEnding() bool {
-	for range 2 {
-		if l.ending() {
-			return true
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return false
-}

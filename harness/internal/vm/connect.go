@@ -28,19 +28,7 @@ func (v *VM) Connect(ctx context.Context, forwards []qemu.Forward) ([]qemu.Forwa
 func (v *VM) connect(ctx context.Context, forwards []qemu.Forward, resume bool) (found []qemu.Forward, err error) {
 	ctx, cancel := v.Clock.WithDeadline(ctx, machinetime.Moment{}, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
 	defer cancel()
-	v.QMP, err = qmp.New(ctx, v.Process.Monitor, v.Record.QMP, func(e qmp.Event) {
-		switch e.Name {
-		case "SHUTDOWN":
-			v.shutdown.Store(string(e.Data))
-		case "MIGRATION":
-			var data struct{ Status string }
-			json.Unmarshal(e.Data, &data) // an event without a status says nothing
-			select {
-			case v.migration <- data.Status:
-			default: // no migration runs
-			}
-		}
-	})
+	v.QMP, err = qmp.New(ctx, v.Process.Monitor, v.Record.QMP, v.onEvent)
 	switch {
 	case err != nil:
 	case v.from != nil:
@@ -61,6 +49,21 @@ func (v *VM) connect(ctx context.Context, forwards []qemu.Forward, resume bool) 
 		return nil, fmt.Errorf("QEMU did not start: %w", v.Process.Describe())
 	}
 	return found, err
+}
+
+// onEvent notes the events of QEMU that other methods wait for.
+func (v *VM) onEvent(e qmp.Event) {
+	switch e.Name {
+	case "SHUTDOWN":
+		v.shutdown.Store(string(e.Data))
+	case "MIGRATION":
+		var data struct{ Status string }
+		json.Unmarshal(e.Data, &data) // an event without a status says nothing
+		select {
+		case v.migration <- data.Status:
+		default: // no migration runs
+		}
+	}
 }
 
 // waitProcessEnd waits for the end of a QEMU whose monitor has ended.

@@ -150,8 +150,27 @@ func (v *VM) ShutdownReason() string {
 	return reason
 }
 
-// Ending reports whether QEMU is gone or going, or has announced that it goes.
+// statusWithin bounds, in wall time, how long Ending waits for QEMU's answer.
+const statusWithin = time.Second
+
+// Ending reports whether QEMU is gone or going, or has announced that it goes. QEMU announces its end before it
+// closes its connections, unless it is killed. The announcement may still be in the monitor's socket: Ending
+// asks QEMU for its status, and QEMU's answer, or the end of the connection, comes after it.
 func (v *VM) Ending() bool {
+	if v.endSeen() {
+		return true
+	}
+	if v.QMP == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
+	defer cancel()
+	err := v.QMP.Execute(ctx, "query-status", nil, nil)
+	return errors.Is(err, qmp.ErrClosed) || v.endSeen()
+}
+
+// endSeen reports whether QEMU's end can be seen without asking QEMU.
+func (v *VM) endSeen() bool {
 	select {
 	case <-v.Process.Done:
 		return true

@@ -1,12 +1,15 @@
 package vm
 
 import (
+	"fmt"
+	"io"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/qmp"
 	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/internal/target"
 )
@@ -29,6 +32,32 @@ func TestAMachineIsEndingFromWhenQEMUIsKilled(t *testing.T) {
 	v.Process.Kill()
 	require.True(t, v.Ending())
 	v.Discard()
+}
+
+// The event is in the monitor's socket when a connection breaks, and the harness has not read it yet.
+func TestEndingReadsTheEventThatAnnouncesTheEnd(t *testing.T) {
+	v := startScript(t, "exec sleep 1000")
+	defer v.Discard()
+	fake, monitor := qmp.NewFake()
+	t.Cleanup(func() { fake.Close() })
+	var err error
+	v.QMP, err = qmp.New(t.Context(), monitor, io.Discard, v.onEvent)
+	require.NoError(t, err)
+	answer := func(before string) {
+		id, command, err := fake.Hear()
+		require.NoError(t, err)
+		require.Equal(t, "query-status", command)
+		if before != "" {
+			fake.Say(before)
+		}
+		fake.Say(fmt.Sprintf(`{"return": {}, "id": %d}`, id))
+	}
+	go answer("")
+	require.False(t, v.Ending())
+	go answer(`{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}`)
+	require.True(t, v.Ending())
+	require.Contains(t, v.ShutdownReason(), "guest-reset")
+	fake.Close()
 }
 
 func TestAMachineThatHasCrashedIsGone(t *testing.T) {
