@@ -18,12 +18,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness/internal/qmp/qmptest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func connect(t *testing.T, log *bytes.Buffer, onEvent func(Event)) (*Client, *fakeQEMU) {
-	fake, conn := newFakeQEMU()
+func connect(t *testing.T, log *bytes.Buffer, onEvent func(Event)) (*Client, *qmptest.Fake) {
+	fake, conn := qmptest.New()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	c, err := New(ctx, conn, log, onEvent)
@@ -33,11 +35,11 @@ func connect(t *testing.T, log *bytes.Buffer, onEvent func(Event)) (*Client, *fa
 }
 
 // reply answers the next command, if its name is want.
-func reply(t *testing.T, fake *fakeQEMU, want string, answer func(id uint64) string) {
+func reply(t *testing.T, fake *qmptest.Fake, want string, answer func(id uint64) string) {
 	go func() {
-		id, command, err := fake.receive()
+		id, command, err := fake.Receive()
 		if err == nil && command == want {
-			fake.send(answer(id))
+			fake.Send(answer(id))
 		}
 	}()
 }
@@ -72,12 +74,12 @@ func TestAllCommandsAreSentBeforeTheFirstAnswer(t *testing.T) {
 	go func() {
 		var ids []uint64
 		for range 3 {
-			id, _, _ := fake.receive()
+			id, _, _ := fake.Receive()
 			ids = append(ids, id)
 		}
-		fake.send(`{"return": "one", "id": ` + itoa(ids[0]) + `}`)
-		fake.send(`{"error": {"class": "GenericError", "desc": "No"}, "id": ` + itoa(ids[1]) + `}`)
-		fake.send(`{"return": "three", "id": ` + itoa(ids[2]) + `}`)
+		fake.Send(`{"return": "one", "id": ` + itoa(ids[0]) + `}`)
+		fake.Send(`{"error": {"class": "GenericError", "desc": "No"}, "id": ` + itoa(ids[1]) + `}`)
+		fake.Send(`{"return": "three", "id": ` + itoa(ids[2]) + `}`)
 	}()
 	var one, two, three string
 	err := c.ExecuteAll(t.Context(), Command{Name: "a", Result: &one}, Command{Name: "b", Result: &two}, Command{Name: "c", Result: &three})
@@ -91,10 +93,10 @@ func TestExecuteAfterSendsAllButTheLastByteFirst(t *testing.T) {
 	begun := make(chan string)
 	go func() {
 		text := make([]byte, len(most))
-		io.ReadFull(fake.lines, text)
+		io.ReadFull(fake.Lines, text)
 		begun <- string(text)
-		end, _ := fake.lines.ReadString('\n')
-		fake.send(`{"return": "after ` + strings.TrimSpace(end) + `", "id": 2}`)
+		end, _ := fake.Lines.ReadString('\n')
+		fake.Send(`{"return": "after ` + strings.TrimSpace(end) + `", "id": 2}`)
 	}()
 	var result string
 	err := c.ExecuteAfter(t.Context(), func() error {
@@ -109,7 +111,7 @@ func TestExecuteAfterClosesTheConnectionIfAfterFails(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
 	rest := make(chan string)
 	go func() {
-		text, _ := io.ReadAll(fake.lines)
+		text, _ := io.ReadAll(fake.Lines)
 		rest <- string(text)
 	}()
 	never := errors.New("never")
@@ -121,8 +123,8 @@ func TestExecuteAfterClosesTheConnectionIfAfterFails(t *testing.T) {
 func TestEventsArriveInOrderBetweenAnswers(t *testing.T) {
 	events := make(chan string, 3)
 	_, fake := connect(t, new(bytes.Buffer), func(e Event) { events <- e.Name + string(e.Data) })
-	fake.send(`{"event": "STOP"}`)
-	fake.send(`{"event": "SHUTDOWN", "data": {"guest":true}}`)
+	fake.Send(`{"event": "STOP"}`)
+	fake.Send(`{"event": "SHUTDOWN", "data": {"guest":true}}`)
 	require.Equal(t, "STOP", <-events)
 	require.Equal(t, `SHUTDOWN{"guest":true}`, <-events)
 }
@@ -131,7 +133,7 @@ func TestAnAnswerThatNeverComesEndsWithTheContext(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
 	heard := make(chan uint64)
 	go func() {
-		id, _, _ := fake.receive()
+		id, _, _ := fake.Receive()
 		heard <- id
 	}()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -144,16 +146,16 @@ func TestALateAnswerIsNotTakenForTheNextOne(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan uint64)
 	go func() {
-		id, _, _ := fake.receive()
+		id, _, _ := fake.Receive()
 		cancel()
 		first <- id
 	}()
 	require.ErrorIs(t, c.Execute(ctx, "slow", nil, nil), context.Canceled)
 	late := <-first
 	go func() {
-		id, _, _ := fake.receive()
-		fake.send(`{"return": "late", "id": ` + itoa(late) + `}`)
-		fake.send(`{"return": "right", "id": ` + itoa(id) + `}`)
+		id, _, _ := fake.Receive()
+		fake.Send(`{"return": "late", "id": ` + itoa(late) + `}`)
+		fake.Send(`{"return": "right", "id": ` + itoa(id) + `}`)
 	}()
 	var got string
 	require.NoError(t, c.Execute(t.Context(), "quick", nil, &got))
@@ -164,7 +166,7 @@ func TestWaitingForAnotherCommandEndsWithTheContext(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
 	first := make(chan error)
 	go func() { first <- c.Execute(t.Context(), "slow", nil, nil) }()
-	id, _, err := fake.receive()
+	id, _, err := fake.Receive()
 	require.NoError(t, err)
 	for _, execute := range []func(context.Context) error{
 		func(ctx context.Context) error { return c.Execute(ctx, "quick", nil, nil) },
@@ -178,7 +180,7 @@ func TestWaitingForAnotherCommandEndsWithTheContext(t *testing.T) {
 		time.AfterFunc(10*time.Millisecond, func() { cancel(errEnough) })
 		require.ErrorIs(t, execute(ctx), errEnough)
 	}
-	fake.send(`{"return": {}, "id": ` + itoa(id) + `}`)
+	fake.Send(`{"return": {}, "id": ` + itoa(id) + `}`)
 	require.NoError(t, <-first)
 }
 
@@ -207,15 +209,15 @@ func TestACommandThatIsNotReadEndsWithTheContext(t *testing.T) {
 			var result string
 			go func() { second <- c.Execute(t.Context(), "second", nil, &result) }()
 			if read > 0 {
-				rest, err := fake.lines.ReadString('\n')
+				rest, err := fake.Lines.ReadString('\n')
 				require.NoError(t, err)
 				require.Equal(t, `{"execute":"first","id":2}`+"\n", string(begun)+rest)
-				fake.send(`{"return": "first", "id": 2}`)
+				fake.Send(`{"return": "first", "id": 2}`)
 			}
-			id, command, err := fake.receive()
+			id, command, err := fake.Receive()
 			require.NoError(t, err)
 			require.Equal(t, "second", command)
-			fake.send(`{"return": "second", "id": ` + itoa(id) + `}`)
+			fake.Send(`{"return": "second", "id": ` + itoa(id) + `}`)
 			require.NoError(t, <-second)
 			require.Equal(t, "second", result)
 		})
@@ -247,8 +249,8 @@ func TestCallsEndWhileTheSocketIsFullAndNoByteIsLost(t *testing.T) {
 		require.NoError(t, err)
 		f.Close()
 	}
-	fake := &fakeQEMU{Conn: ends[1], lines: bufio.NewReader(ends[1])}
-	fake.greet()
+	fake := &qmptest.Fake{Conn: ends[1], Lines: bufio.NewReader(ends[1])}
+	fake.Greet()
 	c, err := New(t.Context(), ends[0], nil, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close(); fake.Close() })
@@ -282,10 +284,10 @@ func TestCallsEndWhileTheSocketIsFullAndNoByteIsLost(t *testing.T) {
 	go func() { last <- c.Give(t.Context(), "name", file) }()
 	var heard []string
 	for len(heard) == 0 || heard[len(heard)-1] != "getfd" {
-		id, command, err := fake.receive()
+		id, command, err := fake.Receive()
 		require.NoError(t, err, "every line is JSON")
 		heard = append(heard, command)
-		fake.send(`{"return": {}, "id": ` + itoa(id) + `}`)
+		fake.Send(`{"return": {}, "id": ` + itoa(id) + `}`)
 	}
 	require.Equal(t, []string{"first", "getfd"}, heard)
 	require.NoError(t, <-last)
@@ -293,7 +295,7 @@ func TestCallsEndWhileTheSocketIsFullAndNoByteIsLost(t *testing.T) {
 
 func TestTheEndOfQEMUEndsEveryCommand(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
-	go func() { fake.receive(); fake.Close() }()
+	go func() { fake.Receive(); fake.Close() }()
 	require.ErrorIs(t, c.Execute(t.Context(), "quit", nil, nil), ErrClosed)
 	<-c.Done()
 	require.ErrorIs(t, c.Execute(t.Context(), "stop", nil, nil), ErrClosed)
@@ -301,12 +303,12 @@ func TestTheEndOfQEMUEndsEveryCommand(t *testing.T) {
 
 func TestALineThatIsNoJSONIsQuoted(t *testing.T) {
 	c, fake := connect(t, new(bytes.Buffer), nil)
-	go func() { fake.receive(); fake.send("qemu: out of cheese") }()
+	go func() { fake.Receive(); fake.Send("qemu: out of cheese") }()
 	require.ErrorContains(t, c.Execute(t.Context(), "stop", nil, nil), `"qemu: out of cheese" is no QMP`)
 }
 
 func TestAConnectionThatEndsBeforeTheGreetingIsAnError(t *testing.T) {
-	_, conn := newFakeQEMU()
+	_, conn := qmptest.New()
 	conn.Close()
 	_, err := New(t.Context(), conn, nil, nil)
 	require.ErrorContains(t, err, "qmp greeting")

@@ -10,6 +10,7 @@ import (
 
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
+	"guesthouse.example/harness/internal/qmp/qmptest"
 	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/internal/target"
 )
@@ -38,19 +39,19 @@ func TestAMachineIsEndingFromWhenQEMUIsKilled(t *testing.T) {
 func TestEndingReadsTheEventThatAnnouncesTheEnd(t *testing.T) {
 	v := startScript(t, "exec sleep 1000")
 	defer v.Discard()
-	fake, monitor := qmp.NewFake()
+	fake, monitor := qmptest.New()
 	t.Cleanup(func() { fake.Close() })
 	var err error
 	v.QMP, err = qmp.New(t.Context(), monitor, io.Discard, v.onEvent)
 	require.NoError(t, err)
 	answer := func(before string) {
-		id, command, err := fake.Hear()
+		id, command, err := fake.Receive()
 		require.NoError(t, err)
 		require.Equal(t, "query-status", command)
 		if before != "" {
-			fake.Say(before)
+			fake.Send(before)
 		}
-		fake.Say(fmt.Sprintf(`{"return": {}, "id": %d}`, id))
+		fake.Send(fmt.Sprintf(`{"return": {}, "id": %d}`, id))
 	}
 	go answer("")
 	require.False(t, v.Ending())
