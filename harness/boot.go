@@ -137,6 +137,12 @@ func (p *plan) launch(ctx context.Context, t *template.Template, why string) (*M
 			return nil, err
 		}
 		defer state.Close()
+		if p.spec.Savable {
+			if ram, err = p.copyRAM(ctx, ram); err != nil {
+				return nil, err
+			}
+			kind = qemu.CopiedRAM
+		}
 	} else if p.savable() {
 		// Without the file the machine lacks nothing but Save.
 		if ram, err = qemu.NewRAM(p.spec.Memory); err == nil {
@@ -151,7 +157,9 @@ func (p *plan) launch(ctx context.Context, t *template.Template, why string) (*M
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
-	v, err := vm.Start(p.vm(args, rec, t, ram, state))
+	c := p.vm(args, rec, t, ram, state)
+	c.Savable = kind == qemu.SharedRAM || kind == qemu.CopiedRAM
+	v, err := vm.Start(c)
 	if err != nil {
 		rec.Close(false)
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
@@ -168,11 +176,26 @@ func (p *plan) launch(ctx context.Context, t *template.Template, why string) (*M
 	return m, nil
 }
 
+// copyRAM returns a copy of a template's memory in memory, and closes the template's file.
+func (p *plan) copyRAM(ctx context.Context, saved *os.File) (*os.File, error) {
+	defer saved.Close()
+	ram, err := qemu.NewRAM(p.spec.Memory)
+	if err == nil {
+		if err = template.LoadRAM(ctx, ram, saved); err != nil {
+			ram.Close()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("copy of the template's memory: %w", err)
+	}
+	return ram, nil
+}
+
 // vm describes the plan's machine to package vm.
 func (p *plan) vm(args []string, rec *records.Record, t *template.Template, ram, state *os.File) vm.Config {
 	return vm.Config{
 		QEMU: p.qemu, Args: args, Rules: p.rules(), Crashes: p.crashes, Record: rec, From: t,
-		RAM: ram, State: state, Savable: t == nil && ram != nil,
+		RAM: ram, State: state,
 	}
 }
 

@@ -24,7 +24,8 @@ import (
 // an agent draw the same random numbers until their kernels have other entropy, and their clocks
 // are late by the age of the template.
 //
-// A machine cannot be saved if it was restored itself, runs with KVM or has QEMUArgs.
+// A machine that was restored can be saved if its Spec has Savable: so a test can save a machine in the middle of a
+// scenario and continue from there any number of times. A machine with KVM or QEMUArgs cannot be saved.
 func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	fail := func(err error) (*Template, error) {
 		return nil, fmt.Errorf("save %s into %s: %w", m.plan.spec.Target, dir, err)

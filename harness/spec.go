@@ -75,6 +75,11 @@ type Spec struct {
 	// other sources are left out.
 	From Source `json:"-"`
 
+	// Savable lets Machine.Save save the machine even if it is restored from a template. Such a machine
+	// has a copy of the template's memory, which takes some tens of milliseconds, and is not
+	// prefetched. A machine that boots can be saved without it.
+	Savable bool `json:"savable,omitempty"`
+
 	// Dir is the directory of the record. Boot makes it if it is missing. If it
 	// is empty, the record is in a temporary directory, which is removed after
 	// a run without failure. If this process is killed, a later boot removes it.

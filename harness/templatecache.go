@@ -97,7 +97,7 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 			c.prefetched.Add(key, p.spec.Memory, func(ctx context.Context) (*vm.VM, error) { return entry.prefetch(ctx, p) })
 		}
 	}
-	v, slower := c.prefetched.Take(ctx, key)
+	v, slower := c.takePrefetched(ctx, p, key)
 	if v != nil {
 		m, err := p.adopt(ctx, v)
 		if err == nil {
@@ -150,6 +150,14 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 	}
 	m.template.Store(&making{Build: build, entry: entry, anyGuest: c.AnyGuest, saved: prefetchNext})
 	return m, nil
+}
+
+// takePrefetched takes a prefetched VM, if there is one that fits the plan. Otherwise it says why not.
+func (c *TemplateCache) takePrefetched(ctx context.Context, p *plan, key string) (v *vm.VM, why string) {
+	if p.spec.Savable {
+		return nil, "a prefetched machine cannot be saved"
+	}
+	return c.prefetched.Take(ctx, key)
 }
 
 // restore restores a machine from the cached template. If it returns no machine and no error, the

@@ -15,14 +15,15 @@ const (
 	SharedRAM              // in a file that the harness holds too, so that it can save the memory
 	RestoredRAM            // in a template's file, copied on write; QEMU waits for the device state
 	ReadOnlyRAM            // as RestoredRAM, and QEMU opens the file for reading only
+	CopiedRAM              // in a copy of a template's file that the harness holds too; QEMU waits for the device state
 )
 
 // restored reports whether the machine is restored from a template.
-func (r RAM) restored() bool { return r == RestoredRAM || r == ReadOnlyRAM }
+func (r RAM) restored() bool { return r == RestoredRAM || r == ReadOnlyRAM || r == CopiedRAM }
 
 // backend returns the properties of QEMU's memory-backend-file.
 func (r RAM) backend() string {
-	return map[RAM]string{SharedRAM: "share=on", RestoredRAM: "share=off", ReadOnlyRAM: "share=off,readonly=on,rom=off"}[r]
+	return map[RAM]string{SharedRAM: "share=on", CopiedRAM: "share=on", RestoredRAM: "share=off", ReadOnlyRAM: "share=off,readonly=on,rom=off"}[r]
 }
 
 // RestoreRAM returns how a QEMU of a version, such as "7.2.22", maps a template's memory. Since 8.2

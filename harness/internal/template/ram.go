@@ -45,6 +45,21 @@ func copyRAM(ctx context.Context, file string, src *os.File) (File, error) {
 	return File{is, hex.EncodeToString(h.Sum(nil))}, err
 }
 
+// LoadRAM copies a template's memory into a file of zeros. It gives up when ctx ends.
+func LoadRAM(ctx context.Context, dst, src *os.File) error {
+	info, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	return dataBlocks(src, info.Size(), func(at int64, block []byte) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		_, err := dst.WriteAt(block, at)
+		return err
+	})
+}
+
 // hashBlock returns a function that hashes blocks together with their offsets, so that blocks of
 // zeros need not be hashed.
 func hashBlock(h io.Writer) func(int64, []byte) error {

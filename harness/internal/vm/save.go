@@ -13,7 +13,7 @@ import (
 var ErrStands = errors.New("the machine does not go on after it was saved")
 
 // errNotSavable says that Save cannot read the guest's memory.
-var errNotSavable = errors.New("it was restored from a template itself (with Spec.From = Cold it boots), runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
+var errNotSavable = errors.New("it was restored from a template without Spec.Savable, runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
 
 // Save writes a template with an identity into a directory, and lets the machine go on. A guest without an
 // agent is saved only with anyGuest; otherwise the error wraps ErrNoAgent.
