@@ -90,7 +90,7 @@ func TestWhereQEMUCannotBeInstalledTheErrorNamesThePackages(t *testing.T) {
 	m := newMachine(t)
 	said, err := m.install("arm64")
 	require.Error(t, err)
-	require.Equal(t, "error: QEMU is missing and there is no apt-get to install it with: install what your system has for Debian's qemu-system-arm\n", said)
+	require.Equal(t, "error: QEMU is missing and this system has no apt-get: install your system's equivalent of the Debian packages qemu-system-arm\n", said)
 
 	m.has("apt-get", aptGet)
 	m.has("id", user)

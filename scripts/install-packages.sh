@@ -1,14 +1,14 @@
 #!/bin/sh
 # Installs Debian packages, with sudo if the user is not root.
 #
-#   install-packages.sh WHAT PACKAGE…    (errors say that WHAT is missing)
+#   install-packages.sh WHAT PACKAGE…    (WHAT is the name of the missing software in error messages)
 set -eu
 
 what=$1
 shift
 
 command -v apt-get >/dev/null || {
-	echo "error: $what is missing and there is no apt-get to install it with: install what your system has for Debian's $*" >&2
+	echo "error: $what is missing and this system has no apt-get: install your system's equivalent of the Debian packages $*" >&2
 	exit 1
 }
 sudo=
@@ -21,7 +21,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 echo "installing $*" >&2
-# A failed update matters only if the installation fails too: often one of many sources is broken.
-$sudo apt-get -qq -o DPkg::Lock::Timeout=300 update >&2 || echo "warning: apt-get update failed; trying with what is known" >&2
+# A failed update does not end the script: often one of many sources is broken, and the installation succeeds.
+$sudo apt-get -qq -o DPkg::Lock::Timeout=300 update >&2 || echo "warning: apt-get update failed; continuing with the packages that apt knows" >&2
 $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
 	install --no-install-recommends "$@" >&2

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs the Debian packages of QEMU that are missing. It does nothing if none is.
+# Installs the missing Debian packages of QEMU.
 #
 #   install-qemu.sh GUESTHOUSE [TARGET…]    (all targets if none is named)
 #
-# GUESTHOUSE is the built command. Its list of targets says which package has
-# which emulator.
+# GUESTHOUSE is the built guesthouse command. Its list of targets names the package of
+# each emulator.
 set -eu
 
 guesthouse=$1
