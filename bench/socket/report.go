@@ -244,7 +244,7 @@ func (r *report) stalledTable(w io.Writer) {
 	if r.stalled.failed == nil && len(r.stalled.with) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "## A TCP client that never reads\n\n%s with %d UDP and %d TCP clients together, and beside them a TCP client that sends without end and never reads.\n\n",
+	fmt.Fprintf(w, "## A TCP client that never reads\n\n%s with %d UDP and %d TCP clients together, with and without a TCP client that sends without end and never reads.\n\n",
 		ours, besideStalled, besideStalled)
 	if r.stalled.failed != nil {
 		fmt.Fprintf(w, "**failed**: %v\n\n", r.stalled.failed)
