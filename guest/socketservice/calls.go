@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Register replaces all sockets of the service, the events that are polled for on
-// each, and the user data of their events. An entry with a negative descriptor
-// leaves its slot free, as in poll(2). If entries have the same descriptor, the loop
-// polls it for the events of all of them and reports to the first. Without entries
+// Register replaces all sockets of the service, with the events to poll each for and
+// the user data of their events. An entry with a negative descriptor leaves its slot
+// free, as in poll(2). If several entries have the same descriptor, the loop polls it
+// for the events of all of them and reports them to the first. Without entries,
 // Register does what [Service.Unregister] does. It does not keep the slice.
 //
 // Before the loop's start Register waits for it (Zephyr #73523). It fails with
@@ -22,11 +22,11 @@ import (
 // poll(2) reports as always ready. A descriptor that is not open is no failure, as in
 // poll(2): the handler is called once with POLLNVAL, and the slot is free.
 //
-// When Register returns, no handler runs that was called for the former sockets. If
-// one runs at the time of the call, Register waits until it returns and then replaces
-// the set, including sockets that the handler has registered. So the caller must not
-// hold a lock that the handler takes. Called from inside a handler Register does not
-// wait.
+// If the service's handler runs at the time of the call, Register waits until the
+// handler returns, and then replaces the set, including sockets that the handler has
+// registered. So when Register returns, no call for a former socket is running. The
+// caller must not hold a lock that the handler takes. When a handler calls Register,
+// Register does not wait.
 func (s *Service) Register(fds []unix.PollFd, userData any) error {
 	return s.register(len(fds), func(i int) (unix.PollFd, any) { return fds[i], userData })
 }
@@ -56,14 +56,14 @@ func (s *Service) register(count int, entry func(int) (unix.PollFd, any)) error 
 	})
 }
 
-// Add adds a socket with its own user data, in the first free slot. It leaves the
-// service's other sockets alone. If the service has the socket already, Add changes
-// its events and user data in place: this is how a handler waits for POLLOUT. The cost
+// Add adds a socket with its own user data, in the first free slot. It does not change
+// the service's other sockets. If the service already has the socket, Add changes the
+// socket's events and user data; a handler waits for POLLOUT in this way. The cost
 // does not depend on the number of slots. (Zephyr #96109, #114405 and #118000 ask for
-// it.)
+// such a function.)
 //
 // Like Register, Add waits for the loop's start. It does not wait for a handler,
-// because it takes no socket away. It fails with EIO and ENOENT as Register does, with
+// because it removes no socket. It fails with EIO and ENOENT as Register does, with
 // ENOMEM when all slots are taken, and with the kernel's errno when the socket cannot
 // be polled, including EBADF for a descriptor that is not open. A call that fails
 // changes nothing.
@@ -80,14 +80,14 @@ func (s *Service) Add(fd int, events int16, userData any) error {
 }
 
 // Remove stops polling one socket, which the caller may close afterwards. When it
-// returns, no handler of the service runs, unless Remove is called from inside one. It
-// fails with ENOENT if the service does not have the socket, and otherwise as
-// Unregister does. The cost does not depend on the number of slots.
+// returns, no handler of the service runs, unless the handler itself called Remove. It
+// fails with ENOENT if the service does not have the socket. Its other errors are
+// Unregister's. The cost does not depend on the number of slots.
 func (s *Service) Remove(fd int) error {
 	return s.locked("remove", false, func(l *Loop) error {
 		before := l.remove(s, int32(fd))
 		l.quiesce(s)
-		// The handler that was waited for may have added it again.
+		// While quiesce waited, the handler may have added the socket again.
 		if after := l.remove(s, int32(fd)); !before && !after {
 			return fmt.Errorf("socket %d: %w", fd, unix.ENOENT)
 		}
@@ -96,10 +96,10 @@ func (s *Service) Remove(fd int) error {
 }
 
 // Unregister stops polling the service's sockets, which the caller may close
-// afterwards. When it returns, no handler of the service runs. If one runs at the time
-// of the call, Unregister waits until it returns (Zephyr #110857), so the caller must
-// not hold a lock that the handler takes. Called from inside a handler of the same
-// service it does not wait.
+// afterwards. If the service's handler runs at the time of the call, Unregister waits
+// until the handler returns (Zephyr #110857), so the caller must not hold a lock that
+// the handler takes. When Unregister returns, no handler of the service runs. When the
+// handler itself calls Unregister, Unregister does not wait.
 //
 // Before the loop's start there is nothing to unregister, and Unregister
 // returns at once. The errors are EIO and ENOENT, as for Register.
@@ -107,22 +107,22 @@ func (s *Service) Unregister() error {
 	return s.clear("unregister", false)
 }
 
-// Close unregisters the service's sockets as Unregister does, and has the loop close
-// them (Zephyr #108180). The loop closes them between two handler calls, so that no
-// handler finds the descriptor closed that it was called for. Close returns when the
-// sockets are closed. Called from inside a handler it returns at once, and the sockets
-// stay open until that handler returns. Close does not report what close(2) returns,
-// because the descriptor is gone in any case. The service itself stays and can get new
-// sockets. Unlike Unregister, Close may also wait for the handler of another service.
+// Close unregisters the service's sockets as Unregister does, and makes the loop close
+// them (Zephyr #108180). The loop closes them between two handler calls, so a handler
+// never finds its event's descriptor closed. Close returns when the sockets are
+// closed. When a handler calls Close, Close returns at once, and the sockets stay open
+// until that handler returns. Close ignores the result of close(2), because the
+// descriptor is gone in any case. The service remains and can get new sockets. Unlike
+// Unregister, Close may also wait for the handler of another service.
 //
-// If another service has one of the sockets, it loses the socket. Its handler is called
-// once with POLLNVAL, even if the number belongs to a new socket by then.
+// If another service has one of the sockets too, it loses the socket. The loop calls
+// its handler once with POLLNVAL, even if the number belongs to a new socket by then.
 func (s *Service) Close() error {
 	return s.locked("close", false, func(l *Loop) error {
 		l.condemn(s)
 		l.quiesce(s)
 		if l.onLoop() {
-			return nil // they are closed when the handler returns
+			return nil // the loop closes the sockets when the handler returns
 		}
 		l.condemn(s) // the sockets that the handler has registered meanwhile
 		l.execute()
@@ -148,8 +148,8 @@ func (l *Loop) capacity(s *Service) error {
 	return nil
 }
 
-// locked runs f with the loop's lock held if the loop runs, and names the
-// operation and the service in its error. With wait it waits for the start.
+// locked runs f with the loop's lock held if the loop runs, and adds the operation
+// and the service to its error. If wait is true, it first waits for the loop's start.
 func (s *Service) locked(op string, wait bool, f func(*Loop) error) error {
 	if s == nil || s.definition == nil {
 		return &Error{Op: op, Service: "(none)", Err: fmt.Errorf("not in any loop: %w", unix.ENOENT)}

@@ -12,39 +12,39 @@ import (
 
 const (
 	// batch is how many sockets one round serves at most. Epoll keeps ready
-	// sockets in a queue and puts a socket that it has reported at the end, so
-	// even with more ready sockets than this, none is served twice before all
-	// are served once.
+	// sockets in a queue and moves a socket to the end when it has reported it.
+	// So even with more ready sockets than this, the loop serves none twice
+	// before it has served all once.
 	batch = 128
 
 	// A loop that always finds ready sockets yields the processor to other
-	// goroutines this often if there is only one processor. Go's scheduler by
-	// itself would do so every 10 ms.
+	// goroutines this often. Go's scheduler alone would do so every 10 ms if
+	// there is only one processor.
 	yieldEvery = 500 * time.Microsecond
-	rested     = 20 * time.Microsecond // a longer time between two rounds: the loop has waited
+	rested     = 20 * time.Microsecond // if more passes between two rounds, the loop has waited
 
-	// An interest is verified when it has fired twice without a quiet while,
-	// and then at every checkEvery-th event; see verify.
+	// The loop verifies an interest at its second event without quiet rounds in
+	// between, and then at every checkEvery-th event; see verify.
 	checkEvery = 64
 	quiet      = 8 // rounds
 
-	// The next attempt to replace a poller waits this long after a failure.
+	// After a failure to replace the poller, the loop pauses this long.
 	minPause = 10 * time.Millisecond
 	maxPause = time.Second
 )
 
-// A call is a handler call for one slot. It is not made if the slot's generation
-// shows that the slot has changed since.
+// A call is a pending handler call for one slot. If the slot's generation has changed
+// meanwhile, dispatch drops the call.
 type call struct {
 	slot    uint32
 	gen     uint32
 	revents int16
 }
 
-// run is the loop's goroutine. The channel gets the result of its setup. It is nil
-// when the loop goes on after a handler has ended the former goroutine.
+// run is the loop's goroutine. The channel gets the result of the setup. It is nil if the
+// goroutine replaces one that a handler has ended.
 func (l *Loop) run(ready chan<- error) {
-	// There are two functions because a logger that calls Goexit ends the second.
+	// The first deferred function runs even if the logger calls Goexit in the second.
 	defer func() {
 		if l.inProgram {
 			l.inProgram = false
@@ -129,8 +129,8 @@ func (l *Loop) turn() bool {
 	}
 	if buildErr == nil {
 		l.pause = 0
-		// A caller that waits for the lock would lose the race for it, round
-		// after round, until the mutex calls it starved after 1 ms.
+		// Without a yield, a caller that waits for the lock would lose the race
+		// for it in every round, until the mutex favours it after 1 ms.
 		if l.ended-l.yielded > yieldEvery || l.callers.Load() > 0 {
 			runtime.Gosched()
 			l.yielded = l.ended
@@ -139,14 +139,14 @@ func (l *Loop) turn() bool {
 	}
 	l.pause = min(max(2*l.pause, minPause), maxPause)
 	l.say(slog.LevelError, "poller cannot be replaced", "error", buildErr, "retry", l.pause)
-	// Whatever the old poller does, it is not let spin.
+	// Pause, because the old poller may return at once every time.
 	time.Sleep(l.pause)
 	return true
 }
 
-// dispatch makes the calls of the round that are still to be made. It is called
-// with the lock held and gives it up during each call; a slot whose generation has
-// changed by then is passed over.
+// dispatch makes the remaining calls of the round. The caller holds the lock, and
+// dispatch releases it during each call. It skips a slot whose generation has changed
+// meanwhile.
 func (l *Loop) dispatch() {
 	if l.at == len(l.ready) && len(l.losses) == 0 {
 		return
@@ -179,7 +179,7 @@ func (l *Loop) dispatch() {
 	l.ended = begin
 }
 
-// call calls the handler for l.event, without the lock. It returns the time of the end.
+// call calls the handler for l.event, without the lock. It returns the time at which the call ended.
 func (l *Loop) call(c call, begin time.Duration) (end time.Duration) {
 	l.current, l.running, l.runningFd, l.begun = c, l.event.Service, l.event.Fd, begin
 	l.serial++
@@ -220,7 +220,8 @@ func (l *Loop) finish(ok bool, took time.Duration) {
 	}
 }
 
-// unpark makes the poller report an error or a hang-up again that was not passed on.
+// unpark makes the poller report an error or a hang-up again, because dispatch has skipped the
+// handler's call for it.
 func (l *Loop) unpark(fd int32) {
 	w := l.lookup(fd)
 	if w == nil || !w.active || !w.parked {
@@ -238,10 +239,10 @@ func (l *Loop) onLoop() bool {
 	return l.running != nil && l.goid == goid()
 }
 
-// quiesce waits until the running handler, if it is the service's, has returned. The
-// loop does not call the service's handler again before quiesce returns, even if the
-// handler has registered sockets meanwhile. Otherwise quiesce could wait without end
-// for a handler that registers sockets each time.
+// quiesce waits until the service's handler has returned, if it runs. The loop does not
+// call the handler again before quiesce returns, even if the handler has registered
+// sockets meanwhile. Otherwise quiesce could wait forever for a handler that registers
+// sockets in each call.
 func (l *Loop) quiesce(s *Service) {
 	if l.running != s || l.onLoop() {
 		return

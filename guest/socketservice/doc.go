@@ -9,9 +9,9 @@
 // documentation names the issue.
 //
 // It is not for handlers that wait. The loop calls one handler at a time, and
-// serves no other socket until the handler returns: sockets must be
-// non-blocking, and work that takes long belongs in another goroutine. For a
-// server with a goroutine for each connection use package net.
+// serves no other socket until the handler returns. So sockets must be
+// non-blocking, and long work belongs in another goroutine. For a server with a
+// goroutine for each connection, use package net.
 //
 // # Use
 //
@@ -49,36 +49,36 @@
 // any twice. It holds no lock while a handler runs, so a handler may call every
 // function of this package.
 //
-// One rule holds for the calls that take sockets from a service: Register,
+// One rule holds for the calls that remove sockets from a service: Register,
 // RegisterEach, Unregister, Remove and Close. When such a call returns, no handler
-// of the service runs, and none will run for a socket that the call has taken away.
-// So the caller may close the socket and free what its handler uses. If a handler of
-// the service runs, the call waits until it returns, however long that takes: the
-// caller must not hold a lock that the handler takes. A call from inside a handler of
-// the same loop does not wait; its promise holds once that handler returns. Add takes
-// nothing away and never waits for a handler.
+// of the service runs, and none will run for a removed socket. So the caller may
+// close the socket and free the data that its handler uses. If a handler of the
+// service runs, the call waits until the handler returns, however long that takes,
+// so the caller must not hold a lock that the handler takes. A call from inside a
+// handler of the same loop does not wait, and its promise holds once that handler
+// returns. Add removes nothing and never waits for a handler.
 //
 // # Sockets that are closed while a service has them
 //
-// Unregister a socket before you close it. If the program closes it first, or if the
-// Close of another service that has it too does, the service loses the socket. The
-// loop calls its handler once more, with POLLNVAL. The slot is free by then, and the
-// descriptor's number may already belong to another file, so the handler must neither
-// use nor close it. The loop makes no such call if it finds another file under the
-// number, because the number then means nothing to the service.
+// Unregister a socket before you close it. If the program closes a registered socket,
+// or if another service that shares the socket is closed, the service loses the socket.
+// The loop calls the service's handler once more, with POLLNVAL. The slot is free by
+// then, and the descriptor's number may already belong to another file, so the handler
+// must neither use nor close it. The loop makes no such call if it finds another file
+// under the number, because the number then means nothing to the service.
 //
 // The kernel does not report that a socket was closed. The loop finds out when the
 // service's Add needs the slot, when Sockets lists the service, and when the number is
 // registered again. It also checks 128 sockets every second. If a duplicate of the
-// descriptor keeps the socket open, the handler may be called once for the socket's
-// events before that. The loop does not spin on it.
+// descriptor keeps the socket open, the loop may first call the handler once for the
+// socket's events. It does not call the handler in every round.
 //
 // # POLLOUT
 //
 // Events are level-triggered, like those of poll(2): the loop calls a handler again for
 // as long as the event lasts. A socket is nearly always writable. If a service polls it
 // for POLLOUT, the loop calls the handler several hundred thousand times a second. Poll
-// for POLLOUT only while bytes wait to be sent:
+// for POLLOUT only while there are unsent bytes:
 //
 //	_ = ev.Service.Add(int(ev.Fd), unix.POLLOUT, ev.UserData) // until they are sent
 //	_ = ev.Service.Add(int(ev.Fd), unix.POLLIN, ev.UserData)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A failure says how the latest handler that did not return has ended.
+// A failure says why the latest failed handler call did not return.
 type failure struct {
 	cause any // the argument of the panic
 	stack string
@@ -27,8 +27,8 @@ func (l *Loop) handle() (ok bool) {
 func (l *Loop) guarded() (ok bool) {
 	defer func() {
 		if !ok {
-			// A cause of nil can be a panic (under GODEBUG=panicnil=1) or
-			// Goexit. Only after a panic does handle go on.
+			// A nil cause means a panic with nil (GODEBUG=panicnil=1) or a
+			// Goexit. After a panic, handle continues; after Goexit, it does not.
 			l.failure = failure{recover(), string(debug.Stack())}
 		}
 	}()
@@ -36,9 +36,8 @@ func (l *Loop) guarded() (ok bool) {
 	return true
 }
 
-// survive ends the call of a handler, or of the logger, that has ended the loop's
-// goroutine with runtime.Goexit. The loop cannot prevent that, and goes on in another
-// goroutine for the other sockets.
+// survive cleans up after a handler or a logger that has called runtime.Goexit. The loop
+// cannot prevent that this ends its goroutine, and continues in another one.
 func (l *Loop) survive() {
 	l.mu.Lock()
 	service, fd := l.running, l.runningFd
@@ -46,7 +45,7 @@ func (l *Loop) survive() {
 		l.finish(false, l.clock()-l.begun)
 	}
 	l.mu.Unlock()
-	if service != nil && l.failure.stack != "" { // otherwise the logger called Goexit and had its record
+	if service != nil && l.failure.stack != "" { // otherwise the logger called Goexit while it logged the failure
 		l.logFailure(service, fd, "runtime.Goexit")
 	}
 	l.inProgram = true // for the function that starts the next goroutine
@@ -84,7 +83,7 @@ func text(cause any) (s string) {
 	return fmt.Sprint(cause)
 }
 
-// say logs from the loop's goroutine. A logger is code of the program, so its failure must
+// say logs from the loop's goroutine. A logger is the program's code, and its failure must
 // not end the loop.
 func (l *Loop) say(level slog.Level, message string, args ...any) {
 	within := l.inProgram

@@ -5,10 +5,9 @@ import "runtime"
 // goid returns the number of the calling goroutine.
 //
 // Go hides the number so that programs do not attach state to goroutines. This
-// package needs it to answer one question that has no other answer: whether the
-// caller of Unregister is the handler for which Unregister would wait, and so would
-// wait for ever. It asks only while such a handler runs, and that costs about a
-// microsecond.
+// package needs it for one purpose: to detect that Unregister was called by the very
+// handler for which it would wait, and so would wait forever. Nothing else tells. The
+// package calls goid only while such a handler runs. A call takes about a microsecond.
 func goid() uint64 {
 	const prefix = len("goroutine ")
 	var buf [64]byte

@@ -32,9 +32,9 @@ type Config struct {
 	// microseconds, so set it only for handlers that need it.
 	LockThread bool
 
-	// Logger gets the loop's records, with the attribute module=net_sock_svc,
-	// the module's name in Zephyr. Nil means the default logger of package slog
-	// at the time of Start.
+	// Logger receives the loop's records, with the attribute
+	// module=net_sock_svc, the module's name in Zephyr. Nil means the default
+	// logger of package slog at the time of Start.
 	Logger *slog.Logger
 }
 
@@ -61,7 +61,7 @@ type Loop struct {
 
 	callers  atomic.Int32 // how many calls are about to take the lock
 	mu       sync.Mutex
-	returned sync.Cond // signals that a handler has returned for which a call waits
+	returned sync.Cond // signals calls that wait for a handler: a handler has returned
 	cfg      Config
 	log      *slog.Logger
 	state    state
@@ -73,7 +73,7 @@ type Loop struct {
 	total    int               // slots of all services that PollMax admits
 	poller   poller
 	retired  []poller // replaced; the loop's goroutine may still wait on them
-	waitsOn  poller   // the one that it waits on
+	waitsOn  poller   // the poller on which the loop's goroutine waits
 
 	definitions     table[definition]
 	definitionsUsed uint32
@@ -86,32 +86,32 @@ type Loop struct {
 	watches   table[watch]       // by descriptor
 	shared    map[int32][]uint32 // the slots that hold a descriptor, after the first
 	seq       uint32             // the newest generation
-	losses    []loss             // whose POLLNVAL is still to be delivered
-	lost      uint64             // how many there were
+	losses    []loss             // without their POLLNVAL calls yet
+	lost      uint64             // the number of losses so far
 	inspector *time.Timer        // see inspect
 	sweepAt   uint32             // the descriptor to look at next
 	dirty     bool               // the kernel's set differs from the watches: rebuild it
-	robbed    bool               // of the poller's descriptors, which is still to be logged
+	robbed    bool               // the program has closed the poller's descriptors, and that is not logged yet
 	planned   map[int32]int32    // of replace: by descriptor, the index in next
 	undo      []undo
 	next      []slot
 	ev        unix.EpollEvent // a local one would be allocated for each call
-	condemned []int32         // sockets to be closed when no handler runs
-	executed  uint            // how often that was done
+	condemned []int32         // sockets to close when no handler runs
+	executed  uint            // how often condemned sockets were closed
 
 	// The round that runs; see dispatch.go.
 	goid      uint64 // of the loop's goroutine
 	round     uint32
-	scan      uint   // where it starts among the sockets that fired
-	full      bool   // the newest had as many as one round takes
-	ready     []call // of the newest round
-	at        int    // the first of them that was not made yet
+	scan      uint   // the event at which the round starts
+	full      bool   // the newest round had as many events as fit
+	ready     []call // the calls of the newest round
+	at        int    // the first of them that is still to be made
 	current   call
-	running   *Service // whose handler runs
+	running   *Service // the service whose handler runs
 	runningFd int32
-	begun     time.Duration    // the newest call, by the clock
-	serial    uint64           // how many calls there were
-	quiescing map[*Service]int // callers that wait for its handler
+	begun     time.Duration    // when the newest call began, by the clock
+	serial    uint64           // the number of calls so far
+	quiescing map[*Service]int // how many callers wait for the service's handler
 	watchdog                   // see watchdog.go
 
 	// Of the loop's goroutine alone.
@@ -120,11 +120,11 @@ type Loop struct {
 	inProgram bool // in a handler or the logger
 	failure   failure
 	pause     time.Duration
-	ended     time.Duration // the newest round, by the clock
-	yielded   time.Duration // the processor to other goroutines
+	ended     time.Duration // when the newest round ended, by the clock
+	yielded   time.Duration // when the loop last yielded the processor or waited
 }
 
-// NewLoop returns a loop, which Start starts.
+// NewLoop returns a loop that is not started.
 func NewLoop(c Config) *Loop {
 	epoch := time.Now()
 	if c.PollMax == 0 {
@@ -158,8 +158,8 @@ func (l *Loop) Define(name string, handler Handler, count int) *Service {
 	return l.define(1, name, handler, count)
 }
 
-// All iterates over the services in the order of their definition, those that exist
-// when the iteration starts: Zephyr's net_socket_service_foreach.
+// All iterates, in the order of their definition, over the services that exist when the
+// iteration starts: Zephyr's net_socket_service_foreach.
 func (l *Loop) All() iter.Seq[*Service] {
 	return func(yield func(*Service) bool) {
 		l.mu.Lock()
@@ -173,7 +173,7 @@ func (l *Loop) All() iter.Seq[*Service] {
 	}
 }
 
-// Start starts the loop. Calls of Register that wait for the start go on. Start fails
+// Start starts the loop. Calls of Register that wait for the start continue. Start fails
 // with ENOENT when no service is defined; with ENOMEM when PollMax is too small, and
 // the message then names a sufficient value (Zephyr #69233); with EALREADY when the
 // loop was started before; with EIO when it was stopped; and with the kernel's errno
@@ -229,9 +229,9 @@ func (l *Loop) prepare() (err error) {
 }
 
 // Stop ends the loop for good and leaves all sockets open. It waits until the running
-// handler returns; after it no handler of any service runs. Called from inside a
-// handler it does not wait, and the loop ends when that handler returns. All later
-// calls fail with EIO, except Stop, which may be called again.
+// handler returns. After Stop has returned, no handler of any service runs. When a
+// handler calls Stop, Stop does not wait, and the loop ends when that handler returns.
+// All later calls fail with EIO, except Stop, which may be called again.
 func (l *Loop) Stop() error {
 	l.mu.Lock()
 	for l.state == starting {
@@ -262,7 +262,7 @@ func (l *Loop) Stop() error {
 	return nil
 }
 
-// shut closes the pollers, which the loop's goroutine no longer uses.
+// shut closes the pollers, once the loop's goroutine no longer uses them.
 func (l *Loop) shut() {
 	l.closeRetired()
 	if l.inspector != nil {

@@ -9,8 +9,8 @@ import (
 
 // A program can close a socket that a service still has. Epoll does not report that:
 // it drops the interest, or keeps it while a duplicate of the descriptor is open. So
-// the loop checks sockets: a service's when Sockets lists them or when Add finds no
-// free slot, and some sockets every second.
+// the loop checks sockets. It checks a service's sockets when Sockets lists them and
+// when Add finds no free slot, and some sockets of all services every second.
 const (
 	sweepBatch = 128 // sockets, about 0.3 µs each
 	sweepReach = 4096
@@ -18,8 +18,8 @@ const (
 
 var sweepEvery = time.Second // shorter in tests
 
-// A loss is a socket that was closed while a service had it. Its slot is free, and the
-// handler is still to be called with POLLNVAL.
+// A loss is a socket that was closed while a service had it. Its slot is free. The loop
+// still has to call the handler with POLLNVAL.
 type loss struct {
 	serial  uint64
 	service *Service
@@ -27,9 +27,10 @@ type loss struct {
 	data any
 }
 
-// lose frees the slots that hold a descriptor whose socket was closed. After EBADF, when
-// no file is behind the descriptor, it has the handlers called. Otherwise the number
-// belongs to another file, which a handler could close by mistake.
+// lose frees the slots that hold a descriptor whose socket was closed. If the error is
+// EBADF, no file is behind the descriptor, and lose arranges the handlers' calls with
+// POLLNVAL. Otherwise the number belongs to another file, which a handler could close by
+// mistake.
 func (l *Loop) lose(fd int32, err error) {
 	w := l.watches.at(uint32(fd))
 	w.active = false
@@ -47,7 +48,7 @@ func (l *Loop) lose(fd int32, err error) {
 	}
 }
 
-// tell has a service's handler called with POLLNVAL, in this round or in the next.
+// tell makes the loop call a service's handler with POLLNVAL, in this round or in the next.
 func (l *Loop) tell(s *Service, p unix.PollFd, data any) {
 	p.Revents = unix.POLLNVAL
 	l.lost++
@@ -55,9 +56,9 @@ func (l *Loop) tell(s *Service, p unix.PollFd, data any) {
 	l.poller.wake()
 }
 
-// tellLosses makes the calls with POLLNVAL, as dispatch makes the others. It leaves losses
-// that occur during these calls to the next round, because a handler can answer each call
-// by registering another closed socket.
+// tellLosses makes the calls with POLLNVAL. It leaves losses that occur during these calls
+// to the next round, because a handler can register another closed socket in each call,
+// and the round would never end.
 func (l *Loop) tellLosses(begin time.Duration) (end time.Duration) {
 	told, newest := uint64(0), l.lost
 	for l.state == running {
@@ -84,8 +85,8 @@ func (l *Loop) tellLosses(begin time.Duration) (end time.Duration) {
 	return begin
 }
 
-// forget drops a service's pending losses, those of one descriptor or, if fd is negative,
-// all. It reports whether there were any.
+// forget drops a service's pending losses of one descriptor, or all its pending losses if
+// fd is negative. It reports whether there were any.
 func (l *Loop) forget(s *Service, fd int32) bool {
 	before := len(l.losses)
 	if before == 0 {
@@ -95,9 +96,9 @@ func (l *Loop) forget(s *Service, fd int32) bool {
 	return len(l.losses) < before
 }
 
-// probe returns the error that says why the socket of an active watch is lost, or nil if
-// it is not. Epoll refuses to add an interest that it has. Unlike a modification, that
-// does not report an error or a hang-up again.
+// probe returns why the socket of an active watch is lost, or nil if it is not lost. It
+// tries to add the interest, which epoll refuses if it has the interest. Unlike a
+// modification, this attempt does not make epoll report an error or a hang-up again.
 func (l *Loop) probe(fd int32) error {
 	err := l.control(unix.EPOLL_CTL_ADD, fd, 0, 0)
 	if err == nil {
@@ -110,8 +111,8 @@ func (l *Loop) probe(fd int32) error {
 	return nil
 }
 
-// inspect runs every sweepEvery, on a goroutine of its own: a timeout of the poller would
-// cost a timer for each wait.
+// inspect runs every sweepEvery, on a goroutine of its own, because a timeout of the poller
+// would cost a timer for each wait.
 func (l *Loop) inspect() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

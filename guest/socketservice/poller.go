@@ -26,20 +26,20 @@ type poller interface {
 	wake()
 
 	// intact reports whether the poller's own descriptors are still its own. If
-	// not, close closes nothing, and wake may have to be repeated.
+	// they are not, close closes nothing, and one wake may not be enough.
 	intact() bool
 
 	close()
 }
 
 // errGone says that the program has closed one of the poller's own descriptors or has
-// put another file in its place. A program does that if it closes all descriptors that
-// it does not know, or uses dup2 with a number of its choice.
+// replaced it by another file. That happens if a program closes all descriptors that it
+// does not know, or uses dup2 with a number of its choice.
 var errGone = errors.New("the program has closed or replaced a descriptor of the poller")
 
-// interest returns the event structure that asks for mask on a descriptor. An event
-// carries the descriptor and the generation of the interest, because the number alone
-// may belong to another socket by then.
+// interest returns the event structure that asks for mask on a descriptor. The structure
+// also holds the generation of the interest, and epoll returns it with each event. The
+// descriptor alone would not do, because it may belong to another socket by then.
 func interest(fd int32, gen, mask uint32) unix.EpollEvent {
 	return unix.EpollEvent{Events: mask, Fd: fd, Pad: int32(gen)}
 }
@@ -136,8 +136,8 @@ func (p *epoll) wake() {
 	_, _ = unix.Write(p.bell, one[:])
 }
 
-// interrupt ends the system calls of all threads with EINTR, by the signal that Go itself
-// uses for that. A wait whose bell is gone ends in no other way. It needs /proc.
+// interrupt ends the system calls of all threads with EINTR, by the signal with which Go
+// preempts goroutines. Nothing else ends a wait whose bell is gone. It needs /proc.
 func interrupt() {
 	threads, _ := os.ReadDir("/proc/self/task")
 	for _, thread := range threads {
@@ -147,8 +147,8 @@ func interrupt() {
 	}
 }
 
-// close closes nothing if one of the two descriptors is no longer the poller's, because
-// it cannot tell which. It rather leaves one open than closes a file of the program.
+// close closes nothing if one of the two descriptors is no longer the poller's. It cannot
+// tell which one, and must not close a file of the program.
 func (p *epoll) close() {
 	if p.intact() {
 		_ = unix.Close(p.fd)

@@ -22,11 +22,11 @@ type Handler func(*Event)
 // the call. The loop reuses the Event for the next call, so it is valid only until
 // the handler returns. A handler that needs it longer copies it.
 //
-// Revents is unfiltered: POLLERR, POLLHUP and POLLNVAL are reported even if Events
-// does not ask for them, together with POLLIN if there are bytes to read before the
-// end (Zephyr #113090). POLLNVAL means that the service has lost the socket, because
-// it was closed: the slot is free already, and the handler must neither use nor close
-// the descriptor, whose number may belong to another file by now.
+// Revents can have POLLERR, POLLHUP and POLLNVAL even if Events does not ask for
+// them. It also has POLLIN if there are bytes to read before a hang-up or an error
+// (Zephyr #113090). POLLNVAL means that the service has lost the socket, because the
+// socket was closed. The slot is already free, and the handler must neither use nor
+// close the descriptor, because its number may belong to another file by now.
 type Event struct {
 	unix.PollFd
 	UserData any
@@ -36,8 +36,8 @@ type Event struct {
 // A Service is a handler and the slots for the sockets that it serves. [Define] or
 // [Loop.Define] makes it, and it lives as long as its loop.
 //
-// An idle service with one socket costs its loop 56 bytes: 24 for the Service, 16 for
-// the slot and 16 for the watch on the descriptor. User data costs 16 bytes more, the
+// An idle service with one socket uses 56 bytes of memory: 24 for the Service, 16 for
+// the slot and 16 for the watch on the descriptor. User data uses 16 more bytes, the
 // counters of a service that was called 24, and a definition that is not shared 40.
 type Service struct {
 	*definition
@@ -50,8 +50,8 @@ type Service struct {
 // noSlot ends a chain of free slots.
 const noSlot = -1
 
-// A definition is shared by successive services that one line of the program defines
-// with the same name and handler.
+// A definition holds what successive services share if one line of the program defines
+// them with the same name and handler.
 type definition struct {
 	loop    *Loop
 	pc      uintptr
@@ -130,8 +130,8 @@ func (s *Service) Name() string {
 	return s.name
 }
 
-// Owner returns where the service is defined, as folder/file.go:line. It tells two
-// services of one name apart and is the same on every machine.
+// Owner returns where the service is defined, as folder/file.go:line. It distinguishes
+// two services with the same name, and is the same on every machine.
 func (s *Service) Owner() string {
 	if s.definition == nil {
 		return "?"
@@ -154,8 +154,8 @@ type Socket struct {
 }
 
 // Sockets returns a copy of the occupied slots, in slot order. Revents is zero. It
-// makes one system call for each socket, to leave out a socket that was closed
-// without being unregistered.
+// makes one system call for each socket, to leave out sockets that the program closed
+// without unregistering them.
 func (s *Service) Sockets() []Socket {
 	if s.definition == nil {
 		return nil
@@ -196,8 +196,8 @@ func (s *Service) Stats() Stats {
 	return stats
 }
 
-// CountErrors adds n to the errors of [Service.Stats]. A handler calls it for a datagram
-// that it could not answer, for example. It may be called from anywhere.
+// CountErrors adds n to the errors of [Service.Stats]. For example, a handler calls it
+// for a datagram that it could not answer. Any goroutine may call it.
 func (s *Service) CountErrors(n uint64) {
 	if s.definition == nil {
 		return
@@ -215,8 +215,8 @@ type counters struct {
 	time, max time.Duration
 }
 
-// account returns a service's counters. It makes those of a whole chunk of services when
-// the first of them is called, so that idle services need none.
+// account returns a service's counters. It allocates the counters of a whole chunk of
+// services at the first call of one of them, so idle services need none.
 func (l *Loop) account(index uint32) *counters {
 	c := l.counters[index/chunk]
 	if c == nil {

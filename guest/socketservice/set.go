@@ -16,9 +16,9 @@ type undo struct {
 }
 
 // replace gives the service a new set of count sockets. The function entry returns a
-// socket and its user data. First replace asks the kernel for all new interests, beside
-// the old ones. If the kernel refuses one, replace takes back those before it, and the
-// old set is polled all the time.
+// socket and its user data. First replace adds all new interests to the poller, beside
+// the old ones. If the kernel refuses one, replace removes the new ones again. So the
+// loop polls the old set without a gap.
 func (l *Loop) replace(s *Service, count int, entry func(int) (unix.PollFd, any)) error {
 	l.undo = l.undo[:0]
 	l.next = l.next[:0]
@@ -49,7 +49,7 @@ func (l *Loop) replace(s *Service, count int, entry func(int) (unix.PollFd, any)
 	l.forget(s, -1)
 	gen := l.newGen()
 	s.free = noSlot
-	for i := s.count - 1; i >= 0; i-- { // so that the first free one is chained first
+	for i := s.count - 1; i >= 0; i-- { // backwards, so that the first free slot is the first of the chain
 		id := s.base + uint32(i)
 		sl := l.slots.at(id)
 		service := sl.service
@@ -88,7 +88,7 @@ func (l *Loop) admit(s *Service, sl *slot) error {
 		first.doubled = true
 		first.events |= sl.events
 		if first.state == invalid {
-			*sl = slot{fd: -1} // the loss is told once
+			*sl = slot{fd: -1} // one call reports the loss
 			return nil
 		}
 		w := l.watches.at(uint32(sl.fd))
@@ -111,7 +111,7 @@ func (l *Loop) admit(s *Service, sl *slot) error {
 		return nil
 	}
 	sl.state = owner
-	// Not if arm found that the socket was lost.
+	// There is nothing to restore if arm found that the socket was lost.
 	before.active = before.active && l.watches.at(uint32(sl.fd)).first != 0
 	l.undo = append(l.undo, before)
 	return nil
@@ -128,7 +128,7 @@ func (l *Loop) rollback() {
 		if err := l.control(unix.EPOLL_CTL_MOD, u.fd, u.gen, u.mask); err != nil {
 			l.renew()
 		}
-		l.settled(u.fd, u.gen, u.mask) // events on their way are still wanted
+		l.settled(u.fd, u.gen, u.mask) // the old generation, so that pending events still count
 	}
 }
 
@@ -148,8 +148,8 @@ func (l *Loop) add(s *Service, fd int32, events int16, data any) error {
 	if err := l.arm(fd, uint16(events&pollable), s); err != nil {
 		return err
 	}
-	l.forget(s, fd)             // the handler would take the new socket for the old one
-	id, had := l.holding(s, fd) // not if arm found that the old socket was lost
+	l.forget(s, fd)             // a POLLNVAL call would now seem to mean the new socket
+	id, had := l.holding(s, fd) // again, because arm may have found that the old socket was lost
 	if !had {
 		id = s.base + uint32(s.free)
 		sl := l.slots.at(id)
@@ -163,7 +163,7 @@ func (l *Loop) add(s *Service, fd int32, events int16, data any) error {
 	return nil
 }
 
-// remove takes one socket from the service and reports whether it had it.
+// remove removes one socket from the service. It reports whether the service had the socket.
 func (l *Loop) remove(s *Service, fd int32) bool {
 	if id, ok := l.holding(s, fd); ok {
 		l.dropFd(s, id)
@@ -233,8 +233,8 @@ func (l *Loop) condemn(s *Service) {
 	l.release(s)
 }
 
-// execute closes the condemned sockets. While a handler runs it waits until the loop has
-// closed them after the handler's return.
+// execute closes the condemned sockets. If a handler runs, execute waits until the handler
+// has returned and the loop has closed the sockets.
 func (l *Loop) execute() {
 	if len(l.condemned) == 0 {
 		return

@@ -1,8 +1,8 @@
 package socketservice
 
-// A table is a slice that grows without moving its elements. So pointers to them stay
-// valid, and no outgrown memory is left behind, which would cost several times as much
-// as an idle service.
+// A table is a slice that grows without moving its elements. So pointers to elements stay
+// valid, and growing leaves no garbage, which would cost several times the memory of an
+// idle service.
 type table[T any] struct {
 	chunks []*[chunk]T
 }

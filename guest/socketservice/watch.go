@@ -2,8 +2,8 @@ package socketservice
 
 import "golang.org/x/sys/unix"
 
-// pollable are the events that can be asked for. Error and hang-up come
-// unasked; poll's and epoll's numbers are the same.
+// pollable are the events that a service can ask for. The kernel reports error and
+// hang-up unasked. The events have the same numbers in poll and epoll.
 const (
 	pollable = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP |
 		unix.EPOLLRDNORM | unix.EPOLLRDBAND | unix.EPOLLWRNORM | unix.EPOLLWRBAND | unix.EPOLLMSG
@@ -179,14 +179,14 @@ func (l *Loop) control(op int, fd int32, gen uint32, mask uint16) error {
 	return err
 }
 
-// arm sets the interest in a descriptor to mask and the events that its holders other than
-// except ask for. If it fails, the interest is unchanged, unless the socket behind the
-// descriptor is gone or another one: then the former holders have lost it.
+// arm sets the interest in a descriptor to mask, plus the events that its holders other than
+// except ask for. If arm fails, the interest is unchanged, with one exception: if the socket
+// behind the descriptor was closed or replaced, the former holders have lost it.
 func (l *Loop) arm(fd int32, mask uint16, except *Service) error {
 	if w := l.lookup(fd); w != nil && w.active {
 		all, gen := mask|l.wanted(fd, w, except), w.gen
 		if !w.shared && (except == nil || w.first-1-except.base < uint32(except.count)) {
-			gen = l.newGen() // no other service wants the events on their way
+			gen = l.newGen() // no other service needs the pending events
 		}
 		err := l.control(unix.EPOLL_CTL_MOD, fd, gen, all)
 		if err == nil {
@@ -244,8 +244,8 @@ func (l *Loop) settle(fd int32) {
 }
 
 // isLost reports whether the error of changing an interest says that the socket of the
-// interest is no longer behind the descriptor: there is none (EBADF), or another file,
-// which is not polled (ENOENT) or cannot be (EPERM).
+// interest is no longer behind the descriptor. The descriptor is closed (EBADF), or belongs
+// to another file, which is not polled (ENOENT) or cannot be polled (EPERM).
 func isLost(err error) bool {
 	return err == unix.EBADF || err == unix.ENOENT || err == unix.EPERM
 }
@@ -256,10 +256,10 @@ func (l *Loop) renew() {
 	l.poller.wake()
 }
 
-// rebuild replaces the poller by a new one with the same interests. That cures every
-// fault of the old one. It is also the only way to remove an interest whose descriptor
-// is closed while a duplicate of it is open: epoll keeps an interest with the open file
-// but removes it by the descriptor.
+// rebuild replaces the poller by a new one with the same interests, without the faults of
+// the old one. It is also the only way to remove an interest whose descriptor is closed
+// while a duplicate of it is open: epoll keeps an interest as long as the file is open, but
+// removes it only by its descriptor.
 func (l *Loop) rebuild() error {
 	p, err := l.newPoller()
 	if err != nil {

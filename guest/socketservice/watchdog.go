@@ -15,9 +15,9 @@ const (
 	looks       = 4           // within slowHandler
 )
 
-// A watchdog notices a handler that does not return, and sockets that are reported
-// writable without end. It runs only while there are calls. A call costs nothing for it
-// beyond the numbers that the loop keeps anyway.
+// A watchdog notices a handler that does not return, and sockets that the poller always
+// reports as writable. It runs only while there are calls. It adds no cost to a call,
+// because it reads only numbers that the loop keeps anyway.
 type watchdog struct {
 	slow     time.Duration
 	timer    *time.Timer
@@ -28,8 +28,7 @@ type watchdog struct {
 	warned   map[*Service]bool
 }
 
-// A suspect is a slot whose socket was reported writable, and nothing else, in a number of
-// successive looks.
+// A suspect is a slot whose socket was only writable in a number of successive looks.
 type suspect struct {
 	gen   uint32
 	times int
@@ -80,8 +79,8 @@ func (l *Loop) look() {
 	}
 }
 
-// findWritable finds sockets that are always writable and send nothing. It looks at the
-// latest round only now and then, so it finds sockets that are in every round.
+// findWritable finds sockets that are always writable and have nothing to send. It looks at
+// one round now and then, so a socket that it sees in successive looks is in every round.
 func (l *Loop) findWritable() (lines []func()) {
 	const writable = unix.EPOLLOUT | unix.EPOLLWRNORM | unix.EPOLLWRBAND
 	before := l.writable
