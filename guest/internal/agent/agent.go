@@ -1,7 +1,7 @@
 // Package agent is the guest's end of the line to the harness. It runs in init. It runs the
 // harness's commands, reseeds the guest after a restore, reports how the guest's program ended, and
-// relays messages between the harness and a program that uses package guest. It needs no program
-// for anything else.
+// relays messages between the harness and a program that uses package guest. All but the relaying
+// works with every program.
 //
 // Package guest uses the parts that a program and init have in common: statistics, the boot
 // identity, the warm-up and ARP announcements.
@@ -36,18 +36,18 @@ type Agent struct {
 	program  *program
 	programs *group   // holds all processes but init; nil in a kernel without control groups
 	freezer  freezer  // of programs
-	remarks  []string // are sent after the hello
+	remarks  []string // to send after the hello
 	children *Children
 	commands commands
 
 	// These belong to serve.
-	echo    WarmUpEcho // for a program that has none of its own
+	echo    WarmUpEcho // for a program that does not use package guest
 	warm    bool       // WarmUpRuntime was called
 	network Announcer  // prepared when the machine becomes quiet
 }
 
-// Open opens the harness's port and makes the line to the program. After an error the agent works
-// as far as it can.
+// Open opens the harness's port and makes the line to the program. If it returns an error, the agent
+// still works as far as it can.
 func Open(children *Children) (*Agent, error) {
 	a := &Agent{children: children}
 	a.commands.running = make(map[uint32]*command)
@@ -86,8 +86,9 @@ func (a *Agent) Kill(pid int) { a.programs.kill(pid) }
 // Connected reports whether the machine has the harness's port.
 func (a *Agent) Connected() bool { return a.harness != nil }
 
-// Start says hello and answers the harness until the machine ends. When the harness asks for a
-// power-off, the agent calls powerOff on a new goroutine; told reports whether the program was told.
+// Start sends a hello and answers the harness until the machine ends. When the harness asks for a
+// power-off, the agent calls powerOff on a new goroutine. The argument told reports whether the agent
+// has asked the program to end.
 func (a *Agent) Start(powerOff func(told bool)) {
 	a.powerOff = powerOff
 	if a.program.far != nil {
@@ -99,7 +100,7 @@ func (a *Agent) Start(powerOff func(told bool)) {
 	}
 }
 
-// serve says hello and answers the harness. The hello blocks while no harness is connected.
+// serve sends the hello and answers the harness. The hello blocks while no harness is connected.
 func (a *Agent) serve() {
 	defer a.port.Close()
 	id := bootID()
@@ -131,7 +132,7 @@ func (a *Agent) answer(m wire.Message) error {
 		return nil
 	case wire.Statistics:
 		if a.program.ask(m) {
-			return nil // the agent passes on the program's answer
+			return nil // passOn sends the program's answer
 		}
 		return a.reply(m, Statistics().Encode())
 	case wire.WarmUp:
@@ -170,7 +171,7 @@ func (a *Agent) answer(m wire.Message) error {
 		}
 		err = a.reply(m, wire.Reseeded{Clock: time.Now(), Subscribed: a.program.subscribed.Load()}.Encode())
 		if failed := a.freezer.thaw(); failed != nil {
-			return fmt.Errorf("let all programs go on: %w", failed)
+			return fmt.Errorf("let all programs continue: %w", failed)
 		}
 		return err
 	case wire.Resume:
@@ -205,8 +206,8 @@ func (a *Agent) reply(m wire.Message, payload []byte) error {
 	return err
 }
 
-// say sends a message that is no answer. It waits while the agent is quiet: then the machine that
-// goes on sends the message, and so does each machine that is restored.
+// say sends a message that is not an answer. It waits while the agent is quiet. After a save, both
+// the saved machine and each restored machine then send the message.
 func (a *Agent) say(m wire.Message) {
 	if !a.Connected() {
 		return
@@ -219,10 +220,10 @@ func (a *Agent) say(m wire.Message) {
 	a.harness.Send(m) // serve notices a broken line
 }
 
-// tellWithin bounds how long the agent waits for a harness that does not read, and for a program.
+// tellWithin bounds how long the agent waits for the harness to read, and for the program to answer.
 const tellWithin = time.Second
 
-// tell is say for a caller that must not wait for a harness that does not read.
+// tell is like say, but gives up if the harness does not read within tellWithin.
 func (a *Agent) tell(m wire.Message) {
 	told := make(chan struct{})
 	go func() {
@@ -235,7 +236,7 @@ func (a *Agent) tell(m wire.Message) {
 	}
 }
 
-// PowerOff tells the harness that the program is about to end in order, and why.
+// PowerOff tells the harness that the program is about to end as intended, and why.
 func (a *Agent) PowerOff(why string) {
 	a.tell(wire.Message{Type: wire.PowerOff, Payload: wireText(why)})
 }
@@ -245,12 +246,12 @@ func (a *Agent) remark(text string) {
 	a.tell(wire.Message{Type: wire.Remark, Payload: wireText(text)})
 }
 
-// Ended tells the harness how the program ended, after all messages of the program.
+// Ended passes on the program's remaining messages and then tells the harness how the program ended.
 func (a *Agent) Ended(exit wire.Exit) {
 	a.program.drained()
 	exit.Asked = a.asked.Load()
 	a.tell(wire.Message{Type: wire.Ended, Payload: exit.Encode()})
 }
 
-// wireText returns the payload of a text. It cuts off what exceeds the limit.
+// wireText returns the payload of a text. It cuts a text off at wire.MaxText.
 func wireText(text string) []byte { return []byte(text[:min(len(text), wire.MaxText)]) }

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An Announcer sends ARP announcements (RFC 5227) of the machine's IPv4 addresses. Without them
-// QEMU's user network sends an ARP request before it delivers its first packet, and drops the packet
-// if the answer takes more than 1 s, as it may on a busy host. The network of a restored machine is
-// new and knows no address. The packets are made before the save, because a restored machine should
-// spend no time on asking for its addresses. The zero value announces nothing.
+// An Announcer sends ARP announcements (RFC 5227) of the machine's IPv4 addresses. Without them,
+// QEMU's user network sends an ARP request before it delivers its first packet. It drops the packet
+// if the answer takes more than 1 s, as can happen on a busy host. A restored machine has a new
+// network, which knows no address. Prepare makes the packets before the save, so that a restored
+// machine need not look its addresses up. The zero value announces nothing.
 type Announcer struct {
 	socket  int
 	packets []packet

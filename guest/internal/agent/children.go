@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Children are init's child processes: the guest's program, the harness's commands, and the orphans
-// that these leave. One goroutine waits for all of them.
+// Children are init's child processes: the guest's program, the harness's commands, and their orphans.
+// One goroutine waits for all of them.
 type Children struct {
-	mu      sync.Mutex // held while a child is started, so that none ends before it is known
+	mu      sync.Mutex // held while a child starts, so that reap knows the child when it ends
 	started *sync.Cond
 	ended   map[int]chan<- unix.WaitStatus
 }
@@ -59,8 +59,8 @@ func (c *Children) reap() {
 // groupRoot is where init mounts the control groups.
 const groupRoot = "/sys/fs/cgroup"
 
-// A group is a control group: a kill or a freeze reaches all descendants of its processes. The nil
-// group stands for a kernel without control groups.
+// A group is a control group. A kill or a freeze of the group reaches all descendants of its
+// processes. In a kernel without control groups, the group is nil.
 type group struct {
 	dir string
 	fd  *os.File // the directory

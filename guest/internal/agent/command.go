@@ -93,8 +93,8 @@ func (a *Agent) execute(m wire.Message) error {
 const maxOutput = 32 << 10
 
 // follow sends a command's output until the command ends, and then its exit status. It does not
-// wait for the end of the output: processes that the command leaves behind may keep it open for
-// ever.
+// wait for the end of the output, because processes that the command leaves behind may keep the pipe
+// open forever.
 func (a *Agent) follow(number uint32, c *command, out, errs *os.File, ended <-chan unix.WaitStatus) {
 	var streams sync.WaitGroup
 	streams.Go(func() { a.sendOutput(number, wire.Stdout, out) })
@@ -139,7 +139,7 @@ func (a *Agent) sendOutput(number uint32, stream byte, pipe *os.File) {
 		say(n)
 		left -= n
 	}
-	go func() { // a process that goes on writing must not get SIGPIPE
+	go func() { // a process that still writes must not get SIGPIPE
 		pipe.SetReadDeadline(time.Time{})
 		io.Copy(io.Discard, pipe)
 		pipe.Close()

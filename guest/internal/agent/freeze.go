@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A freezer stops all processes but init, from before the machine is saved until the guest is
-// reseeded. Otherwise all restored machines could draw the same random numbers.
+// A freezer stops all processes except init, from before the save until the guest is reseeded.
+// Otherwise all restored machines could draw the same random numbers.
 type freezer struct {
 	fd     int    // cgroup.freeze of the control group; -1 in a kernel without control groups
 	events string // the path of its cgroup.events
@@ -38,7 +38,7 @@ const (
 // freeze stops all processes. It returns an error if some still run after freezeWithin.
 func (f freezer) freeze() error {
 	if f.fd < 0 {
-		return os.NewSyscallError("kill", unix.Kill(-1, unix.SIGSTOP)) // -1 is all processes but init
+		return os.NewSyscallError("kill", unix.Kill(-1, unix.SIGSTOP)) // -1 means all processes except init
 	}
 	if _, err := unix.Pwrite(f.fd, []byte("1"), 0); err != nil {
 		return os.NewSyscallError("pwrite", err)
@@ -57,7 +57,7 @@ func (f freezer) freeze() error {
 	}
 }
 
-// thaw lets all processes go on. Without freeze it does nothing.
+// thaw lets all processes continue. Without a freeze it does nothing.
 func (f freezer) thaw() error {
 	if f.fd < 0 {
 		if err := unix.Kill(-1, unix.SIGCONT); err != unix.ESRCH { // there may be no process

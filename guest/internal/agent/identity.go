@@ -16,7 +16,7 @@ import (
 const kernelBootID = "/proc/sys/kernel/random/boot_id"
 
 // BootID returns the identity of this boot or restore, in the form of
-// /proc/sys/kernel/random/boot_id. It is the kernel's own until the machine is saved or restored.
+// /proc/sys/kernel/random/boot_id. Until the machine is saved, it is the kernel's own.
 func BootID() string { return bootID().String() }
 
 func bootID() wire.BootID {
@@ -29,7 +29,7 @@ func bootID() wire.BootID {
 			return id
 		}
 	}
-	return ownBootID() // the kernel has no boot_id, and init has no agent
+	return ownBootID() // the kernel has no boot_id, and init runs no agent
 }
 
 var ownBootID = sync.OnceValue(func() (id wire.BootID) {
@@ -38,8 +38,8 @@ var ownBootID = sync.OnceValue(func() (id wire.BootID) {
 })
 
 // An identityFile is wire.BootIDFile, mapped into memory. The agent of a restored machine writes the
-// new identity there before the programs go on. It needs no system call for that, whose code an
-// emulated processor would have to translate first.
+// new identity there before the programs continue. Writing to memory needs no system call, whose code
+// QEMU would have to translate first.
 type identityFile []byte
 
 func newIdentityFile() (identityFile, error) {

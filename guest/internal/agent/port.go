@@ -14,23 +14,22 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// A port is the virtio-serial port, on a blocking descriptor. An os.File does not fit: while no host
-// is connected, the kernel reports a hang-up of the port and reads return no bytes, which os.File
-// takes for the end.
+// A port is the virtio-serial port, on a blocking descriptor. It is not an os.File, because reads
+// return no bytes while no host is connected, and an os.File would report io.EOF.
 type port struct{ fd int }
 
 const (
 	driver = "/sys/bus/virtio/drivers/virtio_console"
 	ports  = "/sys/class/virtio-ports"
 
-	portWithin = 2 * time.Second // from the start of the driver to the port's name
+	portWithin = 2 * time.Second // bounds the wait for the port's name after the driver has started
 	portTick   = 5 * time.Millisecond
-	maxIdle    = time.Second // between two reads while no host is connected
+	maxIdle    = time.Second // the longest pause between two reads while no host is connected
 )
 
 // openPort opens the harness's port. It returns nil without an error if the machine has no such port.
 func openPort() (*port, error) {
-	// The host tells the names of its ports only after the driver has bound the device.
+	// The host announces the names of its ports only after the driver has bound the device.
 	devices, _ := filepath.Glob(driver + "/virtio*")
 	if len(devices) == 0 {
 		return nil, nil
@@ -95,8 +94,8 @@ func (p *port) Write(b []byte) (done int, err error) {
 
 func (p *port) Close() error { return unix.Close(p.fd) }
 
-// A socket is the line to the program, on a blocking descriptor like the port. A blocked thread wakes
-// with less code than Go's poller takes, which counts in a restored machine.
+// A socket is the line to the program, on a blocking descriptor like the port. Waking a blocked thread
+// runs less code than Go's poller does, and in a restored machine all code is slow at first.
 type socket int
 
 func (s socket) Read(b []byte) (int, error) {
@@ -105,7 +104,7 @@ func (s socket) Read(b []byte) (int, error) {
 		switch {
 		case n > 0:
 			return n, nil
-		case err == nil, errors.Is(err, unix.ECONNRESET): // the program has ended and left bytes unread
+		case err == nil, errors.Is(err, unix.ECONNRESET): // reset: the program has ended with unread bytes
 			return 0, io.EOF
 		case err != unix.EINTR:
 			return 0, os.NewSyscallError("read", err)

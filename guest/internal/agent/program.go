@@ -13,20 +13,20 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// A program is the guest's program as the agent knows it. The agent asks nothing of a program that
-// has not said hello, because the program does not use package guest. It trusts no program: it
-// passes on only the messages that a program may send, and closes the line of a program that breaks
-// the protocol or does not read its requests. The harness's line is not affected.
+// A program is the agent's view of the guest's program. A program that does not send a hello does not
+// use package guest, and the agent sends it no requests. The agent does not trust the program. It
+// passes on only the messages that a program may send, and closes the program's line if the program
+// breaks the protocol or does not read its requests. That does not affect the harness's line.
 type program struct {
 	line  *wire.Conn
 	near  socket
 	far   *os.File      // the program's end
 	calm  chan struct{} // gets a token when the program answers Quiesce
-	ended chan struct{} // closed when nothing more is read from the program
+	ended chan struct{} // closed when listen has read the program's last message
 
 	mu        sync.Mutex
 	connected bool              // the program has said hello, and its line is intact
-	asked     map[uint32]uint32 // requests: the program's sequence numbers, and the harness's
+	asked     map[uint32]uint32 // pending requests: sequence number to the program → from the harness
 
 	subscribed atomic.Bool // the program wants Resume
 }
@@ -43,8 +43,8 @@ func newProgram() (*program, error) {
 	return p, nil
 }
 
-// ProgramEnd returns the program's end of its line, which the program inherits, or nil if there is
-// none. The caller closes it when the program has started.
+// ProgramEnd returns the end of the line that the program inherits, or nil if there is no line. The
+// caller closes it when the program has started.
 func (a *Agent) ProgramEnd() *os.File { return a.program.far }
 
 // listen receives the program's messages.
@@ -85,7 +85,7 @@ func (a *Agent) receive(m wire.Message) error {
 	case wire.Quiesce:
 		select {
 		case p.calm <- struct{}{}:
-		default: // quiesce has ceased to wait for an earlier answer
+		default: // quiesce no longer waits for an earlier answer
 		}
 	case wire.Subscribe:
 		p.subscribed.Store(true)
@@ -103,7 +103,7 @@ func (a *Agent) receive(m wire.Message) error {
 	return nil
 }
 
-// ask passes on a request of the harness. It reports whether the program was reached.
+// ask passes a request of the harness on to the program. It reports whether it has sent the request.
 func (p *program) ask(m wire.Message) bool {
 	p.mu.Lock() // the answer may be received before Send returns
 	defer p.mu.Unlock()
@@ -138,8 +138,8 @@ func (p *program) quiesce() {
 	clear(p.asked)
 }
 
-// drained waits until all messages of a program that has ended are passed on. It does not wait for a
-// program that did not say hello: other processes may have inherited its line.
+// drained waits until listen has passed on all messages of a program that has ended. It does not wait
+// for a program that has sent no hello, because other processes may have inherited its line.
 func (p *program) drained() {
 	p.mu.Lock()
 	connected := p.connected

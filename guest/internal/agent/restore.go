@@ -11,7 +11,7 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// reseed gives a guest that was saved new entropy, the host's clock and a new boot identity.
+// reseed gives the guest new entropy, the host's time and a new boot identity after a save.
 func (a *Agent) reseed(r wire.Restore) error {
 	if err := addEntropy(a.random, r.Entropy); err != nil {
 		return err
@@ -38,8 +38,9 @@ func addEntropy(fd int, random []byte) error {
 	return nil
 }
 
-// ioctl passes a structure, because x/sys has no function for the requests of random(4). The call is
-// raw: none of the requests blocks, so Go's scheduler need not start a thread for it.
+// ioctl makes an ioctl call with a structure, because x/sys has no function for the requests of
+// random(4). It makes a raw system call, because no request blocks and Go's scheduler need not start a
+// thread for it.
 func ioctl(fd int, request uint, arg []byte) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(unsafe.Pointer(unsafe.SliceData(arg))))
 	if errno != 0 {

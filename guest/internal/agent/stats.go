@@ -11,7 +11,7 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// Statistics returns what the kernel tells. A program adds its socket services.
+// Statistics returns the kernel's statistics. A program adds those of its socket services.
 func Statistics() wire.Stats {
 	s := wire.Stats{Boot: bootID()}
 	var up unix.Timespec

@@ -9,7 +9,7 @@ import (
 )
 
 // A WarmUpEcho echoes datagrams on a port of its own, so that the first datagram for a service is
-// fast: by then QEMU has translated the code on a datagram's way through the kernel and the program,
+// fast. By then, QEMU has translated the code of the kernel and the program that handles a datagram,
 // and both have allocated memory. The zero value is ready for use. Only one goroutine at a time may
 // call its methods.
 type WarmUpEcho struct{ conn *net.UDPConn }
@@ -32,7 +32,7 @@ func (e *WarmUpEcho) Start() (port int) {
 			if err != nil {
 				return
 			}
-			conn.WriteToUDPAddrPort(buf[:n], from) // the harness repeats a datagram that is lost
+			conn.WriteToUDPAddrPort(buf[:n], from) // if this fails, the harness sends the datagram again
 		}
 	}()
 	return conn.LocalAddr().(*net.UDPAddr).Port
@@ -46,12 +46,12 @@ func (e *WarmUpEcho) Stop() {
 	}
 }
 
-// spareThreads is how many threads are started before the save. A restored machine was seen to start
-// one before the agent's answer, and services may need others.
+// spareThreads is how many threads WarmUpRuntime starts. In a restored machine, the runtime would start
+// one thread before the agent's answer, and services may need others.
 const spareThreads = 3
 
-// WarmUpRuntime does what Go's runtime would otherwise do first in each restored machine, where all
-// code is slow at first: it starts threads, which the scheduler needs when system calls take long,
+// WarmUpRuntime does work that Go's runtime would otherwise do in each restored machine, where all
+// code is slow at first. It starts threads, which the scheduler needs when system calls take long,
 // and frees memory on the heap.
 func WarmUpRuntime() {
 	runtime.GC()

@@ -17,8 +17,8 @@ import (
 )
 
 // Load loads the kernel modules that a file names, one a line, and then the modules of the machine's
-// other virtio devices, each with its dependencies. A module may be loaded already or built into the
-// kernel. After a module that cannot be loaded Load goes on with the others.
+// other virtio devices, each with its dependencies. It skips modules that are already loaded or built
+// into the kernel. If a module cannot be loaded, Load still loads the others, and returns an error.
 func Load(file string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -44,8 +44,8 @@ func Load(file string) error {
 	return errors.Join(errs...)
 }
 
-// A prober reads the kernel's list of modules at the first load, because a kernel without modules has
-// no list.
+// A prober reads the kernel's list of modules only at the first load, because a kernel without modules
+// has no list.
 type prober struct{ *kmodule.Prober }
 
 func (p *prober) load(name string) (err error) {
@@ -61,8 +61,8 @@ func (p *prober) load(name string) (err error) {
 	return nil
 }
 
-// forDevices returns the modules of the virtio devices that have no driver yet, by the file
-// modules.alias. It returns none if there is no such file, as for a kernel without modules.
+// forDevices returns the modules for the virtio devices that have no driver yet, according to the file
+// aliases, a modules.alias. It returns none if the file is missing, as for a kernel without modules.
 func forDevices(sys, aliases string) (names []string) {
 	list, err := os.ReadFile(aliases)
 	if err != nil {

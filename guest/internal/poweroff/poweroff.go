@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// drainWithin bounds the wait for a serial port that sends nothing. An emulated port may be as slow as
+// drainWithin bounds the wait for a serial port to send its output. An emulated port may be as slow as
 // 20 kB/s, and a terminal holds 4 KiB.
 const drainWithin = 5 * time.Second
 
 // Now writes the last words to the console, waits until the serial port has sent all output, and
-// powers the machine off. It waits at most 5 s for a console that takes no output. It returns only
-// if the kernel refuses.
+// powers the machine off. It waits at most 5 s for the output. It returns only if the kernel refuses
+// the power-off.
 func Now(console *os.File, words string) error {
-	// A person may have typed Ctrl-S. Linux resumes the output only after it was told to suspend it.
+	// A person may have stopped the output with Ctrl-S. Linux obeys TCOON only after a TCOOFF.
 	for _, action := range []int{unix.TCOOFF, unix.TCOON} {
 		unix.IoctlSetInt(int(console.Fd()), unix.TCXONC, action)
 	}
@@ -34,8 +34,8 @@ func Now(console *os.File, words string) error {
 	case <-drained:
 	case <-time.After(drainWithin):
 	}
-	// At power-off Linux 6.1 marks the card's queues as broken. If a packet is under way then, the
-	// driver's poll function spins for ever.
+	// At power-off, Linux 6.1 marks the network card's queues as broken. If the card is just sending a
+	// packet, the driver's poll function then spins forever.
 	if err := takeDown(); err != nil {
 		fmt.Fprintln(console, "guesthouse: power off:", err)
 	}
@@ -43,7 +43,7 @@ func Now(console *os.File, words string) error {
 	return os.NewSyscallError("reboot", unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF))
 }
 
-// takeDown takes all network interfaces down. It goes on after an interface that fails.
+// takeDown takes all network interfaces down, even if one of them fails.
 func takeDown() error {
 	links, err := netlink.LinkList()
 	if err != nil {

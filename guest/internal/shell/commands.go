@@ -18,7 +18,7 @@ type command struct {
 	run  func(s *Shell, args string) error
 }
 
-// commands is a function because help, which is in the table, lists the table.
+// commands returns the table of commands. It is a function because the command help reads the table.
 func commands() []command {
 	return []command{
 		{"help", "list the commands", plain(help)},
@@ -26,7 +26,7 @@ func commands() []command {
 		{"net stats", "show the counters of the socket services", plain(netStats)},
 		{"net iface", "list the network interfaces and their addresses", plain(netIface)},
 		{"uptime", "show the time since boot", plain(uptime)},
-		{"sh", "start a shell (gosh), which exit 0 ends, or run the command that follows", sh},
+		{"sh", "start u-root's shell, gosh (exit 0 ends it), or run the command after sh", sh},
 		{"poweroff", "power the machine off", plain(func(*Shell) error { return errPowerOff })},
 	}
 }

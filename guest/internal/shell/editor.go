@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// An editor edits the line that is being typed, and keeps a history of earlier lines. It writes only
-// text, spaces, backspaces and one carriage return: no escape sequences, and no queries, which a test
-// would not answer. This has two costs. A line that is wider than the terminal can be typed, but only
-// its last row can be edited; and a character that takes two columns counts as one.
+// An editor edits the line that a person types, and keeps a history of earlier lines. It writes only
+// text, spaces, backspaces and one carriage return. It writes no escape sequences and no queries,
+// because a test would not answer queries. This has two costs: a person can edit only the last row of
+// a line that is wider than the terminal, and the editor counts a character of two columns as one.
 type editor struct {
-	cells   []string // the line: one character each, or one byte that belongs to none
+	cells   []string // the line: each cell is a character, or a byte that is not UTF-8
 	at      int      // the cursor: an index in cells
 	partial []byte   // a character or an escape sequence that is not complete
 
@@ -20,7 +20,7 @@ type editor struct {
 	back    int    // the shown line's place in history, counted from its end; 0 is the draft
 	draft   string // the line that was typed before the history was shown
 
-	shown []byte // is to be written to the terminal
+	shown []byte // output to the terminal that is not written yet
 }
 
 // An ending says whether and how a key has ended a line.
@@ -189,8 +189,8 @@ func cellsOf(text string) (cells []string) {
 	return cells
 }
 
-// begin takes over a line that the terminal has shown. Behind the line the terminal may have shown up
-// to extra columns that do not belong to it.
+// begin takes over a line that the terminal has edited so far. The terminal may have shown up to extra
+// columns after the line, which begin erases.
 func (e *editor) begin(text string, extra int) {
 	e.cells = cellsOf(text)
 	e.at = len(e.cells)
@@ -221,7 +221,7 @@ func (e *editor) goBack(columns int) { e.show(strings.Repeat("\b", columns)) }
 
 func (e *editor) show(text string) { e.shown = append(e.shown, text...) }
 
-// redraw returns the text that shows the line and its cursor behind a new prompt.
+// redraw returns the text that shows the line and its cursor after a new prompt.
 func (e *editor) redraw() string {
 	return spaced(e.cells, 0) + strings.Repeat("\b", column(e.cells)-column(e.cells[:e.at]))
 }
@@ -245,7 +245,7 @@ func (e *editor) remember(line string) {
 }
 
 // spaced returns the text that shows the cells from an index on. Tabs become spaces, because a tab
-// would not overwrite what it passes, and control characters look as the terminal shows them.
+// does not erase the columns that it skips. Control characters look as the terminal shows them.
 func spaced(cells []string, from int) string {
 	var b strings.Builder
 	for i, cell := range cells[from:] {
@@ -262,7 +262,7 @@ func spaced(cells []string, from int) string {
 
 func isControl(cell string) bool { return cell < " " || cell == "\x7f" }
 
-// column returns the column after a text that stands behind the prompt.
+// column returns the column after the prompt and the cells.
 func column(cells []string) int {
 	at := len(prompt)
 	for _, cell := range cells {

@@ -1,10 +1,9 @@
-// Package shell is the command line on the serial console, in the manner of Zephyr's shell. It has
-// a few commands that show what the machine does, keeps the log's lines apart from the line that is
-// typed, and starts u-root's shell on request.
+// Package shell is a command line on the serial console, like Zephyr's shell. It has a few commands
+// that show the machine's state, keeps log lines apart from the line that a person types, and starts
+// u-root's shell on request.
 //
-// The kernel's terminal edits the lines (backspace, Ctrl-U, Ctrl-W), so that plain text appears on
-// the console. When a person presses an arrow or a similar key, the shell's own editor takes over
-// the line.
+// The kernel's terminal edits the line (backspace, Ctrl-U, Ctrl-W), so the console shows only plain
+// text. When a person presses an arrow or a similar key, the shell's own editor takes over the line.
 package shell
 
 import (
@@ -24,8 +23,8 @@ import (
 // prompt is Zephyr's.
 const prompt = "uart:~$ "
 
-// A Shell reads commands from a terminal. Others write to the terminal with Write, which keeps each
-// line whole and the prompt below the lines.
+// A Shell reads commands from a terminal. Other code writes to the terminal with Write, which keeps
+// each line whole and the prompt below the lines.
 type Shell struct {
 	in  *os.File
 	out io.Writer
@@ -34,11 +33,11 @@ type Shell struct {
 	// is no terminal.
 	programs, typing, editing *unix.Termios
 
-	rest []byte // was read behind the end of a line
+	rest []byte // input that was read after the end of a line
 
 	mu       sync.Mutex
 	prompted bool // the prompt stands on the last line
-	below    bool // the prompt may stand below the echo of a line that is still to be read
+	below    bool // the prompt may stand below the echo of a line that the shell has not read yet
 	edits    bool // the editor has the line
 	line     editor
 }
@@ -46,8 +45,8 @@ type Shell struct {
 // New returns a shell that reads from a terminal and writes to out, the same terminal.
 func New(in *os.File, out io.Writer) *Shell { return &Shell{in: in, out: out} }
 
-// Write writes p, which should end with a newline, and the prompt below it. It writes no prompt after
-// a line was entered, because the answer comes next.
+// Write writes p, which should end with a newline, and the prompt below it. When a person has just
+// entered a line, it writes no prompt, because the answer comes next.
 func (s *Shell) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,11 +67,11 @@ func (s *Shell) Write(p []byte) (int, error) {
 var errPowerOff = errors.New("power off")
 
 // Run writes a greeting, which should end with a newline, and the first prompt below it. It serves
-// commands until poweroff, and then returns nil, or until the terminal is gone. The answer to a line
-// that is typed after a prompt begins on a line of its own.
+// commands until the command poweroff, and then returns nil. If the terminal is gone, it returns an
+// error. The answer to a line that was typed after a prompt begins on a line of its own.
 func (s *Shell) Run(greeting string) error {
-	// Ctrl-C is meant for the program in the foreground. At the prompt the terminal drops the line,
-	// which a new prompt shows.
+	// Ctrl-C is for the program in the foreground and must not end the shell. At the prompt the
+	// terminal drops the line, and a new prompt shows that.
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, unix.SIGINT, unix.SIGQUIT)
 	defer func() {
@@ -112,8 +111,8 @@ func (s *Shell) Run(greeting string) error {
 	}
 }
 
-// openTerminal makes the terminal deliver a line also at an escape character, with which the
-// sequences of arrows and other keys begin. It does nothing if the input is no terminal.
+// openTerminal makes the terminal deliver the line also at an escape character, because the sequences
+// of arrows and similar keys begin with it. It does nothing if the input is not a terminal.
 func (s *Shell) openTerminal() error {
 	now, err := unix.IoctlGetTermios(int(s.in.Fd()), unix.TCGETS)
 	if err != nil {
@@ -127,7 +126,7 @@ func (s *Shell) openTerminal() error {
 	return s.set(s.typing)
 }
 
-// set changes the mode of the terminal. It does nothing if the input is no terminal.
+// set changes the mode of the terminal. It does nothing if the input is not a terminal.
 func (s *Shell) set(mode *unix.Termios) error {
 	if mode == nil {
 		return nil
@@ -178,8 +177,8 @@ func (s *Shell) read() (string, error) {
 	}
 }
 
-// readPrompted reads what the terminal has. When it reads a line it also marks the prompt as gone, so
-// that Write does not restore the prompt before the answer.
+// readPrompted reads from the terminal. If it reads a whole line, it also marks the prompt as gone, so
+// that Write does not repeat the prompt before the answer.
 func (s *Shell) readPrompted(buf []byte) (int, error) {
 	if s.typing == nil {
 		return s.in.Read(buf)
@@ -195,9 +194,9 @@ func (s *Shell) readPrompted(buf []byte) (int, error) {
 	}
 	n, err := s.in.Read(buf)
 	if n > 0 && buf[n-1] == '\n' {
-		// The kernel echoes a line before it delivers the line. If the prompt was written in
-		// between, it stands where the answer is to begin. The shell cannot tell, and an empty
-		// line above an answer does no harm.
+		// The kernel echoes a line before it delivers the line. If Write has written the prompt in
+		// between, the answer would begin after the prompt. The shell cannot know that, so it writes a
+		// newline whenever it is possible. An empty line above an answer does no harm.
 		if s.prompted && s.below {
 			io.WriteString(s.out, "\n")
 		}
@@ -206,8 +205,8 @@ func (s *Shell) readPrompted(buf []byte) (int, error) {
 	return n, err
 }
 
-// edit takes over a line at which an arrow or a similar key was pressed. The terminal has shown the
-// first bytes of the key's sequence.
+// edit takes over the line when a person has pressed an arrow or a similar key. The terminal has
+// already shown the first bytes of the key's sequence.
 func (s *Shell) edit(line string) (string, error) {
 	if err := s.set(s.editing); err != nil {
 		return "", err
@@ -286,7 +285,7 @@ func cutWords(line, words string) (rest string, ok bool) {
 // foreground runs a program on the terminal and then restores the terminal's mode.
 func (s *Shell) foreground(name string, args ...string) error {
 	if s.programs == nil {
-		return errors.New("the console is no terminal")
+		return errors.New("the console is not a terminal")
 	}
 	if err := s.set(s.programs); err != nil {
 		return err
