@@ -21,7 +21,7 @@ type client struct {
 	frame  []byte // belongs to the sender
 	want   []byte // belongs to the loop
 
-	inFlight []request // the one that was sent first at the front
+	inFlight []request // in the order of sending
 	sendTCP  chan uint64
 	sendErr  error // of the TCP sender; read only after the sender has ended
 }
@@ -48,7 +48,7 @@ func (c *client) run() {
 		case err == nil || c.sendErr == nil:
 		case errors.Is(err, net.ErrClosed):
 			err = c.sendErr // the cause: the sender closed the connection
-		default: // a reset shows at one end only, and at the other as an end of stream
+		default: // after a reset, one of the two errors may be only an end of stream
 			err = fmt.Errorf("%w; %w", err, c.sendErr)
 		}
 	} else {
@@ -68,8 +68,8 @@ func (c *client) run() {
 	c.fail(fmt.Errorf("client %d: %w", c.index, err))
 }
 
-// loop keeps the window full and reads answers until there is nothing left to
-// send and nothing to wait for. An error ends the connection.
+// loop keeps the window full and reads answers until every request has been sent
+// and is answered or lost. An error ends the connection.
 func (c *client) loop(buf []byte) error {
 	for more := true; ; {
 		for more && len(c.inFlight) < c.Window {
@@ -145,8 +145,8 @@ func (c *client) sender() {
 	}
 }
 
-// judge compares an answer with the request whose number it carries, on TCP
-// with the oldest in flight.
+// judge compares an answer with its request: on UDP the one whose number the answer
+// carries, on TCP the oldest in flight.
 func (c *client) judge(got []byte, now time.Time) error {
 	number := ^uint64(0)
 	if len(got) >= tagBytes {
@@ -165,14 +165,14 @@ func (c *client) judge(got []byte, now time.Time) error {
 	}
 	if number < c.taken.Load() {
 		if c.fill(c.want, number); bytes.Equal(c.want, got) {
-			return fmt.Errorf("request %d: %w: a second answer, one later than %v, or another client's",
+			return fmt.Errorf("request %d: %w: a second answer, an answer after more than %v, or the answer to another client",
 				number, ErrDuplicate, c.Timeout)
 		}
 	}
-	return fmt.Errorf("%w: %d bytes that answer no request: % x", ErrAltered, len(got), excerpt(got, 0))
+	return fmt.Errorf("%w: an answer of %d bytes to no request: % x", ErrAltered, len(got), excerpt(got, 0))
 }
 
-// expire counts requests as lost whose timeout has passed.
+// expire removes the requests whose timeout has passed, and counts them as lost.
 func (c *client) expire(now time.Time) {
 	for len(c.inFlight) > 0 && now.Sub(c.inFlight[0].sent) >= c.Timeout {
 		c.inFlight = c.inFlight[1:]

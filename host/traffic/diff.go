@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// difference says how got differs from what was sent.
+// difference describes how got differs from sent.
 func difference(sent, got []byte) string {
 	at := firstDifference(sent, got)
 	switch {
@@ -33,8 +33,8 @@ func firstDifference(a, b []byte) int {
 	return n
 }
 
-// excerpt returns at most 8 bytes from an offset, enough to recognise what overwrote
-// the payload.
+// excerpt returns at most 8 bytes from an offset. That is enough to recognise data that
+// overwrote the payload.
 func excerpt(b []byte, at int) []byte { return b[at:min(at+8, len(b))] }
 
 func equalBytes(a, b []byte) (n int) {
@@ -46,10 +46,11 @@ func equalBytes(a, b []byte) (n int) {
 	return n
 }
 
-// nearest returns the index of the candidate that got most likely comes from, or -1
-// if it resembles none. In this order, it is the candidate with the largest share of
-// equal bytes, if that is at least half; one that begins with got; the longest one
-// that got begins with; or the first one of the same length.
+// nearest returns the index of the candidate from which got most likely comes, or -1
+// if got resembles none. It chooses the candidate with the largest share of equal
+// bytes if the share is at least half. Otherwise it chooses a candidate that begins
+// with got, then the longest candidate with which got begins, then the first
+// candidate of the same length.
 func nearest(got []byte, candidates [][]byte) int {
 	best, share := -1, 0.5
 	for i, c := range candidates {

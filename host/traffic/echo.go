@@ -20,13 +20,13 @@ type EchoConfig struct {
 	// means 16. 1 waits for each answer, as Zephyr's echo-client does.
 	Window int
 
-	// Timeout is the time after which an unanswered datagram counts as lost, and
-	// for which a TCP stream may make no progress. 0 means 5 s, as in
+	// Timeout is the time after which an unanswered datagram counts as lost. A
+	// TCP stream fails if it makes no progress for this time. 0 means 5 s, as in
 	// echo-client.
 	Timeout time.Duration
 
 	// Resend is how often Echo sends a lost datagram again before it fails. Use
-	// 0 on a path that must not lose any. It means nothing on TCP.
+	// 0 on a path that must not lose datagrams. Echo ignores Resend on TCP.
 	Resend int
 }
 
@@ -34,19 +34,19 @@ type EchoConfig struct {
 // means that all payloads came back, unaltered and no more often than sent.
 //
 // Datagrams may come back in any order. Echo matches them by content, because a
-// payload of one byte has no room for a number. After the last answer Echo keeps
-// listening for twice the time of the slowest answer, and for at least 10 ms, to
-// notice a duplicate of the last datagram too. If Echo has sent a datagram several
-// times, an answer to each is no duplicate.
+// payload of one byte has no room for a number. After the last answer, Echo listens
+// for twice the time of the slowest answer, and for at least 10 ms, to notice a
+// duplicate of the last datagram too. If Echo sends a datagram several times, it
+// accepts as many answers.
 //
 // On TCP the payloads form one stream, which Echo compares byte by byte as it
 // arrives. Echo half-closes the connection after the last payload, while up to
 // Window payloads are in flight. Every byte must arrive, and then the server must
 // end the stream.
 //
-// The error says which payload differs, by its index, where it differs, and what
-// was in flight. It wraps ErrLost, ErrAltered or ErrDuplicate, or the socket's
-// error, or ctx's cause if ctx ended first.
+// The error says which payload differs, by its index, where it differs, and which
+// payloads were in flight. It wraps ErrLost, ErrAltered or ErrDuplicate, or the
+// socket's error, or the cause of ctx if ctx ended first.
 func Echo(ctx context.Context, dial DialFunc, cfg EchoConfig) error {
 	network, stream, err := transport(cfg.Network)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// tcpEcho is one run of Echo over TCP. A goroutine of its own sends: if one goroutine
-// did both, client and server could each wait for the other to read.
+// tcpEcho is one run of Echo over TCP. Sending has a goroutine of its own: if one goroutine
+// sent and received, client and server could each wait for the other to read.
 type tcpEcho struct {
 	EchoConfig
 	conn   net.Conn
@@ -98,7 +98,7 @@ func (e *tcpEcho) receive() error {
 			if len(e.Payloads[done]) > 0 {
 				select {
 				case <-e.slots:
-				default: // the server guessed the byte before it was sent
+				default: // the server has guessed the bytes before Echo sent them
 				}
 			}
 			done++
@@ -127,7 +127,7 @@ func (e *tcpEcho) receive() error {
 		case at < len(e.stream):
 			return fmt.Errorf("%w: nothing more came for %v at %s", ErrLost, e.Timeout, e.position(at))
 		default:
-			return fmt.Errorf("%w: every byte came back, but for %v not the end of the stream", ErrLost, e.Timeout)
+			return fmt.Errorf("%w: every byte came back, but the server did not end the stream within %v", ErrLost, e.Timeout)
 		}
 	}
 }

@@ -100,7 +100,7 @@ func TestEchoTCPFaults(t *testing.T) {
 		{"silent and open", open(func(c *net.TCPConn) { io.Copy(io.Discard, onlyReader{c}) }), traffic.ErrLost,
 			[]string{"lost: nothing more came for 200ms at byte 0 of 66294 (byte 0 of payload[0]); 66294 of 66294 bytes sent and half-closed"}},
 		{"never closed", open(plainTCP), traffic.ErrLost,
-			[]string{"lost: every byte came back, but for 200ms not the end of the stream"}},
+			[]string{"lost: every byte came back, but the server did not end the stream within 200ms"}},
 		{"closed early", func(c *net.TCPConn) { io.CopyN(c, c, 300); c.CloseWrite(); io.Copy(io.Discard, c) }, traffic.ErrLost,
 			[]string{"lost: server ended the stream at byte 300 of 66294 (byte 42 of payload[3]): the last 65994 bytes did not come back"}},
 		{"reset", reset, syscall.ECONNRESET, []string{"echo tcp: ", " at byte ", " of 66294 "}},

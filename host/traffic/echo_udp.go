@@ -24,7 +24,7 @@ type udpEcho struct {
 	EchoConfig
 	conn      net.Conn
 	exchanges []exchange
-	inFlight  []int // unanswered payloads, the one that was sent first at the front
+	inFlight  []int // unanswered payloads, in the order of sending
 	next      int   // the next payload to send
 	slowest   time.Duration
 }
@@ -83,8 +83,8 @@ func (e *udpEcho) send(i int) error {
 	return nil
 }
 
-// listenOn waits for duplicates after the last answer. The end of ctx is no failure
-// then, because every payload was compared.
+// listenOn waits for duplicates after the last answer. The end of ctx is not a failure
+// then, because Echo has compared every payload.
 func (e *udpEcho) listenOn(buf []byte) error {
 	until := time.Now().Add(min(max(2*e.slowest, 10*time.Millisecond), e.Timeout))
 	for {
@@ -127,7 +127,7 @@ func (e *udpEcho) receive(buf []byte, until time.Time) error {
 		}
 	}
 	if answered >= 0 {
-		return fmt.Errorf("%s: %w: one answer more than the %d sent",
+		return fmt.Errorf("%s: %w: one more answer than the %d sent",
 			e.name(answered), ErrDuplicate, e.exchanges[answered].sends)
 	}
 	// A payload in flight is more likely than an answered one, so it comes first.
@@ -144,15 +144,15 @@ func (e *udpEcho) receive(buf []byte, until time.Time) error {
 	if at := nearest(got, candidates); at >= 0 {
 		return fmt.Errorf("%s: %w: %s", e.name(order[at]), ErrAltered, difference(candidates[at], got))
 	}
-	return fmt.Errorf("%w: %d bytes that resemble no payload: % x", ErrAltered, n, excerpt(got, 0))
+	return fmt.Errorf("%w: a datagram of %d bytes that resembles no payload: % x", ErrAltered, n, excerpt(got, 0))
 }
 
 func (e *udpEcho) name(i int) string {
 	return fmt.Sprintf("payload[%d] (%d bytes)", i, len(e.Payloads[i]))
 }
 
-// progress returns the end of every error. It tells a server that never answered from
-// one that died, and from one that lost a single datagram.
+// progress returns the last part of every error. It shows whether the server never answered,
+// died in between, or lost a single datagram.
 func (e *udpEcho) progress() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d of %d payloads answered, %d in flight",

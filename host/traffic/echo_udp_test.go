@@ -100,9 +100,9 @@ func TestEchoUDPFaults(t *testing.T) {
 		{"a byte left out", only(3, func(b []byte) [][]byte { return [][]byte{append(b[:498], b[499])} }), traffic.ErrAltered,
 			[]string{"payload[3] (500 bytes): altered: 499 bytes for the 500 sent, first difference at offset 498: sent "}},
 		{"invented", only(3, func(b []byte) [][]byte { return [][]byte{b, []byte("who is it?")} }), traffic.ErrAltered,
-			[]string{"altered: 10 bytes that resemble no payload: 77 68 6f 20 69 73 20 69;"}},
+			[]string{"altered: a datagram of 10 bytes that resembles no payload: 77 68 6f 20 69 73 20 69;"}},
 		{"first duplicated", only(0, func(b []byte) [][]byte { return [][]byte{b, b} }), traffic.ErrDuplicate,
-			[]string{"payload[0] (1 bytes): duplicate: one answer more than the 1 sent"}},
+			[]string{"payload[0] (1 bytes): duplicate: one more answer than the 1 sent"}},
 		{"last duplicated", only(21, func(b []byte) [][]byte { return [][]byte{b, b} }), traffic.ErrDuplicate,
 			[]string{"payload[21]", "22 of 22 payloads answered, 0 in flight"}},
 	} {
@@ -142,7 +142,7 @@ func TestEchoUDPResend(t *testing.T) {
 
 	// A third one answers nothing.
 	err = traffic.Echo(t.Context(), dialUDP(t, late(1)), cfg)
-	failure(t, err, traffic.ErrDuplicate, "one answer more than the 2 sent")
+	failure(t, err, traffic.ErrDuplicate, "one more answer than the 2 sent")
 }
 
 func TestEchoNoServer(t *testing.T) {

@@ -28,9 +28,9 @@ func (h *histogram) add(d time.Duration) {
 	}
 }
 
-// quantile returns a latency that at least the share q of all latencies do not
-// exceed. It is never below the exact quantile, and at most 1/64 (1.6 %) above it. It
-// is exact for q = 1, and 0 if nothing was counted.
+// quantile returns an upper bound for the share q of all latencies, such as 0.99. It is
+// never below the exact quantile, and at most 1/64 (1.6 %) above it. It is exact for
+// q = 1, and 0 if the histogram is empty.
 func (h *histogram) quantile(q float64) time.Duration {
 	rank := max(int64(math.Ceil(q*float64(h.total.Load()))), 1)
 	greatest := h.max.Load()

@@ -28,15 +28,15 @@ type LoadConfig struct {
 	// each request carries its number.
 	Bytes int
 
-	// Load stops sending after Requests, those of all clients together, or
+	// Load stops sending after Requests requests of all clients together, or
 	// after Duration, whichever comes first. 0 means no limit. If both are 0,
 	// Duration is one second.
 	Requests int
 	Duration time.Duration
 
 	// Timeout is the time after which an unanswered request counts as lost; 0
-	// means 1 s. On UDP the next request then takes its place. A TCP connection
-	// is closed, because all that follows on it would be late too.
+	// means 1 s. On UDP the client then sends the next request. On TCP it closes
+	// the connection, because all further answers would be late too.
 	Timeout time.Duration
 }
 
@@ -44,16 +44,16 @@ type LoadConfig struct {
 // compares every byte of every answer, and measures latencies and rate. It dials
 // all connections before it sends the first request.
 //
-// Load is a closed loop: while the server stalls it sends no further requests. A
+// Load is a closed loop: while the server stalls, Load sends no further requests. A
 // stall therefore shows in Max and in the rate more than in the quantiles. Compare
 // results of one configuration with each other; they say nothing about arrivals at
 // a fixed rate.
 //
 // The Result is valid even with an error. The error is nil if Errors is 0; lost
-// datagrams alone are no error. Otherwise it wraps the first error: ErrLost,
+// datagrams alone are not an error. Otherwise it wraps the first error: ErrLost,
 // ErrAltered, ErrDuplicate, or the socket's. If ctx ends before the load does, Load
-// returns at once, with what it has measured and with ctx's cause. If a dial fails,
-// nothing is sent.
+// returns at once, with the measurements so far and the cause of ctx. If a dial
+// fails, Load sends nothing.
 func Load(ctx context.Context, dial DialFunc, cfg LoadConfig) (Result, error) {
 	network, stream, err := transport(cfg.Network)
 	if err != nil {
@@ -119,7 +119,7 @@ type load struct {
 	start  time.Time
 	filler []byte // the bytes after the numbers
 
-	taken     atomic.Uint64 // how many requests were given out; they are numbered from 0
+	taken     atomic.Uint64 // how many requests the clients have taken; they are numbered from 0
 	sent      atomic.Int64
 	lost      atomic.Int64
 	latencies histogram
@@ -132,7 +132,7 @@ type load struct {
 	first     error
 }
 
-// take returns the number of the next request, unless the load is at its end.
+// take returns the number of the next request, or false at the end of the load.
 func (l *load) take() (number uint64, ok bool) {
 	if l.Duration > 0 && time.Since(l.start) >= l.Duration {
 		return 0, false
@@ -149,7 +149,7 @@ func (l *load) take() (number uint64, ok bool) {
 }
 
 // fill writes the request with a number. The number also selects the bytes that
-// follow it, so that an answer that mixes two requests is noticed.
+// follow it, so that judge notices an answer that mixes two requests.
 func (l *load) fill(frame []byte, number uint64) {
 	binary.BigEndian.PutUint64(frame, number)
 	copy(frame[tagBytes:], l.filler[number%251:])

@@ -1,12 +1,12 @@
-// Package traffic drives an echo server from the outside: [Echo] checks that
+// Package traffic tests an echo server from the outside: [Echo] checks that
 // every byte comes back, and [Load] measures how fast the answers come and how
-// many are lost. It is for tests and benchmarks of network services, in an
-// emulated machine or elsewhere: it knows the server only by a function that
-// dials it.
+// many are lost. It is for tests and benchmarks of network services. The server
+// may run in an emulated machine or elsewhere, because the caller passes a
+// function that dials it.
 //
 // It is not a network test suite: it injects no faults between itself and the
-// server. Load is a closed loop, which compares builds of one service; it does
-// not generate arrivals at a fixed rate.
+// server. Load is a closed loop and serves to compare builds of one service. It
+// does not generate arrivals at a fixed rate.
 //
 // A DialFunc reaches a machine of package harness as well as a plain address:
 //
@@ -61,9 +61,9 @@ func transport(network string) (name string, stream bool, err error) {
 	return "", false, fmt.Errorf("unknown network %q: use udp or tcp", network)
 }
 
-// tie closes conn when ctx ends, which ends a pending read or write. A deadline
-// would not do, because the next SetDeadline would undo it. The function that is
-// returned closes conn and releases the tie.
+// tie closes conn when ctx ends, and so ends a pending read or write. A deadline in
+// the past would not do, because the next SetDeadline would replace it. The function
+// untie closes conn and stops watching ctx.
 func tie(ctx context.Context, conn net.Conn) (untie func()) {
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
