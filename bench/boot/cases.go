@@ -17,11 +17,12 @@ import (
 
 // Metrics.
 const (
-	ms     = "ms"      // from when the machines are asked for to the first echo of the last
-	pssMiB = "pss_mib" // memory a machine, each shared page divided by those who share it
+	ms     = "ms"      // the time from asking for the machines until each has answered
+	pssMiB = "pss_mib" // memory per machine; a shared page is divided by the number of its users
 )
 
-// A benchCase is one line of the tables. Its run measures once and returns the metrics' values.
+// A benchCase is one line of the tables. Its function run makes one measurement and returns the
+// values of the metrics.
 type benchCase struct {
 	name, harness string
 	target        string
@@ -53,7 +54,8 @@ func allCases() (all []benchCase) {
 	return all
 }
 
-// machines boots or restores the case's machines at once, and measures the time until each has answered.
+// machines boots or restores all machines of the case at the same time, and measures the time until
+// each has answered.
 func (b *bench) machines(ctx context.Context, c benchCase) (map[string]float64, error) {
 	spec := b.specs[c.target]
 	spec.From = harness.Cold
@@ -78,7 +80,7 @@ func (b *bench) machines(ctx context.Context, c benchCase) (map[string]float64, 
 			}
 			started[i] = m
 			if r := m.Result(); c.restores && r.Boot != harness.BootRestored {
-				return fmt.Errorf("it was not restored but booted: %s", r.Why)
+				return fmt.Errorf("the machine was booted and not restored: %s", r.Why)
 			}
 			return firstEcho(gctx, m, c.network)
 		})
@@ -110,7 +112,7 @@ func (b *bench) prefetched(ctx context.Context, c benchCase) (map[string]float64
 	}
 	before.Close()
 	if n, err := cache.Waiting(ctx); n == 0 {
-		return nil, errors.Join(errors.New("no machine waits: a quarter of the host's memory must be free"), err)
+		return nil, errors.Join(errors.New("no machine was prefetched: a quarter of the host's memory must be free"), err)
 	}
 	begin := time.Now()
 	m, err := harness.Boot(ctx, spec)
@@ -119,7 +121,7 @@ func (b *bench) prefetched(ctx context.Context, c benchCase) (map[string]float64
 	}
 	defer m.Close()
 	if r := m.Result(); r.Boot != harness.BootPrefetched {
-		return nil, fmt.Errorf("it was not prefetched but %s: %s", r.Boot, r.Why)
+		return nil, fmt.Errorf("the machine was %s and not prefetched: %s", r.Boot, r.Why)
 	}
 	if err := firstEcho(ctx, m, c.network); err != nil {
 		return nil, err
@@ -137,11 +139,11 @@ func firstEcho(ctx context.Context, m *harness.Machine, network string) error {
 	return echo(ctx, conn)
 }
 
-// again is how long firstEcho waits for an answer over UDP before it sends another datagram: the
-// machine may have lost the first.
+// again is how long firstEcho waits for an answer over UDP before it sends another datagram, because
+// the machine may have lost the first one.
 const again = 20 * time.Millisecond
 
-// echo sends a byte until it comes back: once over TCP, which loses nothing.
+// echo sends a byte and waits until it comes back. Over UDP, it sends the byte again and again.
 func echo(ctx context.Context, conn net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()

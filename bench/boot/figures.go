@@ -10,7 +10,8 @@ import (
 	"guesthouse.example/bench/internal/publish"
 )
 
-// publishResults takes the results of the last run, if there is one, and puts them into the pages.
+// publishResults copies the results of the last run, if there is one, into the benchmark's folder, and
+// writes the pages.
 func publishResults(root, out string) error {
 	folder := filepath.Join(root, "bench", "boot")
 	taken, err := publish.Take(out, "boot", folder, complete)
@@ -18,7 +19,7 @@ func publishResults(root, out string) error {
 		return err
 	}
 	if !taken {
-		fmt.Printf("%s has no run: the results of %s are used\n", out, folder)
+		fmt.Printf("%s has no results of a run: using those in %s\n", out, folder)
 	}
 	pages, err := figures(root)
 	if err != nil {
@@ -27,7 +28,7 @@ func publishResults(root, out string) error {
 	return pages.Write(root)
 }
 
-// complete refuses a run that has not every bar of the chart.
+// complete returns an error for a run that lacks a bar of the chart.
 func complete(text []byte) error {
 	r := &report{}
 	if err := json.Unmarshal(text, &r.rows); err != nil {
@@ -43,7 +44,7 @@ func complete(text []byte) error {
 	return nil
 }
 
-// figures makes the pages of the newest results.
+// figures returns the pages that show the newest results.
 func figures(root string) (publish.Pages, error) {
 	results, err := publish.Read(filepath.Join(root, "bench", "boot"))
 	if err != nil {
@@ -59,10 +60,10 @@ func figures(root string) (publish.Pages, error) {
 	return pages, err
 }
 
-// A way is how a machine comes to its first echo.
+// A way is a way to get a machine that answers.
 type way struct{ label, kase, harness string }
 
-// ways are those that the pages compare, the fastest first.
+// ways are the ways that the pages compare, the fastest first.
 var ways = []way{
 	{"prefetched", "prefetched-udp/", ours},
 	{"restored", "restore-udp/", ours},

@@ -1,5 +1,5 @@
-// Boot measures the time from asking for a machine to the first echo of its guest: for machines that
-// are prefetched, restored or booted, and for those that vmtest boots. See README.md.
+// Boot measures the time from asking for a machine to the first echo of its guest. It measures
+// machines that are prefetched, restored or booted, and machines that vmtest boots. See README.md.
 package main
 
 import (
@@ -29,7 +29,7 @@ const (
 	within = 2 * time.Minute
 )
 
-// targets are all that guesthouse has.
+// targets are all targets of guesthouse.
 var targets = []string{"x86", "x86_64", "arm", "arm64"}
 
 // manyTarget is the target of the cases that restore many machines at once.
@@ -38,11 +38,11 @@ const manyTarget = "x86_64"
 var counts = []int{1, 4, 16, 32}
 
 func main() {
-	runs := flag.Int("runs", 10, "runs of each case")
+	runs := flag.Int("runs", 10, "how often to run each case")
 	out := flag.String("out", "../../out/bench", "folder for boot.json, boot.md and boot.svg")
 	source := flag.String("source", "../..", "folder of guesthouse's module, whose guest is booted")
-	cases := flag.String("cases", "", "only cases whose names start so, separated by commas")
-	figures := flag.Bool("figures", false, "measure nothing: put the results in the out folder, or else the last published ones, into the project's pages")
+	cases := flag.String("cases", "", "run only cases whose names begin with one of these prefixes, separated by commas")
+	figures := flag.Bool("figures", false, "measure nothing: write the project's pages, from the results in the out folder if there are any, otherwise from the published ones")
 	flag.Parse()
 	if *figures {
 		if err := publishResults(*source, *out); err != nil {
@@ -62,7 +62,7 @@ func main() {
 
 func run(ctx context.Context, source, out string, runs int, only string) error {
 	if runs < 1 {
-		return fmt.Errorf("-runs %d: the least is 1", runs)
+		return fmt.Errorf("-runs %d: the minimum is 1", runs)
 	}
 	begin := time.Now()
 	if err := os.MkdirAll(out, 0o777); err != nil {
@@ -81,11 +81,11 @@ func run(ctx context.Context, source, out string, runs int, only string) error {
 		}
 	}
 	if len(cases) == 0 {
-		return fmt.Errorf("-cases %s: there are none that start so", only)
+		return fmt.Errorf("-cases %s: no case has such a name", only)
 	}
 	b := &bench{tmp: tmp, specs: map[string]harness.Spec{}, templates: map[string]*harness.Template{}, broken: map[string]error{}, results: newResults()}
 	b.prepare(ctx, source, cases)
-	// Interleaved, so that a disturbance of the host meets every case.
+	// The runs are interleaved, so that a disturbance of the host affects every case.
 	for i := range runs {
 		for _, c := range cases {
 			if ctx.Err() != nil {
@@ -115,7 +115,7 @@ func hasPrefix(name, prefixes string) bool {
 	return false
 }
 
-// A bench holds what the runs share.
+// A bench holds the data that the runs share.
 type bench struct {
 	tmp       string // for templates
 	specs     map[string]harness.Spec
@@ -124,8 +124,8 @@ type bench struct {
 	results   *results.Results[key]
 }
 
-// prepare builds the image of each target that the cases need, and saves a template of it. If that
-// fails, the rows of the target have failed.
+// prepare builds the image of each target that the cases need, and saves a template of it. If a step
+// fails, the target's rows fail.
 func (b *bench) prepare(ctx context.Context, source string, cases []benchCase) {
 	for _, c := range cases {
 		if _, done := b.specs[c.target]; done || b.broken[c.target] != nil {

@@ -15,7 +15,7 @@ import (
 	"guesthouse.example/internal/svg"
 )
 
-// A report is a run in words, tables and a chart.
+// A report describes a run in words, tables and a chart.
 type report struct {
 	cases []benchCase
 	rows  []row

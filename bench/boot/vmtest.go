@@ -12,8 +12,8 @@ import (
 	"github.com/hugelgupf/vmtest/qemu/qnetwork"
 )
 
-// A vmtestTarget is what vmtest's user chooses: QEMU's machine and the console. The values are QEMU's
-// defaults where there are any (x86).
+// A vmtestTarget holds what a user of vmtest chooses: QEMU's machine and the console. On x86 the
+// machine is QEMU's default.
 type vmtestTarget struct {
 	arch    qemu.Arch
 	command string
@@ -27,8 +27,8 @@ var vmtestTargets = map[string]vmtestTarget{
 	"arm64":  {qemu.ArchArm64, "qemu-system-aarch64 -M virt -cpu cortex-a57 -m 256", "console=ttyAMA0"},
 }
 
-// vmtest boots the case's kernel and initramfs with github.com/hugelgupf/vmtest, in the way of its
-// documentation, and waits for the first echo.
+// vmtest boots the case's kernel and initramfs with github.com/hugelgupf/vmtest, as its documentation
+// shows, and waits for the first echo.
 func (b *bench) vmtest(ctx context.Context, c benchCase) (map[string]float64, error) {
 	spec, t := b.specs[c.target], vmtestTargets[c.target]
 	port, err := freePort(c.network)
@@ -52,9 +52,9 @@ func (b *bench) vmtest(ctx context.Context, c benchCase) (map[string]float64, er
 		vm.Kill()
 		vm.Wait()
 	}()
-	// vmtest waits for a guest by its console.
+	// vmtest learns from the console that a guest is ready.
 	if said, err := vm.Console.ExpectString("guesthouse: ready"); err != nil {
-		return nil, fmt.Errorf("not ready: %w; its console ends in %q", err, tail(said))
+		return nil, fmt.Errorf("not ready: %w; the console ends in %q", err, tail(said))
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, c.network, fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
@@ -72,7 +72,8 @@ func tail(said string) string {
 	return said[max(len(said)-200, 0):]
 }
 
-// freePort returns a port of the host that was free a moment ago: vmtest does not let QEMU choose one.
+// freePort returns a port of the host that was free a moment ago, because vmtest does not let QEMU
+// choose one.
 func freePort(network string) (int, error) {
 	if network == "udp" {
 		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -83,7 +84,7 @@ func freePort(network string) (int, error) {
 		return port, conn.Close()
 	}
 	if network != "tcp" {
-		return 0, errors.New("no network " + network)
+		return 0, errors.New("unknown network " + network)
 	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

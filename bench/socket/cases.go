@@ -23,8 +23,8 @@ var loadMetrics = []string{cpuPerEcho, echoesPerS, p50, p99, rss, serverBusy}
 // many is the number of idle services and connections whose memory is measured.
 const many = 10000
 
-// The networks of cases. UDP clients have one request in flight, or, pipelined, as many as the window,
-// sent together.
+// The networks of cases. A UDP client has one request in flight. A pipelined client has a full window
+// in flight, sent together.
 const (
 	udpPipelined = "udp-pipelined"
 	pipelined    = 16 // requests in flight
@@ -39,10 +39,10 @@ type benchCase struct {
 
 func (c benchCase) String() string { return fmt.Sprintf("%s/%d/%d", c.network, c.clients, c.bytes) }
 
-// protocol is what the servers speak, udp or tcp.
+// protocol returns the protocol of the servers, udp or tcp.
 func (c benchCase) protocol() string { return strings.TrimSuffix(c.network, "-pipelined") }
 
-// window is how many requests each client has in flight.
+// window returns how many requests each client has in flight.
 func (c benchCase) window() int {
 	if c.network == udpPipelined {
 		return pipelined
@@ -50,15 +50,15 @@ func (c benchCase) window() int {
 	return 1
 }
 
-// saturates reports whether the case can keep a server busy all the time. A single request cannot: the
-// server has nothing to do until its answer has led to the next request.
+// saturates reports whether the case can keep a server busy all the time. A single request cannot,
+// because the server has nothing to do until the client has sent the next one.
 func (c benchCase) saturates() bool { return c.clients*c.window() > 1 }
 
-// memoryCase names the rows of idle services. Each has answered one datagram of 64 bytes: a service
-// that was never used would take less memory.
+// memoryCase names the rows of idle services. Each service has answered one datagram of 64 bytes,
+// because a service that was never used takes less memory.
 var memoryCase = benchCase{"udp", many, 64}
 
-// connectionCase is the load after which the memory of its idle connections is measured.
+// connectionCase is the load after which the benchmark measures the memory of the idle connections.
 var connectionCase = benchCase{"tcp", many, 64}
 
 // A plan says what is measured and for how long.
@@ -67,7 +67,7 @@ type plan struct {
 	runs   int
 	warmUp time.Duration
 	run    time.Duration
-	spare  time.Duration // for the repetition of runs
+	spare  time.Duration // for repeated runs
 }
 
 func newPlan(quick bool) plan {

@@ -11,8 +11,8 @@ import (
 // grid is the number of panels beside each other, in every chart.
 const grid = 4
 
-// chart has a panel for each case, and in each a bar for each server: CPU time for an echo. The last
-// row is about memory.
+// chart returns a chart of the CPU time for an echo, with a panel for each case and a bar for each
+// server. Its last row shows memory.
 func (r *report) chart() chart.Chart {
 	c := r.cpuChart(r.cases)
 	c.Title = "CPU time for each echo, in µs (less is better); a panel is protocol/clients/bytes"
@@ -28,7 +28,8 @@ func (r *report) chart() chart.Chart {
 	return c
 }
 
-// cpuChart has the panels of some cases. A row of the grid holds one protocol and size.
+// cpuChart returns a chart with the panels of some cases. A row of the grid holds one protocol and
+// size.
 func (r *report) cpuChart(cases []benchCase) chart.Chart {
 	cases = slices.Clone(cases)
 	slices.SortStableFunc(cases, func(a, b benchCase) int {

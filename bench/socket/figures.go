@@ -10,7 +10,8 @@ import (
 	"guesthouse.example/bench/internal/publish"
 )
 
-// publishResults takes the results of the last run, if there is one, and puts them into the pages.
+// publishResults copies the results of the last run, if there is one, into the benchmark's folder, and
+// writes the pages.
 func publishResults(root, out string) error {
 	folder := filepath.Join(root, "bench", "socket")
 	taken, err := publish.Take(out, "socket", folder, complete)
@@ -18,7 +19,7 @@ func publishResults(root, out string) error {
 		return err
 	}
 	if !taken {
-		fmt.Printf("%s has no run: the results of %s are used\n", out, folder)
+		fmt.Printf("%s has no results of a run: using those in %s\n", out, folder)
 	}
 	pages, err := figures(root)
 	if err != nil {
@@ -27,7 +28,8 @@ func publishResults(root, out string) error {
 	return pages.Write(root)
 }
 
-// small are the cases that the README shows: of a small message, what the server costs is most.
+// small returns the cases that the README shows. With small messages, the server makes the largest
+// difference.
 func small() (cases []benchCase) {
 	for _, c := range newPlan(false).cases {
 		if c.bytes == 64 {
@@ -37,7 +39,7 @@ func small() (cases []benchCase) {
 	return cases
 }
 
-// complete refuses a run that has not every panel of the chart.
+// complete returns an error for a run that lacks a bar of the chart.
 func complete(text []byte) error {
 	var all []row
 	if err := json.Unmarshal(text, &all); err != nil {
@@ -54,7 +56,7 @@ func complete(text []byte) error {
 	return nil
 }
 
-// figures makes the pages of the newest results.
+// figures returns the pages that show the newest results.
 func figures(root string) (publish.Pages, error) {
 	results, err := publish.Read(filepath.Join(root, "bench", "socket"))
 	if err != nil {
@@ -76,8 +78,8 @@ func figures(root string) (publish.Pages, error) {
 	return pages, err
 }
 
-// section is the part of README.md that shows the results: the report without its title and the tables
-// of single cases.
+// section returns the part of README.md that shows the results: the report without its title and
+// without the tables of single cases.
 func section(report string) string {
 	sections := strings.Split(report, "\n## ")
 	_, head, _ := strings.Cut(sections[0], "\n")

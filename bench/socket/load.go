@@ -18,12 +18,12 @@ type load struct {
 	lost      int
 	elapsed   time.Duration
 	server    time.Duration // CPU time of the server in the elapsed time
-	idle      time.Duration // of the generator: it found nothing to do
+	idle      time.Duration // the time in which the generator had nothing to do
 	own       time.Duration // CPU time of the generator
 	ring      bool          // its TCP clients had an io_uring
 }
 
-// A mix is the generator's clients.
+// A mix describes the generator's clients.
 type mix struct {
 	udp, tcp, stalled int
 	udpPort, tcpPort  int
@@ -113,14 +113,14 @@ func (l *load) readLatencies(r io.Reader) error {
 	return nil
 }
 
-// ran is the share of its core that the generator had. The generator never sleeps: if the share is
-// below 1, something else ran there.
+// ran returns the share of its core that the generator had. The generator never sleeps, so if the share
+// is below 1, another process ran there.
 func (l *load) ran() float64 { return l.own.Seconds() / l.elapsed.Seconds() }
 
-// busy is the share of its core that the server took.
+// busy returns the share of its core that the server used.
 func (l *load) busy() float64 { return l.server.Seconds() / l.elapsed.Seconds() }
 
-// metrics are those of a load on one protocol.
+// metrics returns the metrics of a load on one protocol.
 func (l *load) metrics(network string) map[string]float64 {
 	echoes := float64(l.echoes[network])
 	return map[string]float64{

@@ -1,5 +1,5 @@
 // Socket compares guesthouse's socket service with other ways to write an echo
-// server, on one machine in one run: see README.md.
+// server, on one machine in one run. See README.md.
 package main
 
 import (
@@ -24,7 +24,7 @@ type bench struct {
 	ctx     context.Context
 	dir     string // of the programs
 	results *results.Results[key]
-	notes   map[key][]float64 // what socket.md has and socket.json has not
+	notes   map[key][]float64 // values that only socket.md has
 	broken  map[string]error  // servers that could not be built
 	servers []server
 	noRing  bool // the generator had no io_uring
@@ -36,21 +36,21 @@ const (
 	// quiet is the share of its core below which the generator was disturbed.
 	quiet = 0.97
 
-	// saturated is the share of its core above which a server did not sleep. A server that sleeps pays
-	// for being woken, which on a virtual machine can cost as much as the echo.
+	// saturated is the share of its core above which a server did not sleep. Waking a server that sleeps
+	// takes CPU time, on a virtual machine as much as the echo itself.
 	saturated = 0.97
 )
 
 func main() {
-	// The kernel kills the processes that start has started when this thread ends.
+	// When this thread ends, the kernel kills the processes that start has started from it.
 	runtime.LockOSThread()
 	allowFiles()
-	quick := flag.Bool("quick", false, "a part of the cases, for less long")
+	quick := flag.Bool("quick", false, "run fewer cases, each for a shorter time")
 	out := flag.String("out", "../../out/bench", "folder for socket.json, socket.md, socket.svg, and the programs")
-	cases := flag.String("cases", "", "only cases whose names start so, separated by commas")
-	names := flag.String("servers", "", "only these servers, separated by commas")
+	cases := flag.String("cases", "", "run only cases whose names begin with one of these prefixes, separated by commas")
+	names := flag.String("servers", "", "run only these servers, separated by commas")
 	source := flag.String("source", "../..", "folder of guesthouse's module, whose pages -figures writes")
-	figures := flag.Bool("figures", false, "measure nothing: put the results in the out folder, or else the last published ones, into the project's pages")
+	figures := flag.Bool("figures", false, "measure nothing: write the project's pages, from the results in the out folder if there are any, otherwise from the published ones")
 	flag.Parse()
 	if *figures {
 		if err := publishResults(*source, *out); err != nil {
@@ -109,8 +109,8 @@ func run(ctx context.Context, out string, p plan, cases, names string) error {
 	return nil
 }
 
-// allowFiles raises the limit of open files as far as it may. Servers and the generator inherit the
-// limit. A server that needs more fails with an error that says so.
+// allowFiles raises the limit of open files as far as the system allows. Servers and the generator
+// inherit the limit. A server that needs more fails with an error that says so.
 func allowFiles() {
 	const plenty = 1 << 16 // evio has two descriptors for each socket
 	for _, hard := range []uint64{plenty, 0} {
@@ -134,7 +134,7 @@ func selected(names string) ([]server, error) {
 	for name := range strings.SplitSeq(names, ",") {
 		i := slices.IndexFunc(servers, func(s server) bool { return s.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("select servers: there is no %q", name)
+			return nil, fmt.Errorf("select servers: unknown server %q", name)
 		}
 		some = append(some, servers[i])
 	}
@@ -152,8 +152,8 @@ func hasPrefix(name, prefixes string) bool {
 
 func (b *bench) bin(name string) string { return filepath.Join(b.dir, name) }
 
-// build compiles the generator and the servers. Without the generator there is nothing to measure; a
-// server that does not compile has failed rows.
+// build compiles the generator and the servers. It returns an error if the generator does not compile.
+// If a server does not compile, only its rows fail.
 func (b *bench) build() error {
 	if err := build(b.ctx, b.dir, server{name: "load", source: "c/load.c"}); err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The notes stand beside the metrics, so that a reader sees which side was the limit.
+// The notes stand beside the metrics and show which side was the limit.
 const (
 	generatorIdle = "generator_idle"
 	lostShare     = "lost"
@@ -16,10 +16,10 @@ const (
 	perSlot       = "bytes_per_slot" // of one service with all sockets
 )
 
-// measure runs all servers on a case, one after the other, as often as the plan says. So a disturbance
-// of the host meets all of them.
+// measure runs all servers on a case, one after the other, and repeats that as often as the plan says.
+// So a disturbance of the host affects all of them.
 func (b *bench) measure(c benchCase) {
-	const enough = 2 // a server that fails takes long
+	const enough = 2 // failures, because a server that fails takes long
 	failures := map[string]int{}
 	sleepers := map[string]bool{} // servers that could not be saturated
 	for n := range b.runs {
@@ -70,8 +70,8 @@ func (b *bench) record(k key, value float64, err error) {
 }
 
 // repeat repeats a run that was not fit, as long as there is time to spare. A run is fit if nothing
-// else was on the generator's core and the server did not sleep. A server that slept in the run before
-// too may sleep. Only these shares of the cores decide, never the result.
+// else ran on the generator's core and the server did not sleep, or had slept in the previous run too.
+// Only these shares of the cores decide, never the result.
 func (b *bench) repeat(run func() (fit bool, err error)) {
 	const tries = 3
 	for range tries {
@@ -88,8 +88,8 @@ func (b *bench) repeat(run func() (fit bool, err error)) {
 func (b *bench) once(s server, c benchCase) (map[string]float64, error) {
 	var idle memory
 	if c == connectionCase {
-		// The least server is the base, so that what is set aside for
-		// connections before they come is counted too.
+		// Subtract the memory of a server for one connection, so that memory
+		// which a server allocates in advance for its connections counts too.
 		p, _, err := b.startServer(s, c.protocol(), 1, 1)
 		if err != nil {
 			return nil, err
@@ -162,10 +162,10 @@ func (b *bench) measureServices() {
 	}
 }
 
-// eachService returns the memory of one of many services, and the threads of
-// their process.
+// eachService returns the memory of one of many services in bytes, and the number
+// of threads of their process.
 func (b *bench) eachService(s server, group int) (each float64, threads int, err error) {
-	const few = 2 // the same kind of server, without its weight
+	const few = 2 // services of the server whose memory is subtracted
 	base, err := b.idleServices(s, few, group)
 	if err != nil {
 		return 0, 0, err

@@ -21,12 +21,12 @@ type process struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    *bufio.Reader
-	errors bytes.Buffer // read it after stop
+	errors bytes.Buffer // standard error; read it only after stop
 	cancel context.CancelFunc
 }
 
-// start must be called on the main goroutine, which main has locked to its thread. The process gets
-// this thread's core, and the kernel kills the process when the thread ends, however it ends.
+// start starts a process on a core. It must be called on the main goroutine, which main has locked to
+// its thread: when that thread ends for any reason, the kernel kills the process.
 func start(ctx context.Context, core int, limit time.Duration, path string, args ...string) (*process, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	p := &process{cmd: exec.CommandContext(ctx, path, args...), cancel: cancel}
@@ -93,7 +93,7 @@ func (p *process) stop() {
 // complain stops the process and adds its output to the error.
 func (p *process) complain(err error) error {
 	p.stop()
-	// The first line alone: the others of a panic are its stack.
+	// Only the first line, because the other lines of a panic are its stack.
 	if said, _, _ := strings.Cut(strings.TrimSpace(p.errors.String()), "\n"); said != "" {
 		return fmt.Errorf("%w: %s", err, said)
 	}
@@ -127,7 +127,7 @@ func (b *bench) startServer(s server, network string, services, clients int) (*p
 	}
 }
 
-// settle has a server return its unused memory to the kernel.
+// settle makes a server return its unused memory to the kernel.
 func (p *process) settle() error {
 	if err := p.cmd.Process.Signal(unix.SIGUSR1); err != nil {
 		return fmt.Errorf("settle server: %w", err)

@@ -14,7 +14,7 @@ import (
 	"guesthouse.example/internal/svg"
 )
 
-// A report is a run in words, tables and a chart.
+// A report describes a run in words, tables and a chart.
 type report struct {
 	*bench
 	stalled stalled
@@ -89,7 +89,7 @@ func (r *report) disturbed() (disturbed, all int) {
 	return disturbed, all
 }
 
-// summaryTable has all ratios at a glance.
+// summaryTable writes a table of all ratios.
 func (r *report) summaryTable(w io.Writer) {
 	fmt.Fprintf(w, "| protocol/clients/bytes | %s, CPU µs an echo |", ours)
 	for _, s := range r.servers {
@@ -155,7 +155,7 @@ func (r *report) caseTable(w io.Writer, c benchCase) {
 	}
 }
 
-// ratio is our median divided by the peer's.
+// ratio returns our median divided by the peer's.
 func (r *report) ratio(c, peer, metric string) string {
 	our, their := r.byKey[key{c, ours, metric}].Median, r.byKey[key{c, peer, metric}].Median
 	if peer == ours || our == nil || their == nil || *their <= 0 {
@@ -178,7 +178,7 @@ func (r *report) mark(c benchCase, mark string, servers ...string) string {
 	return ""
 }
 
-// verdict prints the ratios of CPU time for an echo, a line for each case.
+// verdict prints the ratios of CPU time for an echo, one line for each case.
 func (r *report) verdict(w io.Writer) {
 	marked := false
 	fmt.Fprintf(w, "CPU time for an echo, %s / peer, of medians:\n", ours)

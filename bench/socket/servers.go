@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// ours is the server that all others are compared with.
+// ours is the server with which the benchmark compares all others.
 const ours = "guesthouse"
 
-// A server is one of the compared programs. Everything that differs between them is in the list below.
+// A server is one of the compared programs.
 type server struct {
 	name     string
 	source   string // a file of C, or a package of Go

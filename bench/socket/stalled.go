@@ -10,7 +10,7 @@ import (
 // besideStalled is the number of clients of each protocol beside the one that never reads.
 const besideStalled = 16
 
-// stalled holds the p99 latencies of our server in µs, by protocol, without and with a TCP client that
+// stalled holds the p99 latencies of our server in µs, by protocol: without and with a TCP client that
 // sends and never reads.
 type stalled struct {
 	without, with map[string][]float64

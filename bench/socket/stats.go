@@ -16,7 +16,7 @@ type row struct {
 
 type key struct{ kase, server, metric string }
 
-// newResults returns results with three decimals, which is finer than any of the measurements.
+// newResults returns results with three decimals. No measurement is more precise.
 func newResults() *results.Results[key] { return results.New[key](3) }
 
 func rows(r *results.Results[key]) []row {
@@ -27,8 +27,8 @@ func rows(r *results.Results[key]) []row {
 	return all
 }
 
-// quantile returns the least of the sorted values that is not exceeded by at least the share q of them.
-// Without values it returns 0.
+// quantile returns the smallest of the sorted values v such that at least the share q of them is not
+// greater than v. Without values it returns 0.
 func quantile(sorted []uint32, q float64) float64 {
 	if len(sorted) == 0 {
 		return 0

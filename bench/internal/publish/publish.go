@@ -1,5 +1,5 @@
-// Package publish puts a benchmark's newest results into the project's pages: it keeps them beside the
-// benchmark's code, and writes the charts and tables that are made of them.
+// Package publish puts a benchmark's newest results into the project's pages. It keeps the results
+// beside the benchmark's code, and writes the charts and tables that show them.
 package publish
 
 import (
@@ -16,14 +16,14 @@ import (
 	"guesthouse.example/internal/svg"
 )
 
-// The files of a benchmark's folder that hold its newest results. They are copies of what a run has
-// written into out/bench.
+// The files of a benchmark's folder that hold its newest results. They are copies of files that a run
+// has written into out/bench.
 const (
 	resultsJSON   = "results.json"
 	resultsReport = "results.md"
 )
 
-// Results are those that the pages show.
+// Results are the results that the pages show.
 type Results struct {
 	JSON   []byte
 	Report string // Markdown
@@ -33,12 +33,13 @@ type Results struct {
 // A Run is where and when the results were measured.
 type Run struct {
 	Machine string
-	Date    string // as 2026-11-30
+	Date    string // such as 2026-11-30
 	Runs    int    // of each case
 }
 
-// Take copies NAME.json and NAME.md from a run's folder into the benchmark's, and reports whether they
-// were there. It takes only a run that check accepts, given the content of NAME.json.
+// Take copies NAME.json and NAME.md from a run's folder out into the benchmark's folder. It reports
+// whether NAME.json exists. If check returns an error for the content of NAME.json, Take copies
+// nothing.
 func Take(out, name, folder string, check func(json []byte) error) (bool, error) {
 	json, err := os.ReadFile(filepath.Join(out, name+".json"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -88,13 +89,13 @@ var (
 func parseRun(report string) (Run, error) {
 	machine, runs := machineLine.FindStringSubmatch(report), runsLine.FindStringSubmatch(report)
 	if machine == nil || runs == nil {
-		return Run{}, errors.New("the report does not say on which machine, when, and how often it was measured")
+		return Run{}, errors.New("the report does not name the machine, the date and the number of runs")
 	}
 	n, err := strconv.Atoi(runs[1])
 	return Run{Machine: machine[1], Date: machine[2], Runs: n}, err
 }
 
-// Pages are the files that are made of results, by their paths in the project.
+// Pages are the files that show results, by their paths in the project.
 type Pages map[string][]byte
 
 // Chart adds a chart in both themes.
@@ -104,8 +105,7 @@ func (p Pages) Chart(name string, c chart.Chart) {
 	}
 }
 
-// Section adds a page of the project whose text between <!-- results --> and <!-- /results --> is
-// replaced.
+// Section adds a page of the project, with new text between <!-- results --> and <!-- /results -->.
 func (p Pages) Section(root, page, text string) error {
 	const begin, end = "<!-- results -->\n", "<!-- /results -->"
 	old, err := os.ReadFile(filepath.Join(root, page))
@@ -115,7 +115,7 @@ func (p Pages) Section(root, page, text string) error {
 	before, rest, ok := strings.Cut(string(old), begin)
 	_, after, closed := strings.Cut(rest, end)
 	if !ok || !closed {
-		return fmt.Errorf("results: %s has no place for them: %s%s", page, begin, end)
+		return fmt.Errorf("results: %s lacks the lines between which they belong: %s%s", page, begin, end)
 	}
 	p[page] = []byte(before + begin + text + end + after)
 	return nil

@@ -50,5 +50,5 @@ func TestASectionOfAPageIsReplacedAndNothingElse(t *testing.T) {
 	require.Equal(t, "before\n<!-- results -->\nnew\n<!-- /results -->\nafter\n", string(text))
 
 	require.NoError(t, os.WriteFile(filepath.Join(root, "page.md"), []byte("nothing\n"), 0o666))
-	require.ErrorContains(t, p.Section(root, "page.md", "new\n"), "page.md has no place for them")
+	require.ErrorContains(t, p.Section(root, "page.md", "new\n"), "page.md lacks the lines between which they belong")
 }

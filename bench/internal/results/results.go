@@ -18,11 +18,11 @@ type Summary struct {
 	Median *float64 `json:"median"`
 	Min    *float64 `json:"min"`
 	Max    *float64 `json:"max"`
-	Runs   int      `json:"runs"`             // those that succeeded
-	Failed string   `json:"failed,omitempty"` // what the first that failed said
+	Runs   int      `json:"runs"`             // how many runs succeeded
+	Failed string   `json:"failed,omitempty"` // the error of the first run that failed
 }
 
-// Results are values by key, in the order in which the keys were first seen.
+// Results are values by key. The keys are in the order of their first use.
 type Results[K comparable] struct {
 	keys   []K
 	values map[K][]float64
@@ -79,8 +79,8 @@ func (r *Results[K]) summary(k K) Summary {
 // round rounds a value. It adds zero because JSON would show -0 otherwise.
 func (r *Results[K]) round(v float64) float64 { return math.Round(v*r.scale)/r.scale + 0 }
 
-// Median returns the median. Of an even number of values it is the mean of the two in the middle, and
-// of none NaN.
+// Median returns the median. For an even number of values it returns the mean of the two middle ones,
+// and for no values NaN.
 func Median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)

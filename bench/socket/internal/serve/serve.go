@@ -1,12 +1,12 @@
-// Package serve holds what the servers written in Go share: their arguments and their output. Each peer
-// is a program of its own, so that its memory is its own.
+// Package serve implements the arguments and the output of the servers that are written in Go. Each
+// server is a program of its own, so that the benchmark can measure its memory.
 //
 //	SERVER udp|tcp SERVICES CLIENTS
 //
 // SERVICES is the number of sockets to listen on, CLIENTS the number of TCP
 // connections to expect. A server prints a line "port N" for each socket and then
-// "serving", and "settled" after SIGUSR1, when it has given back to the kernel
-// the memory that it does not use.
+// "serving". After SIGUSR1 it returns unused memory to the kernel and prints
+// "settled".
 package serve
 
 import (
@@ -21,11 +21,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Buffer is the size of a read buffer: the greatest payload on an Ethernet.
+// Buffer is the size of a read buffer in bytes: the largest payload of an Ethernet frame.
 const Buffer = 1500
 
-// udpBuffer is the size of the sockets' buffers. All servers have the same, and
-// it holds what all clients have in flight.
+// udpBuffer is the size of the sockets' buffers in bytes. It is the same for all
+// servers, and large enough for all requests in flight.
 const udpBuffer = 4 << 20
 
 // Arguments are those of the command line.
@@ -81,12 +81,12 @@ func Listening(ports ...int) {
 
 // giveBack returns free memory to the kernel.
 func giveBack() {
-	// Twice, as what is in a sync.Pool survives one collection.
+	// Twice, because the content of a sync.Pool survives one collection.
 	debug.FreeOSMemory()
 	debug.FreeOSMemory()
-	// The allocator has up to 64 free pages of 8 KiB at hand for each processor and
-	// does not give these back. It is made to use them up, and takes others, which
-	// have no memory behind them now.
+	// The allocator keeps up to 64 free pages of 8 KiB for each processor and does not
+	// return them. Use these pages up, so that the allocator takes others, which have
+	// no memory behind them now.
 	const pages = 128
 	for range runtime.GOMAXPROCS(0) {
 		var used [pages][]byte
@@ -98,9 +98,9 @@ func giveBack() {
 	debug.FreeOSMemory()
 }
 
-// buffers enlarges the buffers of the process's UDP sockets: not every peer has
-// an option for it. It goes through the numbers, as a list of them would be garbage
-// that counts as the memory of the services.
+// buffers enlarges the buffers of the process's UDP sockets, because not every peer
+// has an option for that. It tries all descriptor numbers, because a list of the
+// sockets would be garbage that counts as memory of the services.
 func buffers(services int) {
 	const others = 64 // of the runtime, the peer and the three standard ones
 	for fd := range services + others {

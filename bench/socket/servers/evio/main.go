@@ -26,7 +26,7 @@ func main() {
 			serve.Listening(ports...)
 			return evio.None
 		},
-		// Evio copies the answer anyway: the input need not be a copy too.
+		// Evio copies the answer, so the input need not be a copy too.
 		Opened: func(evio.Conn) ([]byte, evio.Options, evio.Action) {
 			return nil, evio.Options{ReuseInputBuffer: true}, evio.None
 		},

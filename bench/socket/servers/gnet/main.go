@@ -33,14 +33,14 @@ func main() {
 	port := freePort(a.Network)
 	err := gnet.Run(&server{port: port}, fmt.Sprintf("%s://127.0.0.1:%d", a.Network, port),
 		gnet.WithNumEventLoop(1),
-		// The one loop accepts too: without it TCP has a second loop for that.
+		// With this option the one loop also accepts; otherwise gnet has a second loop for that.
 		gnet.WithReusePort(true),
-		// Its log goes to the standard output unless it has a file.
+		// Without a log file, gnet logs to standard output.
 		gnet.WithLogPath(os.DevNull), gnet.WithLogLevel(logging.ErrorLevel))
 	serve.Fail("run", err)
 }
 
-// freePort finds a port, for gnet does not tell which one the kernel chose.
+// freePort finds a free port, because gnet does not report which port the kernel has chosen.
 func freePort(network string) int {
 	if network == "tcp" {
 		l, err := net.Listen("tcp4", "127.0.0.1:0")

@@ -1,6 +1,6 @@
-// Go-net is package net as its documentation shows it: a goroutine for each TCP
-// connection, and one that reads for each UDP socket, with the address type that
-// needs no allocation.
+// Go-net is an echo server on package net, written as its documentation shows. It has
+// one goroutine for each TCP connection and one for each UDP socket, and uses the
+// address type that needs no allocation.
 package main
 
 import (

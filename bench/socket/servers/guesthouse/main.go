@@ -1,4 +1,4 @@
-// Guesthouse is package guest/echo on a loop of its own, as in the guest.
+// Guesthouse is an echo server on package guest/echo with one loop, as in the guest.
 package main
 
 import (
@@ -18,7 +18,7 @@ func main() {
 	case a.Services == 1:
 		echoes(a.Clients)
 	case a.Clients > 1:
-		// Idle sockets that share a service: one service with a slot each.
+		// Idle sockets that share one service, each in a slot.
 		idle(1, a.Services)
 	default:
 		idle(a.Services, 1)
@@ -38,7 +38,7 @@ func echoes(clients int) {
 	serve.Listening(server.Port())
 }
 
-// idle registers UDP sockets on services with so many slots each.
+// idle registers UDP sockets on a number of services, each with a number of slots.
 func idle(services, slots int) {
 	loop := socketservice.NewLoop(socketservice.Config{PollMax: services*slots + 1})
 	all := make([]*socketservice.Service, services)

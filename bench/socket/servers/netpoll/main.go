@@ -1,4 +1,4 @@
-// Netpoll is an echo server on netpoll with one poller. It serves TCP alone.
+// Netpoll is an echo server on netpoll with one poller. It serves only TCP.
 package main
 
 import (
@@ -14,9 +14,10 @@ func main() {
 	a := serve.Parse()
 	err := netpoll.Configure(netpoll.Config{
 		PollerNum: 1,
-		// On one core an echo costs half as much again when each request is
-		// handed to a goroutine instead of being served where it was read. The
-		// price: a client that never reads would stop all others, as Flush waits.
+		// Serve each request where it is read. On one core, an echo takes one
+		// and a half times as long if another goroutine serves the request. The
+		// drawback is that a client that never reads stops all others, because
+		// Flush waits.
 		Runner: func(_ context.Context, f func()) { f() },
 	})
 	if err != nil {
@@ -34,8 +35,8 @@ func main() {
 	serve.Fail("serve", loop.Serve(listener))
 }
 
-// echo copies the input once, into the output's own buffer, and gives the input
-// back: the two steps that netpoll's guide describes.
+// echo copies the input once, into the output's own buffer, and releases the input,
+// as netpoll's guide describes.
 func echo(_ context.Context, c netpoll.Connection) error {
 	r, w := c.Reader(), c.Writer()
 	in, err := r.Next(r.Len())
