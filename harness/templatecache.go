@@ -215,7 +215,7 @@ func (t *making) finish(ctx context.Context, m *Machine) (why string, err error)
 	case err == nil:
 		t.saved()
 		return "the first boot of its kind, saved for the next", nil
-	case errors.Is(err, vm.ErrStands), ctx.Err() != nil:
+	case errors.Is(err, vm.ErrStillStopped), ctx.Err() != nil:
 		return "", err
 	}
 	why = "it could not be saved: " + oneLine(err)

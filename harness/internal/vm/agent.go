@@ -10,8 +10,8 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// ErrNoAgent says that the guest has no agent: its kernel has no driver for the port, or its init
-// is not that of package images.
+// ErrNoAgent says that the guest has no agent: its kernel has no driver for the agent's port, or its
+// init is not the one of package images.
 var ErrNoAgent = errors.New("the guest has no agent: it has not opened the port " + wire.PortName)
 
 // AgentWithin bounds an answer of the guest's agent, in the machine's time.
@@ -38,8 +38,8 @@ func (v *VM) AwaitAgent(ctx context.Context) error {
 	return ErrNoAgent
 }
 
-// quiesce waits until all programs of the guest stand still and its agent says nothing more, and
-// returns what a template keeps of the conversation. It notes in r what has to be undone.
+// quiesce makes the guest's agent stop all programs and send nothing more. It returns the state of the
+// agent's line for a template, and notes in r what must be undone.
 func (v *VM) quiesce(ctx context.Context, r *resumption) (*agent.Saved, error) {
 	ctx, cancel := v.Within(ctx, AgentWithin)
 	defer cancel()
@@ -57,8 +57,8 @@ func (v *VM) quiesce(ctx context.Context, r *resumption) (*agent.Saved, error) {
 }
 
 // reseed gives a guest that was saved, in this machine or in another, new entropy, the host's clock
-// and a new boot identity, and lets its programs go on. With resume, the guest's program then does what
-// it gave to guest.OnRestore; a prefetched guest does that later.
+// and a new boot identity, and lets its programs go on. If resume is true, the guest's program then runs
+// its functions for guest.OnRestore; a prefetched guest runs them in Continue.
 func (v *VM) reseed(ctx context.Context, resume bool) error {
 	ctx, cancel := v.Within(ctx, AgentWithin)
 	defer cancel()

@@ -24,7 +24,8 @@ func (v *VM) Connect(ctx context.Context, forwards []qemu.Forward) ([]qemu.Forwa
 	return v.connect(ctx, forwards, true)
 }
 
-// connect is Connect. Without resume, the guest's program does not yet do what it gave to guest.OnRestore.
+// connect is Connect. If resume is false, a restored guest's program does not yet run its functions for
+// guest.OnRestore.
 func (v *VM) connect(ctx context.Context, forwards []qemu.Forward, resume bool) (found []qemu.Forward, err error) {
 	ctx, cancel := v.Clock.WithDeadline(ctx, machinetime.Moment{}, monitorWithin, fmt.Errorf("QEMU's monitor did not answer within %v", monitorWithin))
 	defer cancel()
@@ -51,7 +52,7 @@ func (v *VM) connect(ctx context.Context, forwards []qemu.Forward, resume bool) 
 	return found, err
 }
 
-// onEvent notes the events of QEMU that other methods wait for.
+// onEvent records the events of QEMU that other methods wait for.
 func (v *VM) onEvent(e qmp.Event) {
 	switch e.Name {
 	case "SHUTDOWN":
@@ -66,7 +67,7 @@ func (v *VM) onEvent(e qmp.Event) {
 	}
 }
 
-// waitProcessEnd waits for the end of a QEMU whose monitor has ended.
+// waitProcessEnd waits until a QEMU whose monitor connection has ended has exited.
 func (v *VM) waitProcessEnd(ctx context.Context) error {
 	select {
 	case <-v.Process.Done:
@@ -76,16 +77,17 @@ func (v *VM) waitProcessEnd(ctx context.Context) error {
 	}
 }
 
-// forward makes QEMU forward ports to the guest once after, which may be nil, has returned nil. It returns
-// the forwards with their ports on the host.
+// forward calls after, which may be nil, and then makes QEMU forward ports to the guest. It returns the
+// forwards with their ports on the host. If after fails, nothing is forwarded, and the monitor
+// connection is closed.
 func (v *VM) forward(ctx context.Context, ports []qemu.Forward, after func() error) ([]qemu.Forward, error) {
 	answers := make([]string, len(ports))
 	var commands []qmp.Command
 	for i, port := range ports {
 		commands = append(commands, qmp.Human(v.QEMU.Network.AddCommand(port), &answers[i]))
 	}
-	// The flush gives QEMU the frames that the guest has sent. With the guest's ARP announcement among
-	// them, QEMU need not ask for its address when the first datagram comes.
+	// The flush gives QEMU the frames that the guest has sent. The guest's ARP announcement is among
+	// them, so QEMU need not ask for the guest's address when it forwards the first datagram.
 	ready := func() (err error) {
 		if after != nil {
 			err = after()
@@ -99,7 +101,7 @@ func (v *VM) forward(ctx context.Context, ports []qemu.Forward, after func() err
 	}
 	for i, port := range ports {
 		if refusal := strings.TrimSpace(answers[i]); refusal != "" {
-			return nil, fmt.Errorf("port %s/%d: QEMU: %s", port.Network, port.Guest, printable.Text(refusal))
+			return nil, fmt.Errorf("forward port %s/%d: QEMU: %s", port.Network, port.Guest, printable.Text(refusal))
 		}
 	}
 	return qemu.ReadForwards(table, ports)

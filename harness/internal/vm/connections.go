@@ -11,15 +11,15 @@ import (
 // closingWithin bounds, in the machine's time, how long Save waits for connections that are about to close.
 const closingWithin = 5 * time.Second
 
-// noConnections fails if a TCP connection to or from the guest is open. It waits for connections that are
-// about to close.
-func (v *VM) noConnections(ctx context.Context) error {
+// waitNoConnections waits until the guest has no TCP connection that is about to close. It fails if one
+// is open.
+func (v *VM) waitNoConnections(ctx context.Context) error {
 	ctx, cancel := v.Within(ctx, closingWithin)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		closing, err := v.connection(ctx)
+		closing, err := v.closingConnection(ctx)
 		if err != nil || closing == "" {
 			return err
 		}
@@ -31,8 +31,8 @@ func (v *VM) noConnections(ctx context.Context) error {
 	}
 }
 
-// connection fails if a TCP connection is open, and returns one that is about to close.
-func (v *VM) connection(ctx context.Context) (closing string, err error) {
+// closingConnection returns a TCP connection that is about to close, or "". It fails if one is open.
+func (v *VM) closingConnection(ctx context.Context) (closing string, err error) {
 	var table string
 	if err := v.QMP.ExecuteAll(ctx, usernet(&table)); err != nil {
 		return "", err
@@ -44,22 +44,23 @@ func (v *VM) connection(ctx context.Context) (closing string, err error) {
 	return closing, nil
 }
 
-// stopWithoutConnections stops the machine at a moment without TCP connections. A client may have opened
-// one since noConnections returned, which can close only while the machine runs.
+// stopWithoutConnections stops the machine at a moment when it has no TCP connection. A client may have
+// opened one since waitNoConnections returned. A connection can close only while the machine runs, so the
+// machine then runs and is stopped again.
 func (v *VM) stopWithoutConnections(ctx context.Context, r *resumption) error {
 	for {
 		r.stops = true
 		if err := v.QMP.Execute(ctx, "stop", nil, nil); err != nil {
 			return err
 		}
-		closing, err := v.connection(ctx)
+		closing, err := v.closingConnection(ctx)
 		if err != nil || closing == "" {
 			return err
 		}
 		if err := v.QMP.Execute(ctx, "cont", nil, nil); err != nil {
 			return err
 		}
-		if err := v.noConnections(ctx); err != nil {
+		if err := v.waitNoConnections(ctx); err != nil {
 			return err
 		}
 	}

@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	collectWithin = 2 * time.Second        // for the rest of what a crashing guest prints, in the machine's time
-	settle        = 200 * time.Millisecond // of silence, after which the guest is taken to have finished
+	collectWithin = 2 * time.Second        // bounds the wait for the rest of a crash, in the machine's time
+	settle        = 200 * time.Millisecond // a guest that is silent for so long has printed the rest of its crash
 )
 
-// collect waits until a guest that crashes has printed the rest of its crash, such as a trace. One goroutine
-// does so for all: every call that reports the crash waits for collected, so that every error, the
-// Report and the record have the whole of it.
+// collect waits until a guest that crashes has printed the rest of its crash, such as a trace, and closes
+// collected. Every call that reports the crash waits for collected, so that every error, the Report and
+// the record have the complete crash.
 func (v *VM) collect() {
 	defer close(v.collected)
 	select {
@@ -28,8 +28,9 @@ func (v *VM) collect() {
 	}
 }
 
-// waitSilent waits until the guest is silent and idle, for at most collectWithin of the machine's time: on a
-// busy host, a guest may stand still in the middle of a trace.
+// waitSilent waits until the guest is silent and QEMU is idle, for at most collectWithin of the machine's
+// time. Silence alone is not enough: on a busy host, QEMU may wait for a processor in the middle of a
+// trace.
 func (v *VM) waitSilent(ctx context.Context) {
 	ctx, cancel := v.Within(ctx, collectWithin)
 	defer cancel()
@@ -54,11 +55,11 @@ func (v *VM) waitSilent(ctx context.Context) {
 	}
 }
 
-// CrashCollected returns a channel that is closed when the whole text of a crash is in the log, or when the console
-// has ended without a crash.
+// CrashCollected returns a channel that is closed when the complete text of a crash is in the log, or when
+// the console has ended without a crash.
 func (v *VM) CrashCollected() <-chan struct{} { return v.collected }
 
-// Crashed returns the error of a guest that has crashed, nil of any other.
+// Crashed returns an error that quotes the crash of the guest, or nil if the guest has not crashed.
 func (v *VM) Crashed() error {
 	if crash := v.Console.Crash(); crash != "" {
 		return guestfault.New(crash)
@@ -66,8 +67,9 @@ func (v *VM) Crashed() error {
 	return nil
 }
 
-// AwaitCrash waits, if the guest has crashed or the newest text may be the beginning of a crash, until that
-// is known and the whole text is in the log, or until ctx ends.
+// AwaitCrash waits until the complete text of a crash is in the log, or until ctx ends. If the newest text
+// may be the beginning of a crash, it first waits until the guest is silent. It returns at once if there
+// is no crash.
 func (v *VM) AwaitCrash(ctx context.Context) {
 	if v.Console.Suspicious() {
 		v.waitSilent(ctx)
@@ -77,7 +79,8 @@ func (v *VM) AwaitCrash(ctx context.Context) {
 	}
 }
 
-// AwaitCrashText waits until the whole text of a crash is in the log, or until ctx ends.
+// AwaitCrashText waits until the complete text of a crash is in the log, or until ctx ends. Call it only
+// after a crash.
 func (v *VM) AwaitCrashText(ctx context.Context) {
 	select {
 	case <-v.collected:
@@ -85,10 +88,10 @@ func (v *VM) AwaitCrashText(ctx context.Context) {
 	}
 }
 
-// OrCrash returns the crash that explains the error of a call to the guest, or the error if the guest has
-// not crashed.
+// OrCrash returns the error of Crashed if the guest has crashed, and err if it has not. It is for the
+// error of a call to the guest, which a crash may have caused.
 func (v *VM) OrCrash(ctx context.Context, err error) error {
-	if errors.Is(err, agent.ErrLineEnded) { // the console may hold a crash that has not been read yet
+	if errors.Is(err, agent.ErrLineEnded) { // the end of the console's output may show a crash
 		select {
 		case <-v.Drained:
 		case <-ctx.Done():
@@ -97,8 +100,8 @@ func (v *VM) OrCrash(ctx context.Context, err error) error {
 	return cmp.Or(v.Crashed(), err)
 }
 
-// UnlessCrashed returns a context that also ends when the guest has crashed and the whole text of the crash
-// is in the log. The crash is its cause then.
+// UnlessCrashed returns a context that also ends when the complete text of a crash is in the log. Its cause
+// is then the error of Crashed.
 func (v *VM) UnlessCrashed(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {

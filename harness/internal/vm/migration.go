@@ -15,7 +15,7 @@ var ignoreShared = map[string]any{"capabilities": []map[string]any{
 	{"capability": "x-ignore-shared", "state": true},
 }}
 
-// saveState has QEMU write its state.
+// saveState makes QEMU write its device state into a file of the template.
 func (v *VM) saveState(ctx context.Context, w *template.Writer, r *resumption) error {
 	f, err := w.CreateState()
 	if err != nil {
@@ -26,7 +26,7 @@ func (v *VM) saveState(ctx context.Context, w *template.Writer, r *resumption) e
 	if err == nil {
 		err = v.QMP.Give(ctx, "state", f)
 	}
-	for len(v.migration) > 0 { // events of a migration that was given up
+	for len(v.migration) > 0 { // drop the events of an earlier migration that was cancelled
 		<-v.migration
 	}
 	if err == nil {
@@ -50,8 +50,8 @@ var (
 	errEndedInMigration = errors.New("QEMU ended during the migration")
 )
 
-// migrated waits for the end of a migration that was just started. Events before its begin are those
-// of a migration that was given up.
+// migrated waits for the end of a migration that was just started. It ignores events before the status
+// "setup", because they are of an earlier migration that was cancelled.
 func (v *VM) migrated(ctx context.Context) error {
 	for begun := false; ; {
 		select {
@@ -76,8 +76,8 @@ func (v *VM) migrated(ctx context.Context) error {
 	}
 }
 
-// cancelMigration ends a migration that may have begun. Commands are answered in their order, so
-// it has, or never will, when this one is answered.
+// cancelMigration ends a migration that may not have begun yet. QEMU carries out commands in their
+// order, so a migration that has not begun when QEMU answers migrate_cancel never begins.
 func (v *VM) cancelMigration(ctx context.Context) error {
 	if err := v.QMP.Execute(ctx, "migrate_cancel", nil, nil); err != nil {
 		return err
@@ -89,7 +89,7 @@ func (v *VM) cancelMigration(ctx context.Context) error {
 		if err := v.QMP.Execute(ctx, "query-migrate", nil, &now); err != nil {
 			return err
 		}
-		switch now.Status { // also of an earlier one, where this one has not begun
+		switch now.Status { // of an earlier migration, if this one has not begun
 		case "", "none", "completed", "failed", "cancelled":
 			return nil
 		}

@@ -12,8 +12,8 @@ import (
 	"guesthouse.example/harness/internal/template"
 )
 
-// restore loads the template into the stopped machine and lets it run. QEMU listens on no port until
-// the guest's agent has reseeded the kernel, so that no packet reaches the guest before.
+// restore loads the template into the stopped machine and lets the machine run. QEMU forwards no port
+// before the guest's agent has reseeded the kernel, so no packet reaches a guest with old entropy.
 func (v *VM) restore(ctx context.Context, forwards []qemu.Forward, resume bool) ([]qemu.Forward, error) {
 	t := v.from
 	if version := v.QMP.Version(); version != t.Version {
@@ -33,15 +33,14 @@ func (v *VM) restore(ctx context.Context, forwards []qemu.Forward, resume bool) 
 			return nil
 		}
 		if err := v.reseed(ctx, resume); err != nil {
-			return v.wakeFailed(err)
+			return v.reseedFailed(err)
 		}
 		return nil
 	})
 }
 
-// loadFailed returns the error of loading the template's state. It is a Fault if QEMU refused the
-// state: QEMU then reports a failed migration, or exits with a status. A QEMU that was ended by a
-// signal says nothing about the template.
+// loadFailed makes an error of loading the template's state a Fault if QEMU has refused the state: QEMU
+// then reports a failed migration, or exits. The error stays as it is if a signal has killed QEMU.
 func (v *VM) loadFailed(err error) error {
 	switch {
 	case errors.Is(err, errMigrationFailed):
@@ -49,15 +48,16 @@ func (v *VM) loadFailed(err error) error {
 	case errors.Is(err, qmp.ErrClosed), errors.Is(err, errEndedInMigration):
 		<-v.Process.Done
 		if v.Process.Exited() {
-			return template.Fault{Err: fmt.Errorf("QEMU did not take the saved state: %w", v.Process.Describe())}
+			return template.Fault{Err: fmt.Errorf("QEMU refused the saved state: %w", v.Process.Describe())}
 		}
 	}
 	return err
 }
 
-// wakeFailed returns the error of the restored guest's agent. It is a Fault if QEMU runs and the
-// agent is silent or talks nonsense, or if the guest has crashed.
-func (v *VM) wakeFailed(err error) error {
+// reseedFailed makes an error of reseeding a restored guest a Fault if the guest is to blame: its agent
+// is silent or breaks the protocol, or the guest has crashed. The error stays as it is if a signal has
+// killed QEMU.
+func (v *VM) reseedFailed(err error) error {
 	if errors.Is(err, agent.ErrLineEnded) {
 		<-v.Process.Done // Only the end of QEMU ends the line.
 		if !v.Process.Exited() {
@@ -67,15 +67,15 @@ func (v *VM) wakeFailed(err error) error {
 	return template.Fault{Err: err}
 }
 
-// Prefetch restores the machine, warms it up and stops it. It takes no processor time then and its guest
-// grows no older, and no port leads to it, until Continue.
+// Prefetch restores the machine, warms it up and stops it. Until Continue, the stopped machine takes no
+// processor time, its guest's clock stands still, and no port is forwarded to it.
 func (v *VM) Prefetch(ctx context.Context) error {
 	_, err := v.connect(ctx, nil, false)
 	if err == nil {
 		err = v.echoDatagrams(ctx)
 	}
 	if err == nil {
-		// This ends the agent's echo too.
+		// Quiesce also ends the agent's echo.
 		_, err = v.quiesce(ctx, &resumption{})
 	}
 	if err == nil {
@@ -84,8 +84,8 @@ func (v *VM) Prefetch(ctx context.Context) error {
 	return err
 }
 
-// Continue lets a prefetched machine run, reseeds its guest and then forwards ports to it. It must end
-// within monitorWithin of the machine's time since begin.
+// Continue lets a prefetched machine run, reseeds its guest and then forwards ports to it. It fails if it
+// takes longer than monitorWithin of the machine's time since begin.
 func (v *VM) Continue(ctx context.Context, begin machinetime.Moment, forwards []qemu.Forward) ([]qemu.Forward, error) {
 	ctx, cancel := v.Clock.WithDeadline(ctx, begin, monitorWithin, fmt.Errorf("not within %v", monitorWithin))
 	defer cancel()

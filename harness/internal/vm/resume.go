@@ -8,20 +8,22 @@ import (
 	"guesthouse.example/harness/internal/agent"
 )
 
-// A resumption lists what Save has to undo for the machine to go on, whether or not it succeeded. It has every
-// command that QEMU or the guest was sent, even if the answer did not come in time: the command may have
-// been carried out, or be carried out later.
+// A resumption lists what Save must undo before the machine goes on, whether or not Save succeeded. It
+// has every command that was sent to QEMU or to the guest, even without an answer, because the command
+// may still be carried out.
 type resumption struct {
 	stops    bool         // QEMU was told to stop the machine
 	migrates bool         // QEMU was told to write its state, and has not said that it has finished
-	pause    *agent.Pause // the agent was told to be quiet
+	pause    *agent.Pause // the agent was told to quiesce the guest; nil if it was not
 }
 
-// UndoWithin bounds, in wall time, what a call undoes after its context has ended: Save lets the machine go on, and
-// a command is killed. The call then returns, and the rest follows when QEMU or the guest answers.
+// UndoWithin is how long, in wall time, a call whose context has ended waits until it has undone its work:
+// until a machine goes on after Save, or until a command is killed. The call then returns, and the rest
+// is undone when QEMU or the guest answers.
 const UndoWithin = time.Second
 
-// resume lets the machine go on and then calls done, even if ctx ends before.
+// resume lets the machine go on and then calls done. If ctx ends first, resume returns an error after
+// UndoWithin, and the machine goes on later.
 func (v *VM) resume(ctx context.Context, r *resumption, done func()) error {
 	resumed := make(chan error, 1)
 	v.resuming.Go(func() {

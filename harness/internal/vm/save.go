@@ -9,8 +9,8 @@ import (
 	"guesthouse.example/harness/internal/template"
 )
 
-// ErrStands is wrapped by the error of a machine that does not go on after it was saved.
-var ErrStands = errors.New("the machine does not go on after it was saved")
+// ErrStillStopped is wrapped by the error of Save if the machine does not go on afterwards.
+var ErrStillStopped = errors.New("the machine does not go on after it was saved")
 
 // errNotSavable says that Save cannot read the guest's memory.
 var errNotSavable = errors.New("it was restored from a template without Spec.Savable, runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
@@ -21,10 +21,10 @@ func (v *VM) Save(ctx context.Context, dir string, id template.Identity, anyGues
 	if v.ram == nil {
 		return errNotSavable
 	}
-	if err := v.noConnections(ctx); err != nil {
+	if err := v.waitNoConnections(ctx); err != nil {
 		return err
 	}
-	if err := take(ctx, v.saving); err != nil {
+	if err := acquire(ctx, v.saving); err != nil {
 		return err
 	}
 	release, err := v.Console.HoldTyping(ctx)
@@ -34,17 +34,17 @@ func (v *VM) Save(ctx context.Context, dir string, id template.Identity, anyGues
 	}
 	var r resumption
 	err = v.write(ctx, dir, id, anyGuest, &r)
-	if again := v.resume(ctx, &r, func() { release(); <-v.saving }); again != nil {
+	if stopped := v.resume(ctx, &r, func() { release(); <-v.saving }); stopped != nil {
 		if err != nil {
-			again = fmt.Errorf("%w; saving it failed before: %w", again, err)
+			stopped = fmt.Errorf("%w; saving it failed before: %w", stopped, err)
 		}
-		return fmt.Errorf("%w: %w", ErrStands, again)
+		return fmt.Errorf("%w: %w", ErrStillStopped, stopped)
 	}
 	return err
 }
 
-// take puts a token into a channel, or waits until there is room for it.
-func take(ctx context.Context, token chan<- struct{}) error {
+// acquire puts a token into a channel. It waits until the channel has room or ctx ends.
+func acquire(ctx context.Context, token chan<- struct{}) error {
 	select {
 	case token <- struct{}{}:
 		return nil
@@ -53,15 +53,15 @@ func take(ctx context.Context, token chan<- struct{}) error {
 	}
 }
 
-// write writes a template into a directory. It notes in r what has to be undone for the machine to
-// go on.
+// write stops the machine and writes a template into a directory. It notes in r what must be undone
+// before the machine goes on.
 func (v *VM) write(ctx context.Context, dir string, id template.Identity, anyGuest bool, r *resumption) error {
 	v.warmUp(ctx)
 	saved, err := v.quiesce(ctx, r)
 	if err != nil && (!anyGuest || !errors.Is(err, ErrNoAgent)) {
 		return err
 	}
-	// Each restored machine has to finish what the guest is doing when it is saved.
+	// Work that the guest has not finished now would be finished by each restored machine.
 	if err := v.Clock.WaitIdle(ctx); err != nil {
 		return err
 	}
@@ -73,8 +73,8 @@ func (v *VM) write(ctx context.Context, dir string, id template.Identity, anyGue
 	if err := v.saveState(ctx, w, r); err != nil {
 		return err
 	}
-	// The state does not hold the last bytes of the console. QEMU has written them before it said
-	// that the state is complete.
+	// The device state does not hold the last bytes of the console. QEMU writes these bytes before it
+	// reports that the migration is complete.
 	if err := v.Console.CatchUp(); err != nil {
 		return err
 	}

@@ -1,8 +1,9 @@
-// Package vm runs a virtual machine: a QEMU process with its guest, and the host's ends of their lines. It
-// starts the machine, restores it from a template, saves it, and tells when the guest crashes.
+// Package vm runs a virtual machine: a QEMU process with its guest, and the host's ends of its console,
+// monitor and agent lines. It starts the machine, restores it from a template, saves it, and detects
+// that the guest has crashed.
 //
-// It does not know what a user asked for: package harness decides how a machine starts, when it is
-// ready, and what its record and result say.
+// It does not know a user's Spec: package harness decides how a machine starts, when it is ready, and
+// what its record and result say.
 package vm
 
 import (
@@ -29,7 +30,7 @@ import (
 	"guesthouse.example/internal/sys"
 )
 
-// A VM is a QEMU process with its guest. Its exported fields may be used, and not changed, until its end.
+// A VM is a QEMU process with its guest. The caller may use its exported fields and must not change them.
 type VM struct {
 	QEMU    qemu.Machine
 	Process *qemu.Process
@@ -46,10 +47,10 @@ type VM struct {
 	ram       *os.File           // the guest's memory; nil if it cannot be saved
 	from      *template.Template // nil if the machine boots
 	crashes   []string           // the user's crash patterns
-	migration chan string        // states of the migration that runs
+	migration chan string        // the statuses of migrations, from QEMU's events
 	shutdown  atomic.Value       // string: the reason that QEMU gives for its end
-	clockLate atomic.Int64       // nanoseconds
-	collected chan struct{}      // closed when the rest of a crash is in the log, or the console has ended without a crash
+	clockLate atomic.Int64       // ClockLate, in nanoseconds
+	collected chan struct{}      // see CrashCollected
 
 	saving   chan struct{}  // holds a token while Save runs
 	resuming sync.WaitGroup // goroutines that let the machine go on after Save
@@ -61,7 +62,7 @@ type Config struct {
 	Args    []string           // of QEMU.Args
 	Rules   outbound.Rules     // of the guest's network, if QEMU is Filtered
 	Crashes []*regexp.Regexp   // the user's crash patterns, besides the known signs
-	Record  *records.Record    // gets all that QEMU and the guest send; Discard closes it
+	Record  *records.Record    // gets everything that QEMU and the guest send; Discard closes it
 	From    *template.Template // nil for a machine that boots
 
 	// RAM and State are the files that QEMU inherits; nil if QEMU has none. The caller may close them
@@ -70,7 +71,8 @@ type Config struct {
 	Savable    bool // RAM is shared with QEMU, so that Save can read it
 }
 
-// Start starts QEMU, whose machine stands still until Connect, and reads what comes from it.
+// Start starts QEMU and begins to read its console and the agent's line. The machine stands still until
+// Connect.
 func Start(c Config) (*VM, error) {
 	v := &VM{
 		QEMU: c.QEMU, Record: c.Record, from: c.From,
@@ -128,7 +130,8 @@ func expressions(patterns []*regexp.Regexp) (all []string) {
 	return all
 }
 
-// SetCrashes replaces the user's crash patterns. They apply to what the console has shown already too.
+// SetCrashes replaces the user's crash patterns. The console searches the text that it has kept for them
+// too.
 func (v *VM) SetCrashes(patterns []*regexp.Regexp) {
 	if all := expressions(patterns); !slices.Equal(all, v.crashes) {
 		v.crashes = all
@@ -141,10 +144,10 @@ func (v *VM) Within(ctx context.Context, d time.Duration) (context.Context, cont
 	return v.Clock.WithTimeout(ctx, d)
 }
 
-// ClockLate returns the most time by which a restored guest's clock is late.
+// ClockLate returns the upper bound of how late a restored guest's clock is.
 func (v *VM) ClockLate() time.Duration { return time.Duration(v.clockLate.Load()) }
 
-// ShutdownReason returns the data of QEMU's event SHUTDOWN; empty before it.
+// ShutdownReason returns the data of QEMU's event SHUTDOWN as JSON, or "" before the event.
 func (v *VM) ShutdownReason() string {
 	reason, _ := v.shutdown.Load().(string)
 	return reason
@@ -153,9 +156,10 @@ func (v *VM) ShutdownReason() string {
 // statusWithin bounds, in wall time, how long Ending waits for QEMU's answer.
 const statusWithin = time.Second
 
-// Ending reports whether QEMU is gone or going, or has announced that it goes. QEMU announces its end before it
-// closes its connections, unless it is killed. The announcement may still be in the monitor's socket: Ending
-// asks QEMU for its status, and QEMU's answer, or the end of the connection, comes after it.
+// Ending reports whether QEMU has exited, is exiting, or has announced that it will exit. Unless a signal
+// kills it, QEMU announces its end before it closes its connections, but the announcement may still be in
+// the monitor's socket. Ending therefore asks QEMU for its status: the announcement is read before the
+// answer, or before the end of the connection.
 func (v *VM) Ending() bool {
 	if v.endSeen() {
 		return true
@@ -180,10 +184,10 @@ func (v *VM) endSeen() bool {
 	return !ok || p.Exiting || v.ShutdownReason() != ""
 }
 
-// Gone returns why a machine that stood still is of no use any more; nil if it still is.
+// Gone returns why a prefetched machine cannot be used any more, or nil if it can.
 func (v *VM) Gone() error {
 	select {
-	case <-v.Process.Done: // another process has killed it
+	case <-v.Process.Done: // another process has killed QEMU
 		return v.Process.Describe()
 	case <-v.Agent.Done():
 		return v.Agent.Err()
@@ -195,7 +199,7 @@ func (v *VM) Gone() error {
 	return nil
 }
 
-// WaitEnd waits until QEMU is gone and everything that it sent has been read.
+// WaitEnd waits until QEMU has exited and everything that it sent has been read.
 func (v *VM) WaitEnd() {
 	<-v.Process.Done
 	<-v.Drained
@@ -206,7 +210,7 @@ func (v *VM) WaitEnd() {
 	}
 }
 
-// Discard ends a machine that has no user, and its record with it. A record that a user named stays.
+// Discard ends a machine that nobody has received, and removes its record if that is temporary.
 func (v *VM) Discard() {
 	v.Process.Kill()
 	v.WaitEnd()
@@ -214,7 +218,8 @@ func (v *VM) Discard() {
 	v.Record.Close(false)
 }
 
-// Close frees what the machine holds after its end. It waits for a Save that still runs.
+// Close frees the machine's memory file after the machine's end. It first waits until the work of Save is
+// undone.
 func (v *VM) Close() {
 	v.resuming.Wait()
 	if v.ram != nil {

@@ -26,8 +26,8 @@ func startScript(t *testing.T, script string) *VM {
 	return v
 }
 
-// The host's kernel closes the connections of a QEMU that is killed before the harness is told.
-func TestAMachineIsEndingFromWhenQEMUIsKilled(t *testing.T) {
+// The host's kernel closes the connections of a killed QEMU before the harness can reap the process.
+func TestAMachineIsEndingOnceQEMUIsKilled(t *testing.T) {
 	v := startScript(t, "exec sleep 1000")
 	require.False(t, v.Ending())
 	v.Process.Kill()

@@ -16,9 +16,9 @@ import (
 // warmUpWithin bounds warmUp, in the machine's time.
 const warmUpWithin = 5 * time.Second
 
-// warmUp makes the guest do what every machine that is restored from it would do first: with its first
-// datagram, a guest resolves the gateway's address and allocates memory. A guest without an agent, or
-// with its link down, is saved all the same.
+// warmUp makes the guest echo datagrams before it is saved. At its first datagram a guest resolves the
+// gateway's address and allocates memory, which each restored machine would otherwise do again. Save
+// ignores a failure: the guest may have no agent, or its link may be down.
 func (v *VM) warmUp(ctx context.Context) {
 	ctx, cancel := v.Within(ctx, warmUpWithin)
 	defer cancel()
@@ -29,12 +29,12 @@ func (v *VM) warmUp(ctx context.Context) {
 
 const (
 	warmUpEchoes = 10                    // more echoes gain nothing
-	echoWithin   = 20 * time.Millisecond // before the datagram is sent again, because it may be lost
+	echoWithin   = 20 * time.Millisecond // without an echo, the datagram counts as lost and is sent again
 )
 
-// echoDatagrams has the guest's agent echo datagrams. QEMU then has translated the code that the guest
-// runs for a datagram, and both ends know each other's address: that is most of the time of a first
-// echo. The guest's services see nothing of it.
+// echoDatagrams makes the guest's agent echo datagrams. QEMU thereby translates the guest's code for
+// datagrams, and both ends learn each other's address, which takes most of the time of a first echo. The
+// guest's services do not see the datagrams.
 func (v *VM) echoDatagrams(ctx context.Context) error {
 	ctx, cancel := v.Within(ctx, AgentWithin)
 	defer cancel()
