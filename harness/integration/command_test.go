@@ -138,7 +138,7 @@ func TestAMachineIsNotSavedWhileACommandRuns(t *testing.T) {
 	m.Output("sh", "-c", "while ! test -e /started; do sleep 0.1; done")
 	dir := filepath.Join(t.TempDir(), "template")
 	_, err := m.Machine.Save(t.Context(), dir)
-	require.ErrorContains(t, err, "1 of its commands run: wait for their end")
+	require.ErrorContains(t, err, "1 of the guest's commands still run: wait for their end")
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
 	m.Save(dir)

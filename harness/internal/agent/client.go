@@ -1,11 +1,11 @@
 // Package agent is the host's end of the line to the guest's agent, which runs in the guest's
 // init. A [Client] asks the agent for statistics, runs commands, quiesces the guest for a save and
-// reseeds it after a restore. It also records what the guest reports unasked: its events, the reason
-// of a power-off, and how its program ended.
+// reseeds it after a restore. It also records what the guest reports without a request: events, the
+// reason of a power-off, and how the guest's program ended.
 //
-// Package harness has one Client for each machine. It adds what a Client cannot know: whether the
-// guest has opened the port at all, whether the guest has crashed, and the machine's own time. The
-// messages on the line are those of package wire.
+// Package vm has one Client for each machine. It adds what a Client cannot know: whether the guest has
+// opened the port at all, whether the guest has crashed, and the machine's own time. Package wire
+// defines the messages on the line.
 package agent
 
 import (
@@ -39,7 +39,7 @@ type Client struct {
 
 	mu       sync.Mutex // guards all fields below
 	log      io.Writer
-	pending  *request // the one that waits for its answer
+	pending  *request // the request that waits for its answer; nil if none does
 	events   eventLog
 	told     chan struct{} // closed and replaced at every event
 	powerOff string
@@ -47,7 +47,7 @@ type Client struct {
 	commands map[uint32]*Command // by the sequence numbers of their requests
 }
 
-// New returns the client of a machine. It logs every message as a line. For a machine that is restored
+// New returns the client of a machine. The client logs every message as a line. For a machine that is restored
 // from a template, saved is what the template keeps of the conversation; otherwise it is nil. The
 // client receives nothing before Listen is called.
 func New(conn net.Conn, log io.Writer, saved *Saved) *Client {
@@ -142,8 +142,8 @@ func (c *Client) AwaitHello(ctx context.Context) error {
 	}
 }
 
-// Done is closed when nothing more is received, because the line has ended or the guest has broken
-// the protocol. Err says which.
+// Done returns a channel that is closed when Listen has ended, because the line has ended or the guest
+// has broken the protocol. Err then returns which.
 func (c *Client) Done() <-chan struct{} { return c.done }
 
 // Err returns why the conversation has ended. It is nil until Done is closed.
@@ -170,7 +170,7 @@ func (c *Client) Exit() *wire.Exit {
 	return c.exit
 }
 
-// Remark adds a line of the harness's own to the log.
+// Remark adds a line to the log that is no message.
 func (c *Client) Remark(text string) { c.logf("harness: %s\n", text) }
 
 // logMessage logs a message and its sender.

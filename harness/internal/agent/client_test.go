@@ -30,7 +30,7 @@ func restoredPair(t *testing.T, saved *Saved) (*Client, net.Conn, *wire.Conn) {
 	return c, far, wire.NewGuest(far)
 }
 
-// answer plays the guest's agent for one request.
+// answer answers one request in place of the guest's agent.
 func answer(t *testing.T, guest *wire.Conn, payload func(wire.Message) []byte) {
 	m, err := guest.Receive()
 	require.NoError(t, err)
@@ -95,8 +95,8 @@ func TestARequestToAnAgentThatDoesNotReadEndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, err, gone)
 }
 
-// A net.Pipe holds no bytes: the guest has exactly those that it has read.
-func TestTheFrameAfterAnUnreadOneIsWhole(t *testing.T) {
+// A net.Pipe has no buffer: a write returns when the guest has read it.
+func TestTheFrameAfterAnUnreadOneIsComplete(t *testing.T) {
 	for name, read := range map[string]int{"no byte is read": 0, "part of the header is read": 10} {
 		t.Run(name, func(t *testing.T) {
 			c, far, _ := newPair(t)

@@ -45,7 +45,7 @@ func (s *Stream) Truncated() error {
 	return fmt.Errorf("it wrote %d bytes, and only the first %d are kept", s.written, len(s.Kept))
 }
 
-// Start has the agent run a command: its name and arguments.
+// Start makes the agent run a command. The first of args is the command's name.
 func (c *Client) Start(ctx context.Context, args []string) (*Command, error) {
 	payload, err := wire.EncodeArgs(args)
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *Command) receive(m wire.Message) error {
 		return nil
 	}
 	if len(m.Payload) == 0 || m.Payload[0] != wire.Stdout && m.Payload[0] != wire.Stderr {
-		return fmt.Errorf("output of %d bytes, of neither stream of a command", len(m.Payload))
+		return fmt.Errorf("output of %d bytes is of neither stream of a command", len(m.Payload))
 	}
 	stream := &c.output.Stdout
 	if m.Payload[0] == wire.Stderr {
@@ -98,7 +98,8 @@ func (c *Command) receive(m wire.Message) error {
 	return nil
 }
 
-// Done is closed when the command has ended. It stays open if the client's line ends first.
+// Done returns a channel that is closed when the command has ended. The channel stays open if the client's
+// line ends first.
 func (c *Command) Done() <-chan struct{} { return c.done }
 
 // Output returns what the command has written so far.
@@ -108,7 +109,8 @@ func (c *Command) Output() Output {
 	return c.output
 }
 
-// Kill has the agent kill the command with all that it has started, and waits for its end.
+// Kill makes the agent kill the command and all processes that it has started, and waits until the command
+// has ended.
 func (c *Command) Kill(ctx context.Context) error {
 	if err := c.client.takeTurn(ctx); err != nil {
 		return err
@@ -140,7 +142,7 @@ func (c *Client) noCommands() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := len(c.commands); n > 0 {
-		return fmt.Errorf("%d of its commands run: wait for their end", n)
+		return fmt.Errorf("%d of the guest's commands still run: wait for their end", n)
 	}
 	return nil
 }

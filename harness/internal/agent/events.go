@@ -2,7 +2,7 @@ package agent
 
 import "slices"
 
-// The limits of what is kept. A guest may tell events without end.
+// The limits of an eventLog. A guest may send events without end.
 const (
 	maxEvents     = 64 << 10
 	maxEventBytes = 8 << 20
@@ -11,12 +11,13 @@ const (
 // An eventLog keeps the newest events in their order.
 type eventLog struct {
 	texts []string
-	base  int // how many events were dropped before texts[0]
-	bytes int // in texts
-	taken int // how many events were taken or reported as dropped
+	base  int // the number of events dropped before texts[0]
+	bytes int // the total length of texts
+	taken int // the number of events taken or reported as dropped
 }
 
-// newEventLog returns the events of a template. None of them is taken.
+// newEventLog returns the log of a restored machine: it has the events of the template, none of them
+// taken.
 func newEventLog(s *Saved) eventLog {
 	l := eventLog{texts: slices.Clone(s.Events), base: s.Dropped}
 	for _, text := range l.texts {
@@ -52,9 +53,9 @@ func (l *eventLog) next() (text string, dropped int, ok bool) {
 	return l.texts[at], 0, true
 }
 
-// NextEvent takes the next event. If events were dropped before it, because they were told faster
-// than they were taken, it returns their number instead, once. If there is no event, ok is false
-// and told is closed when the guest tells one.
+// NextEvent takes the next event. If events were dropped before it, because the guest sent them faster
+// than they were taken, NextEvent returns their number instead, once. If there is no event, ok is false,
+// and told is closed when the guest sends one.
 func (c *Client) NextEvent() (text string, dropped int, ok bool, told <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

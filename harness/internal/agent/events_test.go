@@ -25,7 +25,7 @@ func TestEventsAreTakenInOrder(t *testing.T) {
 	require.False(t, ok)
 }
 
-// A guest that tells events without end costs its host a bounded amount of memory, and a test learns
+// A guest that sends events without end takes a bounded amount of the host's memory, and a test learns
 // how many events it has missed.
 func TestTooManyEventsAreDroppedAndCounted(t *testing.T) {
 	for name, text := range map[string]string{"many": "", "long": strings.Repeat("x", 64<<10)} {

@@ -8,12 +8,12 @@ import (
 	"guesthouse.example/harness/internal/until"
 )
 
-// A frameWriter writes whole frames to a guest that may not read. A write ends with the context of
-// its sender. Where part of a frame was written by then, the rest follows when the guest reads
-// again, and the next frame waits for that.
+// A frameWriter writes complete frames to a guest that may not read. A write ends when the context of
+// its sender ends. If a part of the frame was written by then, the rest is written when the guest reads
+// again, and the next frame waits for the rest.
 type frameWriter struct {
 	net.Conn
-	ctx  context.Context // of the frame that is written; set by the holder of Client.turn
+	ctx  context.Context // of the sender; set by the holder of Client.turn
 	busy chan struct{}   // holds a token while a frame is under way
 }
 

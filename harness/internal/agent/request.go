@@ -38,8 +38,8 @@ func (c *Client) PowerOff(ctx context.Context) error {
 	return c.send(ctx, wire.Message{Type: wire.PowerOff}, nil)
 }
 
-// WarmUp asks the guest for a UDP port that echoes datagrams until the guest is quiesced or
-// reseeded. The port is 0 if the guest has no network.
+// WarmUp asks the agent to echo datagrams on a UDP port until the guest is quiesced or reseeded, and
+// returns the port. The port is 0 if the guest has no network.
 func (c *Client) WarmUp(ctx context.Context) (port int, err error) {
 	answer, err := c.ask(ctx, wire.WarmUp, nil)
 	if err != nil {
@@ -118,15 +118,15 @@ func (c *Client) await(ctx context.Context, r *request) ([]byte, error) {
 	}
 }
 
-// forget has the answer to the pending request dropped when it comes.
+// forget makes receive drop the answer to the pending request.
 func (c *Client) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pending = nil
 }
 
-// send sends a message. The answer goes to r unless that is nil. A guest that does not read holds
-// send up until ctx ends. The caller has the turn.
+// send sends a message. The answer goes to r unless r is nil. If the guest does not read, send waits
+// until ctx ends. The caller has the turn.
 func (c *Client) send(ctx context.Context, m wire.Message, r *request) error {
 	c.logMessage("harness", m)
 	if r != nil {

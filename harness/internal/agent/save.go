@@ -11,32 +11,32 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// Saved is what a template keeps of the conversation with its guest, which is quiet.
+// Saved is the state of the line to a quiesced guest, which a template keeps.
 type Saved struct {
-	Epoch  uint32   `json:"epoch"`
+	Epoch  uint32   `json:"epoch"` // see wire.Conn
 	Events []string `json:"events,omitempty"`
 	// Dropped counts the events before Events, which are not kept.
 	Dropped int `json:"events_dropped,omitempty"`
 }
 
-// Saved returns what a template has to keep of the conversation.
+// Saved returns the state of the line. The guest must be quiet.
 func (c *Client) Saved() *Saved {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return &Saved{Epoch: c.wire.Epoch(), Events: slices.Clone(c.events.texts), Dropped: c.events.base}
 }
 
-// A Pause is the time for which the guest is quiet: from Quiesce until Reseed or Abandon. No other
-// request is sent during a pause.
+// A Pause is the time in which the guest is quiet: from Quiesce until Reseed or Abandon. The client sends
+// no other request during a pause.
 type Pause struct {
 	client  *Client
 	request *request
 	quiet   bool
 }
 
-// Quiesce asks the agent to stop all programs of the guest and to say nothing more, so that the
-// machine can be saved without a byte on the line. It returns when the request is sent; Wait waits
-// for the answer. It refuses while commands run: no other client would hear how they end. After an
+// Quiesce asks the agent to stop all programs of the guest and to send nothing more, so that the line is
+// empty when the machine is saved. It returns when the request is sent; Wait waits for the answer. It
+// fails while commands run, because a restored machine's client could not receive their end. After an
 // error there is no pause.
 func (c *Client) Quiesce(ctx context.Context) (*Pause, error) {
 	if err := c.takeTurn(ctx); err != nil {
@@ -69,15 +69,15 @@ func (p *Pause) Wait(ctx context.Context) error {
 func (p *Pause) Abandon() { p.client.endTurn() }
 
 const (
-	clockWithin = 50 * time.Millisecond // how late the guest's clock may be,
-	clockTries  = 4                     // unless this many requests are all slower
-	clockStep   = time.Second           // how far the guest's clock may be set or slewed meanwhile
+	clockWithin = 50 * time.Millisecond // Reseed repeats its request while the guest's clock may be later,
+	clockTries  = 4                     // up to this number of requests
+	clockStep   = time.Second           // how far a program may set or slew the guest's clock during a request
 )
 
-// Reseed opens a new conversation with the agent of a guest that was saved, in this machine or in
-// another, and waits until the guest has new entropy, the host's clock and a new boot identity. It
-// ends the pause, if there is one. With resume the guest's program then also does what it gave to
-// guest.OnRestore. The guest's clock may be late by the time that is returned.
+// Reseed begins a new epoch with the agent of a guest that was saved, in this machine or in another. It
+// waits until the guest has new entropy, the host's clock and a new boot identity, and ends the pause if
+// there is one. If resume is true, the guest's program then runs its functions for guest.OnRestore.
+// Reseed returns how late the guest's clock is at most.
 func (c *Client) Reseed(ctx context.Context, resume bool) (late time.Duration, err error) {
 	select {
 	case c.turn <- struct{}{}:
@@ -88,7 +88,7 @@ func (c *Client) Reseed(ctx context.Context, resume bool) (late time.Duration, e
 	c.wire.Open(c.wire.Epoch() + 1)
 	var boot wire.BootID
 	rand.Read(boot[:])
-	// The guest's clock is late by the time that the request takes to the guest.
+	// The guest's clock is late by the time that the request takes to reach the guest.
 	subscribed := false
 	for range clockTries {
 		if late, subscribed, err = c.reseed(ctx, boot); err != nil || late <= clockWithin {

@@ -33,7 +33,7 @@ func (c *tcpConn) ReadFrom(r io.Reader) (int64, error) {
 func (c *tcpConn) WriteTo(w io.Writer) (int64, error) {
 	n, err := c.TCPConn.WriteTo(w)
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.tie.isOver() {
-		more, err := io.Copy(w, struct{ io.Reader }{c}) // data that had arrived
+		more, err := io.Copy(w, struct{ io.Reader }{c}) // data that arrived before the machine's end
 		return n + more, err
 	}
 	if err == nil {

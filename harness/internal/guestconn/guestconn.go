@@ -1,5 +1,6 @@
-// Package guestconn connects to the forwarded ports of a guest. A connection ends with the machine, and its
-// errors say why the machine has ended.
+// Package guestconn makes connections to the forwarded ports of a guest. When the machine ends, its
+// connections end, and their errors say why the machine has ended. Package harness uses it for
+// Machine.Dial.
 package guestconn
 
 import (
@@ -16,33 +17,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Life is the time in which connections to a machine work.
+// A Life is the life of a machine, which bounds its connections.
 type Life struct {
 	ctx    context.Context // its cause says how the machine ended
 	end    context.CancelCauseFunc
 	ending func() bool
 }
 
-// NewLife begins a machine's life. ending reports whether QEMU is gone or going, although End has not
-// been called yet.
+// NewLife begins a machine's life. The function ending reports whether QEMU has exited or is exiting,
+// even if End has not been called yet.
 func NewLife(ending func() bool) *Life {
 	l := &Life{ending: ending}
 	l.ctx, l.end = context.WithCancelCause(context.Background())
 	return l
 }
 
-// End ends all connections, for a reason. The first call counts.
+// End ends all connections; why becomes the error of their reads and writes. Later calls do nothing.
 func (l *Life) End(why error) { l.end(why) }
 
-// ErrClosed and ErrPoweredOff are reasons for which the end of a TCP stream stays io.EOF: the guest has
-// not failed.
+// ErrClosed and ErrPoweredOff are reasons for End of a guest that has not failed. After them the end of a
+// TCP stream is io.EOF.
 var (
 	ErrClosed     = errors.New("the machine was closed")
 	ErrPoweredOff = errors.New("the machine has powered off")
 )
 
-// Dial connects to a port of 127.0.0.1 that leads to the guest. The end of the machine ends a
-// dial under way too.
+// Dial connects to a port of 127.0.0.1 that is forwarded to the guest. It fails when ctx or the machine
+// ends.
 func (l *Life) Dial(ctx context.Context, network string, port int) (net.Conn, error) {
 	if l.ctx.Err() != nil {
 		return nil, context.Cause(l.ctx)
@@ -54,7 +55,7 @@ func (l *Life) Dial(ctx context.Context, network string, port int) (net.Conn, er
 	conn, err := d.DialContext(ctx, network, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
-			<-ctx.Done() // the dialer has a timer of its own, which may be first
+			<-ctx.Done() // the dialer has a timer of its own, which may fire before that of ctx
 		}
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -70,15 +71,15 @@ func (l *Life) Dial(ctx context.Context, network string, port int) (net.Conn, er
 	return conn, nil
 }
 
-// A tie ends a connection's reads and writes with the machine: it sets a deadline in the past, which
-// the connection's user cannot change back.
+// A tie ends a connection's reads and writes when the machine ends: it sets a deadline in the past, which
+// the connection's user cannot change.
 type tie struct {
 	life *Life
 	conn rawConn
-	stop func() bool // undoes the tie
+	stop func() bool // unties the connection from the machine
 
 	mu   sync.Mutex
-	over bool
+	over bool // the machine has ended
 }
 
 type rawConn interface {
@@ -105,8 +106,8 @@ func (t *tie) Close() error {
 	return t.conn.Close()
 }
 
-// SetDeadline sets the connection's deadline. It changes nothing after the machine's end, and neither do
-// SetReadDeadline and SetWriteDeadline.
+// SetDeadline sets the connection's deadline. After the machine's end, SetDeadline, SetReadDeadline and
+// SetWriteDeadline do nothing.
 func (t *tie) SetDeadline(at time.Time) error { return t.set(t.conn.SetDeadline, at) }
 
 func (t *tie) SetReadDeadline(at time.Time) error { return t.set(t.conn.SetReadDeadline, at) }
@@ -122,7 +123,8 @@ func (t *tie) set(deadline func(time.Time) error, at time.Time) error {
 	return deadline(at)
 }
 
-// read calls f, which reads from the connection. After the machine's end it first reads what had arrived.
+// read calls f, which reads from the connection. After the machine's end, f still gets the data that
+// arrived before.
 func (t *tie) read(f func() error) error {
 	err := f()
 	if !errors.Is(err, os.ErrDeadlineExceeded) || !t.isOver() || !t.readable() {
@@ -155,15 +157,16 @@ func (t *tie) readable() (is bool) {
 	return is
 }
 
-// explain replaces the error of a connection whose machine has ended by the reason for that. io.EOF stays
-// where the guest has not failed: the guest may have closed its end before.
+// explain replaces the error of a connection whose machine has ended by the reason for that end. It keeps
+// io.EOF if the guest has not failed, because the guest may have closed the stream itself.
 func (t *tie) explain(op string, err error) error {
 	if err == nil || errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	life := t.life.ctx
 	if life.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) && t.life.ending() {
-		// The connection has ended with QEMU, and the harness is still reading QEMU's last output.
+		// The connection has ended with QEMU, and the harness is still reading QEMU's last output to find
+		// the reason.
 		select {
 		case <-life.Done():
 		case <-time.After(endsWithin):

@@ -19,37 +19,38 @@ import (
 
 func newLife() *Life { return NewLife(func() bool { return false }) }
 
-// dialled returns both ends of a connection to a port of the host.
-func dialled(t *testing.T, l *Life, network string) (ours, theirs net.Conn) {
+// dialled returns both ends of a connection to a port of the host: the one that Dial returns and the
+// peer's.
+func dialled(t *testing.T, l *Life, network string) (conn, peer net.Conn) {
 	t.Helper()
 	if network == "udp" {
 		u, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		require.NoError(t, err)
-		ours, err = l.Dial(t.Context(), network, u.LocalAddr().(*net.UDPAddr).Port)
+		conn, err = l.Dial(t.Context(), network, u.LocalAddr().(*net.UDPAddr).Port)
 		require.NoError(t, err)
-		t.Cleanup(func() { ours.Close(); u.Close() })
-		return ours, answerer{u, ours.LocalAddr()}
+		t.Cleanup(func() { conn.Close(); u.Close() })
+		return conn, udpPeer{u, conn.LocalAddr()}
 	}
 	listener, err := net.Listen(network, "127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close()
-	ours, err = l.Dial(t.Context(), network, listener.Addr().(*net.TCPAddr).Port)
+	conn, err = l.Dial(t.Context(), network, listener.Addr().(*net.TCPAddr).Port)
 	require.NoError(t, err)
-	theirs, err = listener.Accept()
+	peer, err = listener.Accept()
 	require.NoError(t, err)
-	t.Cleanup(func() { ours.Close(); theirs.Close() })
-	return ours, theirs
+	t.Cleanup(func() { conn.Close(); peer.Close() })
+	return conn, peer
 }
 
-// An answerer is a UDP socket that writes to one address.
-type answerer struct {
+// A udpPeer is a UDP socket that writes to one address.
+type udpPeer struct {
 	*net.UDPConn
 	to net.Addr
 }
 
-func (a answerer) Write(b []byte) (int, error) { return a.UDPConn.WriteTo(b, a.to) }
+func (p udpPeer) Write(b []byte) (int, error) { return p.UDPConn.WriteTo(b, p.to) }
 
-// within10 returns what f does, which must not take 10 s.
+// within10 returns the error of f, and fails the test if f takes 10 s.
 func within10(t *testing.T, f func() error) error {
 	t.Helper()
 	done := make(chan error, 1)
@@ -58,7 +59,7 @@ func within10(t *testing.T, f func() error) error {
 	case err := <-done:
 		return err
 	case <-time.After(10 * time.Second):
-		t.Fatal("it does not end")
+		t.Fatal("the call does not end")
 		return nil
 	}
 }
@@ -90,19 +91,19 @@ func TestAConnectionEndsWithTheMachineAndSaysWhy(t *testing.T) {
 				require.EqualError(t, err, fmt.Sprintf("%s %s %v->%v: the guest failed: BUG: oops", op, network, conn.LocalAddr(), conn.RemoteAddr()))
 			}
 			check("read", within10(t, reads(conn)))
-			require.NoError(t, conn.SetDeadline(time.Now().Add(time.Hour)), "and changes nothing")
+			require.NoError(t, conn.SetDeadline(time.Now().Add(time.Hour)), "SetDeadline does nothing now")
 			check("read", within10(t, reads(conn)))
 			check("write", within10(t, func() error {
 				_, err := conn.Write([]byte("hello"))
 				return err
 			}))
 			require.NoError(t, conn.Close())
-			require.ErrorIs(t, within10(t, reads(conn)), net.ErrClosed, "now the test has closed it")
+			require.ErrorIs(t, within10(t, reads(conn)), net.ErrClosed, "the test has closed the connection")
 		})
 	}
 }
 
-// A write that blocks: the far end reads nothing.
+// The write blocks, because the peer reads nothing.
 func TestAWriteUnderWayEndsWithTheMachine(t *testing.T) {
 	l := newLife()
 	conn, _ := dialled(t, l, "tcp")
@@ -121,7 +122,7 @@ func TestAWriteUnderWayEndsWithTheMachine(t *testing.T) {
 	}), guestfault.ErrGuest)
 }
 
-func TestWhatHadArrivedBeforeTheEndIsRead(t *testing.T) {
+func TestDataThatArrivedBeforeTheEndIsRead(t *testing.T) {
 	for network, read := range map[string]map[string]func(net.Conn, []byte) (int, error){
 		"tcp": {
 			"Read": net.Conn.Read,
@@ -152,8 +153,8 @@ func TestWhatHadArrivedBeforeTheEndIsRead(t *testing.T) {
 		for name, read := range read {
 			t.Run(network+" "+name, func(t *testing.T) {
 				l := newLife()
-				conn, theirs := dialled(t, l, network)
-				_, err := theirs.Write([]byte("last words"))
+				conn, peer := dialled(t, l, network)
+				_, err := peer.Write([]byte("last words"))
 				require.NoError(t, err)
 				l.End(errOops)
 				<-l.ctx.Done()
@@ -177,10 +178,10 @@ func TestWhatHadArrivedBeforeTheEndIsRead(t *testing.T) {
 func TestTheEndOfAStreamIsKeptUnlessTheGuestFailed(t *testing.T) {
 	for _, c := range []struct{ why, want error }{{ErrPoweredOff, io.EOF}, {ErrClosed, io.EOF}, {errOops, guestfault.ErrGuest}} {
 		l := newLife()
-		conn, theirs := dialled(t, l, "tcp")
-		_, err := theirs.Write([]byte("bye"))
+		conn, peer := dialled(t, l, "tcp")
+		_, err := peer.Write([]byte("bye"))
 		require.NoError(t, err)
-		require.NoError(t, theirs.Close())
+		require.NoError(t, peer.Close())
 		l.End(c.why)
 		text, err := io.ReadAll(struct{ io.Reader }{conn})
 		require.Equal(t, "bye", string(text))
@@ -196,7 +197,7 @@ func TestTheEndOfAStreamIsKeptUnlessTheGuestFailed(t *testing.T) {
 	}
 }
 
-// The host's kernel ends the connections of a QEMU that is gone before anybody knows why it is.
+// The host's kernel ends the connections of a QEMU that exits before the harness knows why QEMU has exited.
 func TestAConnectionThatBreaksWithQEMUWaitsForTheReason(t *testing.T) {
 	for name, end := range map[string]func(*net.TCPConn){
 		"end":   func(*net.TCPConn) {},
@@ -205,18 +206,18 @@ func TestAConnectionThatBreaksWithQEMUWaitsForTheReason(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var going atomic.Bool
 			l := NewLife(going.Load)
-			conn, theirs := dialled(t, l, "tcp")
+			conn, peer := dialled(t, l, "tcp")
 			going.Store(true)
-			end(theirs.(*net.TCPConn))
-			theirs.Close()
+			end(peer.(*net.TCPConn))
+			peer.Close()
 			time.AfterFunc(50*time.Millisecond, func() { l.End(errOops) })
 			require.ErrorIs(t, within10(t, reads(conn)), guestfault.ErrGuest)
 		})
 	}
-	t.Run("and where QEMU runs it is the guest's", func(t *testing.T) {
+	t.Run("while QEMU runs, the end is the guest's", func(t *testing.T) {
 		l := newLife()
-		conn, theirs := dialled(t, l, "tcp")
-		theirs.Close()
+		conn, peer := dialled(t, l, "tcp")
+		peer.Close()
 		require.Equal(t, io.EOF, within10(t, reads(conn)))
 	})
 }
@@ -231,13 +232,13 @@ func TestADialEndsWithTheMachine(t *testing.T) {
 	require.ErrorIs(t, err, guestfault.ErrGuest)
 }
 
-// What a connection inherits must not read or write past the end of the machine.
+// A method that a connection inherits from package net would read or write after the end of the machine.
 func TestNoMethodThatReadsOrWritesIsInherited(t *testing.T) {
 	inherited := map[string]bool{
 		"LocalAddr": true, "RemoteAddr": true, "File": true, "SyscallConn": true, "MultipathTCP": true,
 		"SetReadBuffer": true, "SetWriteBuffer": true, "SetLinger": true, "SetNoDelay": true,
 		"SetKeepAlive": true, "SetKeepAlivePeriod": true, "SetKeepAliveConfig": true,
-		"WriteToUDP": true, "WriteToUDPAddrPort": true, // which a connected socket refuses
+		"WriteToUDP": true, "WriteToUDPAddrPort": true, // a connected socket refuses them
 	}
 	for _, conn := range []any{&tcpConn{}, &udpConn{}} {
 		typ := reflect.TypeOf(conn)
@@ -249,9 +250,9 @@ func TestNoMethodThatReadsOrWritesIsInherited(t *testing.T) {
 				continue
 			}
 			if typ == reflect.TypeFor[*udpConn]() && method.Name == "WriteTo" {
-				continue // likewise
+				continue // a connected socket refuses it
 			}
-			t.Errorf("%v.%s is inherited: end it with the machine, or say here that it ends", typ, method.Name)
+			t.Errorf("%v.%s is inherited: write a method that ends with the machine, or list it here if it neither reads nor writes", typ, method.Name)
 		}
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"guesthouse.example/harness/internal/qemu"
 )
 
-// compare boots the kernel under TCG and then under KVM. A kernel that is silent under TCG tells
-// nothing about the time that a boot takes, so KVM then has all of Within.
+// compare boots the kernel under TCG and then under KVM. If the kernel is silent under TCG, there is no
+// time to compare with, and KVM may take all of Within.
 func (p *Prober) compare(ctx context.Context, m qemu.Machine) (verdict, error) {
 	within, compared := p.Within, ""
 	m.KVM = false
@@ -48,12 +48,11 @@ type boot struct {
 	output  string        // what QEMU itself printed
 }
 
-// memory is the least memory in MiB of a machine that boots the kernel: the probe is not about a
-// machine that has too little.
+// memory is the least memory of a probed machine, in MiB, so that no probe fails for lack of memory.
 const memory = 256
 
-// bootToFirstByte boots the kernel alone, and tells it to print as early as it can. The error is
-// the end of ctx, or what kept QEMU from starting.
+// bootToFirstByte boots the kernel without an initramfs, with arguments that make it print as early as it
+// can. The error is the cause of ctx, or says why QEMU did not start.
 func bootToFirstByte(ctx context.Context, m qemu.Machine, within time.Duration) (b boot, err error) {
 	m.Initramfs, m.Cmdline, m.Memory = "", m.Target.EarlyConsole, max(m.Memory, memory)
 	if m.Network, err = qemu.ParseNetwork(nil); err != nil {

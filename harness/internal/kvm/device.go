@@ -12,7 +12,7 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// checkDevice checks what needs no guest: the host's processor and the device.
+// checkDevice checks the host's processor and the device, without a guest. The error is an *Error.
 func (p *Prober) checkDevice(t target.Target) error {
 	fail := func(what string, evidence error, cure string) error {
 		return &Error{Target: t.Name, What: what, Evidence: evidence.Error(), Cure: cure}

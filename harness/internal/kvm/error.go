@@ -7,7 +7,7 @@ type Error struct {
 	Target   string
 	What     string // what is wrong
 	Evidence string // the observation that shows it
-	Cure     string // what could make KVM work; empty if nothing is known
+	Cure     string // what may make KVM work; empty if nothing is known
 }
 
 func (e *Error) Error() string { return e.Cause() + "; " + e.Hint() }

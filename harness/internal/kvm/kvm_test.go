@@ -99,7 +99,7 @@ func TestWithoutAKernelOnlyTheDeviceIsChecked(t *testing.T) {
 }
 
 // A KVM under which the byte comes much later than under TCG fails in the same way.
-func TestASilentKVMIsFoundByBootingAndRemembered(t *testing.T) {
+func TestASilentKVMFailsAndItsVerdictIsCached(t *testing.T) {
 	cache := filepath.Join(t.TempDir(), "accel")
 	p := newProber(cache)
 	p.Margin = 300 * time.Millisecond
@@ -118,7 +118,7 @@ func TestASilentKVMIsFoundByBootingAndRemembered(t *testing.T) {
 	}
 	require.Equal(t, ran, runs())
 
-	// The verdict is about this kernel alone.
+	// The verdict is for this kernel alone.
 	require.NoError(t, os.WriteFile(m.Kernel, []byte("another"), 0o644))
 	_, err = p.Probe(t.Context(), m, false)
 	require.ErrorAs(t, err, &first)
@@ -160,7 +160,7 @@ func TestOnlyTheStartOfAFloodOfOutputIsKept(t *testing.T) {
 	require.Equal(t, strings.Repeat("0123456789", 1000)[:4096], h.String())
 }
 
-func TestAKVMThatBootsIsRemembered(t *testing.T) {
+func TestTheVerdictOfAKVMThatBootsIsCached(t *testing.T) {
 	cache := t.TempDir()
 	m, runs := fakeQEMU(t, boots)
 	evidence, err := newProber(cache).Probe(t.Context(), m, false)
@@ -278,7 +278,7 @@ func TestOldVerdictsOfOtherBootsAreRemoved(t *testing.T) {
 	_, known = p.known(key{Host: "young"}, false)
 	require.False(t, known)
 
-	// A process that was killed while it saved has left its file in the build's directory.
+	// A process that was killed in save has left its file in the directory of the build.
 	killed := cache.Path("tmp", "x86_64", "ours.json")
 	require.NoError(t, os.Mkdir(filepath.Dir(killed), 0o700))
 	require.NoError(t, os.Rename(ours, killed))

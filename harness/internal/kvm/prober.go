@@ -13,8 +13,8 @@ import (
 	"guesthouse.example/internal/shellquote"
 )
 
-// A Prober probes the KVM of a host. NewProber returns the one for this host; tests change its
-// fields. Its methods may be called from any goroutine.
+// A Prober probes a host's KVM. NewProber returns a Prober for this host; tests change its fields. Its
+// methods may be called from any goroutine.
 type Prober struct {
 	Device   string
 	HostArch string                 // as GOARCH
@@ -24,7 +24,7 @@ type Prober struct {
 	CacheDir func() (string, error) // where verdicts are cached
 
 	mu       sync.Mutex
-	verdicts map[key]verdict // that this process knows
+	verdicts map[key]verdict // the verdicts that this process has found or loaded
 }
 
 // NewProber returns a prober for this host.
@@ -39,13 +39,13 @@ func NewProber() *Prober {
 	}
 }
 
-// Probe returns the evidence that KVM boots the kernel of a machine. If KVM does not, the error is
-// an *Error. Any other error, the end of ctx for example, says nothing about KVM. The acceleration,
-// the initramfs, the network and the arguments of the user do not matter.
+// Probe returns the evidence that KVM boots the kernel of a machine. If KVM does not boot it, the error
+// is an *Error. Any other error, such as the end of ctx, says nothing about KVM. Probe ignores the
+// machine's acceleration, initramfs, network and user arguments.
 //
-// If presume is true and KVM has booted no kernel on such a machine but has failed with another
-// one, Probe presumes that it fails with this one too. On a host with a broken KVM, the user then
-// waits for the deadline once, and not after each change of the kernel.
+// If presume is true, and KVM has failed with another kernel on such a machine and booted none, Probe
+// presumes that KVM fails with this kernel too. On a host with a broken KVM, the user then waits for
+// the deadline once, and not after each change of the kernel.
 //
 // Without a kernel, Probe only checks the device.
 func (p *Prober) Probe(ctx context.Context, m qemu.Machine, presume bool) (evidence string, err error) {

@@ -22,7 +22,7 @@ type verdict struct {
 	file string // the file that holds it; empty if the cache does not
 }
 
-// format changes with the meaning of a verdict.
+// format is the format of cached verdicts. Increase it when the meaning of a verdict changes.
 const format = 2
 
 // A key is everything that a verdict depends on.
@@ -56,8 +56,8 @@ func keyOf(m qemu.Machine) (k key, err error) {
 	return k, err
 }
 
-// verdict returns the verdict for a key. It calls find if there is none yet, in one process at a
-// time. Without a cache that can be written, each process finds its own.
+// verdict returns the verdict for a key. If there is none yet, it calls find, in one process at a time.
+// If the cache cannot be written, each process calls find.
 func (p *Prober) verdict(ctx context.Context, k key, presume bool, find func() (verdict, error)) (v verdict, err error) {
 	if v, known := p.known(k, presume); known {
 		return v, nil
@@ -82,8 +82,8 @@ func (p *Prober) verdict(ctx context.Context, k key, presume bool, find func() (
 	return v, nil
 }
 
-// known returns the verdict for a key. If presume is true, that may be the failure of another
-// kernel on the same machine, unless some kernel has booted on it.
+// known returns the verdict for a key. If there is none and presume is true, it returns the failure of
+// another kernel on the same machine, unless a kernel has booted there.
 func (p *Prober) known(k key, presume bool) (v verdict, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -113,8 +113,8 @@ func (p *Prober) remember(k key, v verdict) {
 	p.verdicts[k] = v
 }
 
-// openCache opens the cache, remembers its verdicts, and returns the right to add one for a target.
-// It waits for another process that is probing. It returns no build if the cache cannot be written.
+// openCache opens the cache, loads its verdicts, and locks the build of new ones for a target. It waits
+// for another process that holds the lock. It returns no build if the cache cannot be written.
 func (p *Prober) openCache(ctx context.Context, k key) (cache *store.Store, build *store.Build) {
 	dir, err := p.CacheDir()
 	if err != nil {
@@ -131,11 +131,11 @@ func (p *Prober) openCache(ctx context.Context, k key) (cache *store.Store, buil
 	return cache, build
 }
 
-// keepStale is how long the verdicts of other boots of a host stay in the cache. Hosts may share
-// the directory, so a boot with another identity need not be over.
+// keepStale is how long verdicts of other boots stay in the cache. Hosts may share the directory, so
+// such a boot may be the current boot of another host.
 const keepStale = 30 * 24 * time.Hour
 
-// load remembers the cached verdicts of this boot of the host, and removes old ones of others.
+// load loads the cached verdicts of this boot of the host, and removes old verdicts of other boots.
 func (p *Prober) load(cache *store.Store, host string) {
 	var stale []store.Entry
 	for _, e := range cache.Entries("") {
@@ -151,7 +151,7 @@ func (p *Prober) load(cache *store.Store, host string) {
 	cache.Prune(stale, store.Limits{Keep: keepStale})
 }
 
-// save adds a verdict to the cache and returns its file, or nothing if it cannot be written.
+// save adds a verdict to the cache and returns its file, or "" if the file cannot be written.
 func save(cache *store.Store, build *store.Build, c cachedVerdict) (file string) {
 	k, err := json.Marshal(c.Of)
 	if err != nil {

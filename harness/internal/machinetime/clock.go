@@ -11,8 +11,8 @@ const (
 	// Tick is how often a running deadline reads the clock.
 	Tick = 100 * time.Millisecond
 
-	// suspendedAfter is the length of a gap between two such readings from which on this process
-	// was suspended and not only late.
+	// suspendedAfter is the shortest gap between two such readings that counts as a suspension of
+	// this process and not as a late reading.
 	suspendedAfter = 10 * Tick
 )
 
@@ -27,10 +27,10 @@ type Clock struct {
 	lost      time.Duration // the wall time up to then that is not the machine's
 	cpu       time.Duration // the processor time of QEMU's threads up to then
 	suspended time.Duration // how long this process was suspended up to then
-	deadlines int           // how many run, each of which reads the clock every Tick
+	deadlines int           // the number of running deadlines; each reads the clock every Tick
 }
 
-// A Sample is what the kernel tells of a QEMU process at one moment.
+// A Sample holds the kernel's statistics of a QEMU process at one moment.
 type Sample struct {
 	Waited   map[int]time.Duration // by thread: in the queue for a processor, since the thread's start
 	Ran      map[int]time.Duration // by thread: on a processor, since the thread's start
@@ -66,7 +66,7 @@ func NewFake(sample func() Sample) *Clock {
 	}
 }
 
-// sampleProcess returns false if there is no such process.
+// sampleProcess returns the statistics of a process, or false if there is no such process.
 func sampleProcess(pid int) (Sample, bool) {
 	p, ok := sys.LookupProcess(pid)
 	if !ok {
@@ -90,8 +90,8 @@ func sampleProcess(pid int) (Sample, bool) {
 type Moment struct {
 	Machine  time.Duration // the machine's time
 	Wall     time.Duration // the wall clock, without the time in which this process was suspended
-	CPU      time.Duration // the processor time of QEMU's threads; 0 if the kernel does not tell
-	Runnable bool          // QEMU runs, or has begun to wait for a processor, which Machine does not yet leave out
+	CPU      time.Duration // the processor time of QEMU's threads; 0 without the kernel's statistics
+	Runnable bool          // QEMU runs or waits for a processor; Machine still contains the time of the current wait
 }
 
 // Now reads the clock.
@@ -122,7 +122,7 @@ func (c *Clock) Now() Moment {
 	return Moment{Machine: wall - c.lost, Wall: wall, CPU: c.cpu, Runnable: s.Runnable}
 }
 
-// longest returns the greatest increase of a time.
+// longest returns the greatest increase among the times.
 func longest(now, before map[int]time.Duration) (d time.Duration) {
 	for i, t := range now {
 		d = max(d, t-before[i])

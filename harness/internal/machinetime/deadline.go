@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// wallFactor times its length is how long a deadline lasts at most on the wall clock.
+// wallFactor times the length of a deadline is its limit on the wall clock.
 const wallFactor = 10
 
-// WithDeadline returns a context that ends when d of the machine's time has passed since a moment,
-// or ten times d on the wall clock. Its cause is then an error that wraps cause, and that says how
-// long it took if the host was busy.
+// WithDeadline returns a context that ends when d of the machine's time, or ten times d on the wall
+// clock, has passed since a moment. Its cause then wraps cause, and has the time on the wall clock if
+// the host was busy.
 func (c *Clock) WithDeadline(ctx context.Context, from Moment, d time.Duration, cause error) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
@@ -46,12 +46,12 @@ func (c *Clock) countDeadlines(n int) {
 	c.deadlines += n
 }
 
-// WithTimeout is WithDeadline from now on. The cause wraps context.DeadlineExceeded.
+// WithTimeout is WithDeadline from the present moment. The cause wraps context.DeadlineExceeded.
 func (c *Clock) WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return c.WithDeadline(ctx, c.Now(), d, timeoutError(d))
 }
 
-// A timeoutError says that so much of the machine's time has passed.
+// A timeoutError says that a duration of the machine's time has passed.
 type timeoutError time.Duration
 
 func (e timeoutError) Error() string {

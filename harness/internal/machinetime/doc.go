@@ -20,5 +20,5 @@
 // The time in which this process was suspended, by Ctrl-Z for example, counts on neither clock.
 // QEMU has a process group of its own and may have run meanwhile, but nobody drained its console.
 //
-// On a kernel without these statistics the machine's time is the time on the wall.
+// On a kernel without these statistics the machine's time is the time of the wall clock.
 package machinetime

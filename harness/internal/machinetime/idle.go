@@ -11,16 +11,16 @@ import (
 // that boots needs all of a processor.
 const idleBelow = 0.5
 
-// idleSince reports whether the guest was mostly idle since an earlier moment. It is true if the
-// kernel does not tell the processor time of QEMU.
+// idleSince reports whether the guest was mostly idle since an earlier moment. It is true without the
+// kernel's statistics.
 func (m Moment) idleSince(from Moment) bool {
 	return float64(m.CPU-from.CPU) < idleBelow*float64(m.Machine-from.Machine)
 }
 
-// Both are the machine's time.
+// In the machine's time.
 const (
 	idleFor    = 50 * time.Millisecond // a guest that was idle for so long has finished its work
-	idleWithin = time.Second           // WaitIdle waits no longer
+	idleWithin = time.Second           // the longest wait of WaitIdle
 )
 
 // WaitIdle waits until the guest has finished its work, but at most for one second of the

@@ -8,12 +8,13 @@ import (
 	"guesthouse.example/harness/internal/guestfault"
 )
 
-// WithWatchdog returns a context that ends when the guest hangs: for d of the machine's time, and
-// twice that at most, it prints nothing and is mostly idle. The cause is then an error that wraps
-// guestfault.ErrGuest and cause. The function printed returns how many bytes the guest has printed.
+// WithWatchdog returns a context that ends when the guest hangs: it has printed nothing and was mostly
+// idle for d of the machine's time. The watchdog detects this at most 2*d after the last byte. The cause
+// then wraps guestfault.ErrGuest and cause. The function printed returns how many bytes the guest has
+// printed.
 //
-// A guest that computes in silence does not hang. If the kernel does not tell the processor time
-// of QEMU, the watchdog never fires.
+// A guest that computes in silence does not hang. Without the kernel's statistics the watchdog never
+// ends the context.
 func (c *Clock) WithWatchdog(ctx context.Context, d time.Duration, printed func() int64, cause error) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {

@@ -19,12 +19,12 @@ import (
 //	KEY/      a template
 //	KEY.cold  a note that says why machines of this kind have none
 //
-// The rest of the directory is the store's. Templates are not flushed to the disk, because no
-// process looks for them after the host has restarted: see Key.
+// Package store keeps its own files in the same directory. Templates are not flushed to the disk,
+// because a process finds none from before the host's last boot: see Key.
 type Cache struct{ store *store.Store }
 
-// A cache holds no more than this, and no more than its share of the disk (store.Limits).
-// Machines that run from a removed template go on: they have its files open.
+// limits are the limits of a cache, besides its share of the disk: see store.Limits. Machines that run
+// from a removed template go on, because they have its files open.
 var limits = store.Limits{Entries: 64, Bytes: 8 << 30}
 
 // A note is removed after a day, so that a guest that has changed since is tried again.
@@ -43,8 +43,8 @@ func OpenCache(dir string) (*Cache, error) {
 		}
 		dir = filepath.Join(base, "guesthouse", "templates")
 	}
-	// All keys share 256 lock files, because lock files are never removed. Two keys with the same
-	// file at worst wait for each other once.
+	// Lock files are never removed, so all keys share 256 of them. Builds of two keys with the same lock
+	// file wait for each other.
 	s, err := store.Open(dir, store.Options{Private: true, LockPrefix: 2})
 	if err != nil {
 		return nil, err
@@ -52,8 +52,8 @@ func OpenCache(dir string) (*Cache, error) {
 	return &Cache{s}, nil
 }
 
-// Lookup opens the template with a key. If there is none, it returns nil and, where it is known
-// that such a machine cannot have one, the reason.
+// Lookup opens the template with a key. If there is none, it returns nil, and the reason if Note has
+// recorded one.
 func (c *Cache) Lookup(key string) (t *Template, reason string, err error) {
 	if note, err := regular.ReadFile(c.store.Path(key + noteSuffix)); err == nil {
 		return nil, string(note), nil
@@ -86,7 +86,7 @@ func (c *Cache) Publish(b *store.Build, key string) error {
 	return nil
 }
 
-// Note records why machines with a key have no template, so that nobody waits to find out again.
+// Note records for a day why machines with a key have no template, so that no process tries to save one.
 func (c *Cache) Note(key, reason string) {
 	_ = os.WriteFile(c.store.Path(key+noteSuffix), []byte(reason), 0o600)
 }

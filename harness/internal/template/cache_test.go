@@ -36,7 +36,7 @@ func keys(c *Cache) string {
 	return strings.Join(all, " ")
 }
 
-func TestACacheFindsWhatWasPublished(t *testing.T) {
+func TestLookupFindsAPublishedTemplate(t *testing.T) {
 	c := testCache(t)
 	key, err := Key(machine, false)
 	require.NoError(t, err)
@@ -73,7 +73,7 @@ func TestATemplateOfAnyGuestHasAnotherKey(t *testing.T) {
 	require.Len(t, one, 32)
 }
 
-func TestANoteSaysForADayWhyThereIsNoTemplate(t *testing.T) {
+func TestANoteIsKeptForADay(t *testing.T) {
 	c := testCache(t)
 	c.Note("aa", "it has no agent")
 	found, reason, err := c.Lookup("aa")
@@ -103,7 +103,7 @@ func TestThePrunedTemplateIsTheLeastRecentlyUsed(t *testing.T) {
 	_, _, err := c.Lookup("aa")
 	require.NoError(t, err)
 	require.Equal(t, "aa cc bb", keys(c))
-	// The clock of a file's own times may be a tick behind the one that Lookup sets.
+	// The kernel's clock for file times may be a tick behind the time that Lookup sets.
 	used := time.Now().Add(-time.Minute)
 	require.NoError(t, os.Chtimes(c.store.Path("aa"), used, used))
 	publish(t, c, "dd")
@@ -113,7 +113,7 @@ func TestThePrunedTemplateIsTheLeastRecentlyUsed(t *testing.T) {
 	require.Equal(t, "dd aa", keys(c))
 }
 
-func TestClearLeavesWhatIsBeingBuilt(t *testing.T) {
+func TestClearKeepsTemplatesThatAreBeingBuilt(t *testing.T) {
 	c := testCache(t)
 	publish(t, c, "aa")
 	c.Note("bb", "it has no agent")

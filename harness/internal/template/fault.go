@@ -6,9 +6,9 @@ import (
 )
 
 // A Fault is an error whose cause is the template itself: its files are damaged or missing, it was
-// saved from another machine, QEMU cannot load it, or the guest in it does not come to life. A
-// cache removes such a template. Any other error of a restore, such as a record that cannot be
-// written or a QEMU that is killed, says nothing about the template.
+// saved from another machine, QEMU cannot load it, or its guest's agent does not answer after the
+// restore. A cache removes such a template. Any other error of a restore has another cause: for
+// example, the record cannot be written, or somebody has killed QEMU.
 type Fault struct{ Err error }
 
 func (f Fault) Error() string { return f.Err.Error() }
@@ -20,8 +20,8 @@ func IsFault(err error) bool {
 	return ok
 }
 
-// missing makes the error of opening a template's file a Fault if the file does not exist.
-func missing(err error) error {
+// faultIfMissing makes the error of opening a template's file a Fault if the file does not exist.
+func faultIfMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Fault{err}
 	}

@@ -20,14 +20,14 @@ type Identity struct {
 	Kernel    string   `json:"kernel"`              // SHA-256
 	Initramfs string   `json:"initramfs,omitempty"` // SHA-256
 	Ready     string   `json:"ready"`
-	Outbound  string   `json:"outbound"` // a prefetched machine is filtered before it has an owner
+	Outbound  string   `json:"outbound"` // the filter runs in a prefetched machine before a Spec is known
 }
 
-// Format is the current format of templates. It changes with everything that makes older templates
-// useless.
+// Format is the current format of templates. Increase it with every change after which older templates
+// cannot be used.
 const Format = 4
 
-// difference names the first part in which two identities differ, or returns "".
+// difference returns the name of the first part in which two identities differ, or "".
 func (id Identity) difference(other Identity) string {
 	for _, part := range []struct {
 		name string
@@ -57,9 +57,9 @@ func (t *Template) Fits(id Identity) error {
 	return nil
 }
 
-// Key returns the name in a cache of the template of machines with an identity. It is different
-// after each boot of the host. A template of a guest without an agent has another name (anyGuest),
-// so that only a caller who asks for such a template finds it.
+// Key returns the name that a cache gives to the template of machines with an identity. The name is
+// different after each boot of the host. It is also different with anyGuest: such a template may be of
+// a guest without an agent, and only a caller that accepts such a guest must find it.
 func Key(id Identity, anyGuest bool) (string, error) {
 	boot, err := sys.BootID()
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"guesthouse.example/internal/regular"
 )
 
-// copyRAM copies a file to a new one, with holes where the content is zero. It gives up when ctx
+// copyRAM copies a machine's memory to a new file, with holes for blocks of zeros. It fails when ctx
 // ends.
 func copyRAM(ctx context.Context, file string, src *os.File) (File, error) {
 	info, err := src.Stat()
@@ -45,7 +45,7 @@ func copyRAM(ctx context.Context, file string, src *os.File) (File, error) {
 	return File{is, hex.EncodeToString(h.Sum(nil))}, err
 }
 
-// LoadRAM copies a template's memory into a file of zeros. It gives up when ctx ends.
+// LoadRAM copies a template's memory into a file of zeros. It fails when ctx ends.
 func LoadRAM(ctx context.Context, dst, src *os.File) error {
 	info, err := src.Stat()
 	if err != nil {
@@ -60,8 +60,8 @@ func LoadRAM(ctx context.Context, dst, src *os.File) error {
 	})
 }
 
-// hashBlock returns a function that hashes blocks together with their offsets, so that blocks of
-// zeros need not be hashed.
+// hashBlock returns a function that writes a block and its offset to a hash. The offsets make the hash
+// depend on the blocks of zeros, which are not hashed.
 func hashBlock(h io.Writer) func(int64, []byte) error {
 	return func(at int64, block []byte) error {
 		h.Write(binary.BigEndian.AppendUint64(nil, uint64(at))) // A hash does not fail.

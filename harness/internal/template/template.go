@@ -1,8 +1,8 @@
 // Package template keeps a saved machine as files: the guest's memory, QEMU's device state and a
 // description. It writes them, checks them, and shares them in a cache.
 //
-// It does not talk to QEMU or to the guest: package harness stops the machine, has QEMU write its
-// state, and restores machines from what this package opens.
+// It does not talk to QEMU or to the guest: package vm stops the machine, makes QEMU write its device
+// state, and restores machines from the files that this package opens.
 //
 // A template is a directory:
 //
@@ -38,7 +38,7 @@ const (
 // A Description is the content of template.json.
 type Description struct {
 	Of      Identity      `json:"of"`
-	Version string        `json:"qemu_version"` // as QEMU itself says it
+	Version string        `json:"qemu_version"` // from the greeting of QEMU's monitor
 	Saved   time.Time     `json:"saved"`
 	RAM     File          `json:"ram"`
 	State   File          `json:"state"`
@@ -52,7 +52,7 @@ type File struct {
 	SHA256 string `json:"sha256"`
 }
 
-// A Template is a template whose description has been read.
+// A Template is the directory of a template and its description.
 type Template struct {
 	dir string
 	Description
@@ -66,9 +66,9 @@ func Open(dir string) (*Template, error) {
 		return nil, err
 	}
 	t := &Template{dir: dir}
-	text, err := readOurs(filepath.Join(dir, descriptionName))
+	text, err := readOwn(filepath.Join(dir, descriptionName))
 	if err != nil {
-		return nil, fmt.Errorf("template: %w", missing(err))
+		return nil, fmt.Errorf("template: %w", faultIfMissing(err))
 	}
 	if err := json.Unmarshal(text, &t.Description); err != nil {
 		return nil, fmt.Errorf("template %s: %s: %w", dir, descriptionName, Fault{err})
@@ -84,12 +84,13 @@ func (t *Template) Files() []string {
 	return []string{filepath.Join(t.dir, descriptionName), filepath.Join(t.dir, stateName), filepath.Join(t.dir, ramName)}
 }
 
-// Verify reads all of the template and refuses it if it is not what was saved. Afterwards the
-// memory is trusted, even if the template is a copy, until its file changes.
+// Verify reads the complete template and returns a Fault if it differs from what was saved. Afterwards
+// OpenFiles trusts the memory without reading it again, even in a copy of the template, until the file
+// changes.
 func (t *Template) Verify() error {
 	f, err := regular.Open(filepath.Join(t.dir, ramName))
 	if err != nil {
-		return fmt.Errorf("template %s: %w", t.dir, missing(err))
+		return fmt.Errorf("template %s: %w", t.dir, faultIfMissing(err))
 	}
 	defer f.Close()
 	is, err := t.checkRAM(f)
@@ -106,9 +107,9 @@ func (t *Template) Verify() error {
 	return nil
 }
 
-// OpenFiles opens the memory and the device state for one machine. It refuses files that are not
-// what was saved, and files that another user could have written. The machine does not need the
-// directory afterwards.
+// OpenFiles opens the memory and the device state for one machine. It returns a Fault for files that
+// differ from what was saved, and for files that another user could have written. The machine does not
+// need the directory afterwards.
 func (t *Template) OpenFiles() (ram, state *os.File, err error) {
 	ram, err = t.openRAM()
 	if err == nil {
@@ -122,10 +123,10 @@ func (t *Template) OpenFiles() (ram, state *os.File, err error) {
 	return ram, state, nil
 }
 
-// openRAM trusts the memory if nothing was written to its file since it was saved. Otherwise, as
-// for a copy, it reads all of it.
+// openRAM trusts the memory if its file has not changed since it was saved or verified. Otherwise, for
+// example in a copy of the template, it reads the complete memory.
 func (t *Template) openRAM() (*os.File, error) {
-	f, err := openOurs(filepath.Join(t.dir, ramName))
+	f, err := openOwn(filepath.Join(t.dir, ramName))
 	if err != nil {
 		return nil, err
 	}
@@ -140,8 +141,8 @@ func (t *Template) openRAM() (*os.File, error) {
 	return f, nil
 }
 
-// checkRAM reads all memory, refuses it if it is not what was saved, and returns the state that
-// the file had before.
+// checkRAM reads the complete memory and returns a Fault if it differs from what was saved. It returns
+// the state that the file had before it was read.
 func (t *Template) checkRAM(f *os.File) (regular.State, error) {
 	is, err := regular.StateOf(f)
 	if err != nil {
@@ -154,19 +155,19 @@ func (t *Template) checkRAM(f *os.File) (regular.State, error) {
 		}
 	}
 	if sum != t.RAM.SHA256 {
-		return is, Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or others than were saved; save the machine again", ramName, is.Size, t.RAM.Size)}
+		return is, Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or other bytes than were saved; save the machine again", ramName, is.Size, t.RAM.Size)}
 	}
 	return is, nil
 }
 
 func (t *Template) openState() (*os.File, error) {
-	f, err := openOurs(filepath.Join(t.dir, stateName))
+	f, err := openOwn(filepath.Join(t.dir, stateName))
 	if err != nil {
 		return nil, err
 	}
 	is, err := describe(f)
 	if err == nil && (is.Size != t.State.Size || is.SHA256 != t.State.SHA256) {
-		err = Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or others than were saved", stateName, is.Size, t.State.Size)}
+		err = Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or other bytes than were saved; save the machine again", stateName, is.Size, t.State.Size)}
 	}
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
@@ -178,7 +179,7 @@ func (t *Template) openState() (*os.File, error) {
 	return f, nil
 }
 
-// describe reads a file to its end.
+// describe returns the state and the hash of a file, which it reads to its end.
 func describe(f *os.File) (File, error) {
 	is, err := regular.StateOf(f)
 	if err != nil {
@@ -188,11 +189,11 @@ func describe(f *os.File) (File, error) {
 	return File{is, sum}, err
 }
 
-// openOurs opens a file that no other user can have written.
-func openOurs(file string) (*os.File, error) {
+// openOwn opens a file. It returns a Fault if another user could have written the file.
+func openOwn(file string) (*os.File, error) {
 	f, err := regular.Open(file)
 	if err != nil {
-		return nil, missing(err)
+		return nil, faultIfMissing(err)
 	}
 	if err := checkOwner(f); err != nil {
 		f.Close()
@@ -201,8 +202,8 @@ func openOurs(file string) (*os.File, error) {
 	return f, nil
 }
 
-func readOurs(file string) ([]byte, error) {
-	f, err := openOurs(file)
+func readOwn(file string) ([]byte, error) {
+	f, err := openOwn(file)
 	if err != nil {
 		return nil, err
 	}
@@ -210,8 +211,8 @@ func readOurs(file string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// checkOwner refuses a file that another user could have written: whoever can write to a template
-// decides what every machine restored from it does.
+// checkOwner refuses a file that another user could have written: a user who can write to a template
+// controls every machine that is restored from it.
 func checkOwner(f *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {

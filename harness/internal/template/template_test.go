@@ -62,7 +62,7 @@ func openFiles(t *Template) error {
 	return err
 }
 
-func TestWhatIsWrittenIsOpened(t *testing.T) {
+func TestOpenReadsWhatAWriterWrote(t *testing.T) {
 	template := saved(t, t.TempDir())
 	require.Equal(t, machine, template.Of)
 	require.Equal(t, "10.0.0", template.Version)
@@ -78,7 +78,7 @@ func TestWhatIsWrittenIsOpened(t *testing.T) {
 	require.Equal(t, "the devices", string(text))
 	at, err := state.Seek(0, 1)
 	require.NoError(t, err)
-	require.Zero(t, at, "QEMU reads it from its beginning")
+	require.Zero(t, at, "QEMU reads the state from its beginning")
 	for _, file := range template.Files() {
 		info, err := os.Stat(file)
 		require.NoError(t, err)
@@ -113,7 +113,7 @@ func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
 	require.Equal(t, is.SHA256, sum)
 }
 
-// The hash of the memory is in every template: another way to hash would refuse them all.
+// Every template has the hash of its memory, so a change of the hash refuses all older templates.
 func TestTheHashOfMemoryIsFixed(t *testing.T) {
 	is, err := copyRAM(t.Context(), filepath.Join(t.TempDir(), ramName), ram(t))
 	require.NoError(t, err)
@@ -122,8 +122,8 @@ func TestTheHashOfMemoryIsFixed(t *testing.T) {
 
 func TestFaultsOfATemplate(t *testing.T) {
 	for name, c := range map[string]struct {
-		spoil func(dir string) error
-		says  string
+		damage func(dir string) error
+		want   string
 	}{
 		"no description":      {func(dir string) error { return os.Remove(filepath.Join(dir, descriptionName)) }, "no such file"},
 		"half a description":  {func(dir string) error { return os.Truncate(filepath.Join(dir, descriptionName), 10) }, "template.json: "},
@@ -138,15 +138,15 @@ func TestFaultsOfATemplate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			saved(t, dir)
-			require.NoError(t, c.spoil(dir))
+			require.NoError(t, c.damage(dir))
 			template, err := Open(dir)
 			if err == nil {
 				err = openFiles(template)
 			}
-			require.ErrorContains(t, err, c.says)
+			require.ErrorContains(t, err, c.want)
 			require.True(t, IsFault(err), "%v", err)
 			if template != nil {
-				require.ErrorContains(t, template.Verify(), c.says)
+				require.ErrorContains(t, template.Verify(), c.want)
 			}
 		})
 	}
@@ -164,7 +164,7 @@ func write(file string, at int64) error {
 
 func TestAFileOfAnotherUserIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give a file away")
+		t.Skip("only root can change the owner of a file")
 	}
 	dir := t.TempDir()
 	template := saved(t, dir)
@@ -174,7 +174,7 @@ func TestAFileOfAnotherUserIsRefused(t *testing.T) {
 	require.True(t, IsFault(err))
 }
 
-// A file that cannot be opened for a reason of the host's says nothing about the template.
+// The error of opening a file that is not regular is no Fault.
 func TestAnErrorOfTheHostIsNoFault(t *testing.T) {
 	dir := t.TempDir()
 	template := saved(t, dir)

@@ -40,7 +40,7 @@ func (w *Writer) CopyRAM(ctx context.Context, ram *os.File) (err error) {
 	return err
 }
 
-// Close completes the template with a description. It fills in the two files.
+// Close writes the description, which completes the template. It sets RAM and State of d.
 func (w *Writer) Close(d Description) error {
 	d.RAM, d.State = w.ram, w.state
 	text, err := json.MarshalIndent(d, "", "\t")
@@ -50,7 +50,7 @@ func (w *Writer) Close(d Description) error {
 	return os.WriteFile(filepath.Join(w.dir, descriptionName), append(text, '\n'), 0o600)
 }
 
-// createPrivate makes a file, or empties it, that no other user can read.
+// createPrivate creates or empties a file that no other user can read.
 func createPrivate(file string) (*os.File, error) {
 	return os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 }

@@ -68,8 +68,8 @@ func (v *VM) Crashed() error {
 }
 
 // AwaitCrash waits until the complete text of a crash is in the log, or until ctx ends. If the newest text
-// may be the beginning of a crash, it first waits until the guest is silent. It returns at once if there
-// is no crash.
+// may be the beginning of a crash, it first waits until the guest is silent. It returns at once if
+// the text shows no sign of a crash.
 func (v *VM) AwaitCrash(ctx context.Context) {
 	if v.Console.Suspicious() {
 		v.waitSilent(ctx)
