@@ -13,7 +13,7 @@ import (
 
 // Saved is the state of the line to a quiesced guest, which a template keeps.
 type Saved struct {
-	Epoch  uint32   `json:"epoch"` // see wire.Conn
+	Epoch  uint32   `json:"epoch"` // see package wire
 	Events []string `json:"events,omitempty"`
 	// Dropped counts the events before Events, which are not kept.
 	Dropped int `json:"events_dropped,omitempty"`

@@ -3,10 +3,11 @@
 //
 // The package reads the text that a person sees, without escape sequences; see package termtext. It
 // finds a sign at the start of a line, behind a shell's prompt, and behind the time that a kernel
-// prints. It finds a sign behind other text, which a program prints that has not finished its line,
-// only if the following lines prove it. So a guest may log a text that somebody has sent to it: inside
-// a line of the log no text is a sign. But a guest that prints such a text with its line ends
-// can be made to print any sign.
+// prints. A sign may also stand behind the unfinished line of a program; the package then finds it only
+// if the following lines prove it.
+//
+// A guest may therefore log text from the network: inside a line of the log, no text is a sign. If the
+// guest logs such text with its line ends, a client can make it print any sign.
 package crash
 
 import (
@@ -25,7 +26,7 @@ const (
 // A Found is a sign that a Detector has found.
 type Found struct {
 	Sign *Sign
-	Line string // without a prompt or other text before it
+	Line string // the line with the sign, without a prompt or other text before it
 }
 
 // A Detector finds signs in the text of a console. What it finds does not depend on how the text is
@@ -40,23 +41,23 @@ type Detector struct {
 	// The message of a Go panic or fatal error, while the detector waits for the header of a
 	// goroutine's trace and then for the first line of the trace.
 	message Found
-	since   int // lines since the message
-	inTrace bool
+	since   int  // lines since the message
+	inTrace bool // the header of the trace was found
 
 	unproven Found // a line of the kernel behind other text, while the detector waits for the next line
 }
 
 const (
-	maxTried    = 4       // places inside a line that look like the start of a sign
+	maxTried    = 4       // places inside a line that behindText examines
 	maxLine     = 4 << 10 // bytes; the rest of a longer line is ignored
 	traceWithin = 1000    // lines from the start of a Go message, which may have many lines, to its trace
 )
 
-// New returns a detector that knows the table of signs, and the user's own expressions for crashes.
-// It matches them against each line, without a prompt.
+// New returns a detector for the table of signs and for the user's own expressions. It matches the
+// expressions against each line, without a prompt.
 func New(own []*regexp.Regexp) *Detector { return &Detector{own: own} }
 
-// Write takes the next text and returns the signs in the lines that end with it.
+// Write takes the next text and returns the signs that it completes.
 func (d *Detector) Write(text []byte) (found []Found) {
 	for len(text) > 0 {
 		part, rest, whole := bytes.Cut(text, []byte{'\n'})
@@ -87,10 +88,11 @@ func (d *Detector) End() []Found {
 	return found
 }
 
-// Suspicious reports whether the detector waits for the proof of a crash.
+// Suspicious reports whether the detector has found the message of a Go panic or fatal error and waits
+// for its trace.
 func (d *Detector) Suspicious() bool { return d.message.Sign != nil }
 
-// check returns the signs that a whole line completes.
+// check returns the signs that a complete line completes.
 func (d *Detector) check(line []byte) (found []Found) {
 	stampEnd := stamp(line)
 	stamped := stampEnd > 0
@@ -114,9 +116,9 @@ func (d *Detector) check(line []byte) (found []Found) {
 	return found
 }
 
-// follow looks for the proof of a Go message in a later line. The proof is the header of a
-// goroutine's trace behind an empty line, unless the trace begins in runtime/debug.Stack: then the
-// program has logged the stack and goes on.
+// follow looks in a later line for the proof that a Go message is a crash. The proof is the header of a
+// goroutine's trace behind an empty line. A trace that begins in runtime/debug.Stack is no proof, because
+// the program has logged its stack and goes on.
 func (d *Detector) follow(line []byte, stamped bool) (Found, bool) {
 	message := d.message
 	switch d.since++; {
@@ -142,7 +144,7 @@ var (
 	header       = regexp.MustCompile(`^goroutine \d+ .*\[.*\].*:$`)
 )
 
-// sign returns the sign on a line that needs no proof. It remembers a sign that does.
+// sign returns the sign on a line if it needs no proof. It remembers a sign that needs one.
 func (d *Detector) sign(line []byte, stampEnd int) (Found, bool) {
 	if len(line) == 0 {
 		return Found{}, false
@@ -178,15 +180,15 @@ func (d *Detector) sign(line []byte, stampEnd int) (Found, bool) {
 	return Found{}, false
 }
 
-// behindText remembers a sign behind the text of a program that has not finished its line. A log
-// record is a finished line and has no such sign. behindText tries few places in a line, so that no
-// guest can make its lines costly.
+// behindText remembers a sign behind the text of a program that has not finished its line. It ignores
+// log records, which are finished lines. It examines few places in a line, so that no guest can make the
+// search slow.
 func (d *Detector) behindText(line []byte, from int) {
 	stamps, begin := 0, min(from+1, len(line))
 	if bytes.IndexByte(line[begin:], '[') < 0 { // cheaper than a search from the end
 		stamps = maxTried
 	}
-	for end := len(line); stamps < maxTried; { // the last one begins the kernel's line
+	for end := len(line); stamps < maxTried; { // from the end, because the last stamp begins the kernel's line
 		at := bytes.LastIndexByte(line[begin:end], '[') + begin
 		if at < begin {
 			break

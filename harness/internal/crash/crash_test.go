@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A sample is a text in testdata and the name of a sign that it has, or does not have.
+// A sample is a text in testdata and the name of the sign that it must have or must not have.
 type sample struct {
 	sign, note, text string
 	not              bool
@@ -165,8 +165,8 @@ func BenchmarkFlood(b *testing.B) {
 	}
 }
 
-// Lines that look like signs cost little more than other lines.
-func TestNoLineIsCostly(t *testing.T) {
+// Lines that look like signs take little more time than other lines.
+func TestNoLineIsSlowToSearch(t *testing.T) {
 	for _, part := range []string{"x", "[1.1] [#1", "[1.1]", "[1.1] ", "[", "[]", "panic:", "panic: ", "fatal error: ", "a: b: ", "== ", "[#1", "WARNING: "} {
 		line := strings.Repeat(part, maxLine/len(part)) + "\n"
 		text := []byte(strings.Repeat(line, 256)) // 1 MiB

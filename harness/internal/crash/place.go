@@ -27,7 +27,7 @@ func letterOrDigit(b byte) bool { return digit(b) || b|0x20 >= 'a' && b|0x20 <= 
 
 func digit(b byte) bool { return b >= '0' && b <= '9' }
 
-const maxStamp = 200 // bytes; a time and its groups take fewer
+const maxStamp = 200 // bytes; a time and its groups are shorter
 
 const maxGroups = 4 // in brackets, one after the other
 

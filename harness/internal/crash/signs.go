@@ -8,14 +8,14 @@ import (
 // A Sign is what a system prints when it fails.
 type Sign struct {
 	Name     string
-	From     string // who prints it
+	From     string // the system that prints it: "linux", "go", …
 	Severity Severity
 
 	place    place
 	prefixes []string               // the sign begins with one of these
 	mayBe    func(text []byte) bool // replaces prefixes: a cheap test before rest
 	rest     *regexp.Regexp         // matches the text behind the prefix; nil matches any text
-	traced   bool                   // the sign counts only if a goroutine's trace follows
+	traced   bool                   // the sign is a crash only if a goroutine's trace follows
 }
 
 // A place is where a sign stands on a line. A prompt before it does not count.
@@ -31,8 +31,8 @@ const (
 // own is the sign that the user's own expressions find.
 var own = Sign{Name: "user's expression", From: "user", Severity: Crash}
 
-// signs is the table. The first sign that fits counts. The texts are from the sources of the systems
-// and from crashes that were provoked on the project's targets; testdata has samples of all.
+// signs is the table of signs. A line has the first sign that matches it. The texts are from the sources
+// of the systems and from crashes on the project's targets; testdata has samples of every sign.
 var signs = []Sign{
 	// Linux crashes or kills.
 	{Name: "kernel panic", From: "linux", Severity: Crash, place: atEither,
@@ -113,10 +113,10 @@ var signs = []Sign{
 
 func match(expr string) *regexp.Regexp { return regexp.MustCompile("^(?:" + expr + ")") }
 
-// signsAt are the signs of some places: by the first byte of a prefix, and those without prefixes.
+// signsAt holds the signs of some places.
 type signsAt struct {
-	first  [256][]prefixed
-	others []*Sign
+	first  [256][]prefixed // the signs with prefixes, by the first byte of a prefix
+	others []*Sign         // the signs without prefixes
 }
 
 type prefixed struct {

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The table is QEMU's, the words of the states those of slirp's tcpstates.
+// The table has the format of QEMU's, and the names of the states are those of libslirp's tcpstates.
 func TestAConnectionIsOpenClosingOrGone(t *testing.T) {
 	for state, want := range map[string]string{
 		"HOST_FORWARD": "", "TIME_WAIT": "",

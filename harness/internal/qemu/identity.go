@@ -8,8 +8,8 @@ import (
 	"guesthouse.example/internal/regular"
 )
 
-// Identity tells a QEMU binary from others and from its own updates: the path behind symbolic links,
-// the size, and the time of change.
+// Identity returns a text that is different for each QEMU binary and after each update of a binary: the
+// path behind symbolic links, the size, and the time of the last change.
 func Identity(binary string) (string, error) {
 	path, err := filepath.EvalSymlinks(binary)
 	if err != nil {
@@ -20,10 +20,10 @@ func Identity(binary string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	is, err := regular.StateOf(f)
+	state, err := regular.StateOf(f)
 	if err != nil {
 		return "", err
 	}
-	changed := time.Unix(0, is.Changed).UTC().Format(time.RFC3339Nano)
-	return fmt.Sprintf("%s, %d bytes, changed %s", path, is.Size, changed), nil
+	changed := time.Unix(0, state.Changed).UTC().Format(time.RFC3339Nano)
+	return fmt.Sprintf("%s, %d bytes, changed %s", path, state.Size, changed), nil
 }

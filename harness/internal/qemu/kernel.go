@@ -16,7 +16,7 @@ import (
 )
 
 // CheckKernel refuses a kernel file that is missing, truncated or built for another target. QEMU starts
-// such a file without an error, and then nothing ever happens.
+// such a file without an error, and the console then stays empty.
 //
 // Linux images have a PE header, because they are EFI programs too; ARM's may have a header of their
 // own instead, and other kernels are ELF files. Each of these headers names the machine, and most
@@ -47,8 +47,8 @@ func CheckKernel(file string, t target.Target) error {
 	return nil
 }
 
-// otherMachine describes a kernel that does not run on the target. It returns "" for a kernel that does,
-// or whose header names no machine.
+// otherMachine describes a kernel that does not run on the target. It returns "" for a kernel that runs
+// there, and for one whose header names no machine.
 func otherMachine(r io.ReaderAt, t target.Target) string {
 	head := make([]byte, 0x40)
 	if _, err := r.ReadAt(head, 0); err != nil {

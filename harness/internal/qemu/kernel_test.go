@@ -15,8 +15,8 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// Debian's kernels, which the integration tests cut short, have one kind of
-// header each; these are the others.
+// The integration tests truncate Debian's kernels, each of which has one kind of header. The tests
+// below are for the other kinds.
 
 func TestTheSizeOfACompressedARMKernelIsInItsHeader(t *testing.T) {
 	image := make([]byte, 0x100)
@@ -97,7 +97,7 @@ func TestAKernelOfAnotherTargetIsRefusedByName(t *testing.T) {
 	}
 }
 
-func TestAFileOfNoKnownKindIsLeftToQEMU(t *testing.T) {
+func TestAFileInAnUnknownFormatIsAccepted(t *testing.T) {
 	require.Zero(t, kernelSize(bytes.NewReader(nil)))
 	require.Zero(t, kernelSize(bytes.NewReader(make([]byte, 4096))))
 	require.Zero(t, kernelSize(bytes.NewReader(append([]byte("MZ"), make([]byte, 4096)...))))

@@ -1,5 +1,5 @@
-// Package qemu knows QEMU: the command line of an emulated machine, its process and what that process
-// may do on the host, its memory as a file, and the port forwards of its user network.
+// Package qemu makes QEMU's command lines and starts QEMU. It also limits what the process may do on the
+// host, checks kernels, and parses the port forwards of QEMU's user network.
 //
 // It does not talk to a running QEMU: package qmp does.
 package qemu
@@ -30,13 +30,13 @@ type Machine struct {
 
 	Network  Network
 	Forwards []Forward // ports of the guest that QEMU forwards from its start on
-	Filtered bool      // the guest may not reach all that QEMU's network leads to
+	Filtered bool      // the harness filters what the guest sends
 
 	UserArgs []string // the user's own, at the end of the command line
 }
 
-// Args returns the command line, without the binary, of a QEMU that the harness controls. The machine starts
-// stopped (-S), so that the harness reads the console from its first byte on.
+// Args returns the command line, without the binary, of a QEMU that the harness controls. The machine is
+// stopped at first (-S), so that the harness reads the console from its first byte.
 func (m Machine) Args(ram RAM) []string {
 	var filter []string
 	if m.Filtered {
@@ -52,9 +52,9 @@ func (m Machine) TerminalArgs() []string {
 	return slices.Concat(m.machineArgs(OwnRAM, true), []string{"-serial", "mon:stdio"}, m.UserArgs)
 }
 
-// IdentityArgs returns the arguments that a machine and its template must have in common. They name
-// neither files, which the template's identity has by their hashes, nor forwards, which a running
-// machine gets.
+// IdentityArgs returns the arguments that a machine and its template must have in common. They do not
+// name files, because the template's identity has the hashes of the files. They do not have forwards,
+// because a machine gets its forwards after it is restored.
 func (m Machine) IdentityArgs() []string {
 	m.Forwards, m.Kernel = nil, "KERNEL"
 	if m.Initramfs != "" {
@@ -74,8 +74,8 @@ func (m Machine) Model() (machine, cpu string) {
 	return m.Target.Machine, m.Target.CPU
 }
 
-// machineArgs returns the arguments that make the machine. alone says that QEMU runs without the
-// harness, which filters the guest's network otherwise.
+// machineArgs returns the arguments that describe the machine. If alone is true, QEMU runs without the
+// harness and its filter, and cuts a filtered guest off from the network itself.
 func (m Machine) machineArgs(ram RAM, alone bool) []string {
 	accel := "tcg"
 	if m.KVM {
@@ -114,7 +114,8 @@ func (m Machine) machineArgs(ram RAM, alone bool) []string {
 	return args
 }
 
-// netdev returns the value of -netdev. A restored machine gets its forwards once it may see packets.
+// netdev returns the value of -netdev. A restored machine gets its forwards later, when its guest has
+// been reseeded.
 func (m Machine) netdev(forwards, alone bool) string {
 	host, dns := subnet.Others(m.Network.Guest)
 	host6, dns6 := subnet.Others(m.Network.Guest6)
@@ -126,15 +127,15 @@ func (m Machine) netdev(forwards, alone bool) string {
 	}
 	if forwards {
 		for _, f := range m.Forwards {
-			// The host's kernel chooses a free port for port 0, which no other process can take in between.
+			// For port 0, the host's kernel chooses a free port when QEMU binds the socket.
 			netdev += fmt.Sprintf(",hostfwd=%s:127.0.0.1:0-%s:%d", f.Network, m.Network.Guest.Addr(), f.Guest)
 		}
 	}
 	return netdev
 }
 
-// clockRate returns the kernel argument that tells the guest how fast its clock counts. A guest that
-// compares clocks instead to find out is deceived by a busy host.
+// clockRate returns the kernel argument for the rate of the guest's clock. A guest that measures the rate
+// itself measures it wrong on a busy host; see package tsc.
 func (m Machine) clockRate() []string {
 	if m.Target.ClockRate == "" || m.KVM || tsc.MHz() == 0 {
 		return nil

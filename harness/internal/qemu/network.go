@@ -15,8 +15,8 @@ type Network struct {
 	Guest, Guest6 netip.Prefix
 }
 
-// ParseNetwork finds the guest's addresses on its kernel command line. The last word of a name
-// counts. A guest that uses DHCP is offered the default address.
+// ParseNetwork returns the guest's addresses on its kernel command line. If a parameter occurs more than
+// once, the last one counts. QEMU offers the default address to a guest that uses DHCP.
 func ParseNetwork(cmdline []string) (n Network, err error) {
 	ip, ip6 := subnet.DefaultIPv4, subnet.DefaultIPv6
 	for _, words := range cmdline {
@@ -89,14 +89,13 @@ func ReadForwards(table string, forwards []Forward) (found []Forward, err error)
 	return found, nil
 }
 
-// transientStates are the states of a TCP connection that is about to open or to close, as QEMU's user
-// network sees the guest's end.
+// transientStates are QEMU's names for the states of a TCP connection that is about to open or to close.
 var transientStates = []string{"SYN_SENT", "SYN_RCVD", "FIN_WAIT_1", "FIN_WAIT_2", "CLOSE_WAIT", "CLOSING", "LAST_ACK", "CLOSED"}
 
-// Connections finds TCP connections in the answer to TableCommand: the line of one that is open, and
-// the line of one that is about to open or to close; "" if there is none. It leaves connections in
-// TIME_WAIT out. They are over for both ends, and no template has them; QEMU keeps them for 10 s in
-// case a packet is late.
+// Connections looks for TCP connections in the answer to TableCommand. It returns the line of one that is
+// open, and the line of one that is about to open or to close, or "" for each if there is none. It ignores
+// connections in TIME_WAIT: both ends have closed them, no template contains them, and QEMU keeps them for
+// 10 s only because a packet may be late.
 func Connections(table string) (open, transient string) {
 	for line := range strings.Lines(table) {
 		// TCP[ESTABLISHED]  12  192.0.2.1  4242  127.0.0.1 43467  0 0

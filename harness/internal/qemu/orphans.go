@@ -7,8 +7,9 @@ import (
 	"guesthouse.example/internal/sys"
 )
 
-// Orphans returns the process numbers of QEMUs that this package started and whose owner is gone. There should be
-// none, because QEMU dies with its owner. Orphans gives a QEMU whose owner has just died 2 s to follow.
+// Orphans returns the process IDs of QEMUs that this package started and whose owners have died. There
+// should be none, because QEMU dies with its owner. Orphans waits up to 2 s for a QEMU that is about to
+// die.
 func Orphans() (pids []int, err error) {
 	for range 10 {
 		all, err := sys.Processes()
@@ -23,20 +24,20 @@ func Orphans() (pids []int, err error) {
 	return pids, nil
 }
 
-// orphans finds the QEMUs that have the connections that only this package gives them, and whose parent is init
-// or systemd, which adopt orphans.
+// orphans returns the processes that have the arguments of connectionArgs, and whose parent is init or
+// systemd, which adopt orphans.
 func orphans(all []sys.Process, args func(pid int) []string) (pids []int) {
 	names := make(map[int]string)
 	for _, p := range all {
 		names[p.PID] = p.Name
 	}
-	ours := connectionArgs()
+	marks := connectionArgs()
 	for _, p := range all {
 		if p.Parent != 1 && names[p.Parent] != "systemd" {
 			continue
 		}
-		has := args(p.PID)
-		if at := slices.Index(has, ours[0]); at >= 0 && at+len(ours) <= len(has) && slices.Equal(has[at:at+len(ours)], ours) {
+		list := args(p.PID)
+		if at := slices.Index(list, marks[0]); at >= 0 && at+len(marks) <= len(list) && slices.Equal(list[at:at+len(marks)], marks) {
 			pids = append(pids, p.PID)
 		}
 	}

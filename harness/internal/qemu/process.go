@@ -18,14 +18,14 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// A Process is a running QEMU with its connections. A connection is a socket pair whose far end QEMU
-// inherits: it needs no path, which could be too long, and no port, which another process could
-// take, and it ends when QEMU does.
+// A Process is a running QEMU with its connections. Each connection is a socket pair whose far end QEMU
+// inherits. A socket pair needs no path, which could be too long, and no port, which another process
+// could take, and it ends when QEMU does.
 type Process struct {
 	Console net.Conn
 	Monitor net.Conn
 	Agent   net.Conn
-	Frames  []net.Conn    // of a filtered network: frames that the guest sends, frames to send on, copies of frames for the guest
+	Frames  []net.Conn    // the connections for outbound.Start: sent, given and seen; nil if the network is not filtered
 	Done    chan struct{} // closed when QEMU has been reaped
 
 	cmd *exec.Cmd
@@ -40,26 +40,26 @@ const (
 	StateFD   = 6 // the saved device state of a machine that is restored
 	agentFD   = 7
 
-	// Of a filtered network: the frames that the guest sends, the frames among them that may pass, and
-	// copies of the frames for the guest.
+	// The connections of a filtered network: the frames that the guest sends, those of them that may
+	// pass, and copies of the frames for the guest.
 	sentFD  = 8
 	givenFD = 9
 	seenFD  = 10
 )
 
-// outputWithin bounds how long a process that QEMU started may hold QEMU's standard error open after QEMU's
-// end.
+// outputWithin is how long a process that QEMU has started may keep QEMU's standard error open after
+// QEMU's end.
 const outputWithin = time.Second
 
-// Start starts QEMU with the arguments that Args returned. QEMU dies with this process, however this process
-// dies. Start writes to stderr what QEMU prints, made safe for a terminal. QEMU inherits ram and state, which
-// may be nil.
+// Start starts QEMU with the arguments that Args returned. QEMU dies when this process dies, even if a
+// signal kills this process. Start copies to stderr what QEMU prints, made safe for a terminal. QEMU
+// inherits ram and state, which may be nil.
 func (m Machine) Start(args []string, stderr io.Writer, ram, state *os.File) (*Process, error) {
 	return start(m.Binary, args, stderr, ram, state, m.Filtered)
 }
 
-// StartProbe starts a QEMU that boots the kernel at once, without a network and without the user's
-// arguments: those may name what two machines must not share.
+// StartProbe starts a QEMU that boots the kernel at once, without a network. It ignores the user's
+// arguments, because they may name files or ports that two machines must not share.
 func (m Machine) StartProbe(stderr io.Writer) (*Process, error) {
 	m.Forwards, m.Filtered = nil, true // QEMU cuts the guest off
 	args := slices.Concat(sandboxArgs(m.Binary, nil), m.machineArgs(OwnRAM, true), connectionArgs())
@@ -84,11 +84,11 @@ func start(binary string, args []string, stderr io.Writer, ram, state *os.File, 
 		}
 	}()
 	for _, name := range names {
-		ours, theirs, err := connPair(name)
+		conn, file, err := connPair(name)
 		if err != nil {
 			return nil, err
 		}
-		near, far = append(near, ours), append(far, theirs)
+		near, far = append(near, conn), append(far, file)
 	}
 
 	cmd := exec.Command(binary, args...)
@@ -118,14 +118,13 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // CommandLine returns QEMU's command line, beginning with the binary.
 func (p *Process) CommandLine() []string { return p.cmd.Args }
 
-// Kill ends QEMU at once and waits until it is gone. The connections end with it, after the last byte
-// that it sent.
+// Kill kills QEMU and waits until it is reaped. The connections end after the last byte that QEMU sent.
 func (p *Process) Kill() {
 	p.cmd.Process.Kill() // fails only if QEMU has ended already
 	<-p.Done
 }
 
-// Describe waits for QEMU's end and returns an error that tells how QEMU ended.
+// Describe waits for QEMU's end and returns an error that says how QEMU ended.
 func (p *Process) Describe() error {
 	<-p.Done
 	if p.err != nil {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RAM says where a machine's memory is.
+// A RAM is a place of a machine's memory.
 type RAM int
 
 const (
@@ -36,7 +36,7 @@ func RestoreRAM(version string) RAM {
 	return RestoredRAM
 }
 
-// NewRAM returns an unnamed file in memory of a size in MiB.
+// NewRAM returns an unnamed file in the host's memory, of a size in MiB.
 func NewRAM(mib int) (*os.File, error) {
 	fd, err := unix.MemfdCreate("guesthouse-ram", unix.MFD_CLOEXEC)
 	if err != nil {

@@ -17,16 +17,16 @@ import (
 	"guesthouse.example/internal/tied"
 )
 
-// A guest may be hostile, and a bug in QEMU may give it the QEMU process. So that process gets little from
-// its owner: no system call that starts a program or raises privileges, no environment but what QEMU
-// reads, no descriptors but its own, and a umask under which no other user can read its files.
-// docs/security.md says what that promises.
+// A guest may be hostile, and a bug in QEMU may let it take over the QEMU process. The process therefore
+// gets as few rights as possible: no system call that starts a program or raises privileges, only the
+// environment variables and descriptors that QEMU needs, and a umask under which no other user can read
+// its files. docs/security.md has the promises.
 
 // sandboxArgs makes QEMU filter its own system calls (seccomp): it cannot start a program, become
-// another user or reschedule other processes. A QEMU or a host's kernel without such filters runs
-// unfiltered, and so does a machine whose own arguments have -sandbox.
-func sandboxArgs(binary string, own []string) []string {
-	if slices.Contains(own, "-sandbox") || slices.Contains(own, "--sandbox") || !seccompFilters() || !hasSandbox(binary) {
+// another user or reschedule other processes. It returns nothing if QEMU or the host's kernel has no such
+// filters, or if the user's arguments have -sandbox.
+func sandboxArgs(binary string, userArgs []string) []string {
+	if slices.Contains(userArgs, "-sandbox") || slices.Contains(userArgs, "--sandbox") || !seccompFilters() || !hasSandbox(binary) {
 		return nil
 	}
 	return []string{"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"}
@@ -40,15 +40,15 @@ var seccompFilters = sync.OnceValue(func() bool {
 
 var sandboxOption sync.Map // from a binary's identity to a function that returns whether it has -sandbox
 
-// hasSandbox reports whether a QEMU binary has the option -sandbox. A binary that is linked with
-// libseccomp has it. hasSandbox runs a script, such as Debian's qemu-system-i386, and a static binary
-// once: a QEMU without the option refuses it before it prints its version.
+// hasSandbox reports whether a QEMU binary has the option -sandbox. A dynamic binary has it if it is linked
+// with libseccomp. To find out about a static binary, or about a script such as Debian's
+// qemu-system-i386, hasSandbox runs it once with -version: a QEMU without the option refuses it.
 func hasSandbox(binary string) bool {
 	id, err := Identity(binary)
 	if err != nil {
 		return false
 	}
-	has, _ := sandboxOption.LoadOrStore(id, sync.OnceValue(func() bool {
+	find, _ := sandboxOption.LoadOrStore(id, sync.OnceValue(func() bool {
 		if f, err := elf.Open(binary); err == nil {
 			defer f.Close()
 			if libraries, _ := f.ImportedLibraries(); len(libraries) > 0 {
@@ -57,13 +57,13 @@ func hasSandbox(binary string) bool {
 		}
 		return acceptsSandbox(binary)
 	}))
-	return has.(func() bool)()
+	return find.(func() bool)()
 }
 
 var sandboxProbed sync.Map // the identities of the binaries in sandboxOption whose function has returned
 
-// ProbeSandbox finds out whether a binary has the option -sandbox, so that Args need not wait for it. It
-// fails if ctx ends first.
+// ProbeSandbox finds out whether a binary has the option -sandbox, so that Args need not wait for the
+// binary. It fails if ctx ends first.
 func ProbeSandbox(ctx context.Context, binary string) error {
 	id, err := Identity(binary)
 	if err != nil {
@@ -101,15 +101,15 @@ func acceptsSandbox(binary string) bool {
 }
 
 // inheritedVariables are the environment variables that QEMU, its libraries or a wrapper script may
-// need. Those of displays matter with QEMU arguments of the user's own.
+// need. QEMU needs those of displays only if the user's arguments open a display.
 var inheritedVariables = []string{
 	"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "LANG", "LC_ALL",
 	"DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR",
 }
 
-// environ returns QEMU's environment. It leaves out most of this process's, which may hold a token of
-// some service, and tunes the C library's heap: in a virtual machine, the page faults and system
-// calls of a heap that grows page by page are a fifth of what a restore takes.
+// environ returns QEMU's environment. It leaves out most of this process's variables, which may hold
+// secrets. It also tunes the C library's heap: on a host that is a virtual machine, the page faults and
+// system calls of a heap that grows page by page take a fifth of the time of a restore.
 func environ() (env []string) {
 	const tunables = "GLIBC_TUNABLES"
 	tuned := tunables + "=" + strings.Join([]string{
@@ -129,13 +129,13 @@ func environ() (env []string) {
 	return append(env, tuned)
 }
 
-// heapAtOnce is larger than the heap of any of the harness's machines when it is ready. It is address space,
-// which takes no memory until QEMU writes to it.
+// heapAtOnce is larger than QEMU's heap is when a machine of the harness is ready, in bytes. It is address
+// space, which takes no memory until QEMU writes to it.
 const heapAtOnce = 32 << 20
 
-// closeInherited extends a child's descriptors, from 3 on, by nil entries, for which package exec closes
-// the descriptor. The child would inherit others otherwise: those that this process was started with
-// and that are not marked close-on-exec.
+// closeInherited extends a child's files, which become its descriptors from 3 on, by nil entries. For a
+// nil entry package exec closes the descriptor. Otherwise the child would inherit the descriptors of this
+// process that are not marked close-on-exec.
 func closeInherited(files []*os.File) []*os.File {
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -156,8 +156,8 @@ func closeInherited(files []*os.File) []*os.File {
 	return files
 }
 
-// ownUmask gives the calling thread a umask of its own, under which a process that the thread starts makes
-// files that no other user can read. The thread must not serve anything else afterwards.
+// ownUmask gives the calling thread its own umask, under which no other user can read the files of a
+// process that the thread starts. The thread must not run other goroutines afterwards.
 func ownUmask() error {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("umask: %w", os.NewSyscallError("unshare", err))

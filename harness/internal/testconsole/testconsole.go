@@ -1,4 +1,4 @@
-// Package testconsole gives the harness's own tests a console whose guest is the test.
+// Package testconsole makes consoles for the harness's own tests, which print on them in place of a guest.
 package testconsole
 
 import (
@@ -10,7 +10,7 @@ import (
 )
 
 // New returns a console, and a function that prints text on it as a guest does and returns when the
-// console has the text. The guest prints nothing more about a crash.
+// console has the text. The console does not wait for the rest of a crash.
 func New(t *testing.T) (c *console.Console, print func(text string)) {
 	near, far := net.Pipe()
 	complete := make(chan struct{})

@@ -1,5 +1,6 @@
-// Package warmpool keeps machines ready that nobody has asked for yet: at most one for each template,
-// as many as the host's processors and memory carry.
+// Package warmpool restores machines before they are needed and keeps them for a template cache: at most
+// one machine for each key, and as many as the host's processors and memory allow. It does not know what
+// a machine is: the caller restores it.
 package warmpool
 
 import (
@@ -22,7 +23,7 @@ type Machine interface {
 // A Pool restores machines in the background and keeps them until they are taken. The zero value is
 // ready to use.
 type Pool[M Machine] struct {
-	room func(mib int) bool    // reports whether the host's memory carries one more; nil is hasMemory
+	room func(mib int) bool    // reports whether the host has memory for another machine; nil is hasMemory
 	idle func(context.Context) // waits for an idle processor; nil is awaitIdle
 
 	mu      sync.Mutex
@@ -46,23 +47,23 @@ type entry[M Machine] struct {
 	machine M             // set before done is closed; the zero value if there is none
 }
 
-// limit is the most machines that a pool keeps: one of each target on a host with two processors. A
-// machine in the pool takes memory and no processor time.
+// limit returns the most machines that a pool keeps: one for each of four targets on a host with two
+// processors. A machine in the pool takes memory and no processor time.
 func limit() int { return 2 * runtime.GOMAXPROCS(0) }
 
-// hasMemory reports whether the host's memory carries one more machine.
+// hasMemory reports whether the host has memory for another machine.
 func hasMemory(mib int) bool {
 	free, total, ok := sys.Memory()
 	return ok && isEnough(free, total, mib)
 }
 
-// isEnough reports whether a quarter of the memory stays free when a machine of a size in MiB has used
-// all of its own. free and total are in bytes.
+// isEnough reports whether a quarter of the host's memory stays free when a machine uses all of its mib
+// MiB. free and total are in bytes.
 func isEnough(free, total int64, mib int) bool { return free-int64(mib)<<20 >= total/4 }
 
-// Add has restore make a machine for a key as soon as a processor is idle. It does nothing if the pool has
-// the key already, or if an earlier restore for the key has failed. If the host's memory is short, Add
-// empties the pool instead.
+// Add makes the pool call restore for the machine of a key as soon as a processor is idle. memory is the
+// machine's memory in MiB. Add does nothing if the pool has the key already, or if an earlier restore for
+// the key has failed. If the host is short of memory, Add empties the pool instead.
 func (p *Pool[M]) Add(key string, memory int, restore func(context.Context) (M, error)) {
 	if !p.hasRoom(memory) {
 		p.Close()
@@ -94,8 +95,8 @@ func (p *Pool[M]) hasRoom(mib int) bool {
 	return hasMemory(mib)
 }
 
-// fill ends the entries that are over the limit and restores the machine of another. The limiter lets it
-// restore one machine at a time, so that running machines have the other processors.
+// fill ends the entries that are over the limit and restores the machine of an entry. The limiter lets
+// one fill restore at a time, so that running machines have the other processors.
 func (p *Pool[M]) fill(e *entry[M], over []*entry[M]) {
 	defer close(e.done)
 	for _, e := range over {
@@ -150,9 +151,9 @@ func awaitIdle(ctx context.Context) {
 	}
 }
 
-// Take takes the machine of a key out of the pool. It waits for a machine that is being restored, which
-// is ready sooner than another one. It returns the zero value if there is no machine, and why none can be
-// restored, if that is known.
+// Take takes the machine of a key out of the pool. If the restore of the machine has begun, Take waits
+// for it, because a new restore would take longer. If there is no machine, Take returns the zero value,
+// and the reason if the restore has failed.
 func (p *Pool[M]) Take(ctx context.Context, key string) (m M, why string) {
 	p.mu.Lock()
 	i := slices.IndexFunc(p.entries, func(e *entry[M]) bool { return e.key == key })

@@ -17,8 +17,8 @@ func (f *fake) Discard() { f.ended.Store(true) }
 
 func newPool() *Pool[*fake] { return &Pool[*fake]{room: func(int) bool { return true }} }
 
-// wants adds machines and returns them when they are in the pool.
-func wants(t *testing.T, p *Pool[*fake], keys ...string) (all []*fake) {
+// addAndWait adds machines to the pool and returns them when they are restored.
+func addAndWait(t *testing.T, p *Pool[*fake], keys ...string) (all []*fake) {
 	for _, key := range keys {
 		p.Add(key, 1, func(context.Context) (*fake, error) {
 			m := new(fake)
@@ -37,28 +37,28 @@ func waiting(t *testing.T, p *Pool[*fake]) int {
 	return n
 }
 
-// takes takes the machine of a key that has not failed.
-func takes(t *testing.T, p *Pool[*fake], key string) *fake {
+// takeMachine takes the machine of a key that has not failed.
+func takeMachine(t *testing.T, p *Pool[*fake], key string) *fake {
 	t.Helper()
 	m, why := p.Take(t.Context(), key)
 	require.Empty(t, why)
 	return m
 }
 
-func TestOneMachineOfAKindWaits(t *testing.T) {
+func TestAPoolKeepsOneMachineOfAKey(t *testing.T) {
 	p := newPool()
 	defer p.Close()
-	first := wants(t, p, "a")
+	first := addAndWait(t, p, "a")
 	require.Len(t, first, 1)
-	require.Empty(t, wants(t, p, "a"), "there is one")
-	require.Nil(t, takes(t, p, "b"))
-	m := takes(t, p, "a")
+	require.Empty(t, addAndWait(t, p, "a"), "the pool has one")
+	require.Nil(t, takeMachine(t, p, "b"))
+	m := takeMachine(t, p, "a")
 	require.Same(t, first[0], m)
 	require.False(t, m.ended.Load())
 	defer m.Discard()
-	require.Nil(t, takes(t, p, "a"))
+	require.Nil(t, takeMachine(t, p, "a"))
 
-	second := wants(t, p, "a", "b")
+	second := addAndWait(t, p, "a", "b")
 	require.Equal(t, 2, waiting(t, p))
 	p.Close()
 	require.True(t, second[0].ended.Load())
@@ -67,30 +67,30 @@ func TestOneMachineOfAKindWaits(t *testing.T) {
 	require.Zero(t, waiting(t, p))
 }
 
-func TestNoMoreMachinesWaitThanTheProcessorsCarry(t *testing.T) {
+func TestAPoolKeepsAtMostLimitMachines(t *testing.T) {
 	p := newPool()
 	defer p.Close()
 	var all []*fake
 	for i := range limit() + 1 {
-		all = append(all, wants(t, p, fmt.Sprint(i))...)
+		all = append(all, addAndWait(t, p, fmt.Sprint(i))...)
 	}
 	require.Equal(t, limit(), waiting(t, p))
-	require.True(t, all[0].ended.Load(), "the oldest makes room")
-	require.Nil(t, takes(t, p, "0"))
+	require.True(t, all[0].ended.Load(), "the oldest machine is ended")
+	require.Nil(t, takeMachine(t, p, "0"))
 	require.False(t, all[1].ended.Load())
 }
 
-func TestNoMachineWaitsWhereMemoryIsShort(t *testing.T) {
+func TestAPoolIsEmptiedWhenMemoryIsShort(t *testing.T) {
 	short := false
 	var asked int
 	p := &Pool[*fake]{room: func(mib int) bool { asked = mib; return !short }}
 	defer p.Close()
-	before := wants(t, p, "a")
+	before := addAndWait(t, p, "a")
 	short = true
-	require.Empty(t, wants(t, p, "b"))
+	require.Empty(t, addAndWait(t, p, "b"))
 	require.Equal(t, 1, asked)
 	require.Zero(t, waiting(t, p))
-	require.True(t, before[0].ended.Load(), "what waits is spared first")
+	require.True(t, before[0].ended.Load(), "a machine in the pool is ended")
 
 	require.False(t, isEnough(1000<<20, 4000<<20, 1))
 	require.True(t, isEnough(1001<<20, 4000<<20, 1))
@@ -112,11 +112,11 @@ func TestAKeyThatFailedIsNotTriedAgain(t *testing.T) {
 	m, why := p.Take(t.Context(), "a")
 	require.Nil(t, m)
 	require.Equal(t, "it cannot be prefetched: broken", why)
-	require.Len(t, wants(t, p, "b"), 1, "another may work")
+	require.Len(t, addAndWait(t, p, "b"), 1, "another may work")
 }
 
 // Take waits for a machine whose restore has begun, and for no other.
-func TestAMachineIsTakenWhileItIsMade(t *testing.T) {
+func TestTakeWaitsForARestoreThatHasBegun(t *testing.T) {
 	p := newPool()
 	defer p.Close()
 	begun, finish := make(chan struct{}), make(chan struct{})
@@ -127,9 +127,9 @@ func TestAMachineIsTakenWhileItIsMade(t *testing.T) {
 	})
 	p.entries[0].hurry()
 	<-begun
-	p.Add("b", 1, func(context.Context) (*fake, error) { return nil, errors.New("it was not to be made") })
+	p.Add("b", 1, func(context.Context) (*fake, error) { return nil, errors.New("the machine must not be restored") })
 	p.entries[1].hurry()
-	require.Nil(t, takes(t, p, "b"))
+	require.Nil(t, takeMachine(t, p, "b"))
 	gone, cancel := context.WithCancel(t.Context())
 	taken := make(chan *fake)
 	go func() {
@@ -142,7 +142,7 @@ func TestAMachineIsTakenWhileItIsMade(t *testing.T) {
 	m.Discard()
 	require.Empty(t, p.failed)
 
-	// The machine ends if its taker has given up.
+	// The machine ends if the context of Take ends.
 	begun = make(chan struct{})
 	var late *fake
 	p.Add("c", 1, func(ctx context.Context) (*fake, error) {
@@ -179,7 +179,7 @@ func TestAMachineIsRestoredWhenAProcessorIsIdle(t *testing.T) {
 		return p.entries[0]
 	}
 	want("a")
-	require.Nil(t, takes(t, p, "a"), "no processor was idle")
+	require.Nil(t, takeMachine(t, p, "a"), "no processor was idle")
 	f := want("b")
 	close(idle)
 	<-f.done
