@@ -14,13 +14,14 @@ type buffer struct {
 // end returns the offset of the next byte.
 func (b *buffer) end() int64 { return b.base + int64(len(b.bytes)) }
 
-// from returns what is kept from an offset on, and how many bytes after the offset are dropped.
+// from returns the bytes from an offset on that are kept, and how many bytes after the offset were dropped.
 func (b *buffer) from(at int64) (text []byte, lost int64) {
 	lost = max(0, b.base-at)
 	return b.bytes[at+lost-b.base:], lost
 }
 
-// trim drops the oldest bytes when there are too many. It drops whole lines unless they are long.
+// trim drops the oldest bytes when there are more than 2*keepConsole. It drops complete lines unless the
+// last of them is long.
 func (b *buffer) trim() {
 	if len(b.bytes) <= 2*keepConsole {
 		return
@@ -34,8 +35,8 @@ func (b *buffer) trim() {
 }
 
 // appendLines appends the guest's bytes to a log in which "\r\n" is "\n". It holds back a "\r" at
-// their end until the next call. heldCR tells whether the previous call held one back, and the
-// second result whether this call did.
+// their end until the next call. heldCR says whether the previous call held one back, and the second
+// result says whether this call did.
 func appendLines(log, p []byte, heldCR bool) ([]byte, bool) {
 	if heldCR && len(p) > 0 && p[0] != '\n' {
 		log = append(log, '\r')

@@ -17,7 +17,7 @@ import (
 // error as harness.ErrGuest.
 var ErrGuest = guestfault.ErrGuest
 
-// ErrEnded is wrapped by the error of a call that waits for a guest whose line has ended.
+// ErrEnded is wrapped by the error of a call that waits for the guest when the line has ended.
 var ErrEnded = errors.New("the console has ended")
 
 // A Console is the log of everything that a guest prints, and the way to type into the guest. It
@@ -42,20 +42,20 @@ type Console struct {
 	heldCR bool            // a "\r" is not in the log yet, because "\n" may follow
 	text   buffer          // what a person reads of the log
 	filter termtext.Filter // makes the text of the log
-	last   time.Time       // when the newest byte came
+	last   time.Time       // when the newest byte arrived
 	ended  bool            // no byte will follow
 
 	detect   *crash.Detector
 	crash    string   // the line that shows the guest's crash
-	warnings []string // the first lines that show a fault without a crash
-	unkept   int      // how many lines of that kind followed
+	warnings []string // the first keepWarnings lines that show a fault without a crash
+	unkept   int      // the number of such lines that followed
 
 	echoes echoes // of the lines that Send has typed
 
-	expecting chan struct{} // holds a token while Expect runs: two at once would assert no order
+	expecting chan struct{} // holds a token while Expect runs: two concurrent calls would assert no order
 	cursor    int64         // where the next Expect begins
 
-	typing chan struct{} // holds a token while somebody types
+	typing chan struct{} // holds a token while Send or Type runs, or HoldTyping holds typing
 
 	crashed  chan struct{} // closed when the guest crashes
 	done     chan struct{} // closed when the line has ended
@@ -86,13 +86,14 @@ type Options struct {
 	State *State
 }
 
-// New returns the console of the guest at the other end of line, and starts to read the line. It
-// reads until Read fails; to end it, close the line. Read and Write are called at the same time.
-// Until [Console.Done] nobody else may read from the line, write to it or set its deadlines.
+// New returns the console of the guest at the other end of line, and starts to read the line. The
+// console reads until Read fails; to end it, close the line. It calls Read and Write concurrently.
+// Until the channel of [Console.Done] is closed, nobody else may read from the line, write to it or
+// set its deadlines.
 //
-// Two abilities depend on the line. While the guest accepts no byte, Send and Type end with their
-// context if the line has a SetWriteDeadline that works, as a net.Conn has; on any other line they
-// wait until Write returns. CatchUp needs a file descriptor and read deadlines.
+// Two abilities depend on the line. If the line has a working method SetWriteDeadline, as a net.Conn
+// has, Send and Type end with their context even while the guest accepts no byte; on any other line
+// they wait until Write returns. CatchUp needs a file descriptor and read deadlines.
 func New(line io.ReadWriter, o Options) *Console {
 	c := newConsole(line, o)
 	go c.drain()
@@ -129,7 +130,7 @@ func (c *Console) append(p []byte) {
 	c.text.trim()
 }
 
-// end appends the bytes that were held back.
+// end appends the bytes that were held back, and marks the console as ended.
 func (c *Console) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,7 +169,7 @@ type view struct {
 	last  time.Time
 	ended bool
 	crash string
-	more  <-chan struct{} // closed when there is more to see
+	more  <-chan struct{} // closed when the console has changed
 
 	echoes hidden // the parts of the text that Expect does not search
 }
@@ -195,14 +196,14 @@ func (c *Console) from(b *buffer, at int64) view {
 	return view{text: text, lost: lost, last: c.last, ended: c.ended, crash: c.crash, more: c.more}
 }
 
-// Len returns the length of the log in bytes, with those that are no longer kept in memory.
+// Len returns the number of bytes that the log has ever had, including those that are no longer in memory.
 func (c *Console) Len() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.log.end()
 }
 
-// Text returns the text that is kept. It contains the echo of what was typed.
+// Text returns the text that is in memory. It contains the echo of what was typed.
 func (c *Console) Text() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -38,7 +38,8 @@ func (c *Console) note(found []crash.Found) {
 	}
 }
 
-// SetCrashes replaces [Options.Crashes], and examines the text that is kept again.
+// SetCrashes replaces [Options.Crashes], and searches the text that is in memory again for crashes and
+// warnings.
 func (c *Console) SetCrashes(crashes []*regexp.Regexp) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -66,7 +67,7 @@ func (c *Console) Suspicious() bool {
 }
 
 const (
-	keepWarnings = 10              // the first ones say most
+	keepWarnings = 10              // the first warnings say most
 	traceWithin  = 2 * time.Second // bounds the wait for a trace
 )
 
@@ -83,7 +84,7 @@ func (c *Console) Warnings() []string {
 	return warnings
 }
 
-// awaitTrace waits until the guest has said everything about its crash, or until ctx ends.
+// awaitTrace waits until the guest has printed everything about its crash, or until ctx ends.
 func (c *Console) awaitTrace(ctx context.Context) {
 	if c.crashComplete != nil {
 		select {
@@ -111,10 +112,10 @@ func (c *Console) awaitTrace(ctx context.Context) {
 }
 
 const (
-	tailLines   = 20 // of a guest that has not crashed
-	beforeCrash = 3  // lines before the sign of a crash,
-	fromCrash   = 50 // lines from the sign on, where a trace says most,
-	lastLines   = 10 // and the last lines
+	tailLines   = 20 // the lines of a guest that has not crashed
+	beforeCrash = 3  // lines before the sign of a crash
+	fromCrash   = 50 // lines from the sign on, where a trace says most
+	lastLines   = 10 // lines at the end of a shortened crash
 )
 
 // Evidence returns the lines of the text that an error about the guest should show: the last 20, or

@@ -30,13 +30,13 @@ func (c *Console) drain() {
 	}
 }
 
-// A polled line can interrupt a Read, and can be read without waiting.
+// A polled line has read deadlines, which can interrupt a Read, and a file descriptor.
 type polled interface {
 	SetReadDeadline(time.Time) error
 	syscall.Conn
 }
 
-// drainNow reads what the line holds and does not wait for more.
+// drainNow reads the bytes that have arrived on the line, and does not wait for more.
 func (c *Console) drainNow(line polled, buf []byte) {
 	raw, err := line.SyscallConn()
 	if err != nil {
@@ -66,7 +66,7 @@ func (c *Console) CatchUp() error {
 		return fmt.Errorf("catch up with the console: a %T has no descriptor with read deadlines: %w", c.line, errors.ErrUnsupported)
 	}
 	select {
-	case <-c.caughtUp: // the deadline has made drain read without waiting
+	case <-c.caughtUp: // the deadline has interrupted drain, which has called drainNow
 	case <-c.done:
 	}
 	return nil

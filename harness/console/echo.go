@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	echoWindow    = 64 << 10        // bytes of text after a line was typed in which its echo may come
-	partialWithin = 5 * time.Second // after a line was typed, in which a part of its echo is hidden without the rest
+	echoWindow    = 64 << 10        // bytes of text after the typing of a line that may have its echo
+	partialWithin = 5 * time.Second // how long after the typing of a line an incomplete echo is hidden
 )
 
 // A span is a part of the text, between two offsets.
@@ -23,38 +23,37 @@ func (s span) within(other span) bool { return other.From <= s.From && s.To <= o
 
 // echoes finds the echo of each line that Send types, so that no pattern matches it.
 //
-// A terminal driver echoes a line when it arrives; a line editor shows the line when the program
-// reads it. Output that comes meanwhile divides the echo, and an editor may break the line or show
-// it anew. Some guests do not echo. The console does not know what its guest does, so it hides
-// nothing just because an echo is due. It hides text that is an echo by these rules:
+// A terminal driver echoes a line when the line arrives; a line editor shows the line when the program
+// reads it. Output of the guest may divide the echo, and an editor may break the line or show it again.
+// Some guests do not echo. The console does not know whether its guest echoes. It hides text only if
+// these rules make the text an echo:
 //
-//   - An echo begins where the output stood when the line was typed, at the start of a line, or
-//     behind a prompt. A prompt is the text that stood on the last line when the line was typed, or
-//     any text that ends like "$ ".
+//   - An echo begins at the end that the text had when the line was typed, at the start of a line, or
+//     behind a prompt. A prompt is the last line of the text when the line was typed, or any text that
+//     ends like "$ ".
 //   - An echo extends to the end of its line.
-//   - An echo may be divided. Each of its parts begins in such a place. Behind a part that is not
+//   - An echo may be divided into parts. Each part begins at such a place. Behind a part that is not
 //     the last, the line ends or other text follows.
-//   - A guest that has once shown a whole echo is known to echo. From then on an echo and its parts
+//   - A guest that has once shown a complete echo is known to echo. From then on an echo and its parts
 //     may begin anywhere, because a Linux terminal echoes in the middle of what a program prints.
 //     A part that begins anywhere has at least 4 bytes, and need not extend to the end of its line.
 //     Up to 7 bytes may be missing before a part, and up to 3 at the end of the echo.
-//   - A line has one echo. But if the echo was not behind a prompt, the line may be shown a second
-//     time behind the prompt, by an editor that reads what the terminal has echoed already.
-//   - A part without the rest is hidden for 5 s after the line was typed. Then it is shown, unless
-//     it is half of the line or more and the guest is known to echo.
-//   - An echo comes within 64 KiB of text.
+//   - A line has one echo. But if that echo was not behind a prompt, a second one may follow behind the
+//     prompt, from an editor that shows the line that the terminal has echoed already.
+//   - An incomplete echo is hidden for 5 s after the line was typed. Then it is shown, unless it has half
+//     of the line or more and the guest is known to echo.
+//   - An echo arrives within 64 KiB of text.
 //
-// The rules apply to whole lines of text. So what is hidden does not depend on how the text was
-// split when it arrived. The last line, which has no end yet, is judged anew each time that Expect
-// looks.
+// The rules apply to complete lines of text, so the hidden text does not depend on how the text was
+// split when it arrived. The last line, which has no end yet, is examined again at each search of Expect.
 type echoes struct {
-	typed []*typedLine // lines whose echo may still come, in the order in which they were typed
+	typed []*typedLine // the lines whose echo may still arrive, in the order in which they were typed
 	next  int64        // the offset of the first line of text that has not been searched
-	found []span       // the whole echoes, in order
+	found []span       // the parts of complete echoes, in order
 }
 
-// expectEcho makes the console look for the echoes of lines that are about to be typed. The caller
-// calls typed when they are.
+// expectEcho makes the console look for the echoes of lines that are about to be typed. The caller must
+// call typed when they have been typed.
 func (c *Console) expectEcho(p []byte) (typed func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +81,7 @@ func (c *Console) expectEcho(p []byte) (typed func()) {
 	}
 }
 
-// look searches the whole lines of text that have arrived since the last call.
+// look searches the complete lines of text that have arrived since the last call.
 func (e *echoes) look(text *buffer) {
 	for len(e.typed) > 0 {
 		e.next = max(e.next, text.base)
@@ -98,14 +97,14 @@ func (e *echoes) look(text *buffer) {
 	}
 }
 
-// giveUp forgets the lines that were typed long before an offset.
+// giveUp forgets the lines that were typed more than echoWindow before an offset.
 func (e *echoes) giveUp(at int64) {
 	e.typed = slices.DeleteFunc(e.typed, func(l *typedLine) bool { return at-l.typedAt > echoWindow })
 }
 
-// searchLine searches a whole line of text, which begins at an offset. Lines that have not been
-// echoed yet go before lines that may be shown again. An undivided echo goes before any other,
-// because it fills its line.
+// searchLine searches a complete line of text, which begins at the offset at, for echoes. It prefers an
+// undivided echo, which fills the line of text, to other echoes, and typed lines without an echo to
+// lines that may have a second one.
 func (e *echoes) searchLine(text []byte, at int64) {
 	for _, again := range []bool{false, true} {
 		for i, l := range e.typed {
@@ -126,7 +125,7 @@ func (e *echoes) searchLine(text []byte, at int64) {
 				continue
 			}
 			now := l.advance(text, at)
-			if now.whole == nil || slices.ContainsFunc(taken, now.last().within) {
+			if now.complete == nil || slices.ContainsFunc(taken, now.last().within) {
 				l.partials, l.lineParts = now.partials, now.lineParts
 				continue
 			}
@@ -136,17 +135,17 @@ func (e *echoes) searchLine(text []byte, at int64) {
 	}
 }
 
-// complete records the whole echo of the i-th typed line, and returns the index before that of the
-// next line that may have one.
+// complete records the complete echo of the i-th typed line. It returns the index before that of the next
+// typed line that may have an echo.
 func (e *echoes) complete(i int, now progress) int {
-	e.add(now.whole...)
+	e.add(now.complete...)
 	e.add(now.lineParts...)
 	l := e.typed[i]
 	if !now.behindPrompt {
 		l.echoed, l.anywhere, l.partials, l.lineParts = true, false, nil, nil
 		return i
 	}
-	// The guest has read this line, and so every line before it: no more of their echoes will come.
+	// The guest has read this line, and therefore every line before it, so their echoes are over.
 	for _, earlier := range e.typed[:i] {
 		e.add(earlier.probable()...)
 	}
@@ -154,7 +153,7 @@ func (e *echoes) complete(i int, now progress) int {
 	return -1
 }
 
-// add adds the parts of a whole echo.
+// add adds the parts of a complete echo.
 func (e *echoes) add(parts ...span) {
 	for _, part := range parts {
 		at, _ := slices.BinarySearchFunc(e.found, part, func(a, b span) int { return cmp.Compare(a.From, b.From) })
@@ -162,14 +161,14 @@ func (e *echoes) add(parts ...span) {
 	}
 }
 
-// hidden says which parts of the text no pattern matches at one moment.
+// A hidden lists the parts of the text that no pattern matches at one moment.
 type hidden struct {
 	parts  []span
-	unsure int64     // where the first part begins that may not stay hidden; -1 if there is none
-	until  time.Time // when such a part is shown again, unless more of its echo comes; zero if none is
+	unsure int64     // the offset of the first part that may be shown again; -1 if there is none
+	until  time.Time // when such a part is shown again, unless more of its echo arrives; zero if none is
 }
 
-// hidden returns what is hidden from an offset on.
+// hidden returns the parts that are hidden from an offset on, at a time.
 func (e *echoes) hidden(text *buffer, from int64, at time.Time) hidden {
 	e.look(text)
 	h := hidden{unsure: -1}

@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	overlap      = 16 << 10               // bytes before new text that a match may reach back to
-	settle       = 200 * time.Millisecond // of silence, after which the guest is taken to have finished
-	openMatch    = time.Second            // after which a match is taken even if more text could change it
-	longestPause = 20 * time.Millisecond  // between two searches
+	overlap      = 16 << 10               // bytes before new text in which a match may begin
+	settle       = 200 * time.Millisecond // a guest that is silent for so long has finished printing
+	openMatch    = time.Second            // after this time a match is taken even if more text could change it
+	longestPause = 20 * time.Millisecond  // the longest pause between two searches
 )
 
 // A lostTextError ends the wait for a match in text that was partly dropped before it was searched.
 type lostTextError struct {
-	bytes int64 // that were dropped
+	bytes int64 // the number of dropped bytes
 	next  int64 // the offset of the oldest text that is kept
 }
 
@@ -37,10 +37,10 @@ func (e *lostTextError) Error() string {
 //
 // Expect searches the text, which is what a person would read on a terminal; see [Console].
 //
-// Text that is still to come could change a match at the end of the text, for example a match of
-// `from (\S+)`. Expect takes such a match when the text that follows has decided it, when the guest
-// has been silent for 200 ms, or after a second. A match ends inside a multi-byte character only if
-// the guest falls silent there. A match spans at most 16 KiB.
+// More text could change a match at the end of the text, for example a match of `from (\S+)`. Expect
+// takes such a match when more text can no longer change it, when the guest has been silent for 200 ms,
+// or after a second. A match ends inside a multi-byte character only if the guest falls silent there. A
+// match spans at most 16 KiB.
 //
 // Expect does not match the echo of a line that [Console.Send] has typed: after
 // Send("sh prog all-good") the pattern `all-good` waits for an answer. The part of a pattern that
@@ -49,10 +49,10 @@ func (e *lostTextError) Error() string {
 // Send still matches; to rule it out, expect it before Send. What [Console.Type] has typed matches.
 //
 // Expect returns an error when ctx ends, when the line ends ([ErrEnded]), and when the guest shows
-// a sign of a crash ([ErrGuest]). After a crash it first waits for the rest of it, such as a trace, so
-// that the log has all of it. If more than 16 MiB arrived while no Expect was waiting, text was
-// dropped that no Expect has searched; one call then fails, and the next begins with the oldest
-// text that is kept.
+// a sign of a crash ([ErrGuest]). After a crash it first waits for the rest of the crash, such as a
+// trace, so that the log has it. If more than 16 MiB arrive while no Expect waits, the console may drop
+// text that no Expect has searched. One call then fails, and the next begins with the oldest text that
+// is kept.
 func (c *Console) Expect(ctx context.Context, pattern string) ([]string, error) {
 	re, err := compile(pattern)
 	if err != nil {
@@ -89,7 +89,7 @@ func (c *Console) WaitFor(ctx context.Context, pattern string, from int64) (matc
 	return c.wait(ctx, re, from)
 }
 
-// WaitByte waits until the guest has printed a first byte, which need not show in the text.
+// WaitByte waits until the log has a byte. The text may still be empty then.
 func (c *Console) WaitByte(ctx context.Context) error {
 	for {
 		now := c.logFrom(0)

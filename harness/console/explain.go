@@ -8,12 +8,12 @@ import (
 
 const (
 	lookBack   = 1 << 20 // bytes before the cursor that explain searches
-	shownLines = 5       // after the cursor
-	shownBytes = 200     // of a line
+	shownLines = 5       // the most lines after the cursor that explain shows
+	shownBytes = 200     // the most bytes of a line that explain shows
 )
 
-// explain describes why an Expect has failed: where its pattern would have matched, and what came
-// instead. The caller holds the token for expecting.
+// explain describes why an Expect has failed: where its pattern would have matched, and what the guest
+// has printed instead. The caller holds the token of expecting.
 func (c *Console) explain(re *pattern, why error) string {
 	from := max(c.cursor-lookBack, 0)
 	now := c.textFrom(from)

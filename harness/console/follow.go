@@ -42,8 +42,9 @@ func (c *Console) Follow(ctx context.Context, w io.Writer) error {
 // leaveAfter is how long a Write may go on when its context has ended.
 const leaveAfter = time.Second
 
-// writeOrLeave writes text to w. It does not wait for a Write that goes on long after the end of
-// ctx; nobody overwrites text, which that Write still reads.
+// writeOrLeave writes text to w. If the Write goes on for more than leaveAfter after the end of ctx,
+// writeOrLeave returns without waiting for it. The Write may then still read text, so text must never
+// be overwritten.
 func writeOrLeave(ctx context.Context, w io.Writer, text []byte) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

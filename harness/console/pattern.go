@@ -12,10 +12,10 @@ type pattern struct {
 	prog *syntax.Prog
 }
 
-// compile compiles an expression in which ^ and $ match at lines.
+// compile compiles an expression in which ^ and $ match at the start and end of a line.
 func compile(expr string) (*pattern, error) {
 	if _, err := regexp.Compile(expr); err != nil {
-		return nil, err // it quotes the expression as the caller wrote it
+		return nil, err // this error quotes the expression as the caller wrote it
 	}
 	re, err := regexp.Compile("(?m)" + expr)
 	if err != nil {
@@ -32,10 +32,10 @@ func compile(expr string) (*pattern, error) {
 	return &pattern{re, prog}, nil
 }
 
-// final reports whether the first match in text stays the same whatever follows the text. It runs
-// the expression's program over the text, all threads at once and in order of preference, as
-// package regexp does. The match is final if at the end of the text no thread that is preferred to
-// the match waits for another rune.
+// final reports whether the first match in text stays the same if more text follows. As package regexp
+// does, it runs all threads of the expression's program in lockstep over the text, in order of
+// preference. The match is final if no thread that is preferred to the match waits for another rune at
+// the end of the text.
 func (p *pattern) final(text []byte) bool {
 	run := threads{prog: p.prog, seen: make([]int, len(p.prog.Inst))}
 	var prev rune = -1

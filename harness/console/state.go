@@ -19,11 +19,11 @@ type state struct {
 	Text     []byte          `json:"text"`
 	TextBase int64           `json:"text_base,omitempty"` // bytes before Text that are not kept
 	Filter   termtext.Filter `json:"filter"`
-	Echoes   []span          `json:"echoes,omitempty"` // whole ones
+	Echoes   []span          `json:"echoes,omitempty"` // the complete echoes
 }
 
-// State returns the console's state. It does not include where the next Expect begins, nor an echo
-// that is not whole yet.
+// State returns the console's state. The state does not include where the next Expect begins, nor the
+// parts of an incomplete echo.
 func (c *Console) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,30 +8,30 @@ import (
 )
 
 const (
-	minPart     = 4      // bytes of a part that may begin anywhere
-	maxSkipped  = 7      // bytes of a piece that is missing between two parts
-	maxPartials = 64     // per typed line
-	maxPrompt   = 256    // bytes
+	minPart     = 4      // the least bytes of a part that may begin anywhere
+	maxSkipped  = 7      // the most bytes that may be missing between two parts
+	maxPartials = 64     // the most partials of a typed line
+	maxPrompt   = 256    // the most bytes of a prompt
 	promptEnds  = "$#>%" // the last character of a prompt, before a space
 )
 
-// A typedLine is a line that Send has typed, and how much of its echo has arrived. See echoes for the
-// rules.
+// A typedLine is a line that Send has typed, with the parts of its echo that have arrived. The type
+// echoes has the rules.
 type typedLine struct {
 	renderings   [][]byte  // how a guest may show the line
 	typedAt      int64     // the end of the text when the line was typed
-	prompt       []byte    // what stood on the last line of the text then
-	partialUntil time.Time // until then a part is hidden without the rest; zero while the line is being typed
+	prompt       []byte    // the last line of the text when the line was typed
+	partialUntil time.Time // the end of the time in which an incomplete echo is hidden; zero while the line is being typed
 
-	partials  []partial // how to read the parts that have arrived
-	lineParts []span    // parts that extend to the end of their line
+	partials  []partial // the ways to read the text so far as the beginning of the echo
+	lineParts []span    // the parts that extend to the end of their line of text
 
-	anywhere bool // the guest is known to echo: the echo may begin anywhere
-	echoed   bool // the echo was whole but not behind a prompt, where the line may be shown again
+	anywhere bool // the guest is known to echo, so the echo may begin anywhere
+	echoed   bool // a complete echo was found, but not behind a prompt, where a second one may follow
 }
 
-// renderings returns how guests show a line: with a caret for each control character, as a Linux
-// terminal does, or without them, as a line editor does that obeys them.
+// renderings returns the forms in which guests echo a line. A Linux terminal shows each control character
+// as a caret and a letter; a line editor obeys control characters and shows none.
 func renderings(line []byte) (all [][]byte) {
 	var carets, obeyed []byte
 	for _, b := range line {
@@ -52,11 +52,11 @@ func renderings(line []byte) (all [][]byte) {
 	return all
 }
 
-// A partial is a way to read text as the beginning of the echo, in one or more parts. Pieces may be
-// missing between the parts.
+// A partial is a way to read text as the beginning of an echo in one or more parts. Bytes of the echo may
+// be missing between the parts.
 type partial struct {
 	rendering []byte
-	seen      int // bytes of the rendering up to the end of the last part
+	seen      int // the number of bytes of the rendering up to the end of the last part
 	parts     []span
 }
 
@@ -65,8 +65,8 @@ func (p partial) plus(begin int64, n int) partial {
 	return partial{p.rendering, p.seen + n, append(slices.Clip(p.parts), span{begin, begin + int64(n)})}
 }
 
-// addPartial adds a partial to others, which are sorted by how much of the line they have seen. It
-// does not add a second one that has seen as much of the same rendering.
+// addPartial adds a partial to others, which are sorted by seen, the largest first. It adds none with the
+// same rendering and the same seen as another.
 func addPartial(all []partial, p partial) []partial {
 	if len(all) == maxPartials || slices.ContainsFunc(all, func(a partial) bool { return &a.rendering[0] == &p.rendering[0] && a.seen == p.seen }) {
 		return all
@@ -75,10 +75,10 @@ func addPartial(all []partial, p partial) []partial {
 	return slices.Insert(slices.Clone(all), at, p)
 }
 
-// A place is where in a line of text an echo may begin or continue.
+// A place is an offset in a line of text at which an echo may begin or continue.
 type place struct {
 	offset       int
-	minPart      int // bytes of a part in this place
+	minPart      int // the least bytes of a part at this place
 	behindPrompt bool
 }
 
@@ -107,29 +107,28 @@ func (l *typedLine) places(text []byte, at int64) (all []place) {
 	return all
 }
 
-// progress is how much of an echo has arrived up to the end of a line of text.
+// A progress says how much of an echo has arrived up to the end of a line of text.
 type progress struct {
-	// Of a whole echo:
-	whole        []span // its parts
-	undivided    bool   // it fills its line from a place on
-	behindPrompt bool   // its last part is behind a prompt
+	complete     []span // the parts of a complete echo; nil if the echo is incomplete
+	undivided    bool   // a complete echo has one part, which fills its line of text from a place on
+	behindPrompt bool   // the last part of a complete echo is behind a prompt
 
 	partials  []partial
 	lineParts []span
 }
 
-// last returns the last part of a whole echo.
-func (p *progress) last() span { return p.whole[len(p.whole)-1] }
+// last returns the last part of a complete echo.
+func (p *progress) last() span { return p.complete[len(p.complete)-1] }
 
-// advance returns how much of the echo has arrived after another line of text, which begins at an
-// offset.
+// advance returns how much of the echo has arrived after another line of text, which begins at the
+// offset at.
 func (l *typedLine) advance(text []byte, at int64) (now progress) {
 	now.partials, now.lineParts = l.partials, slices.Clip(l.lineParts)
 	places := l.places(text, at)
 	for _, p := range places {
 		if p.minPart == 1 && l.fills(text[p.offset:]) {
 			begin := at + int64(p.offset)
-			now.whole, now.undivided, now.behindPrompt = []span{{begin, at + int64(len(text))}}, true, p.behindPrompt
+			now.complete, now.undivided, now.behindPrompt = []span{{begin, at + int64(len(text))}}, true, p.behindPrompt
 			return now
 		}
 	}
@@ -146,18 +145,18 @@ func (l *typedLine) advance(text []byte, at int64) (now progress) {
 			}
 			atEnd := isBlank(rest[n:])
 			missing := len(bytes.TrimRight(candidate.rendering[candidate.seen+n:], " "))
-			// The last bytes may come behind other text, too few to be told from it.
+			// The last bytes may follow behind other text, where so few bytes cannot be recognized.
 			almost := l.anywhere && n >= minPart && missing <= min(minPart-1, len(candidate.rendering)/minPart)
 			switch {
 			case missing == 0 && atEnd, almost:
-				now.whole, now.behindPrompt = candidate.plus(begin, n).parts, p.behindPrompt
+				now.complete, now.behindPrompt = candidate.plus(begin, n).parts, p.behindPrompt
 				return now
 			case atEnd:
 				now.partials = addPartial(now.partials, candidate.plus(begin, n))
 				now.lineParts = append(now.lineParts, span{begin, begin + int64(n)})
 			default:
-				// The text behind the part may happen to begin like the rest of the line. Then
-				// the part is shorter.
+				// The first bytes of the text behind the part may equal the next bytes of the
+				// echo by chance. The part is then shorter.
 				for shorter := n; shorter >= max(p.minPart, n-2); shorter-- {
 					now.partials = addPartial(now.partials, candidate.plus(begin, shorter))
 				}
@@ -175,11 +174,13 @@ func (l *typedLine) fills(text []byte) bool {
 
 func isBlank(text []byte) bool { return len(bytes.TrimRight(text, " ")) == 0 }
 
-// nextPart returns the length of the part that continues a partial at the beginning of text, which
-// stands in a place at an offset, and 0 if there is none. If the guest is known to echo, a piece
-// before the part may be missing, because it was too short to be found; the partial that nextPart
-// returns has skipped it. Behind a prompt the piece may have any length: the line may have been
-// typed while another program had the terminal, and the editor shows only the rest.
+// nextPart returns the length of the part with which text continues a partial, or 0 if it does not. The
+// text begins at the place in, whose offset in the console's text is at.
+//
+// If the guest is known to echo, bytes may be missing before the part, because they were too few to be
+// recognized. The partial that nextPart returns has skipped them. Behind a prompt any number of bytes may
+// be missing: the line may have been typed while another program had the terminal, and the line editor
+// shows only the rest.
 func (l *typedLine) nextPart(p partial, text []byte, at int64, in place) (partial, int) {
 	if len(p.parts) > 0 && p.parts[len(p.parts)-1].To > at {
 		return p, 0
@@ -207,8 +208,8 @@ func commonPrefix(a, b []byte) (n int) {
 	return n
 }
 
-// probable returns the parts of an echo whose rest is not expected any more, if there are enough
-// of them; otherwise nil.
+// probable returns the parts of an incomplete echo that stay hidden: those of a guest that is known to
+// echo, if they reach half of the line. Otherwise it returns nil.
 func (l *typedLine) probable() []span {
 	if len(l.partials) > 0 && l.anywhere && 2*l.partials[0].seen >= len(l.partials[0].rendering) {
 		return l.partials[0].parts
@@ -216,14 +217,14 @@ func (l *typedLine) probable() []span {
 	return nil
 }
 
-// hiddenParts returns the parts of the line's echo that are hidden at one moment, when the text
-// ends with an unfinished line that begins at an offset. They are shown at a time, unless more
-// of the echo comes; the time is zero if they stay hidden.
+// hiddenParts returns the parts of the line's echo that are hidden at the time at. The text ends with
+// the unfinished lastLine, which begins at the offset begin. The parts are shown again at the time
+// until, unless more of the echo arrives; until is zero if they stay hidden.
 func (l *typedLine) hiddenParts(lastLine []byte, begin int64, at time.Time) (parts []span, until time.Time) {
 	now, until := l.advance(lastLine, begin), l.partialUntil
 	parts = now.lineParts
-	if now.whole != nil { // only the line's end is missing
-		parts, until = append(parts, now.whole...), time.Time{}
+	if now.complete != nil { // only the line's end is missing
+		parts, until = append(parts, now.complete...), time.Time{}
 	}
 	for _, p := range now.partials {
 		for _, part := range p.parts {

@@ -11,18 +11,18 @@ import (
 // Send types line and a carriage return, as the Enter key sends it. Patterns of Expect do not match
 // the echo of the line, because an echo is no answer.
 //
-// A guest that does not echo may answer with the same line, as a loopback does. The console takes
-// the first such answer for the echo if it fills a line of text, alone or behind a prompt. For
-// such a guest, and for a test of the echo itself, use Type.
+// A guest that does not echo may answer with the same line, as a loopback does. If the first such answer
+// fills a line of text, alone or behind a prompt, the console mistakes it for the echo. For such a
+// guest, and for a test of the echo itself, use Type.
 func (c *Console) Send(ctx context.Context, line string) error {
 	return c.typeIn(ctx, []byte(line+"\r"), true)
 }
 
-// Type sends bytes to the guest as if a person typed them. It sends a few at a time and waits for
-// their echo, or for 10 ms if the guest does not echo. An echo shows that the guest's terminal has
-// the bytes, but not that a program has read them. A Linux terminal buffers about 4,000 bytes for
-// a busy program, and a line of at most 4,095; to type more, wait for answers in between.
-// Patterns of Expect match the echo.
+// Type sends bytes to the guest as if a person typed them. It sends at most 32 bytes at a time and waits
+// for their echo, or for 10 ms if the guest does not echo. An echo shows that the guest's terminal has
+// the bytes, but not that a program has read them. A Linux terminal buffers at most 4,095 bytes for a
+// program that does not read; to type more, wait for answers in between. Patterns of Expect match the
+// echo.
 //
 // Type fails when the line has ended and when ctx ends, even while the guest accepts no byte (see
 // [New]). The error says how many bytes were sent. The guest keeps those bytes before whatever is
@@ -31,8 +31,8 @@ func (c *Console) Type(ctx context.Context, p []byte) error {
 	return c.typeIn(ctx, p, false)
 }
 
-// HoldTyping waits until nobody types. From then on Send and Type wait until release is called, which
-// must happen once.
+// HoldTyping waits until no Send or Type runs. Later calls of Send and Type wait until release is called.
+// The caller must call release exactly once.
 func (c *Console) HoldTyping(ctx context.Context) (release func(), err error) {
 	select {
 	case c.typing <- struct{}{}:
@@ -57,7 +57,7 @@ func (c *Console) typeIn(ctx context.Context, p []byte, hideEcho bool) error {
 	return nil
 }
 
-// typeAll types p and returns how many bytes it sent. The caller holds the token for typing.
+// typeAll types p and returns how many bytes it sent. The caller holds the token of typing.
 func (c *Console) typeAll(ctx context.Context, p []byte) (sent int, err error) {
 	const atOnce = 32
 	for sent < len(p) {
