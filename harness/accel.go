@@ -7,17 +7,17 @@ import (
 	"guesthouse.example/harness/internal/kvm"
 )
 
-// A KVMError tells why a machine does not run under KVM. Its fields are strings: Target, What is
-// wrong, the Evidence that shows it, and the Cure, which is empty if none is known. Its method Cause
-// returns the error without the Hint.
+// A KVMError says why a machine does not run under KVM. Its fields are strings: Target; What, which says
+// what is wrong; Evidence, which shows it; and Cure, which says what may help and is empty if nothing is
+// known. The method Hint returns what the user can do, and Cause returns the error without the hint.
 type KVMError = kvm.Error
 
-// hostKVM probes the KVM of this host. It is a variable for the tests.
+// hostKVM probes the KVM of this host. Tests replace it.
 var hostKVM = kvm.NewProber()
 
-// chooseAccel settles the acceleration of the machine. It is what the Spec asks for. A Spec that
-// leaves it open gets KVM if KVM boots the machine's kernel, and TCG otherwise. The error tells why
-// KVM does not work if the Spec asks for it, or that ctx has ended.
+// chooseAccel chooses the acceleration of the machine: Spec.Accel if it is not empty, and otherwise KVM if
+// KVM boots the machine's kernel, or TCG. The error says that ctx has ended, or why KVM does not work if
+// Spec.Accel is KVM.
 func (p *plan) chooseAccel(ctx context.Context, prober *kvm.Prober) error {
 	_, fromTemplate := p.spec.From.(*Template)
 	switch {
@@ -32,7 +32,7 @@ func (p *plan) chooseAccel(ctx context.Context, prober *kvm.Prober) error {
 		p.use(choice{TCG, "templates are restored under TCG", ""})
 		return nil
 	case len(p.spec.QEMUArgs) > 0:
-		// They may forbid KVM, as -icount does, and the probe boots without them.
+		// The user's arguments may forbid KVM, as -icount does, and the probe boots without them.
 		p.use(choice{TCG, "it has QEMU arguments of its own", ""})
 		return nil
 	}

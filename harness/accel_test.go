@@ -52,7 +52,7 @@ func fakeQEMUs(t *testing.T, underTCG, underKVM string) (p *plan, runs func() in
 	}
 }
 
-func TestTCGIsChosenWithTheReasonThatSpeaksAgainstKVM(t *testing.T) {
+func TestTCGIsChosenWithTheReasonAgainstKVM(t *testing.T) {
 	prober := newProber(t.TempDir())
 	prober.Device = "/nonexistent/kvm"
 	p, runs := fakeQEMU(t, boots)
@@ -160,7 +160,7 @@ func TestKVMThatHasBootedNoKernelIsProbedAgainOnlyIfTheSpecAsksForIt(t *testing.
 	require.Equal(t, 3, runs())
 }
 
-// The record tells why, and that the Spec left the acceleration open.
+// The result has the reason, and the recorded Spec has no Accel.
 func TestAMachineStartsUnderTCGIfKVMBootsNothing(t *testing.T) {
 	before := hostKVM
 	hostKVM = newProber(t.TempDir())
@@ -185,7 +185,7 @@ func TestAMachineStartsUnderTCGIfKVMBootsNothing(t *testing.T) {
 	require.Empty(t, asked.Accel)
 }
 
-func TestNothingIsChosenAfterTheEndOfTheContext(t *testing.T) {
+func TestNoAccelerationIsChosenAfterTheEndOfTheContext(t *testing.T) {
 	p, _ := fakeQEMU(t, "exec sleep 1000")
 	why := errors.New("changed their mind")
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -34,16 +34,16 @@ func Boot(ctx context.Context, s Spec) (*Machine, error) {
 	return m, nil
 }
 
-// Start starts the machine of a Spec and returns while it boots, for a caller that wants to see or to
-// use its console meanwhile. WaitReady waits for the rest of what Boot does. A restored machine is
-// ready when Start returns.
+// Start starts the machine of a Spec and returns while the machine boots, so that the caller can use its
+// console during the boot. WaitReady waits until the machine is ready. A restored machine is ready when
+// Start returns.
 func Start(ctx context.Context, s Spec) (*Machine, error) {
-	asked := time.Now()
+	started := time.Now()
 	p, err := s.prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p.asked = asked
+	p.started = started
 	if s.From == nil {
 		return p.launch(ctx, nil, "")
 	}
@@ -55,8 +55,8 @@ type Source interface {
 	start(ctx context.Context, p *plan) (*Machine, error)
 }
 
-// Cold is the Source of a machine that boots its kernel, even where it could be restored from a
-// template.
+// Cold is the Source of a machine that boots its kernel, even if a layer such as package harnesstest would
+// restore it from a template.
 var Cold Source = cold{}
 
 type cold struct{}
@@ -65,7 +65,7 @@ func (cold) start(ctx context.Context, p *plan) (*Machine, error) {
 	return p.launch(ctx, nil, "asked for")
 }
 
-// prepare checks a Spec, finds its QEMU and settles the acceleration.
+// prepare checks a Spec, finds its QEMU and chooses the acceleration.
 func (s Spec) prepare(ctx context.Context) (*plan, error) {
 	p, err := s.check()
 	if err != nil {
@@ -90,7 +90,8 @@ func (p *plan) noteInputs() {
 		return
 	}
 	for _, file := range []string{p.spec.Kernel, p.spec.Initramfs} {
-		// A file whose name has its hash cannot change, and a cache renews its time.
+		// A file whose name has its hash does not change. The cache that holds it updates the file's
+		// time, which would make the go command run the test again.
 		if sum, err := regular.SHA256(file); file != "" && (err != nil || !strings.Contains(filepath.Base(file), sum)) {
 			testcache.Depends(file)
 		}
@@ -103,8 +104,8 @@ func (p *plan) noteInputs() {
 	}
 }
 
-// restored restores the machine from a template. why says why the machine was not prefetched, where it
-// could have been.
+// restored restores the machine from a template. why says why the machine is not a prefetched one; it is
+// empty if nothing was prefetched.
 func (p *plan) restored(ctx context.Context, t *template.Template, id template.Identity, why string) (*Machine, error) {
 	if err := t.Fits(id); err != nil {
 		return nil, err
@@ -119,8 +120,8 @@ func (p *plan) restored(ctx context.Context, t *template.Template, id template.I
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
-// launch starts QEMU, to boot or to restore a template, and lets the machine run. why says why the
-// machine did not start in a faster way.
+// launch starts QEMU and boots the machine, or restores it if t is not nil. why says why the machine does
+// not start in a faster mode, for the Result.
 func (p *plan) launch(ctx context.Context, t *template.Template, why string) (*Machine, error) {
 	mode, kind, began := BootCold, qemu.OwnRAM, time.Now()
 	var ram, state *os.File
@@ -144,7 +145,7 @@ func (p *plan) launch(ctx context.Context, t *template.Template, why string) (*M
 			kind = qemu.CopiedRAM
 		}
 	} else if p.savable() {
-		// Without the file the machine lacks nothing but Save.
+		// Without the file, only Save does not work.
 		if ram, err = qemu.NewRAM(p.spec.Memory); err == nil {
 			kind = qemu.SharedRAM
 		}
@@ -212,7 +213,7 @@ func (p *plan) machine(v *vm.VM, began time.Time, mode BootMode, why string) *Ma
 	return m
 }
 
-// giveUp ends a machine that nobody watches yet, and returns the error that says why.
+// giveUp ends a machine before watch runs, and returns a *BootError that wraps err.
 func (m *Machine) giveUp(ctx context.Context, err error) error {
 	m.vm.Process.Kill()
 	m.vm.WaitEnd()

@@ -12,15 +12,15 @@ import (
 	"guesthouse.example/harness/internal/vm"
 )
 
-// A Cmd is a command to run in the guest, apart from its console, in the manner of package os/exec.
-// The agent in the guest's init runs it, so it works on every machine whose kernel has
-// virtio_console, even before the guest's program is ready. Any number of commands may run at once.
+// A Cmd is a command to run in the guest, in the manner of package os/exec. It does not use the console:
+// the agent in the guest's init runs it. It works on every machine whose kernel has virtio_console, even
+// before the guest's program is ready. Any number of commands may run at the same time.
 //
 // The agent finds the command in the PATH of the guest's init. The command starts in the directory
-// /, has an empty standard input and no terminal. When the context of Machine.Command ends, the
-// agent kills the command with all processes that it has started; an agent that does not answer
-// kills them as soon as it goes on. Processes that a command leaves behind when it exits keep
-// running, but their output is not waited for.
+// /, with an empty standard input and without a terminal. When the context of Machine.Command ends, the
+// agent kills the command and all processes that it has started. If the agent does not answer, it kills
+// them when it goes on. Processes that the command has started may outlive it; the methods of Cmd do not
+// wait for their output.
 type Cmd struct {
 	Args []string // the command's name and its arguments
 
@@ -28,7 +28,7 @@ type Cmd struct {
 	ctx context.Context
 }
 
-// Command returns a command, which one of its methods runs in the guest, once:
+// Command returns a command for the guest. Call one of its methods to run it, once:
 //
 //	out, err := m.Command(ctx, "ip", "-4", "addr").Output()
 //
@@ -44,8 +44,9 @@ func (c *Cmd) Run() error {
 	return err
 }
 
-// Output is like Run and returns the command's standard output, even with an error; a *CommandError
-// holds the standard error. Of each stream it keeps the first 8 MiB, and fails if there was more.
+// Output is like Run and returns the command's standard output, even if it also returns an error. A
+// *CommandError holds the standard error. Output keeps the first 8 MiB of each stream, and fails if the
+// command writes more.
 func (c *Cmd) Output() ([]byte, error) {
 	out, err := c.run()
 	return out.Stdout.Kept, err
@@ -77,7 +78,7 @@ func (e *CommandError) Error() string {
 
 func (e *CommandError) Unwrap() error { return ErrGuest }
 
-// stderrShown is how many bytes of a command's standard error a CommandError shows: the last ones.
+// stderrShown is how many bytes at the end of a command's standard error a CommandError shows.
 const stderrShown = 1 << 10
 
 func (c *Cmd) run() (agent.Output, error) {
@@ -127,11 +128,11 @@ func (c *Cmd) run() (agent.Output, error) {
 	return out, nil
 }
 
-// killWithin bounds the end of a command that is killed, in the machine's time.
+// killWithin bounds, in the machine's time, how long killCommand waits.
 const killWithin = 5 * time.Second
 
-// killCommand ends a command with all that it has started, and waits for its end. It does nothing if the
-// guest has crashed or the machine has ended.
+// killCommand kills a command and all processes that it has started, and waits until the command has
+// ended. It does nothing if the guest has crashed or the machine has ended.
 func (m *Machine) killCommand(command *agent.Command) error {
 	if m.Console().Crash() != "" || !m.runs() {
 		return nil

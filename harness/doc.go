@@ -3,9 +3,9 @@
 // real network card, without root. Package harnesstest is its layer for
 // testing.TB.
 //
-// A [Spec] describes a machine, [Boot] boots it, and a [Machine] runs. Dial
-// connects to the guest's ports, Console returns what the guest printed and types
-// into it, Shutdown and Close end the machine:
+// A [Spec] describes a machine, and [Boot] boots it and returns a [Machine]. Its
+// method Dial connects to the guest's ports, Console returns the guest's console,
+// and Shutdown and Close end the machine:
 //
 //	m, err := harness.Boot(ctx, harness.Spec{
 //		Target: "x86_64", Kernel: kernel, Initramfs: initramfs,
@@ -20,7 +20,7 @@
 // A QEMU process never outlives the process that booted it, however that process
 // ends.
 //
-// The package boots files and never builds them; package images does. It is no
+// The package boots a kernel and an initramfs; package images builds them. It is no
 // general front end of QEMU: a machine has one processor, one network card and one
-// serial console. It runs on Linux.
+// serial console. The package needs a Linux host.
 package harness

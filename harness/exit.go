@@ -42,8 +42,8 @@ func (e Exit) String() string {
 	return text
 }
 
-// An ExitError says that the guest's program ended unasked, by a signal or with a status other than 0. It
-// wraps ErrGuest.
+// An ExitError says that a signal ended the guest's program, or that the program exited with a status
+// other than 0, although nobody had asked it to end. It wraps ErrGuest.
 type ExitError struct{ Exit }
 
 func (e *ExitError) Error() string {
@@ -59,31 +59,33 @@ func exitOf(w wire.Exit) Exit {
 	return Exit{Status: w.Status, Why: w.Why}
 }
 
-// programEnd returns how the guest's program ended in a machine that is gone. The agent in init tells it,
-// or else init's last line on the console does. The exit is nil if neither does, as when the program
-// itself powers the machine off. asked reports whether the program had been asked to end.
+// programEnd returns how the guest's program ended, after the end of the machine. It asks the agent's
+// client, and then looks for init's last line on the console. The exit is nil if neither has it, for
+// example because the program itself powered the machine off. asked reports whether the program had been
+// asked to end.
 func (m *Machine) programEnd() (exit *Exit, asked bool) {
-	told := m.vm.Agent.Exit()
-	if told == nil {
-		told = exitOnConsole(m.vm.Console.Tail(lastWordsWithin))
+	reported := m.vm.Agent.Exit()
+	if reported == nil {
+		reported = exitOnConsole(m.vm.Console.Tail(lastWordsWithin))
 	}
-	if told == nil {
+	if reported == nil {
 		return nil, false
 	}
-	e := exitOf(*told)
-	if !e.OK() && e.Why == "" && !told.Asked {
+	e := exitOf(*reported)
+	if !e.OK() && e.Why == "" && !reported.Asked {
 		e.Why = m.vm.Agent.PowerOffReason()
 	}
-	return &e, told.Asked || m.typedOff.Load()
+	return &e, reported.Asked || m.typedOff.Load()
 }
 
-// lastWords matches init's last line on the console, which tells of the program's end even if the agent
-// cannot.
+// lastWords matches init's last line on the console. Init prints it even if the kernel has no driver for
+// the agent's port.
 var lastWords = regexp.MustCompile(`^init: /bin/uinit has ended: (?:exit status (\d{1,3})|signal (\d{1,2}) \([^)]*\)); the machine powers off$`)
 
-const lastWordsWithin = 20 // lines of the console's end
+const lastWordsWithin = 20 // the number of last lines among which lastWords is expected
 
-// exitOnConsole looks for init's last line, from the end: a program may have printed such a line before.
+// exitOnConsole returns the exit in init's last line, or nil. It searches from the end, because a program
+// may have printed such a line before.
 func exitOnConsole(lines []string) *wire.Exit {
 	for _, line := range slices.Backward(lines) {
 		if m := lastWords.FindStringSubmatch(line); m != nil {
@@ -95,8 +97,8 @@ func exitOnConsole(lines []string) *wire.Exit {
 	return nil
 }
 
-// poweredOff returns the error of a machine that has powered off; nil if it has none. A program that was
-// asked to end may exit with any status, and be ended by the signals that ask it.
+// poweredOff returns the error of a machine that has powered off, or nil. A program that was asked to end
+// may exit with any status, or die of SIGTERM or SIGKILL, which init sends to end it.
 func poweredOff(exit *Exit, asked bool) error {
 	switch {
 	case exit == nil, exit.OK():
@@ -107,8 +109,8 @@ func poweredOff(exit *Exit, asked bool) error {
 	return &ExitError{*exit}
 }
 
-// WaitExit waits until the guest's program has exited with a status and the machine has ended, and returns
-// nil then. After any other end it returns the error of Wait, or one that says how the program ended.
+// WaitExit waits until the machine has ended, and returns nil if the guest's program exited with a status.
+// Otherwise it returns the error of Wait, or an error that wraps ErrGuest and says how the program ended.
 func (m *Machine) WaitExit(ctx context.Context, status int) error {
 	err := m.Wait(ctx)
 	if m.runs() {
@@ -120,7 +122,7 @@ func (m *Machine) WaitExit(ctx context.Context, status int) error {
 	}
 	switch {
 	case exit == nil:
-		return fmt.Errorf("%w: the machine has ended, and nobody said how its program did: exit status %d was expected", ErrGuest, status)
+		return fmt.Errorf("%w: the machine has ended, and how its program ended is unknown: exit status %d was expected", ErrGuest, status)
 	case exit.Signal != 0 || exit.Status != status:
 		return fmt.Errorf("%w: its program has ended: %v: exit status %d was expected", ErrGuest, exit, status)
 	}

@@ -9,15 +9,15 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// Stats is what a guest tells of itself.
+// Stats are the statistics that a guest's agent reports.
 type Stats struct {
-	BootID                  string        // guest.BootID: of this boot or restore
+	BootID                  string        // guest.BootID; each boot and each restore has its own
 	Uptime                  time.Duration // since the kernel started, without the time for which the machine was saved
 	MemoryTotal, MemoryFree uint64        // bytes; free is MemAvailable in /proc/meminfo
 	Services                []ServiceStats
 }
 
-// ServiceStats is what package guest/socketservice counts of a socket service.
+// ServiceStats are the statistics of a socket service; see package guest/socketservice.
 type ServiceStats struct {
 	Name          string
 	Sockets       int
@@ -25,8 +25,8 @@ type ServiceStats struct {
 	Time, MaxTime time.Duration // in its handler: the total and the longest call
 }
 
-// Stats asks the guest's agent for statistics. It waits at most 10 s of the machine's time for the
-// answer, and while Save runs. It fails at once if the guest has no agent or has crashed.
+// Stats asks the guest's agent for statistics. It waits for the answer, and for a running Save, for at
+// most 10 s of the machine's time. It fails at once if the guest has no agent or has crashed.
 func (m *Machine) Stats(ctx context.Context) (Stats, error) {
 	ctx, cancel := m.vm.UnlessCrashed(ctx)
 	defer cancel()
@@ -52,22 +52,21 @@ func statsOf(w wire.Stats) Stats {
 	return s
 }
 
-// Event returns the next event that the guest tells with guest.Event, in the order in which the
-// guest tells them. It waits until there is one, until ctx ends, or until the guest crashes or the
-// machine ends. It fails at once if the guest has no agent. A restored machine begins with the
-// events of the machine that was saved.
+// Event returns the next event that the guest has sent with guest.Event, in their order. If there is
+// none, Event waits until ctx ends, the guest crashes or the machine ends. It fails at once if the guest
+// has no agent. A restored machine begins with the events of the machine that was saved.
 //
-// The newest 65,536 events and 8 MiB of their texts are kept. If older events were dropped before
-// they were taken, Event fails once and says how many. The next call returns the oldest event that
-// is kept.
+// The harness keeps the newest 65,536 events and at most 8 MiB of their texts. If events were dropped
+// before Event returned them, one call fails with their number. The next call returns the oldest event
+// that is kept.
 func (m *Machine) Event(ctx context.Context) (string, error) {
 	ctx, cancel := m.vm.UnlessCrashed(ctx)
 	defer cancel()
 	for present := false; ; {
-		text, dropped, ok, told := m.vm.Agent.NextEvent()
+		text, dropped, ok, sent := m.vm.Agent.NextEvent()
 		switch {
 		case dropped > 0:
-			return "", fmt.Errorf("event of %s: %d events were dropped, because the guest told them faster than they were taken", m.plan.spec.Target, dropped)
+			return "", fmt.Errorf("event of %s: %d events were dropped, because the guest sent them faster than they were taken", m.plan.spec.Target, dropped)
 		case ok:
 			return text, nil
 		}
@@ -79,15 +78,15 @@ func (m *Machine) Event(ctx context.Context) (string, error) {
 			continue
 		}
 		select {
-		case <-told:
+		case <-sent:
 		case <-m.vm.Agent.Done():
 			select {
-			case <-told: // the last event before the end
+			case <-sent: // the last event before the end
 			default:
 				return "", fmt.Errorf("event of %s: %w", m.plan.spec.Target, m.vm.OrCrash(ctx, m.vm.Agent.Err()))
 			}
 		case <-ctx.Done():
-			return "", fmt.Errorf("event of %s: none was told: %w", m.plan.spec.Target, context.Cause(ctx))
+			return "", fmt.Errorf("event of %s: the guest has sent none: %w", m.plan.spec.Target, context.Cause(ctx))
 		}
 	}
 }

@@ -35,7 +35,7 @@ func TestEventReturnsTheEventsInOrder(t *testing.T) {
 	cancel(errors.New("gone"))
 	require.NoError(t, c.AwaitHello(t.Context()))
 	_, err = m.Event(gone)
-	require.EqualError(t, err, "event of : none was told: gone")
+	require.EqualError(t, err, "event of : the guest has sent none: gone")
 
 	first := make(chan string, 1)
 	go func() {
@@ -53,7 +53,7 @@ func TestEventReturnsTheEventsInOrder(t *testing.T) {
 	<-c.Done()
 	close(m.vm.Drained)
 	text, err := m.Event(t.Context())
-	require.NoError(t, err, "the guest told it before the line ended")
+	require.NoError(t, err, "the guest sent the event before the line ended")
 	require.Equal(t, "two", text)
 	_, err = m.Event(t.Context())
 	require.EqualError(t, err, "event of : the guest's agent: the line has ended")

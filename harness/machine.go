@@ -22,19 +22,19 @@ type Machine struct {
 	vm       *vm.VM
 	plan     *plan
 	forwards []qemu.Forward     // with the host's ports
-	began    time.Time          // the seconds of the result count from it
-	begin    machinetime.Moment // the deadlines of WaitReady count from it
+	began    time.Time          // the seconds of the result count from this time
+	begin    machinetime.Moment // the deadlines of WaitReady count from this moment
 
-	template atomic.Pointer[making] // the template that WaitReady saves
+	template atomic.Pointer[pendingTemplate] // the template that WaitReady saves; nil if it saves none
 
 	closing  atomic.Bool   // Close has been called
 	hashed   chan struct{} // closed when the record has the hashes of the kernel and the initramfs
-	ended    chan struct{} // closed when QEMU is gone and the record has everything that it sent
+	ended    chan struct{} // see Done
 	err      error         // how the machine ended; set before ended is closed
 	exit     *Exit         // how the guest's program ended, if that is known; set before ended is closed
-	typedOff atomic.Bool   // Shutdown has asked a guest without an agent
+	typedOff atomic.Bool   // Shutdown has asked the guest to power off without its agent
 	close    sync.Once
-	life     *guestconn.Life // of connections; ends with the crash of the guest or the end of the machine
+	life     *guestconn.Life // bounds the connections of Dial
 
 	resultMu sync.Mutex
 	result   Result
@@ -43,15 +43,15 @@ type Machine struct {
 
 // watch waits for the end of QEMU and records how the machine ended.
 func (m *Machine) watch() {
-	go m.live()
+	go m.endLife()
 	m.vm.WaitEnd()
 	m.fail(m.end(), true)
 	close(m.ended)
 }
 
-// live ends the machine's life, and with it the connections, when the guest has crashed and printed the
-// rest of its crash, or when the machine has ended.
-func (m *Machine) live() {
+// endLife waits until the guest has crashed and printed the rest of its crash, or until the machine has
+// ended. It then ends the connections.
+func (m *Machine) endLife() {
 	select {
 	case <-m.vm.CrashCollected():
 		if err := m.vm.Crashed(); err != nil {
@@ -71,7 +71,8 @@ func (m *Machine) live() {
 	}
 }
 
-// end returns why a machine that is gone has ended; nil stands for a power-off.
+// end returns why the machine has ended, or nil after Close and after a power-off without a failure of
+// the guest's program. QEMU must have ended.
 func (m *Machine) end() error {
 	exit, asked := m.programEnd()
 	m.exit = exit
@@ -94,14 +95,13 @@ func (m *Machine) end() error {
 	return m.vm.Process.Describe()
 }
 
-// Dial connects to a port of the guest that the Spec lists. QEMU accepts a TCP connection at once, and
-// resets it if the guest does not listen. Dial fails if the guest has crashed.
+// Dial connects to a port of the guest that the Spec lists. The network is "tcp" or "udp". QEMU accepts a
+// TCP connection at once, and resets it if the guest does not listen. Dial fails if the guest has crashed.
 //
-// The connection ends with the machine. When the guest has crashed or the machine has ended, every read
-// and write fails at once, even one under way, with a *net.OpError that says why and wraps ErrGuest if
-// the guest failed. Reads first return the data that had arrived before. Such an error is no timeout,
-// and it is not net.ErrClosed, because the test has not closed the connection. If the guest powered off
-// or the machine was closed, a TCP stream ends with io.EOF.
+// The connection ends with the machine. When the guest has crashed or the machine has ended, reads return
+// the data that arrived before, and then all reads and writes fail, even those under way. The error is a
+// *net.OpError that says why, and wraps ErrGuest if the guest failed. It is neither a timeout nor
+// net.ErrClosed. If the guest powered off or the machine was closed, a TCP stream ends with io.EOF.
 //
 // The connection has the methods of a *net.TCPConn or *net.UDPConn, such as CloseWrite, ReadFrom, ReadMsgUDP
 // and SyscallConn, but not that type: assert an interface with the methods that you need.
@@ -149,11 +149,11 @@ func (m *Machine) Spec() Spec {
 	return s
 }
 
-// Within returns a context that ends after d of the machine's time: the time in which QEMU could
-// run. The time in which QEMU waits for a processor of a busy host, or in which a signal has stopped
-// it, does not count, but the context ends after ten times d on the wall clock at the latest. The
-// time in which this process was suspended never counts. When the time is over, the cause of the
-// context wraps context.DeadlineExceeded. The cancel function must be called, as always.
+// Within returns a context that ends after d of the machine's time, which is the time in which QEMU can
+// run. The machine's time stands still while QEMU waits for a processor of a busy host, and while a
+// signal has stopped QEMU. The context ends at the latest after ten times d on the wall clock. The time
+// in which this process was suspended counts on neither clock. When d is over, the cause of the context
+// wraps context.DeadlineExceeded. The caller must call the cancel function.
 func (m *Machine) Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return m.vm.Within(ctx, d)
 }
@@ -161,8 +161,8 @@ func (m *Machine) Within(ctx context.Context, d time.Duration) (context.Context,
 // Dir returns the record directory.
 func (m *Machine) Dir() string { return m.vm.Record.Dir() }
 
-// Done returns a channel that is closed when the machine has ended: QEMU is gone, and the record has
-// everything that it sent. Wait then returns at once and says how it ended.
+// Done returns a channel that is closed when the machine has ended: QEMU has exited, and the record has
+// everything that QEMU sent. Wait then returns at once.
 func (m *Machine) Done() <-chan struct{} { return m.ended }
 
 // Wait waits until the machine has ended or its guest has crashed. A machine whose guest has crashed may
@@ -191,19 +191,19 @@ func (m *Machine) Wait(ctx context.Context) error {
 	}
 }
 
-// Close ends the machine at once, as if its power were cut, and waits until QEMU is gone. If the guest has
-// crashed, Close first waits for the rest of the crash on the console, such as a trace: until the guest is
-// silent, and for at most 2 s of the machine's time after the crash. Close removes a temporary record
-// unless the run has failed. It may be called more than once.
+// Close ends the machine at once, as if its power were cut, and waits until QEMU has exited. If the guest
+// has crashed, Close first waits for the rest of the crash on the console, such as a trace: until the
+// guest is silent, but for at most 2 s of the machine's time. Close removes a temporary record unless the
+// run has failed. It may be called more than once.
 //
-// The error of Close says that a file of the record could not be written, and that the record is
-// incomplete. Such a failure does not end a machine that is ready.
+// Close returns an error if a file of the record could not be written, so that the record is incomplete.
+// Such a failure does not end a machine that is ready.
 func (m *Machine) Close() error {
 	m.closeWithin(context.Background())
 	return m.vm.Record.Failure()
 }
 
-// closeWithin is Close. It does not wait for the rest of a crash once ctx has ended.
+// closeWithin is Close, but it waits for the rest of a crash only until ctx ends.
 func (m *Machine) closeWithin(ctx context.Context) {
 	m.closing.Store(true)
 	m.close.Do(func() {

@@ -8,7 +8,7 @@ import (
 	"guesthouse.example/internal/subnet"
 )
 
-// Outbound is what a guest may connect to. Its answers on forwarded ports always pass.
+// Outbound is what a guest may connect to. The guest may always answer on its forwarded ports.
 type Outbound string
 
 const (
@@ -21,7 +21,7 @@ const (
 	// guest.
 	OutboundHost Outbound = "host"
 
-	// OutboundInternet lets the guest connect to everything that QEMU's user network leads to: the
+	// OutboundInternet lets the guest connect to everything that QEMU's user network reaches: the
 	// host's loopback, the host's name server at 192.0.2.3 and 2001:db8::3, and whatever the host
 	// can reach. The guest has a route and a name server with guesthouse.ip=dhcp.
 	OutboundInternet Outbound = "internet"
@@ -41,7 +41,7 @@ func (o Outbound) check() (Outbound, error) {
 // filtered reports whether the harness filters the guest's network.
 func (o Outbound) filtered() bool { return o != OutboundInternet }
 
-// rules returns the filter's rules for the plan's guest.
+// rules returns the rules of the filter for the plan's guest.
 func (p *plan) rules() outbound.Rules {
 	host, _ := subnet.Others(p.qemu.Network.Guest)
 	host6, _ := subnet.Others(p.qemu.Network.Guest6)

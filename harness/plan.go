@@ -14,23 +14,23 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// A plan is a Spec that has been checked and completed, and what follows from it. Nothing changes it once
-// prepare has returned it.
+// A plan is a Spec that has been checked and completed, with the values that Start derives from it. A plan
+// does not change after Start has prepared it.
 type plan struct {
-	spec    Spec             // with its defaults and absolute paths; Accel is what the user asked for
+	spec    Spec             // with its defaults and absolute paths; Accel is the user's
 	qemu    qemu.Machine     // with the acceleration that was chosen
-	crashes []*regexp.Regexp // Spec.Crashes, each at a line's start
+	crashes []*regexp.Regexp // Spec.Crashes, which match at the start of a line
 	accel   choice
-	asked   time.Time // when Start was called
+	started time.Time // when Start was called
 }
 
-// A choice is the acceleration of a machine, the reason for it, and what is known of KVM on this host.
+// A choice is the acceleration of a machine, the reason for it, and the evidence of the probe of KVM.
 type choice struct {
 	accel         Accel
 	why, evidence string
 }
 
-// plan completes a Spec and refuses one that cannot boot. It looks at no file.
+// plan completes a Spec and refuses one that cannot boot with any files. It opens no file.
 func (s Spec) plan() (*plan, error) {
 	t, err := target.Lookup(s.Target)
 	if err != nil {
@@ -97,13 +97,13 @@ func (s Spec) plan() (*plan, error) {
 	return p, nil
 }
 
-// use settles the acceleration.
+// use sets the acceleration.
 func (p *plan) use(c choice) { p.accel, p.qemu.KVM = c, c.accel == KVM }
 
 // crashPattern compiles one of Spec.Crashes.
 func crashPattern(expr string) (*regexp.Regexp, error) {
 	if _, err := regexp.Compile(expr); err != nil {
-		return nil, err // with the expression as the user wrote it
+		return nil, err // this error quotes the expression as the user wrote it
 	}
 	re, err := regexp.Compile("^(?:" + expr + ")")
 	if err == nil && re.MatchString("") {
@@ -173,7 +173,7 @@ func (p *plan) findQEMU() error {
 	return nil
 }
 
-// A Port is a guest's port and the host's port on 127.0.0.1 that leads to it.
+// A Port is a guest's port and the host's port on 127.0.0.1 that is forwarded to it.
 type Port struct {
 	Network string // "udp" or "tcp"
 	Guest   int

@@ -12,11 +12,11 @@ import (
 	"guesthouse.example/internal/printable"
 )
 
-// prefetch restores a machine from a template before a user asks for it. Its record is in memory. If this
-// process dies, nothing is left: QEMU dies too.
+// prefetch restores a VM from a template before a machine is started. Its record is in memory, so nothing
+// is left if this process dies.
 func (p *plan) prefetch(ctx context.Context, t *template.Template) (*vm.VM, error) {
 	if t.Agent == nil {
-		return nil, vm.ErrNoAgent // nothing could set its clock and reseed it when it goes on
+		return nil, vm.ErrNoAgent // without an agent, the guest would go on with an old clock and old entropy
 	}
 	ram, state, err := t.OpenFiles()
 	if err != nil {
@@ -37,9 +37,9 @@ func (p *plan) prefetch(ctx context.Context, t *template.Template) (*vm.VM, erro
 	return v, nil
 }
 
-// adopt makes the plan's machine of a prefetched VM with the same template. The VM gets a record and goes on.
-// Its guest is reseeded before the first port is forwarded. If adopt fails, the VM has ended. After an
-// unusableError another VM may serve.
+// adopt makes a Machine of a prefetched VM: it opens the VM's record and lets the VM run. The guest is
+// reseeded before a port is forwarded to it. If adopt fails, the VM has ended. After an unusableError
+// the caller may start the machine in another way.
 func (p *plan) adopt(ctx context.Context, v *vm.VM) (*Machine, error) {
 	if err := v.Gone(); err != nil {
 		v.Discard()
@@ -50,7 +50,7 @@ func (p *plan) adopt(ctx context.Context, v *vm.VM) (*Machine, error) {
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
 	v.SetCrashes(p.crashes)
-	m := p.machine(v, p.asked, BootPrefetched, "")
+	m := p.machine(v, p.started, BootPrefetched, "")
 	m.begin = v.Clock.Now()
 	m.noteVersion()
 	m.writeResult(func(*Result) {})
@@ -72,5 +72,5 @@ func (p *plan) adopt(ctx context.Context, v *vm.VM) (*Machine, error) {
 type unusableError struct{ err error }
 
 func (e unusableError) Error() string {
-	return "the machine that waited was of no use: " + oneLine(e.err)
+	return "the prefetched machine could not be used: " + oneLine(e.err)
 }

@@ -9,12 +9,12 @@ import (
 	"guesthouse.example/harness/internal/vm"
 )
 
-// stands returns a machine that does nothing, with a process that is no QEMU.
-func stands(t *testing.T) *vm.VM { return spawned(t, "exec sleep 1000") }
+// idleVM returns a VM whose process does nothing.
+func idleVM(t *testing.T) *vm.VM { return scriptVM(t, "exec sleep 1000") }
 
-// spawned returns a machine with a shell's script in place of QEMU. The script's descriptor 3 is the
+// scriptVM returns a VM with a shell script in place of QEMU. Descriptor 3 of the script is the
 // console.
-func spawned(t *testing.T, script string) *vm.VM {
+func scriptVM(t *testing.T, script string) *vm.VM {
 	p, err := Spec{Target: "x86_64"}.plan()
 	require.NoError(t, err)
 	p.qemu.Binary = "sh"
@@ -32,7 +32,7 @@ func hasEnded(v *vm.VM) bool {
 	}
 }
 
-func TestAVMThatIsGoneBecomesNobodysMachine(t *testing.T) {
+func TestAVMThatIsGoneIsNotAdopted(t *testing.T) {
 	p, err := minimal(t).check()
 	require.NoError(t, err)
 	adopt := func(v *vm.VM) string {
@@ -41,11 +41,11 @@ func TestAVMThatIsGoneBecomesNobodysMachine(t *testing.T) {
 		require.ErrorAs(t, err, new(unusableError))
 		return err.Error()
 	}
-	killed := stands(t)
+	killed := idleVM(t)
 	require.NoError(t, killed.Gone())
 	killed.Process.Kill()
-	require.Contains(t, adopt(killed), "the machine that waited was of no use: ")
-	crashed := spawned(t, "echo 'Kernel panic - not syncing: gone' >&3; exec sleep 1000")
+	require.Contains(t, adopt(killed), "the prefetched machine could not be used: ")
+	crashed := scriptVM(t, "echo 'Kernel panic - not syncing: gone' >&3; exec sleep 1000")
 	<-crashed.Console.Crashed()
-	require.Equal(t, "the machine that waited was of no use: Kernel panic - not syncing: gone", adopt(crashed))
+	require.Equal(t, "the prefetched machine could not be used: Kernel panic - not syncing: gone", adopt(crashed))
 }

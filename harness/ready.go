@@ -16,11 +16,11 @@ import (
 // if the guest crashes or ends, if a file of the record cannot be written, or if ctx ends. Its error
 // is a *BootError.
 func (m *Machine) WaitReady(ctx context.Context) error {
-	whole, cancel := m.vm.Record.WithFailure(ctx)
+	recordCtx, cancel := m.vm.Record.WithFailure(ctx)
 	defer cancel()
-	err := m.waitReady(whole)
+	err := m.waitReady(recordCtx)
 	if err == nil {
-		err = m.vm.Record.Failure() // a file may have failed at the last moment
+		err = m.vm.Record.Failure() // a file may have failed after the console matched
 	}
 	if err == nil && m.vm.Crashed() != nil { // the guest crashed and matched Ready all the same
 		m.vm.AwaitCrash(ctx)
@@ -28,7 +28,7 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 	}
 	if t := m.template.Swap(nil); t != nil {
 		if err == nil {
-			err = m.become(ctx, t)
+			err = m.saveTemplate(ctx, t)
 		}
 		t.Close()
 	}
@@ -46,8 +46,9 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-// become saves the ready machine as a template of the cache. It is no error if the machine cannot be saved.
-func (m *Machine) become(ctx context.Context, t *making) error {
+// saveTemplate saves the ready machine as a template of the cache. If the machine cannot be saved, the
+// Result says why, and there is no error.
+func (m *Machine) saveTemplate(ctx context.Context, t *pendingTemplate) error {
 	why, err := t.finish(ctx, m)
 	if err == nil {
 		m.writeResult(func(r *Result) { r.Why = why })
@@ -83,10 +84,10 @@ const hangsAfter = 4
 // guest.Main writes both at once.
 const promptWithin = 2 * time.Second
 
-// waitPrompt waits for the prompt after an offset of the console, below the match of DefaultReady. If a test
-// typed before the prompt, the echo would be above the prompt and the first line of the answer beside
-// it. A kernel message may split the prompt, and a guest that prints the line itself may have none:
-// such a machine is ready after promptWithin.
+// waitPrompt waits for the prompt after the offset from of the console, below the match of DefaultReady. If
+// a test typed before the guest printed the prompt, the echo would be above the prompt, and the first line
+// of the answer beside it. A kernel message may split the prompt, and another guest that prints the line
+// of DefaultReady may have no prompt; the machine is then ready after promptWithin.
 func (m *Machine) waitPrompt(ctx context.Context, from int64) error {
 	promptCtx, cancel := m.Within(ctx, promptWithin)
 	defer cancel()
@@ -97,7 +98,8 @@ func (m *Machine) waitPrompt(ctx context.Context, from int64) error {
 	return err
 }
 
-// whyNotReady replaces the error of a console that ended by the reason for the machine's end.
+// whyNotReady replaces the error of a console that has ended by the reason for the machine's end. It
+// returns any other error, and nil, unchanged.
 func (m *Machine) whyNotReady(err error) error {
 	if !errors.Is(err, console.ErrEnded) {
 		return err

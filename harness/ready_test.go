@@ -14,10 +14,10 @@ import (
 	"guesthouse.example/harness/internal/vm"
 )
 
-// booting is a machine that does what a test has its guest say, on a clock that
-// stands still where synctest's does.
-func booting(t *testing.T, ready string) (m *Machine, says func(string)) {
-	line, says := testconsole.New(t)
+// booting returns a machine whose guest is the test, and a function that prints as the guest does. The
+// machine's clock is that of package synctest.
+func booting(t *testing.T, ready string) (m *Machine, printText func(string)) {
+	line, printText := testconsole.New(t)
 	return &Machine{
 		plan: &plan{
 			spec: Spec{Ready: ready, FirstByteWithin: time.Minute, ReadyWithin: time.Minute},
@@ -28,31 +28,31 @@ func booting(t *testing.T, ready string) (m *Machine, says func(string)) {
 			Agent:   agent.New(nil, io.Discard, nil),
 			Clock:   machinetime.NewFake(func() machinetime.Sample { return machinetime.Sample{Runnable: true} }),
 		},
-	}, says
+	}, printText
 }
 
-func TestAMachineIsReadyWhenThePromptStandsBelowTheWord(t *testing.T) {
-	const word = "[00:00:01.250,000] <inf> guesthouse: ready\n"
+func TestAMachineIsReadyWhenThePromptFollowsTheReadyLine(t *testing.T) {
+	const readyLine = "[00:00:01.250,000] <inf> guesthouse: ready\n"
 	for name, c := range map[string]struct {
 		ready string
-		lines []string // one each 100 ms
+		lines []string // the guest prints one every 100 ms
 		after time.Duration
 		fails string
 	}{
-		"the prompt comes later":            {DefaultReady, []string{word, "", "", "uart:~$ "}, 300 * time.Millisecond, ""},
-		"a kernel message stands between":   {DefaultReady, []string{word, "[    1.3] random: crng init done\n", "uart:~$ "}, 200 * time.Millisecond, ""},
-		"an earlier prompt does not count":  {DefaultReady, []string{"uart:~$ \n", word, "uart:~$ "}, 200 * time.Millisecond, ""},
-		"a kernel message splits it":        {DefaultReady, []string{word, "uart:[    1.3] oh\n~$ "}, promptWithin, ""},
-		"a guest of another kind":           {"zephyr is up$", []string{"zephyr is up\n"}, 0, ""},
-		"a crash in between is not ready":   {DefaultReady, []string{word, "Kernel panic - not syncing: no\n"}, 100 * time.Millisecond, "Kernel panic"},
-		"a line that is cut is not the end": {DefaultReady, []string{"guesthouse: ready", "\n", "uart:~$ "}, 200 * time.Millisecond, ""},
+		"the prompt comes later":             {DefaultReady, []string{readyLine, "", "", "uart:~$ "}, 300 * time.Millisecond, ""},
+		"a kernel message comes between":     {DefaultReady, []string{readyLine, "[    1.3] random: crng init done\n", "uart:~$ "}, 200 * time.Millisecond, ""},
+		"an earlier prompt does not count":   {DefaultReady, []string{"uart:~$ \n", readyLine, "uart:~$ "}, 200 * time.Millisecond, ""},
+		"a kernel message splits the prompt": {DefaultReady, []string{readyLine, "uart:[    1.3] oh\n~$ "}, promptWithin, ""},
+		"a guest of another system":          {"zephyr is up$", []string{"zephyr is up\n"}, 0, ""},
+		"a crash in between is not ready":    {DefaultReady, []string{readyLine, "Kernel panic - not syncing: no\n"}, 100 * time.Millisecond, "Kernel panic"},
+		"the line end arrives later":         {DefaultReady, []string{"guesthouse: ready", "\n", "uart:~$ "}, 200 * time.Millisecond, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m, says := booting(t, c.ready)
+				m, printText := booting(t, c.ready)
 				start := time.Now()
 				for i, line := range c.lines {
-					time.AfterFunc(time.Duration(i)*100*time.Millisecond, func() { says(line) })
+					time.AfterFunc(time.Duration(i)*100*time.Millisecond, func() { printText(line) })
 				}
 				err := m.waitReady(t.Context())
 				if c.fails != "" {

@@ -10,8 +10,8 @@ import (
 	"guesthouse.example/internal/shellquote"
 )
 
-// ErrGuest is wrapped by every error whose cause is the guest: it crashed, it
-// hung, it ended. Other errors come from the host.
+// ErrGuest is wrapped by every error whose cause is the guest: it crashed, hung or
+// ended. The cause of any other error is the host or the caller.
 var ErrGuest = guestfault.ErrGuest
 
 // A MissingQEMUError says that QEMU is not installed.
@@ -56,9 +56,9 @@ func (e *BootError) Error() string {
 // String makes them safe for a terminal.
 type Report struct {
 	Console  []string // the last 20 lines of the console, or a crash with its trace
-	Warnings []string // the lines of it that [console.Console.Warnings] returns
-	Stderr   string   // what QEMU printed itself
-	Stopped  []string // as in Result
+	Warnings []string // the lines of the console that [console.Console.Warnings] returns
+	Stderr   string   // the end of what QEMU printed on its standard error
+	Stopped  []string // Stopped of the Result
 	Dir      string   // the record; empty if it is not kept
 	Repeat   string   // the command that boots the same machine again; empty without a record
 }

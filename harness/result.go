@@ -9,14 +9,14 @@ import (
 	"guesthouse.example/internal/regular"
 )
 
-// A State is how far a machine has come.
+// A State is the stage of a run.
 type State string
 
 const (
 	StateBooting State = "booting"
 	StateReady   State = "ready"
 	StateEnded   State = "ended"
-	StateFailed  State = "failed" // before it was ready, or at its end, or by Machine.MarkFailed
+	StateFailed  State = "failed" // the boot failed, the machine ended with an error, or Machine.MarkFailed was called
 )
 
 // A BootMode is how a machine got to its ready state.
@@ -39,7 +39,7 @@ type Result struct {
 	QEMU          string   `json:"qemu,omitempty"`           // QEMU's own version string
 	PID           int      `json:"qemu_pid"`                 // the number of QEMU's process
 	Boot          BootMode `json:"boot"`
-	Why           string   `json:"why,omitempty"`           // why the machine did not start in a faster mode
+	Why           string   `json:"why,omitempty"`           // why the machine did not start in a faster BootMode
 	ClockLate     float64  `json:"clock_late,omitempty"`    // the most seconds by which a restored guest's clock is late
 	ReadySeconds  float64  `json:"ready_seconds,omitempty"` // from QEMU's start, or for a prefetched machine from the call of Start, to Ready
 	Seconds       float64  `json:"seconds,omitempty"`       // from the same moment to the machine's end
@@ -112,12 +112,12 @@ func (m *Machine) hash() {
 		initramfs, _ = regular.SHA256(m.plan.spec.Initramfs)
 	}
 	m.writeResult(func(r *Result) { r.KernelSHA256, r.InitramfsSHA256 = kernel, initramfs })
-	if said := m.plan.spec.Origin; said == nil || said.KernelSHA256 != kernel || said.InitramfsSHA256 != initramfs {
-		m.correctSpec(said.of(kernel, initramfs))
+	if origin := m.plan.spec.Origin; origin == nil || origin.KernelSHA256 != kernel || origin.InitramfsSHA256 != initramfs {
+		m.correctSpec(origin.withHashes(kernel, initramfs))
 	}
 }
 
-// correctSpec adds the hashes to the recorded Spec.
+// correctSpec replaces the origin in the recorded Spec.
 func (m *Machine) correctSpec(origin *Origin) {
 	spec := m.plan.spec
 	spec.Origin = origin
@@ -141,7 +141,8 @@ func (m *Machine) writeResult(change func(*Result)) {
 	m.vm.Record.WriteResult(m.current())
 }
 
-// current returns the result with what other parts of the machine know now. The caller holds resultMu.
+// current returns the result with the values that the console, the filter and the VM have now. The caller
+// holds resultMu.
 func (m *Machine) current() Result {
 	r := m.result
 	r.ClockLate = m.vm.ClockLate().Seconds()
@@ -150,7 +151,7 @@ func (m *Machine) current() Result {
 	return r
 }
 
-// noteVersion notes QEMU's version, for the next time that the result is written.
+// noteVersion adds QEMU's version to the result. The next writeResult writes it.
 func (m *Machine) noteVersion() {
 	if m.vm.QMP == nil {
 		return // QEMU has not answered
@@ -160,9 +161,9 @@ func (m *Machine) noteVersion() {
 	m.result.QEMU = m.vm.QMP.Version()
 }
 
-// MarkFailed marks the run as failed for a reason that the machine does not know, such as a failed test.
-// The Result has the reason unless it has an error of the machine already, and a temporary record
-// stays. MarkFailed may be called after Close if the record is kept.
+// MarkFailed marks the run as failed for a reason outside the machine, such as a failed test. The reason
+// becomes the error of the Result, unless the Result has an error of the machine already. A temporary
+// record is then kept. After Close, MarkFailed works only if the record was kept.
 func (m *Machine) MarkFailed(reason error) {
 	m.resultMu.Lock()
 	defer m.resultMu.Unlock()

@@ -14,18 +14,18 @@ import (
 // Save saves the ready machine into a new directory, from which any number of machines can be
 // restored ([Spec].From). The directory is complete when it appears.
 //
-// Before it saves, Save has the guest's agent echo some datagrams and waits until the guest is idle,
-// for at most 6 s of the machine's time. The machine then stands still for some tenths of a second,
-// and goes on. No TCP connection to the machine may be open: Save waits for at most 5 s of the
-// machine's time for one that is about to close.
+// Save first makes the guest's agent echo some datagrams, and waits until the guest is idle, for at most
+// 6 s of the machine's time. The machine then stands still for some tenths of a second, and goes on. Save
+// fails if a TCP connection to the machine is open. It waits up to 5 s of the machine's time for
+// connections that are about to close.
 //
 // The agent of package guest gives the saved machine, and each restored one, the host's clock, new
 // entropy for its kernel and a new boot identity. Machines that are restored from a guest without
 // an agent draw the same random numbers until their kernels have other entropy, and their clocks
 // are late by the age of the template.
 //
-// A machine that was restored can be saved if its Spec has Savable: so a test can save a machine in the middle of a
-// scenario and continue from there any number of times. A machine with KVM or QEMUArgs cannot be saved.
+// A restored machine can be saved if its Spec has Savable. A test can thus save a machine in the middle of
+// a scenario and continue from there any number of times. A machine with KVM or QEMUArgs cannot be saved.
 func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	fail := func(err error) (*Template, error) {
 		return nil, fmt.Errorf("save %s into %s: %w", m.plan.spec.Target, dir, err)

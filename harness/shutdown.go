@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// patience is how long, in the machine's time, Shutdown waits for the guest before it asks in another way.
+// patience is how long, in the machine's time, Shutdown waits for a power-off before it tries another way.
 const patience = 5 * time.Second
 
 // Shutdown asks the guest's agent to power the machine off and waits until it has. The agent first ends
@@ -19,20 +19,20 @@ const patience = 5 * time.Second
 // button (QEMU's system_powerdown) and types "poweroff" on the console. The record's agent.log says so
 // and why.
 //
-// If ctx ends first, or the guest crashes, Shutdown ends the machine by force, and its error says so. Use
-// Close to end a guest that can do neither.
+// If ctx ends first, or the guest crashes, Shutdown ends the machine by force and returns an error. To end
+// a guest that cannot power off, use Close.
 func (m *Machine) Shutdown(ctx context.Context) error {
 	defer m.closeWithin(ctx)
 	alive, cancel := m.vm.UnlessCrashed(ctx)
 	defer cancel()
-	how := "its agent"
+	asked := "its agent"
 	err := m.agentPowerOff(alive)
 	if err == nil {
 		err = m.endsWithin(alive, patience)
 	}
 	if m.runs() && alive.Err() == nil {
-		how = fmt.Sprintf("the power button and its console, because its agent could not: %v", err)
-		m.vm.Agent.Remark("power-off by " + how)
+		asked = fmt.Sprintf("the power button and its console, because its agent could not: %v", err)
+		m.vm.Agent.Remark("power-off by " + asked)
 		m.pressAndType(alive)
 	}
 	select {
@@ -44,7 +44,7 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 		return fmt.Errorf("shut down %s: %w", m.plan.spec.Target, err)
 	}
 	return fmt.Errorf("shut down %s: the guest, asked by %s, has not powered off and was ended by force: %w",
-		m.plan.spec.Target, how, context.Cause(ctx))
+		m.plan.spec.Target, asked, context.Cause(ctx))
 }
 
 // agentPowerOff asks the guest's agent, which powers the machine off and does not answer.
@@ -57,7 +57,8 @@ func (m *Machine) agentPowerOff(ctx context.Context) error {
 	return m.vm.Agent.PowerOff(ctx)
 }
 
-// pressAndType asks a guest without an agent. It may ignore the power button, the command or both.
+// pressAndType presses the power button and types poweroff, for a guest without an agent. The guest may
+// ignore the button, the command or both.
 func (m *Machine) pressAndType(ctx context.Context) {
 	m.typedOff.Store(true)
 	m.vm.QMP.Execute(ctx, "system_powerdown", nil, nil)
@@ -65,7 +66,7 @@ func (m *Machine) pressAndType(ctx context.Context) {
 	// long, Ctrl-C ends the one in the foreground.
 	for _, line := range []string{"\x15poweroff", "\x03\x15poweroff"} {
 		if err := m.vm.Console.Send(ctx, line); err != nil {
-			return // the serial line ends shortly before the machine does
+			return // the serial line ends shortly before QEMU exits
 		}
 		if m.endsWithin(ctx, patience) == nil {
 			return

@@ -10,10 +10,9 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// A Spec describes a machine to boot. It is plain data: the command line, the
-// tests and the spec.json of every record have the same fields, so that a run can
-// be repeated. Target and Kernel are required; the zero value of every other
-// field works.
+// A Spec describes a machine to boot. Target and Kernel are required; the zero
+// value of every other field works. The spec.json of every record holds the Spec,
+// so that a run can be repeated.
 type Spec struct {
 	// Target names the emulated machine: "x86", "x86_64", "arm", "arm64".
 	Target string `json:"target"`
@@ -60,13 +59,14 @@ type Spec struct {
 	FirstByteWithin time.Duration `json:"first_byte_within,omitempty"`
 	ReadyWithin     time.Duration `json:"ready_within,omitempty"`
 
-	// Accel is how QEMU runs the guest's processor. If it is empty, the
-	// machine runs under KVM if KVM boots its kernel, and under TCG otherwise
-	// or with a *Template or QEMUArgs. Start finds that out once until the
-	// host boots again: it boots the kernel to its first byte on the console
-	// under both, and KVM may take 2 s longer, and 10 s at most, of the
-	// machine's time. The Result has the choice and the reason. If Accel asks
-	// for KVM and KVM does not boot the kernel, Start fails with a *KVMError.
+	// Accel is how QEMU runs the guest's processor. If it is empty, Start
+	// chooses KVM if KVM boots the kernel, and TCG otherwise, or if From is a
+	// *Template or there are QEMUArgs. To find out, Start boots the kernel
+	// under both to the first byte on the console; KVM may take 2 s longer
+	// than TCG, and 10 s at most, of the machine's time. The finding holds
+	// until the host boots again. The Result has the choice and the reason. If
+	// Accel is KVM and KVM does not boot the kernel, Start fails with a
+	// *KVMError.
 	Accel Accel `json:"accel,omitempty"`
 
 	// From is what the machine starts from. Nil and Cold boot the kernel, a
@@ -75,9 +75,10 @@ type Spec struct {
 	// other sources are left out.
 	From Source `json:"-"`
 
-	// Savable lets Machine.Save save the machine even if it is restored from a template. Such a machine
-	// has a copy of the template's memory, which takes some tens of milliseconds, and is not
-	// prefetched. A machine that boots can be saved without it.
+	// Savable lets Machine.Save save a machine that is restored from a template.
+	// The machine gets a copy of the template's memory, which takes some tens of
+	// milliseconds, and is not prefetched. A machine that boots its kernel can be
+	// saved without Savable.
 	Savable bool `json:"savable,omitempty"`
 
 	// Dir is the directory of the record. Boot makes it if it is missing. If it
@@ -101,8 +102,8 @@ type Spec struct {
 	QEMUArgs []string `json:"qemu_args,omitempty"`
 }
 
-// An Origin identifies the kernel and the initramfs of a Spec by their hashes, and tells how they were
-// made, as far as that is known.
+// An Origin identifies the kernel and the initramfs of a Spec by their hashes, and says how they were
+// made if that is known.
 type Origin struct {
 	KernelSHA256    string `json:"kernel_sha256,omitempty"`    // in hexadecimal
 	KernelPackage   string `json:"kernel_package,omitempty"`   // a Debian package and its version; empty for a kernel of the user's own
@@ -110,16 +111,17 @@ type Origin struct {
 	Guest           string `json:"guest,omitempty"`            // the import path of the guest program in the initramfs
 }
 
-// of returns the origin of files with these hashes. It drops what o tells of files with other hashes.
-func (o *Origin) of(kernel, initramfs string) *Origin {
-	is := Origin{KernelSHA256: kernel, InitramfsSHA256: initramfs}
+// withHashes returns the origin of files with these hashes. It keeps the package and the guest of o, which
+// may be nil, only if o has the same hashes.
+func (o *Origin) withHashes(kernel, initramfs string) *Origin {
+	origin := Origin{KernelSHA256: kernel, InitramfsSHA256: initramfs}
 	if o != nil && o.KernelSHA256 == kernel {
-		is.KernelPackage = o.KernelPackage
+		origin.KernelPackage = o.KernelPackage
 	}
 	if o != nil && o.InitramfsSHA256 == initramfs {
-		is.Guest = o.Guest
+		origin.Guest = o.Guest
 	}
-	return &is
+	return &origin
 }
 
 // DefaultReady matches the line that guest.Main prints above its first prompt when all services are up.
@@ -140,7 +142,7 @@ const (
 	defaultMemory    = 256 // MiB
 	defaultFirstByte = 30 * time.Second
 	defaultReadyIn   = 90 * time.Second
-	debianMemory     = 96 // MiB with which Debian's kernels and u-root still boot
+	debianMemory     = 96 // MiB that Debian's kernels and u-root need to boot
 )
 
 // ReadSpec reads a Spec from a JSON file, such as the spec.json of a record.
@@ -157,7 +159,7 @@ func ReadSpec(file string) (Spec, error) {
 	return s, nil
 }
 
-// DecodeSpec decodes the content of such a file. It refuses fields that it does not know.
+// DecodeSpec decodes the content of a spec.json. It refuses fields that it does not know.
 func DecodeSpec(text []byte) (s Spec, err error) {
 	err = json.NewDecoder(bytes.NewReader(text)).Decode(&s)
 	return s, err
@@ -193,9 +195,9 @@ func (s *Spec) UnmarshalJSON(text []byte) error {
 }
 
 // Command returns a QEMU command line that boots the machine with its console
-// on the terminal; Ctrl-A x ends it. It differs from the command line that Boot
-// runs, which has the console and the monitor on inherited descriptors. It uses
-// TCG unless the Spec asks for KVM.
+// on the terminal; Ctrl-A x ends QEMU. Boot runs another command line, with the
+// console and the monitor on inherited descriptors. Command uses TCG unless Accel
+// is KVM.
 //
 // With OutboundNone, QEMU runs with restrict=on, under which forwarded UDP ports
 // do not answer. OutboundHost is an error: QEMU cannot do that without the

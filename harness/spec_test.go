@@ -8,12 +8,10 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"guesthouse.example/harness/internal/records"
 )
 
-// minimal returns a Spec that passes every check; its kernel is a file of no
-// known format.
+// minimal returns a Spec that passes every check. Its kernel is a file of an
+// unknown format.
 func minimal(t *testing.T) Spec {
 	kernel := filepath.Join(t.TempDir(), "kernel")
 	require.NoError(t, os.WriteFile(kernel, []byte("anything"), 0o644))
@@ -28,7 +26,7 @@ func TestTheZeroValuesWork(t *testing.T) {
 	require.Equal(t, DefaultReady, p.spec.Ready)
 }
 
-func TestWhatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
+func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*Spec)
 		says   string
@@ -88,8 +86,8 @@ func TestQEMUsNetworkFollowsTheGuestsAddress(t *testing.T) {
 	}
 }
 
-// What the harness filters QEMU alone can only forbid.
-func TestACommandWithoutTheHarnessAllowsNoMore(t *testing.T) {
+// Without the harness's filter, QEMU can only cut the guest off from the network.
+func TestCommandAllowsNoMoreThanTheHarness(t *testing.T) {
 	s := minimal(t)
 	s.Ports = []string{"tcp/80"}
 	for outbound, restricted := range map[Outbound]bool{"": true, OutboundNone: true, OutboundInternet: false} {
@@ -103,7 +101,7 @@ func TestACommandWithoutTheHarnessAllowsNoMore(t *testing.T) {
 	require.ErrorContains(t, err, `"host" needs the harness`)
 }
 
-func TestTheUsersArgumentsComeLast(t *testing.T) {
+func TestQEMUArgsComeLast(t *testing.T) {
 	s := minimal(t)
 	s.QEMUArgs = []string{"-smp", "2"}
 	command, err := s.Command()
@@ -112,7 +110,7 @@ func TestTheUsersArgumentsComeLast(t *testing.T) {
 	require.Equal(t, []string{"-smp", "2"}, command[len(command)-2:])
 }
 
-func TestASpecSurvivesItsJSON(t *testing.T) {
+func TestASpecIsTheSameAfterJSON(t *testing.T) {
 	s := minimal(t)
 	s.Ports, s.Cmdline, s.Memory, s.Crashes = []string{"udp/1"}, []string{"x=1"}, 128, []string{`FATAL\b`}
 	text, err := json.Marshal(s)
@@ -126,11 +124,4 @@ func TestASpecSurvivesItsJSON(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(`{"target": "x86_64", "prots": ["udp/1"]}`), 0o644))
 	_, err = ReadSpec(file)
 	require.ErrorContains(t, err, `unknown field "prots"`, "a misspelt field is not ignored")
-}
-
-func TestARunThatCannotHaveItsRecordDoesNotStart(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	require.NoError(t, os.WriteFile(file, nil, 0o644))
-	_, err := records.Create(filepath.Join(file, "run"), Spec{}, nil)
-	require.ErrorContains(t, err, "not a directory")
 }

@@ -14,8 +14,8 @@ import (
 // ever written to the template.
 type Template struct{ files *template.Template }
 
-// OpenTemplate opens a directory that Save has made. It reads all of the saved memory to check that
-// the template is whole.
+// OpenTemplate opens a directory that Save has made. It reads the complete memory, and fails if the
+// template is damaged or another user could have written it.
 func OpenTemplate(dir string) (*Template, error) {
 	t, err := template.Open(dir)
 	if err != nil {
@@ -63,7 +63,7 @@ func (p *plan) identity() (template.Identity, error) {
 	return id, err
 }
 
-// noTemplate returns why the plan's machine can neither be saved nor restored, or "".
+// noTemplate returns why the plan's machine can neither be saved nor restored, or "" if it can.
 func (p *plan) noTemplate() string {
 	switch {
 	case p.savable():
@@ -74,7 +74,7 @@ func (p *plan) noTemplate() string {
 	return "it has QEMU arguments of its own"
 }
 
-// savable reports whether the machine may be saved. QEMU arguments may name what a second machine
-// must not share, such as a disk, a file to write to or a port, and they may change the memory. The
-// state of a machine under KVM depends on the host.
+// savable reports whether the machine may be saved. A machine with QEMU arguments may not: they may
+// name a disk, a file or a port that two machines must not share, and they may change the memory. A
+// machine under KVM may not either, because its state depends on the host.
 func (p *plan) savable() bool { return len(p.spec.QEMUArgs) == 0 && p.accel.accel == TCG }

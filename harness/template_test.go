@@ -57,7 +57,7 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	s.Ports = []string{"tcp/80"}
 	s.Kernel = filepath.Join(t.TempDir(), "copy")
 	require.NoError(t, os.WriteFile(s.Kernel, []byte("anything"), 0o644))
-	require.NoError(t, saved.Fits(identify(s)), "neither ports nor where a kernel lies matter")
+	require.NoError(t, saved.Fits(identify(s)), "the ports and the kernel's path do not matter")
 
 	require.NoError(t, os.WriteFile(binary, []byte("another"), 0o755))
 	require.EqualError(t, saved.Fits(identify(base)), "the template is of another QEMU")
@@ -73,7 +73,7 @@ func TestARestoredMachineReadsNoKernel(t *testing.T) {
 	require.NotContains(t, p.qemu.Args(qemu.ReadOnlyRAM), p.qemu.Kernel)
 }
 
-func TestWhyAMachineHasNoTemplate(t *testing.T) {
+func TestNoTemplateSaysWhyAMachineHasNone(t *testing.T) {
 	for why, change := range map[string]func(*Spec){
 		"":                                 func(s *Spec) {},
 		"it has QEMU arguments of its own": func(s *Spec) { s.QEMUArgs = []string{"-pidfile", "pid"} },
@@ -87,7 +87,7 @@ func TestWhyAMachineHasNoTemplate(t *testing.T) {
 	}
 }
 
-func TestASpecThatIsColdSurvivesItsJSON(t *testing.T) {
+func TestColdIsTheSameAfterJSON(t *testing.T) {
 	s := minimal(t)
 	s.From = Cold
 	text, err := json.Marshal(s)
@@ -104,7 +104,7 @@ func TestASpecThatIsColdSurvivesItsJSON(t *testing.T) {
 	require.Nil(t, got.From, "a record does not name a template")
 }
 
-func TestQEMUOpensATemplatesMemoryReadOnlyIfItCanMapItSo(t *testing.T) {
+func TestQEMUOpensATemplatesMemoryReadOnlyFromVersion82(t *testing.T) {
 	for version, want := range map[string]qemu.RAM{
 		"7.2.22 Debian 1:7.2+dfsg-7+deb12u18": qemu.RestoredRAM,
 		"8.1.5":                               qemu.RestoredRAM,

@@ -12,14 +12,15 @@ import (
 	"guesthouse.example/internal/store"
 )
 
-// A TemplateCache is a [Source] that makes templates itself: the first machine of its kind boots and
-// is saved when it is ready; later ones are restored. Any number of processes may share a cache.
+// A TemplateCache is a [Source] that makes templates itself: the first machine of a kind boots and is
+// saved when it is ready, and later machines of that kind are restored. Any number of processes may
+// share a cache.
 //
-// Machines are of the same kind if they have the same QEMU binary, QEMU arguments, kernel,
-// initramfs and ready pattern. Templates are not used after a restart of the host, so that not even
-// a power cut leaves half of one.
+// Machines are of the same kind if they have the same QEMU binary, QEMU arguments, kernel, initramfs,
+// ready pattern and Outbound. Templates are not used after the host has booted again, because a power
+// cut may have left an incomplete one.
 type TemplateCache struct {
-	// Dir is the directory of the templates. If it is empty, that is
+	// Dir is the directory of the templates. If it is empty, the templates are in
 	// guesthouse/templates in the user's cache directory.
 	Dir string
 
@@ -29,28 +30,29 @@ type TemplateCache struct {
 	// a guest boots.
 	AnyGuest bool
 
-	// Prefetch restores the next machine of a kind when one has been started, as
-	// soon as a processor is idle and if the host has memory for it. The machine
-	// stands still until this process starts one of its kind; then it gets its
-	// record, its ports, new entropy, the clock and an identity. Close ends the
-	// machines that wait, and so does the end of the process, even if it is
-	// killed. Guests without an agent are not prefetched.
+	// Prefetch restores another machine of a kind after one has been started, as
+	// soon as a processor is idle, if the host has memory for it. The prefetched
+	// machine stands still until this process starts a machine of its kind. It
+	// then gets its record, its ports, new entropy, the host's clock and a boot
+	// identity. Close ends the prefetched machines; they also end when this
+	// process ends, even if a signal kills it. Guests without an agent are not
+	// prefetched.
 	Prefetch bool
 
 	prefetched warmpool.Pool[*vm.VM]
 }
 
-// Close ends the machines that wait. Machines that were started go on, and the cache can still be
+// Close ends the prefetched machines. Machines that were started go on, and the cache can still be
 // used.
 func (c *TemplateCache) Close() { c.prefetched.Close() }
 
-// Waiting restores at once the machines that Prefetch would restore when a processor is idle, and
-// returns how many machines wait then. A benchmark of prefetched machines calls it before it starts
-// its clock.
+// Waiting restores the machines that are due to be prefetched, without waiting for an idle processor, and
+// returns the number of prefetched machines. A benchmark of prefetched machines calls it before it starts
+// its clock. The error is the cause of ctx.
 func (c *TemplateCache) Waiting(ctx context.Context) (int, error) { return c.prefetched.Fill(ctx) }
 
-// Clear removes all templates from the cache. Machines that run from them go on. Machines that wait
-// in this process end. Templates that are being made are not touched.
+// Clear removes all templates from the cache and ends the prefetched machines of this process. Machines
+// that run from a removed template go on. Clear does not touch templates that are being made.
 func (c *TemplateCache) Clear() error {
 	c.prefetched.Close()
 	cache, err := template.OpenCache(c.Dir)
@@ -63,7 +65,7 @@ func (c *TemplateCache) Clear() error {
 	return nil
 }
 
-// A cached is the template of a plan's machine in a cache. It need not exist.
+// A cached is an entry of a cache, with or without a template.
 type cached struct {
 	cache *template.Cache
 	key   string
@@ -71,8 +73,8 @@ type cached struct {
 }
 
 // start restores the machine from the cache's template if there is one. If another process is making
-// the template, start waits for it. A machine that is the first of its kind boots, and WaitReady
-// saves it. Whatever is wrong with a template or the cache, the machine boots, and its Result says why.
+// the template, start waits for that process. The first machine of a kind boots, and WaitReady saves it.
+// If the template or the cache cannot be used, the machine boots, and its Result says why.
 func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 	cold := func(why string) (*Machine, error) { return p.launch(ctx, nil, why) }
 	if why := p.noTemplate(); why != "" {
@@ -137,9 +139,9 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 			return m, err
 		}
 		if why == "" {
-			// If each waiting process tried in turn, a guest that never
-			// gets ready would keep them waiting for minutes.
-			why = "no template: another boot that was to be saved was not"
+			// If each waiting process made the template in turn, a guest that is
+			// never ready would keep the last of them waiting for minutes.
+			why = "no template: another machine has booted to be saved, and was not saved"
 		}
 		return cold(why)
 	}
@@ -148,11 +150,11 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 		build.Close()
 		return nil, err
 	}
-	m.template.Store(&making{Build: build, entry: entry, anyGuest: c.AnyGuest, saved: prefetchNext})
+	m.template.Store(&pendingTemplate{Build: build, entry: entry, anyGuest: c.AnyGuest, saved: prefetchNext})
 	return m, nil
 }
 
-// takePrefetched takes a prefetched VM, if there is one that fits the plan. Otherwise it says why not.
+// takePrefetched takes a prefetched VM of the plan's kind, or returns nil and the reason if it is known.
 func (c *TemplateCache) takePrefetched(ctx context.Context, p *plan, key string) (v *vm.VM, why string) {
 	if p.spec.Savable {
 		return nil, "a prefetched machine cannot be saved"
@@ -160,9 +162,9 @@ func (c *TemplateCache) takePrefetched(ctx context.Context, p *plan, key string)
 	return c.prefetched.Take(ctx, key)
 }
 
-// restore restores a machine from the cached template. If it returns no machine and no error, the
-// machine has to boot: why is empty if the template can be made, and otherwise says why not. A
-// template that is at fault is removed. slower is the reason why the machine is not a prefetched one.
+// restore restores a machine from the cached template. If it returns neither a machine nor an error, the
+// machine must boot: why is empty if the template can be made, and otherwise says why not. restore
+// removes a template with a Fault. slower says why the machine is not a prefetched one.
 func (c cached) restore(ctx context.Context, p *plan, slower string) (m *Machine, why string, err error) {
 	t, why, err := c.cache.Lookup(c.key)
 	if err == nil {
@@ -177,13 +179,13 @@ func (c cached) restore(ctx context.Context, p *plan, slower string) (m *Machine
 		return nil, "", err
 	}
 	if template.IsFault(err) {
-		_ = c.cache.Remove(c.key) // If that fails, the next machine boots too.
+		_ = c.cache.Remove(c.key) // If Remove fails, the next machine boots too.
 	}
 	return nil, oneLine(err), nil
 }
 
-// prefetch restores a vm from the cached template before a machine is started. It returns nothing if
-// the template was removed meanwhile: the next machine that is started makes it again.
+// prefetch restores a VM from the cached template before a machine is started. It returns nil if the
+// template has been removed: the next machine that is started makes the template again.
 func (c cached) prefetch(ctx context.Context, p *plan) (*vm.VM, error) {
 	t, _, err := c.cache.Lookup(c.key)
 	if t == nil {
@@ -196,17 +198,17 @@ func (c cached) prefetch(ctx context.Context, p *plan) (*vm.VM, error) {
 	return v, err
 }
 
-// A making is the template that a machine becomes when it is ready.
-type making struct {
+// A pendingTemplate is a template that is saved when its machine is ready.
+type pendingTemplate struct {
 	*store.Build
 	entry    cached
 	anyGuest bool
-	saved    func() // called after the template was published
+	saved    func() // called when the template has been published
 }
 
-// finish saves the machine and returns how that went, for the machine's Result. An error is one of
-// the machine.
-func (t *making) finish(ctx context.Context, m *Machine) (why string, err error) {
+// finish saves the machine and returns Why of its Result. It returns an error only if the machine cannot
+// go on or ctx has ended.
+func (t *pendingTemplate) finish(ctx context.Context, m *Machine) (why string, err error) {
 	err = m.vm.Save(ctx, t.Path(""), t.entry.id, t.anyGuest)
 	if err == nil {
 		err = t.entry.cache.Publish(t.Build, t.entry.key)

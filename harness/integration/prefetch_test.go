@@ -147,7 +147,7 @@ func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
 	all := sys.ProcessesWithEnv(mark)
 	require.Len(t, all, 1)
 	require.NoError(t, unix.Kill(all[0].PID, unix.SIGKILL))
-	require.Regexp(t, "^restored: the machine that waited was of no use: .", bootFrom(t, cache, spec))
+	require.Regexp(t, "^restored: the prefetched machine could not be used: .", bootFrom(t, cache, spec))
 
 	waits(t, cache, spec)
 	other := spec

@@ -45,7 +45,7 @@ func copyRAM(ctx context.Context, file string, src *os.File) (File, error) {
 	return File{is, hex.EncodeToString(h.Sum(nil))}, err
 }
 
-// LoadRAM copies a template's memory into a file of zeros. It fails when ctx ends.
+// LoadRAM copies the memory of a template from src to dst, a file of zeros. It fails when ctx ends.
 func LoadRAM(ctx context.Context, dst, src *os.File) error {
 	info, err := src.Stat()
 	if err != nil {

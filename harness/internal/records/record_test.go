@@ -20,3 +20,10 @@ func TestADirectoryThatWasReplacedIsNotLocked(t *testing.T) {
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	require.ErrorIs(t, lockAtPath(f, unix.LOCK_EX), os.ErrNotExist)
 }
+
+func TestCreateFailsIfItCannotMakeTheDirectory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	_, err := Create(filepath.Join(file, "run"), nil, nil)
+	require.ErrorContains(t, err, "not a directory")
+}
