@@ -9,8 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Powering off is for emulated machines: on anybody's own computer Main must do
-// nothing at all.
+// On a user's own computer Main must not power off. It prints an error and exits.
 func TestMainRefusesToRunOutsideAMachine(t *testing.T) {
 	if os.Getenv("GUESTHOUSE_TEST_MAIN") != "" {
 		Main(func() error { panic("setup was called") })

@@ -109,8 +109,8 @@ func (w failOnWrite) Write(p []byte) (int, error) {
 // another cache, and requires the same initramfs.
 func requireReproducible(t *testing.T, tgt target.Target, img Image) {
 	t.Helper()
-	// A module of the same name somewhere else, with nothing but the guest and what the guest's side
-	// has to do with it.
+	// The other directory has a module of the same name, with only the guest and the packages that
+	// the guest needs.
 	dir := t.TempDir()
 	root, err := filepath.Abs("..")
 	require.NoError(t, err)
@@ -163,7 +163,7 @@ func requireContents(t *testing.T, tgt target.Target, img Image) {
 	for _, program := range []string{"bbin/bb", "bin/uinit"} {
 		require.EqualValues(t, unix.S_IFREG|0o755, seen[program].mode)
 	}
-	// The programs do not tell where they were built.
+	// The programs do not contain the directory of the build.
 	here, err := filepath.Abs(".")
 	require.NoError(t, err)
 	for _, path := range []string{here, filepath.Dir(filepath.Dir(img.Initramfs)), "/pkg/mod/", "makebb"} {
@@ -179,7 +179,7 @@ func requireContents(t *testing.T, tgt target.Target, img Image) {
 		}
 	}
 	require.Equal(t, slices.Concat(tgt.Modules, tgt.OptionalModules), wanted)
-	// As the guest reads it.
+	// Parse the file as the guest does.
 	found := 0
 	for _, name := range wanted {
 		var mu sync.Mutex
@@ -193,7 +193,7 @@ func requireContents(t *testing.T, tgt target.Target, img Image) {
 				require.FileExists(t, path)
 			},
 		}))
-		if len(order) > 0 { // else it is built in
+		if len(order) > 0 { // otherwise the module is built in
 			found++
 			require.Equal(t, name, order[len(order)-1])
 		}
@@ -303,7 +303,7 @@ func TestABuildThatIsKilledLeavesNothing(t *testing.T) {
 	tgt, err := target.Lookup("arm64")
 	require.NoError(t, err)
 	const victimEnv = "GUESTHOUSE_TEST_VICTIM_BUILD"
-	if cache := os.Getenv(victimEnv); cache != "" { // the process that is killed
+	if cache := os.Getenv(victimEnv); cache != "" { // this is the process that the test kills
 		c, err := openCache(Options{Cache: cache})
 		require.NoError(t, err)
 		_, _, err = buildGuest(t.Context(), c, tgt, ".", Options{Dir: largeProgram(t)})

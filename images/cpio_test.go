@@ -10,7 +10,7 @@ import (
 )
 
 // testdata/uroot.cpio was written by github.com/u-root/mkuimage/cpio from the same files.
-func TestAnArchiveIsThatOfURoot(t *testing.T) {
+func TestAnArchiveIsTheSameAsURoots(t *testing.T) {
 	want, err := os.ReadFile("testdata/uroot.cpio")
 	require.NoError(t, err)
 	got, err := archive([]record{

@@ -21,8 +21,8 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// The test binary is also a fake apt-get and apt-cache, which offer what a real mirror
-// rarely offers, and a process that is killed while it fetches.
+// The test binary can also run as a fake apt-get and apt-cache, with the faults of a mirror, and
+// as a process that the test kills while it fetches.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
 	case "apt-get":
@@ -37,11 +37,11 @@ const fakeEnv = "GUESTHOUSE_TEST_FAKE_APT" // a directory with mirror.json
 
 // A mirror is what the fake apt offers.
 type mirror struct {
-	UpdateSays string // and it fails
+	UpdateSays string // the error message of a failed update; "" succeeds
 	Packages   []fakePackage
-	// Download says what a download does. "" succeeds. "cut" leaves half a file and
-	// succeeds. "hang" stops half way and never ends. Any other text is the error
-	// message of a download that fails.
+	// Download selects how a download behaves. "" succeeds. "cut" leaves half a file
+	// and succeeds. "hang" stops half way and never ends. Any other text is the error
+	// message of a failed download.
 	Download string
 
 	dir string
@@ -228,7 +228,7 @@ var fakeTarget = target.Target{
 }
 
 // fakeMirror puts a fake apt into PATH that offers a metapackage and a kernel. It
-// returns the kernel's packages as those that were tested.
+// returns the kernel's packages, for use as the tested ones.
 func fakeMirror(t *testing.T) (*mirror, imagecache.KernelSet) {
 	t.Helper()
 	m := &mirror{dir: t.TempDir()}

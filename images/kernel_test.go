@@ -21,13 +21,13 @@ import (
 	"guesthouse.example/internal/imagecache"
 )
 
-// within is a deadline for what takes milliseconds.
+// within bounds steps that normally take milliseconds.
 func within(t *testing.T) <-chan time.Time { t.Helper(); return time.After(30 * time.Second) }
 
 // noApt sets a PATH without any program.
 func noApt(t *testing.T) { t.Helper(); t.Setenv("PATH", t.TempDir()) }
 
-// requireEmpty requires that nothing half made is left.
+// requireEmpty requires that the cache has no unfinished files.
 func requireEmpty(t *testing.T, dir string) {
 	t.Helper()
 	list, err := os.ReadDir(dir)
@@ -66,7 +66,7 @@ func TestFetchKernelTakesTheTested(t *testing.T) {
 	require.Equal(t, 1, m.calls(t, "update"))
 }
 
-func TestFetchKernelTakesTheNewestInPlaceOfTheTested(t *testing.T) {
+func TestFetchKernelTakesTheNewestKernelIfTheTestedOneIsGone(t *testing.T) {
 	m, _ := fakeMirror(t)
 	var log bytes.Buffer
 	o := Options{Cache: t.TempDir(), Log: &log}
@@ -326,7 +326,7 @@ func TestFetchKernelCancelled(t *testing.T) {
 
 func TestFetchKernelKilled(t *testing.T) {
 	const victimEnv = "GUESTHOUSE_TEST_VICTIM_CACHE"
-	if cache := os.Getenv(victimEnv); cache != "" { // the process that is killed
+	if cache := os.Getenv(victimEnv); cache != "" { // this is the process that the test kills
 		_, err := fetchKernel(t.Context(), fakeTarget, nil, Options{Cache: cache})
 		require.NoError(t, err)
 		return

@@ -92,7 +92,7 @@ func TestClosureFails(t *testing.T) {
 	tree := writeTree(t, map[string][]byte{
 		"a.ko": fakeModule("b"),
 		"c.ko": []byte("no module"),
-		"d.ko": fakeModule("d"), // of itself
+		"d.ko": fakeModule("d"), // it depends on itself
 	})
 	_, err := tree.closure([]string{"nonesuch"})
 	require.EqualError(t, err, "module nonesuch is neither among the modules nor built into the kernel")

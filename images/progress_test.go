@@ -41,14 +41,14 @@ func TestProgressOnTerminal(t *testing.T) {
 	})
 	<-shown
 	other := o.progress("another", func(time.Duration) string { t.Error("two lines at once"); return "" })
-	<-shown // the first line is out by now
+	<-shown // the first line has been written
 	o.notice("a %s", "line")
 	stopped := make(chan struct{})
 	go func() {
 		stop()
 		close(stopped)
 	}()
-	// It may draw once more before it sees that it has to stop.
+	// The meter may draw once more before it notices that it has to stop.
 	for done := false; !done; {
 		select {
 		case <-shown:

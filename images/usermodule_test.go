@@ -59,8 +59,8 @@ func inModule(t *testing.T, dir string, args ...string) (out string) {
 	return strings.TrimSpace(string(text))
 }
 
-// publish puts what package images and a guest are compiled from into a module proxy, as a version of
-// this module.
+// publish puts the sources of package images and of a guest into a module proxy, as a version of this
+// module.
 func publish(t *testing.T, root, version string) {
 	proxy := filepath.Join(t.TempDir(), "proxy")
 	dir := filepath.Join(proxy, "guesthouse.example", "@v")

@@ -69,7 +69,7 @@ func TestAFailureIsInEveryFormOfTheReport(t *testing.T) {
 	}
 }
 
-func TestAnEchoThatWasLostIsAskedForAgain(t *testing.T) {
+func TestALostEchoIsRequestedAgain(t *testing.T) {
 	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
 	defer server.Close()

@@ -18,8 +18,8 @@ import (
 // The size of the test's requests. The generator's numbers are in their second four bytes.
 const requestBytes = 64
 
-// serveTCP answers each request of every connection with what answer makes of it, in two
-// parts. It returns its port.
+// serveTCP passes each request of every connection to answer, and sends the result in two parts.
+// It returns its port.
 func serveTCP(t *testing.T, answer func(request []byte)) int {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -50,7 +50,7 @@ func serveTCP(t *testing.T, answer func(request []byte)) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// generateTCP runs the generator with 100 TCP clients, which is more than it sends at once.
+// generateTCP runs the generator with 100 TCP clients, more than the generator handles at once.
 func generateTCP(t *testing.T, port int) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), connectTime)
 	defer cancel()

@@ -23,7 +23,7 @@ func TestParseLoad(t *testing.T) {
 	require.True(t, l.ring)
 }
 
-func TestParseLoadRefuses(t *testing.T) {
+func TestParseLoadRefusesMalformedResults(t *testing.T) {
 	for name, line := range map[string]string{
 		"nothing":         "",
 		"a missing value": "udp=1 tcp=0 lost=0 ns=1",
@@ -43,7 +43,7 @@ func TestNoEchoIsNotTheServersFaultWhereTheGeneratorWasDisturbed(t *testing.T) {
 	require.ErrorIs(t, err, errDisturbed)
 }
 
-func TestARunThatWasNotFitIsRepeatedAFaultIsNot(t *testing.T) {
+func TestAnUnfitRunIsRepeatedAndAFailedRunIsNot(t *testing.T) {
 	for name, c := range map[string]struct {
 		fit   bool
 		err   error

@@ -48,7 +48,7 @@ func TestSelected(t *testing.T) {
 	require.ErrorContains(t, err, "nginx")
 }
 
-// reported is a report with one server that works and one that does not.
+// reported returns a report with one server that works and one that fails.
 func reported() *report {
 	b := &bench{plan: plan{cases: []benchCase{{"udp", 16, 64}}, runs: 2}, results: newResults(), notes: map[key][]float64{}, servers: servers[:2]}
 	values := map[string]float64{cpuPerEcho: 4, serverBusy: 99}

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connect returns a blocking socket to the server. The tests use it with plain
-// system calls, so that they measure only the server's allocations.
+// connect returns a blocking socket to the server. The tests use it with system
+// calls that do not allocate, so that they measure only the server's allocations.
 func connect(t testing.TB, kind int, s *rig) int {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET6, kind|unix.SOCK_CLOEXEC, 0)
@@ -22,7 +22,7 @@ func connect(t testing.TB, kind int, s *rig) int {
 }
 
 // pingpong sends the buffer and waits for as many bytes. It does not use
-// RawSyscall, which would block and keep the loop from running.
+// RawSyscall, because a blocked raw call would keep the loop from running.
 func pingpong(t testing.TB, fd int, buf []byte) {
 	p := uintptr(unsafe.Pointer(&buf[0]))
 	_, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), p, uintptr(len(buf)), 0, 0, 0)
@@ -40,7 +40,7 @@ var kinds = []struct {
 	kind int
 }{{"UDP", unix.SOCK_DGRAM}, {"TCP", unix.SOCK_STREAM}}
 
-func TestNoAllocationPerPacket(t *testing.T) {
+func TestAnEchoDoesNotAllocate(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			s, _ := start(t, 0)

@@ -32,8 +32,8 @@ func flood(port string) {
 	}
 }
 
-// BenchmarkBesideADeafClient measures what a client that never reads costs other
-// clients: p99 of a ping-pong, with and without it.
+// BenchmarkBesideADeafClient measures how much a client that never reads slows other
+// clients down: p99 of a ping-pong, with and without that client.
 func BenchmarkBesideADeafClient(b *testing.B) {
 	for _, deaf := range []string{"without", "with"} {
 		for _, k := range kinds {
@@ -59,8 +59,8 @@ func BenchmarkBesideADeafClient(b *testing.B) {
 
 // BenchmarkRegisterDuringAFlood measures the time from a call of Register to the first
 // handler call for the new socket, while another process floods the echo service on the
-// same loop with UDP. In this process the flood would take turns of Go's scheduler, of
-// 10 ms each if there are too few processors.
+// same loop with UDP. If this process flooded the service, with too few processors Go's
+// scheduler would run the flood for 10 ms at a time.
 func BenchmarkRegisterDuringAFlood(b *testing.B) {
 	s, _ := start(b, 0)
 	flooder := exec.CommandContext(b.Context(), os.Args[0])

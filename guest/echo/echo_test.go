@@ -143,7 +143,7 @@ func TestUDP(t *testing.T) {
 	}
 }
 
-func TestUDPEmptyAndLongest(t *testing.T) {
+func TestTheEmptyAndTheLongestDatagramComeBack(t *testing.T) {
 	s, _ := start(t, 0)
 	conn := dial(t, "udp", "::1", s)
 	got := make([]byte, 4096)
@@ -159,12 +159,12 @@ func TestUDPEmptyAndLongest(t *testing.T) {
 }
 
 // The server does not answer with a part of a datagram.
-func TestUDPOversizedIsDroppedAndCounted(t *testing.T) {
+func TestAnOversizedDatagramIsDroppedAndCounted(t *testing.T) {
 	s, con := start(t, 0)
 	conn := dial(t, "udp", "::1", s)
 	const rounds = 5
 	for i := range rounds {
-		// Loopback keeps their order: an answer to an oversized one would come first.
+		// Loopback keeps the order, so an answer to an oversized datagram would come first.
 		for _, size := range []int{echo.BufferSize + 1, 3, 3000, 60000, 4} {
 			_, err := conn.Write(noise(size))
 			require.NoError(t, err)
@@ -197,7 +197,7 @@ func TestTCP(t *testing.T) {
 }
 
 // The lines are those of samples/net/sockets/echo_service/src/main.c.
-func TestConsoleLinesAreZephyrs(t *testing.T) {
+func TestTheConsoleLinesAreThoseOfZephyrsSample(t *testing.T) {
 	s, con := start(t, 1)
 	const stamp = `(?m)^\[\d+:\d\d:\d\d\.\d{3},\d{3}\] `
 	first := dial(t, "tcp", "::1", s)
@@ -217,7 +217,7 @@ func TestConsoleLinesAreZephyrs(t *testing.T) {
 	}
 }
 
-func TestServicesAreTheSamples(t *testing.T) {
+func TestTheServicesAreThoseOfZephyrsSample(t *testing.T) {
 	loop := socketservice.NewLoop(socketservice.Config{})
 	echo.New(echo.Config{Loop: loop})
 	var got []string
@@ -228,7 +228,7 @@ func TestServicesAreTheSamples(t *testing.T) {
 	require.Equal(t, []string{"service_udp 1", "service_accept 1", "service_tcp 17"}, got)
 }
 
-func TestStreamComesBackWhole(t *testing.T) {
+func TestAStreamComesBackWhole(t *testing.T) {
 	s, _ := start(t, 0)
 	conn := dial(t, "tcp", "::1", s)
 	sent := noise(64 << 10)
@@ -242,7 +242,7 @@ func TestStreamComesBackWhole(t *testing.T) {
 
 // After the client has ended its direction, the server sends every byte back and
 // then ends the stream.
-func TestHalfClose(t *testing.T) {
+func TestAClientThatHalfClosesGetsEveryByte(t *testing.T) {
 	s, con := start(t, 0)
 	conn := dial(t, "tcp", "::1", s)
 	sent := noise(1 << 20)
@@ -267,8 +267,7 @@ func fill(t testing.TB, conn net.Conn) (sent int) {
 	t.Helper()
 	chunk := noise(64 << 10)
 	for {
-		// The only way to see that nothing more is taken is that it is
-		// not taken for a while.
+		// Only a pause shows that the server reads no more.
 		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
 		n, err := conn.Write(chunk)
 		sent += n
@@ -293,7 +292,7 @@ func TestAClientThatNeverReadsDoesNotHarmOthers(t *testing.T) {
 		roundtrip(t, tcp, "tcp")
 	}
 
-	// When it reads at last, nothing is missing.
+	// When the client reads at last, no byte is missing.
 	require.NoError(t, deaf.(*net.TCPConn).CloseWrite())
 	got, err := io.ReadAll(deaf)
 	require.NoError(t, err)

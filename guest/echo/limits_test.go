@@ -34,7 +34,7 @@ func (r *rig) calls(t testing.TB, service string) uint64 {
 	return r.stats(t, service).Calls
 }
 
-// The limit on descriptors belongs to a process and other tests need theirs.
+// The limit of descriptors holds for the whole process, and other tests need descriptors.
 func TestAcceptOutOfDescriptorsKeepsTheListener(t *testing.T) {
 	apart.Run(t, testAcceptOutOfDescriptorsKeepsTheListener)
 }
@@ -43,8 +43,8 @@ func testAcceptOutOfDescriptorsKeepsTheListener(t *testing.T) {
 	s, con := start(t, 4)
 	first := dial(t, "tcp", "::1", s)
 	roundtrip(t, first, "x")
-	// One descriptor is left: it will be the next client's own, and there is
-	// none for the server's end.
+	// One descriptor is left, for the next client's end. There is none for the
+	// server's end.
 	next, err := unix.Dup(0)
 	require.NoError(t, err)
 	require.NoError(t, unix.Close(next))
@@ -65,7 +65,7 @@ func testAcceptOutOfDescriptorsKeepsTheListener(t *testing.T) {
 	roundtrip(t, second, "served at last")
 	con.expect(t, "Connection from ::1 (", 2)
 
-	// The listener is polled as before, and the next shortage is reported.
+	// The loop polls the listener again, and the server reports the next shortage.
 	third := dial(t, "tcp", "::1", s)
 	con.expect(t, "accept: -24. Retrying.\n", 2)
 	require.NoError(t, second.Close())

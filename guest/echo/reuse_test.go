@@ -23,7 +23,7 @@ func TestTenThousandConnectionsOnFewDescriptorsGetTheirOwnBytes(t *testing.T) {
 func testConnectionsOnFewDescriptors(t *testing.T) {
 	const cycles, together = 10_000, 4
 	s, con := start(t, 2*together)
-	// Go's own poller needs descriptors too, and has them from now on.
+	// Go's own poller needs descriptors too, so let it open them now.
 	first := dial(t, "tcp", "::1", s)
 	roundtrip(t, first, "x")
 	require.NoError(t, first.Close())
@@ -50,8 +50,8 @@ func testConnectionsOnFewDescriptors(t *testing.T) {
 				_, err := unix.Write(fd, []byte("stray bytes of one that leaves"))
 				require.NoError(t, err)
 			}
-			// Either way a reset: else each would leave a port behind
-			// that cannot be used again for a minute.
+			// Every connection ends with a reset. Otherwise each would block
+			// its port for a minute.
 			require.NoError(t, unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
 			require.NoError(t, unix.Close(fd))
 		}
@@ -60,8 +60,8 @@ func testConnectionsOnFewDescriptors(t *testing.T) {
 		require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patient))
 		require.NoError(t, unix.Connect(fd, to))
 		clients[at] = fd
-		// All that are open, and all at once, so that an answer that went
-		// astray shows.
+		// Write to all open connections at once, so that an answer on a wrong
+		// connection shows.
 		open := clients[:min(n+1, together)]
 		for i, fd := range open {
 			_, err := unix.Write(fd, text(i, n))
@@ -84,7 +84,7 @@ func testConnectionsOnFewDescriptors(t *testing.T) {
 	for _, fd := range clients {
 		_ = unix.Close(fd)
 	}
-	// The kernel has seen to it that numbers were used again; none may be kept.
+	// The kernel has reused descriptor numbers. The server must not have kept any.
 	for svc := range s.loop.All() {
 		if svc.Name() == "service_tcp" {
 			require.Eventually(t, func() bool { return len(svc.Sockets()) == 0 }, patience, time.Millisecond, "all clients have gone")

@@ -44,7 +44,7 @@ func TestOverCapacity(t *testing.T) {
 // All clients connect at once, and each sends in several pieces. A client over the capacity
 // can send all its bytes and reads the end of the stream. It is never reset, whenever its
 // bytes arrive.
-func TestOverCapacityNoClientIsReset(t *testing.T) {
+func TestNoClientOverTheCapacityIsReset(t *testing.T) {
 	counts := []int{200, 2000}
 	if testing.Short() {
 		counts = counts[:1]
@@ -62,11 +62,11 @@ func TestOverCapacityNoClientIsReset(t *testing.T) {
 func noClientIsReset(t *testing.T, when string, n, capacity int) {
 	t.Run(fmt.Sprint(n, " send ", when), func(t *testing.T) {
 		s, con := start(t, capacity)
-		s.TurnAwayFor(patience) // a busy machine is no stubborn client
+		s.TurnAwayFor(patience) // so that a slow host does not look like a stubborn client
 		var served, ended, left atomic.Int32
 		var wg, connected sync.WaitGroup
 		connected.Add(n)
-		allLeft := make(chan bool) // whom there is no room for
+		allLeft := make(chan bool) // closed when all clients over the capacity have left
 		leaves := func() {
 			if left.Add(1) == int32(n-capacity) {
 				close(allLeft)
@@ -96,7 +96,7 @@ func noClientIsReset(t *testing.T, when string, n, capacity int) {
 					switch {
 					case err == nil && string(got) == text:
 						served.Add(1)
-						<-allLeft // it keeps its place
+						<-allLeft // the client keeps its slot until then
 						return nil
 					case err == io.EOF && n == 0:
 						ended.Add(1)
@@ -120,10 +120,10 @@ func noClientIsReset(t *testing.T, when string, n, capacity int) {
 	})
 }
 
-// Clients over the capacity that never end their connections do not harm others: not the
-// clients that are served, not the next client when there is room, and, after a while, not
-// the next client that is turned away.
-func TestOverCapacityStubbornClientsDoNotHarmOthers(t *testing.T) {
+// Clients over the capacity that never end their connections do not harm others. The server
+// goes on serving its clients, serves the next client when there is room, and after a while
+// turns the next client away.
+func TestClientsThatNeverEndTheirConnectionsDoNotHarmOthers(t *testing.T) {
 	const surplus = 64 // how many the server turns away at once
 	s, con := start(t, 2)
 	s.TurnAwayFor(patience)
@@ -151,7 +151,7 @@ func TestOverCapacityStubbornClientsDoNotHarmOthers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "waits", string(got))
 
-	// The server's patience with the stubborn has an end.
+	// The server gives the stubborn clients up after a while.
 	s.Stop()
 	s, con = start(t, 1)
 	s.TurnAwayFor(100 * time.Millisecond)
@@ -169,7 +169,7 @@ func TestOverCapacityStubbornClientsDoNotHarmOthers(t *testing.T) {
 	require.NotContains(t, con.String(), "accept:", "it is no shortage")
 }
 
-func TestStopEndsTurningAway(t *testing.T) {
+func TestStopClosesConnectionsOverTheCapacity(t *testing.T) {
 	s, con := start(t, 1)
 	roundtrip(t, dial(t, "tcp", "::1", s), "x")
 	over := dial(t, "tcp", "::1", s)
@@ -183,7 +183,7 @@ func TestStopEndsTurningAway(t *testing.T) {
 
 // Other code closes a client's socket. The server neither uses nor closes the number,
 // and has room for another client.
-func TestAClientsSocketIsClosedByOtherCode(t *testing.T) {
+func TestTheServerForgetsAClientWhoseSocketOtherCodeCloses(t *testing.T) {
 	s, con := start(t, 1)
 	conn := dial(t, "tcp", "::1", s)
 	roundtrip(t, conn, "x")

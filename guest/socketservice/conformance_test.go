@@ -69,7 +69,7 @@ func TestStartWithoutServicesFails(t *testing.T) {
 }
 
 // Zephyr's issue 69233.
-func TestStartNamesThePollMaxThatWouldDo(t *testing.T) {
+func TestStartNamesASufficientPollMax(t *testing.T) {
 	define := func(l *Loop) { l.Define("a", nothing, 3); l.Define("b", nothing, 4) }
 	l := newLoop(t, Config{PollMax: 7})
 	define(l)
@@ -81,7 +81,7 @@ func TestStartNamesThePollMaxThatWouldDo(t *testing.T) {
 	require.NoError(t, l.Start())
 }
 
-func TestStartIsOnce(t *testing.T) {
+func TestASecondStartFails(t *testing.T) {
 	l := newLoop(t, Config{})
 	l.Define("a", nothing, 1)
 	require.NoError(t, l.Start())
@@ -276,7 +276,7 @@ func TestNegativeFdsAreSkipped(t *testing.T) {
 	require.Equal(t, "x", await(t, calls).text)
 }
 
-func TestOfDuplicatesTheFirstSlotOwnsTheEvent(t *testing.T) {
+func TestTheFirstOfDuplicateSlotsGetsTheEvent(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 3)

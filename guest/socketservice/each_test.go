@@ -72,7 +72,7 @@ func TestRegisterEachThatIsRefusedLosesNoUserData(t *testing.T) {
 }
 
 // The POLLNVAL of a socket that is not open carries the socket's user data.
-func TestRegisterEachTellsOfAClosedSocketWithItsUserData(t *testing.T) {
+func TestRegisterEachReportsAClosedSocketWithItsUserData(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 2)

@@ -25,7 +25,7 @@ func one(t *testing.T) {
 	require.Equal(t, 1, bytes.Count(buf, []byte("socketservice.(*Loop).run(")), "%s", buf)
 }
 
-func TestAHandlerThatDoesNotReturnCostsTheSocketAndNotTheLoop(t *testing.T) {
+func TestAFailedHandlerLosesItsSocketAndTheLoopContinues(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		debug string // GODEBUG
@@ -88,7 +88,7 @@ func TestAHandlerThatDoesNotReturnCostsTheSocketAndNotTheLoop(t *testing.T) {
 }
 
 // Sockets that are ready together with one whose handler fails are served as usual.
-func TestGoexitCostsNobodyElseACall(t *testing.T) {
+func TestGoexitDropsNoOtherCall(t *testing.T) {
 	l := newLoop(t, Config{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	handler, calls := record()
 	const n = 4
@@ -130,7 +130,7 @@ func (b badLogger) Write([]byte) (int, error) {
 	return 0, nil
 }
 
-func TestALoggerThatFailsCostsNothing(t *testing.T) {
+func TestAFailedLoggerDoesNotStopTheLoop(t *testing.T) {
 	for name, fail := range map[string]func(){
 		"panic":  func() { panic("of the logger") },
 		"Goexit": runtime.Goexit,

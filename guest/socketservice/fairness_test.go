@@ -10,7 +10,7 @@ import (
 )
 
 // More sockets than one round takes are always ready.
-func TestEveryReadySocketOnceBeforeAnyTwice(t *testing.T) {
+func TestEveryReadySocketIsServedOnceBeforeAnyTwice(t *testing.T) {
 	const n = 3*batch + 7
 	l := newLoop(t, Config{})
 	order, done := make([]int, 0, 10*n), make(chan bool)
@@ -55,7 +55,7 @@ func TestTheStartOfTheScanRotates(t *testing.T) {
 }
 
 // A socket beside any number of flooded ones waits for one call of each.
-func TestAFloodDelaysAnotherByOneCallEach(t *testing.T) {
+func TestEachFloodedSocketDelaysAnotherByOneCall(t *testing.T) {
 	const floods = 5
 	l := newLoop(t, Config{})
 	var calls atomic.Int64
@@ -81,7 +81,7 @@ func TestAFloodDelaysAnotherByOneCallEach(t *testing.T) {
 		send(t, peer, "x") // ready now, while the loop stands still
 		proceed <- true
 		await(t, served)
-		// What is left of the round that runs, and the next.
+		// The rest of the current round, and the next round.
 		require.LessOrEqual(t, after-before, int64(2*floods))
 	}
 	for _, s := range []*Service{flood, s, gate} { // before their sockets are closed

@@ -13,8 +13,8 @@ type fake struct {
 	mu       sync.Mutex
 	changed  sync.Cond
 	interest map[int]unix.EpollEvent
-	rounds   [][]unix.EpollEvent // to be returned, one by each wait
-	waitErrs []error             // to be returned before them
+	rounds   [][]unix.EpollEvent // the results of the next calls of wait
+	waitErrs []error             // the errors that wait returns before them
 	refuse   func(op, fd int) error
 	woken    bool
 	closed   bool

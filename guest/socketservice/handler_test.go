@@ -50,7 +50,7 @@ func TestEveryCallIsLegalInAHandler(t *testing.T) {
 	}
 }
 
-func TestOneHandlerAtATime(t *testing.T) {
+func TestOneHandlerRunsAtATime(t *testing.T) {
 	l := newLoop(t, Config{})
 	var running, total atomic.Int32
 	handler := func(ev *Event) {
@@ -147,7 +147,7 @@ func TestReventsAreUnfiltered(t *testing.T) {
 	require.EqualValues(t, 1, s.Stats().Errors)
 }
 
-func TestBadFdIsOnePOLLNVALAndAFreeSlot(t *testing.T) {
+func TestABadDescriptorGetsOnePOLLNVALAndFreesItsSlot(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls := make(chan seen, 100)
 	s := l.Define("a", func(ev *Event) {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestListenersTakeBothFamiliesAndBlockOnNothing(t *testing.T) {
+func TestListenersAcceptBothFamiliesAndNeverBlock(t *testing.T) {
 	for network, listen := range map[string]func(int) (int, error){"udp": ListenUDP, "tcp": ListenTCP} {
 		fd, err := listen(0)
 		require.NoError(t, err)
@@ -39,7 +39,7 @@ func TestListenersTakeBothFamiliesAndBlockOnNothing(t *testing.T) {
 	}
 }
 
-func TestPortOfWhatHasNone(t *testing.T) {
+func TestPortFailsForASocketWithoutAPort(t *testing.T) {
 	ours, _ := socketpair(t)
 	_, err := Port(int(ours))
 	require.ErrorIs(t, err, unix.EAFNOSUPPORT)

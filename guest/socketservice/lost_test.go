@@ -107,7 +107,7 @@ func TestAddTakesTheSlotOfAClosedSocket(t *testing.T) {
 	}
 }
 
-// The loop finds out by itself.
+// No call makes the loop look.
 //
 // Zephyr's issue 82652.
 func TestTheLoopFindsAClosedSocketItself(t *testing.T) {
@@ -127,8 +127,8 @@ func TestTheLoopFindsAClosedSocketItself(t *testing.T) {
 	}
 }
 
-// The old socket's peer goes on sending. Its bytes must not reach the new socket.
-func TestTheNumbersNextOwnerIsNotPolled(t *testing.T) {
+// The old socket's peer continues to send. Its bytes must not reach the new socket.
+func TestTheNextFileUnderADescriptorIsNotPolled(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	s := l.Define("a", handler, 1)
@@ -173,7 +173,7 @@ func TestEveryClosedSocketOfManyIsFound(t *testing.T) {
 // The check for closed sockets must not report a hang-up again.
 //
 // Zephyr's issue 111912.
-func TestLookingReportsNoHangUpAgain(t *testing.T) {
+func TestTheCheckForLostSocketsReportsNoHangUpAgain(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls := make(chan Event, 1000)
 	s := l.Define("a", func(ev *Event) { calls <- *ev }, 1)
@@ -195,7 +195,7 @@ func TestLookingReportsNoHangUpAgain(t *testing.T) {
 // registered before the other service gets its POLLNVAL.
 //
 // Zephyr's issue 108180.
-func TestTheOtherServiceIsToldOfACloseAlsoWhenTheNumberIsReused(t *testing.T) {
+func TestTheOtherServiceGetsPOLLNVALEvenIfTheDescriptorIsReused(t *testing.T) {
 	l := newLoop(t, Config{})
 	handler, calls := record()
 	a, b := l.Define("a", handler, 1), l.Define("b", handler, 1)

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// taking are the calls that take a socket from a service, and the sockets that the service
+// taking lists the calls that remove a socket from a service, with the sockets that the service
 // has afterwards.
 var taking = map[string]func(s *Service, fd, other int32) ([]unix.PollFd, error){
 	"Register": func(s *Service, fd, other int32) ([]unix.PollFd, error) { return in(other), s.Register(in(other), nil) },
@@ -24,7 +24,7 @@ var taking = map[string]func(s *Service, fd, other int32) ([]unix.PollFd, error)
 }
 
 // Zephyr's issue 110857.
-func TestWhatTakesASocketWaitsForItsHandler(t *testing.T) {
+func TestACallThatRemovesASocketWaitsForItsHandler(t *testing.T) {
 	for name, take := range taking {
 		t.Run(name, func(t *testing.T) {
 			l := newLoop(t, Config{})
@@ -108,7 +108,7 @@ func TestAfterRegisterTheOldSocketCanBeClosed(t *testing.T) {
 	none(t, texts)
 }
 
-// After the wait the call would be refused as well.
+// The kernel would refuse the call also after the wait.
 func TestARefusedRegisterDoesNotWait(t *testing.T) {
 	l := newLoop(t, Config{})
 	entered, proceed := make(chan bool), make(chan bool)
@@ -144,9 +144,9 @@ func TestRegisterThatWaitsWhenTheLoopIsStoppedFails(t *testing.T) {
 	require.NoError(t, await(t, ended))
 }
 
-// While a call waits, the service's other sockets are not served. An error or a hang-up,
-// which is reported once, must not be lost meanwhile.
-func TestAHangUpDuringTheWaitIsToldAfterIt(t *testing.T) {
+// While a call waits, the loop does not serve the service's other sockets. It must not lose
+// an error or a hang-up meanwhile, which the kernel reports only once.
+func TestAHangUpDuringAWaitIsReportedAfterIt(t *testing.T) {
 	l, newest := newFakeLoop(t, Config{})
 	entered, proceed := make(chan bool), make(chan bool)
 	calls := make(chan Event, 10)

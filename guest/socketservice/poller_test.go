@@ -62,7 +62,7 @@ var thieves = map[string]func(t *testing.T) (fd int, untouched func()){
 	},
 }
 
-func TestAPollerWhoseDescriptorTheProgramTakesIsReplaced(t *testing.T) {
+func TestAPollerWithoutItsDescriptorIsReplaced(t *testing.T) {
 	for _, which := range []string{"epoll", "eventfd"} {
 		for name, thief := range thieves {
 			t.Run(which+" becomes "+name, func(t *testing.T) {
@@ -152,7 +152,7 @@ func TestThePollersOwnDescriptorsAreRefused(t *testing.T) {
 }
 
 // The bell is gone, and no event ends the wait.
-func TestAnIdleLoopWithoutItsDescriptorsIsStoppedAndServes(t *testing.T) {
+func TestAnIdleLoopWithoutItsDescriptorsServesAndStops(t *testing.T) {
 	for name, then := range map[string]func(l *Loop, s *Service){
 		"stop": func(l *Loop, s *Service) { require.NoError(t, l.Stop()) },
 		"register": func(l *Loop, s *Service) {

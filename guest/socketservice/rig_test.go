@@ -82,7 +82,7 @@ func closed(fds ...int32) {
 	}
 }
 
-// hold keeps the loop in a handler until the function that it returns is called.
+// hold keeps the loop in a handler until the test calls the returned function.
 func (l *Loop) hold(t testing.TB) (release func()) {
 	entered, proceed := make(chan bool), make(chan bool)
 	gate := l.Define("gate", func(ev *Event) { read(ev.Fd); entered <- true; <-proceed }, 1)

@@ -43,7 +43,7 @@ func TestAddTakesOneSlotAndLeavesTheOthers(t *testing.T) {
 }
 
 // Zephyr's issue 114405.
-func TestAddOfASocketThatIsThereChangesIt(t *testing.T) {
+func TestAddChangesASocketThatTheServiceHas(t *testing.T) {
 	l := newLoop(t, Config{})
 	calls := make(chan Event, 100)
 	s := l.Define("a", func(ev *Event) {
@@ -105,7 +105,7 @@ func TestFreeSlotsAreUsedAgainInAnyOrder(t *testing.T) {
 // emulated processors, there are a thousand.
 //
 // Zephyr's issue 115800.
-func TestTenThousandReusesReachNoOther(t *testing.T) {
+func TestTenThousandReusedDescriptorsGetOnlyTheirOwnEvents(t *testing.T) {
 	reuses := uint32(10000)
 	if testing.Short() {
 		reuses = 1000
@@ -234,7 +234,7 @@ func TestCloseClosesTheSockets(t *testing.T) {
 // whether or not another file has its number.
 //
 // Zephyr's issue 71189.
-func TestCloseSparesTheNumbersNextOwner(t *testing.T) {
+func TestCloseDoesNotCloseTheNextFileUnderADescriptor(t *testing.T) {
 	l := newLoop(t, Config{})
 	s := l.Define("a", nothing, 1)
 	require.NoError(t, l.Start())

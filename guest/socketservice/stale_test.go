@@ -244,7 +244,7 @@ func TestPollErrorRebuildsTheSet(t *testing.T) {
 }
 
 // Zephyr's issue 75474.
-func TestPollerThatCanNotBeReplacedIsTriedAgain(t *testing.T) {
+func TestAFailedReplacementOfThePollerIsTriedAgain(t *testing.T) {
 	log, lines := records()
 	l, newest := newFakeLoop(t, Config{Logger: log})
 	handler, calls := record()
@@ -294,7 +294,7 @@ func TestClosedEpollDescriptorIsReplaced(t *testing.T) {
 	calm(t, l)
 }
 
-func TestSignalsNeverShow(t *testing.T) {
+func TestSignalsAreNeverReported(t *testing.T) {
 	log, lines := records()
 	l := newLoop(t, Config{LockThread: true, Logger: log})
 	tids := make(chan int, 10)

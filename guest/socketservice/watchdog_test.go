@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hurried returns a loop that takes handlers for slow after a short time, and those of its
-// records that contain the text. On a busy machine such a loop may take any handler for slow.
+// hurried returns a loop that calls a handler slow after a short time, and the loop's records
+// that contain the text. On a busy host such a loop may call any handler slow.
 func hurried(t *testing.T, text string) (*Loop, chan string) {
 	lines := make(chan string, 1000)
 	l := newLoop(t, Config{Logger: slog.New(slog.NewTextHandler(only{text, lines}, nil))})
@@ -66,7 +66,7 @@ func TestASlowHandlerIsLoggedWhileItRunsAndWhenItReturns(t *testing.T) {
 			require.Contains(t, line, want)
 		}
 		require.Equal(t, 1, len(regexp.MustCompile(`goroutine \d+ \[`).FindAllString(line, -1)), "the loop's stack alone")
-		time.AfterFunc(l.slow, func() { close(entered) }) // it is said once, however long that takes
+		time.AfterFunc(l.slow, func() { close(entered) }) // the loop logs it once, however long the handler runs
 		<-entered
 		entered = make(chan bool)
 		none(t, lines)

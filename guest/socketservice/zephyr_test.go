@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tests that Zephyr has for this API, in tests/net/socket/service/src/main.c as of
-// August 2026, under their names: each requires what Zephyr's requires.
+// These are Zephyr's tests of this API, from tests/net/socket/service/src/main.c as of
+// August 2026, under their own names. Each requires what Zephyr's test requires.
 
 // polls is a poller that notes the events for which the loop polls.
 type polls struct {

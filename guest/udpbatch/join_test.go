@@ -48,7 +48,7 @@ func datagram(n, size int) []byte {
 	return bytes.Repeat([]byte{byte(n), byte(n >> 8)}, size/2+1)[:size]
 }
 
-// received takes all datagrams that wait on the sockets, in order for each socket.
+// received reads all datagrams that wait on the sockets, in order for each socket.
 func received(t *testing.T, fds []int) [][]string {
 	t.Helper()
 	got := make([][]string, len(fds))

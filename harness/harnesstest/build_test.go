@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestALongBuildReportsThatItGoesOn(t *testing.T) {
+func TestALongBuildReportsItsDuration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said bytes.Buffer
 		stop := reportProgress(&said, "x86: building")
@@ -33,8 +33,8 @@ guesthouse: x86: building took 27 s
 	})
 }
 
-// The go command of this test waits at a FIFO until the inner test has reported that its build
-// goes on. So the report comes while the build runs, not after it.
+// The go command of this test waits at a FIFO until the inner test has reported how long its build
+// has been running. So the report comes during the build and not after it.
 func TestAFirstBuildReportsWhileItRuns(t *testing.T) {
 	Require(t, "arm64")
 	real, err := exec.LookPath("go")

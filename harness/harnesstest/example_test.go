@@ -31,7 +31,7 @@ func Example() {
 	_ = TestEcho
 }
 
-// A test of a boot itself does not want a restored machine.
+// A test of the boot itself needs a machine that is booted and not restored.
 func ExampleBoot_cold() {
 	TestCold := func(t *testing.T) {
 		spec := harnesstest.Spec(t, "arm64", "guesthouse.example/guest/cmd/uinit")

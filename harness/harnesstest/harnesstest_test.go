@@ -230,7 +230,7 @@ func TestFailuresExplainThemselves(t *testing.T) {
 	}
 }
 
-func TestAnExpectedExitIsNoFailure(t *testing.T) {
+func TestAnExpectedExitDoesNotFailTheTest(t *testing.T) {
 	Require(t, "arm64")
 	out, ok := run(t, "expected status", nil)
 	require.True(t, ok, out)

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheLimiterAdmitsWhatTheHostCarries(t *testing.T) {
+func TestTheLimiterAdmitsTestsByMemoryAndProcessors(t *testing.T) {
 	var memory, idle atomic.Int64
 	looked := make(chan struct{}, 1)
 	l := newLimiter()
@@ -40,7 +40,7 @@ func TestTheLimiterAdmitsWhatTheHostCarries(t *testing.T) {
 	}
 	requireHeldBack := func(admitted <-chan struct{}) {
 		t.Helper()
-		for range 3 { // at least one of three measurements has admitted nothing
+		for range 3 { // after three measurements, at least one has admitted no test
 			await(looked, "a test waits for an idle processor")
 		}
 		select {

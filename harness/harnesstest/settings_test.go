@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestASwitchTakesWhatPeopleWrite(t *testing.T) {
+func TestASwitchAcceptsTheUsualSpellings(t *testing.T) {
 	for _, variable := range []string{coldVariable, prefetchVariable} {
 		for text, want := range map[string]bool{
 			"1": true, "true": true, "TRUE": true, "yes": true, "Yes": true, "on": true, "t": true,
@@ -29,8 +29,8 @@ func TestASwitchTakesWhatPeopleWrite(t *testing.T) {
 	}
 }
 
-// A setting that was silently ignored would be noticed late.
-func TestASettingThatIsNotUnderstoodFailsTheTest(t *testing.T) {
+// A user would notice an ignored setting late.
+func TestAnInvalidSettingFailsTheTest(t *testing.T) {
 	Require(t, "arm64")
 	for setting, says := range map[string]string{
 		"GUESTHOUSE_COLD=maybe":     "GUESTHOUSE_COLD=maybe: write 1, true, yes or on, or 0, false, no or off",

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A scratch is a user's module with a guest, the guest's dependencies and tests. Beside it is a module
-// that go.mod replaces another one with.
+// A scratch is a user's module with a guest, the guest's dependencies and tests. Beside it is another
+// module, which replaces a dependency in its go.mod.
 type scratch struct {
 	dir    string // the module's directory
 	env    []string
@@ -177,7 +177,7 @@ func (s *scratch) run(t *testing.T, test string) (cached bool) {
 }
 
 // runs requires that go runs a test, and that it then answers from its cache. Without the second
-// requirement the first would say nothing.
+// requirement, the test would pass even if go cached nothing.
 func (s *scratch) runs(t *testing.T, test string) {
 	t.Helper()
 	require.False(t, s.run(t, test), "go answered from its cache")
@@ -264,8 +264,8 @@ func TestGoTestRunsAgainAfterAChangeOfTheUsersFiles(t *testing.T) {
 	}
 }
 
-// The go command hashes the files when the test has ended. It would take a file that was edited
-// meanwhile for the one that the test has used.
+// The go command hashes the files after the test has ended. It cannot know that a file was edited
+// after the test had read it.
 func TestGoTestCachesNoResultOfATestDuringWhichTheGuestWasEdited(t *testing.T) {
 	t.Parallel()
 	Require(t, "arm64")

@@ -23,7 +23,7 @@ func onlyResult(t *testing.T, tmp string) (r harness.Result, dir string) {
 	return r, filepath.Dir(files[0])
 }
 
-// A record says whether its test passed, whatever the machine did.
+// A record says whether its test passed, even if the machine did not fail.
 func TestARecordHasTheVerdictOfItsTest(t *testing.T) {
 	Require(t, "arm64")
 	for name, says := range map[string]string{

@@ -37,7 +37,7 @@ const (
 	driftOff = 100 // one part in a hundred
 )
 
-// A saying is what the guest "lost" reports of itself, with the host's time of the report.
+// A saying is a report of the guest "lost" about itself, with the host's time of the report.
 type saying struct {
 	before, after       time.Time // the request and the answer, on the host's clock
 	clock               time.Time
@@ -70,7 +70,7 @@ func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 		require.Equal(t, "set up", original.Event())
 		first := says(t, original.Dial)
 		require.Equal(t, 2001, first.clock.UTC().Year(), "nothing has set the clock yet")
-		// The timer and the events are under way while the machine is saved, or have just ended.
+		// The timer and the events run while the machine is saved, or have just ended.
 		require.Equal(t, "done", asked(t, original.Dial, "timer"))
 		const events = 300
 		require.Equal(t, "done", asked(t, original.Dial, fmt.Sprint("events ", events)))
@@ -134,8 +134,8 @@ func called(t *testing.T, dial dialer, boot string) {
 	require.Equal(t, boot, <-said)
 }
 
-// tells requires the events that the guest sent while it was saved: one timer, and the numbered
-// events once each and in order.
+// tells requires the events that the guest sends around the save: one of the timer, and each numbered
+// event once and in order.
 func tells(t *testing.T, m *harnesstest.Machine, events int) {
 	t.Helper()
 	next, timers := 0, 0

@@ -18,7 +18,7 @@ import (
 const bareMetalSays = "no kernel here"
 
 // A guest needs neither Linux nor an initramfs. The harness boots any file that QEMU's -kernel
-// accepts, with a Ready pattern of the guest's own.
+// accepts, with the user's own Ready pattern.
 func TestABareMetalGuestIsBooted(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {

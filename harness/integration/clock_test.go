@@ -15,7 +15,7 @@ import (
 
 // A kernel that calibrates its clock by itself may get it wrong on a busy host. Its clocks then run up
 // to forty times too fast.
-func TestAGuestIsToldHowFastItsClockCounts(t *testing.T) {
+func TestTheKernelIsToldTheRateOfItsClock(t *testing.T) {
 	t.Parallel()
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the host's processor has no TSC that an emulated one could be")
@@ -28,7 +28,7 @@ func TestAGuestIsToldHowFastItsClockCounts(t *testing.T) {
 		}
 		m := harnesstest.Boot(t, echoSpec(t, name))
 		m.Send("sh dmesg | grep tsc: && echo that is 'all'")
-		// A kernel that calibrates nevertheless prints the measured rate before the rate that it uses.
+		// If a kernel still calibrates its clock, it prints the measured rate before the rate that it uses.
 		log := m.Expect(`(?s).*tsc: Detected (\d+\.\d+) MHz.*that is all$`)
 		require.Regexp(t, `^\d+\.000$`, log[1], "no kernel would measure whole MHz")
 		m.Shutdown()

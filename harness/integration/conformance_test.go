@@ -17,8 +17,8 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// The socket service's tests run natively beside its code. They run in the guest too, for its
-// kernel, its processor and its word size.
+// The unit tests of the socket service run on the host. They run in the guest too, because it has
+// another kernel, another processor and another word size.
 func TestTheSocketServiceConformsInTheGuest(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, name string) {

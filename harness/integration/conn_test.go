@@ -21,8 +21,8 @@ import (
 // oops makes the guest's kernel print a crash report while the guest runs on.
 const oops = "sh echo '<0>BUG: unable to handle page fault for address: 0' > /dev/kmsg"
 
-// Whatever ends the machine, every read and write of its connections ends at once with the cause.
-// Data that had arrived is not lost.
+// When the machine ends for any reason, every read and write of its connections ends at once with the
+// cause. Data that has arrived is not lost.
 func TestConnectionsEndWithTheMachine(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)

@@ -14,8 +14,8 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// crashes boots a guest that crashes on request. The machine is no harnesstest.Machine, because that
-// would fail the test for the crash.
+// crashes boots a guest that crashes on request. It does not return a harnesstest.Machine, which would
+// fail the test because of the crash.
 func crashes(t *testing.T, target, guest string) *harness.Machine {
 	t.Helper()
 	spec := harnesstest.Spec(t, target, guest)
@@ -66,7 +66,7 @@ func panics(t *testing.T, target string, see func(*harness.Machine) error) {
 	require.Equal(t, "the guest failed: panic: no such sensor", m.Result().Error)
 }
 
-// The call that sees the crash ends the machine. The record has the whole trace nevertheless.
+// The call that sees the crash ends the machine. The record still has the whole trace.
 func TestEveryCallReportsAPanicWithItsWholeTrace(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
@@ -157,7 +157,7 @@ func TestEveryKindOfCrashIsDetected(t *testing.T) {
 }
 
 // A client of the guest may make the guest log any text.
-func TestALoggedTextIsNoCrash(t *testing.T) {
+func TestALoggedTextIsNotACrash(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := crashes(t, target, crashesGuest)
@@ -180,7 +180,7 @@ func TestALoggedTextIsNoCrash(t *testing.T) {
 	require.Empty(t, m.Console().Warnings())
 }
 
-func TestAWarningIsKeptAndEndsNothing(t *testing.T) {
+func TestAWarningIsKeptAndDoesNotEndTheMachine(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	m := crashes(t, target, crashesGuest)
@@ -200,7 +200,7 @@ func TestAWarningIsKeptAndEndsNothing(t *testing.T) {
 	require.Equal(t, harness.StateEnded, result.State)
 }
 
-// A template, or a prefetched machine, of a Spec with other patterns is used nevertheless.
+// A Spec with other patterns still uses the same template or prefetched machine.
 func TestAUsersCrashPatternWorksInEveryBootMode(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)

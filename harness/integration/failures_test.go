@@ -125,7 +125,7 @@ func TestABootFailsIfTheGuestIsNotReadyInTime(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := failing(t, target, "hangs")
-	spec.ReadyWithin = 5 * time.Second // the guest may get that far only after the deadline
+	spec.ReadyWithin = 5 * time.Second // a slow guest may reach the hang only after the deadline
 	spec.Dir = t.TempDir()
 	m, startErr := harness.Start(t.Context(), spec)
 	require.NoError(t, startErr)
@@ -191,7 +191,7 @@ func TestAKernelOfAnotherTargetIsRefused(t *testing.T) {
 	})
 }
 
-// QEMU refuses such a file on a PC. On an Arm board it runs whatever it gets.
+// On a PC, QEMU refuses such a file. On an Arm board, QEMU runs any file.
 func TestAFileThatIsNoKernelIsNotTheGuestsFault(t *testing.T) {
 	t.Parallel()
 	for target, says := range map[string]string{

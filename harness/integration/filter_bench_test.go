@@ -14,9 +14,9 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// BenchmarkFilter compares a machine whose frames the harness filters with a machine that has all
-// of the network: round trips of 64 bytes, and an echo of 2 MiB. The two machines take turns and
-// each metric is a median, so that a load of the host hits both.
+// BenchmarkFilter compares a machine whose frames the harness filters with a machine without a
+// filter: round trips of 64 bytes, and an echo of 2 MiB. The two machines take turns and each metric
+// is a median, so that load on the host affects both.
 func BenchmarkFilter(b *testing.B) {
 	choices := []harness.Outbound{harness.OutboundInternet, harness.OutboundNone}
 	for _, tg := range target.All() {

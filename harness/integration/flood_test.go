@@ -10,8 +10,8 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// A guest that sends events without end costs its host a bounded amount of memory and of disk. A
-// test that takes the events late learns exactly how many it has missed.
+// A guest that never stops sending events uses a bounded amount of the host's memory and disk. A test
+// that reads the events late learns exactly how many it has missed.
 func TestAFloodOfEventsIsBounded(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)

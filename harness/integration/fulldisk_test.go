@@ -35,8 +35,8 @@ func readResult(t *testing.T, dir string) (r harness.Result) {
 	return r
 }
 
-// The guest and its test go on. The error at the end of the run names what the record lacks.
-func TestARunGoesOnWithoutSpaceForItsRecordAndFailsAtItsEnd(t *testing.T) {
+// The guest and its test continue. The error at the end of the run names the incomplete files of the record.
+func TestARunContinuesWithoutSpaceForItsRecordAndFailsAtItsEnd(t *testing.T) {
 	target := oneTarget(t)
 	apart.Run(t, func(t *testing.T) {
 		spec := echoSpec(t, target)

@@ -140,7 +140,7 @@ func TestTheShellRunsCommands(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
-		// A command that is typed before the prompt would be shown above it.
+		// The terminal would show a command that is typed before the prompt above the prompt.
 		command := func(line string) {
 			m.Expect(`uart:~\$ `)
 			m.Send(line)

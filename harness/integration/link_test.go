@@ -27,7 +27,7 @@ func TestNothingPassesALinkThatIsCut(t *testing.T) {
 	echoes(t, conn, "before")
 
 	m.SetLink(false)
-	m.SetLink(false) // a link that is cut may be cut again
+	m.SetLink(false) // cutting a cut link is not an error
 	require.False(t, answers(t, conn, "cut"))
 
 	m.SetLink(true)

@@ -16,8 +16,8 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// The guest's frames leave in order. When its answer has arrived, every frame that it sent before has
-// arrived too or was stopped.
+// The guest's frames leave in order. When its answer has arrived, the filter has passed or stopped
+// every earlier frame.
 func TestAGuestReachesWhatItsOutboundAllows(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)

@@ -44,7 +44,7 @@ func TestShutdownPowersOffUnderTraffic(t *testing.T) {
 				}
 			})
 		}
-		// The agent powers the guest off although the shell is busy.
+		// The agent powers the guest off even while the shell is busy.
 		m.Expect(`uart:~\$ `)
 		m.Send("sh echo $((1 + 1)) begun; sleep 1000")
 		m.Expect(`2 begun`)

@@ -60,7 +60,7 @@ func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 	require.Empty(t, all, "the next boot saves another template")
 }
 
-// The machine boots whatever is wrong with the cache.
+// The machine boots despite any fault of the cache.
 func TestAFaultOfTheCacheCostsAColdBoot(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)

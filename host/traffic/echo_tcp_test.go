@@ -124,7 +124,7 @@ func TestEchoTCPClosedFirst(t *testing.T) {
 	assert.ErrorContains(t, err, fmt.Sprintf("byte 4 of %d (byte 0 of payload[1])", 4+8<<20))
 }
 
-// The same, with the last byte back before the half-close.
+// The server ends the stream after the last byte and before the client half-closes.
 func TestEchoTCPClosedBeforeHalfClose(t *testing.T) {
 	dial := dialTCP(t, func(c *net.TCPConn) { io.CopyN(c, onlyReader{c}, 4) })
 	slow := func(ctx context.Context, network string) (net.Conn, error) {

@@ -23,7 +23,7 @@ func TestHistogramBuckets(t *testing.T) {
 	assert.Equal(t, int64(math.MaxInt64), upper(len(h.counts)-1))
 }
 
-// Quantiles keep their promise beside sorted latencies, from nanoseconds to days.
+// The quantiles are as exact as documented, compared with sorted latencies from nanoseconds to days.
 func TestHistogramQuantile(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{1, 2, 3, 10, 1000, 30000} {
@@ -47,7 +47,7 @@ func TestHistogramQuantile(t *testing.T) {
 func TestHistogramEdges(t *testing.T) {
 	var h histogram
 	assert.Zero(t, h.quantile(0.5), "empty")
-	h.add(-1) // a clock never goes back, but nothing may be lost if it did
+	h.add(-1) // a monotonic clock never goes back, but such a latency must count too
 	assert.Zero(t, h.quantile(1))
 	h.add(math.MaxInt64)
 	assert.Equal(t, time.Duration(math.MaxInt64), h.quantile(0.9))

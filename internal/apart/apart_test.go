@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestItRunsInAProcessOfItsOwn(t *testing.T) {
+func TestRunRunsInAProcessOfItsOwn(t *testing.T) {
 	const first = "GUESTHOUSE_TEST_FIRST"
 	if os.Getenv(first) == "" {
 		t.Setenv(first, "it ran here")
@@ -19,8 +19,8 @@ func TestItRunsInAProcessOfItsOwn(t *testing.T) {
 	Run(t, func(t *testing.T) { require.Equal(t, t.Name(), os.Getenv(variable)) })
 }
 
-// The test binary is asked to be one whose test fails, or says nothing of it, there.
-func TestWhatDoesNotPassThereFailsHere(t *testing.T) {
+// In the other process, the test fails, or exits without a result.
+func TestAFailureInTheOtherProcessFailsTheTest(t *testing.T) {
 	const how = "GUESTHOUSE_TEST_HOW"
 	if os.Getenv(how) != "" {
 		Run(t, func(t *testing.T) {

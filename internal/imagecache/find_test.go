@@ -15,7 +15,7 @@ func sum(text string) string {
 	return s
 }
 
-func TestWhatIsImportedIsFoundUntilItIsDamaged(t *testing.T) {
+func TestAnImportedFileIsFoundUntilItIsDamaged(t *testing.T) {
 	c := testCache(t)
 	for name, do := range map[string]struct {
 		add  func(sum, text string) (string, error)

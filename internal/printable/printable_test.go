@@ -30,7 +30,7 @@ var samples = map[string]string{
 	"":                                      "",
 }
 
-func TestWhatActsOnATerminalBecomesVisible(t *testing.T) {
+func TestTextMakesControlCharactersVisible(t *testing.T) {
 	for text, safe := range samples {
 		require.Equal(t, safe, Text(text))
 		require.Equal(t, safe, Text(safe), "a second time changes nothing")
@@ -38,7 +38,7 @@ func TestWhatActsOnATerminalBecomesVisible(t *testing.T) {
 	}
 }
 
-// unsafe matches what must not reach a terminal. It is written down apart from the code.
+// unsafe matches characters that must not reach a terminal. It is independent of the code under test.
 var unsafe = regexp.MustCompile("[\x00-\x08\x0b-\x1f\x7f\u0080-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 func TestNothingUnsafeIsLeftOfAnyBytes(t *testing.T) {
@@ -50,7 +50,7 @@ func TestNothingUnsafeIsLeftOfAnyBytes(t *testing.T) {
 	})
 }
 
-// decode gives back what a Writer was given.
+// decode returns the bytes that were written to a Writer, from its output.
 func decode(t require.TestingT, safe string) string {
 	return regexp.MustCompile(`\\x[0-9a-f]{2}|\\u[0-9a-f]{4}`).ReplaceAllStringFunc(safe, func(escape string) string {
 		n, err := strconv.ParseUint(escape[2:], 16, 32)
@@ -62,7 +62,7 @@ func decode(t require.TestingT, safe string) string {
 	})
 }
 
-func TestWhatIsWrittenIsSafeAndTellsTheBytes(t *testing.T) {
+func TestAWritersOutputIsSafeAndTheBytesCanBeRestored(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		pieces := rapid.SliceOf(rapid.OneOf(
 			rapid.SampledFrom([]string{`\`, `x1b`, `\x5c`, `\u202e`, "\u202e", "\xe2\x80", "\x8e", "°", "\x1b", "\n"}),
@@ -94,7 +94,7 @@ func TestOnlyPartOfACharacterWaitsForMore(t *testing.T) {
 	}
 }
 
-func TestAWriterTellsOfAFailure(t *testing.T) {
+func TestAWriterReturnsTheErrorOfItsDestination(t *testing.T) {
 	full := errors.New("no space left on device")
 	w := NewWriter(writerFunc(func([]byte) (int, error) { return 0, full }))
 	_, err := w.Write([]byte("x"))

@@ -17,7 +17,7 @@ const (
 	sumOfTwo = "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3"
 )
 
-// aTick is longer than the kernel's clock for the times of files stands still.
+// aTick is longer than the resolution of the kernel's file times.
 const aTick = 20 * time.Millisecond
 
 func TestSHA256IsThatOfTheContentNow(t *testing.T) {
@@ -54,7 +54,7 @@ func TestSHA256IsThatOfTheContentNow(t *testing.T) {
 	require.Equal(t, sumOfOne, sum)
 }
 
-func TestAStateTellsAFileFromACopyAndFromItsUpdate(t *testing.T) {
+func TestACopyAndAnUpdateHaveAnotherState(t *testing.T) {
 	dir := t.TempDir()
 	state := func(name, text string) State {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))

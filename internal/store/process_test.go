@@ -18,9 +18,9 @@ import (
 	"guesthouse.example/internal/tied"
 )
 
-// The test binary is also another process that uses a store.
+// The test binary can also run as another process that uses a store.
 const (
-	otherEnv = "GUESTHOUSE_TEST_STORE_PROCESS" // which of others it is
+	otherEnv = "GUESTHOUSE_TEST_STORE_PROCESS" // the key in others of the function that the process runs
 	dirEnv   = "GUESTHOUSE_TEST_STORE_DIR"
 )
 
@@ -128,7 +128,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// other returns another process that uses a store; shell commands come first if there are any.
+// other returns another process that uses a store. Shell commands, if there are any, run first.
 func other(t *testing.T, name, dir, commands string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()

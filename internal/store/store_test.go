@@ -142,7 +142,7 @@ func TestRemove(t *testing.T) {
 	require.DirExists(t, s.Path("things/x"))
 }
 
-// aged makes an entry of one MiB whose last use was so long ago.
+// aged makes an entry of one MiB with a last use that is the given time ago.
 func aged(t *testing.T, s *Store, name string, ago time.Duration) {
 	t.Helper()
 	noise := make([]byte, 1<<20) // no file system compresses it

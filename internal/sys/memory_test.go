@@ -51,7 +51,7 @@ func TestMemoryIsTheHostsOrThatOfAControlGroup(t *testing.T) {
 	require.Equal(t, [2]int64{303000, 800000}, read("4:memory:/x\n0::/\n"), "version 1 of control groups")
 }
 
-func TestAFieldIsTheNumberBehindANameAtTheStartOfALine(t *testing.T) {
+func TestAFieldIsTheNumberAfterANameAtTheStartOfALine(t *testing.T) {
 	rollup := []byte("5581-7fff ---p 00000000 00:00 0    [rollup]\nRss:    172 kB\nAnonymous:       84 kB\nAnonHugePages:  0 kB\nBroken:\n")
 	n, ok := field(rollup, "Anonymous:")
 	require.True(t, ok)

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The go command compares the beginning of a name, and then opens the file as anybody does.
+// The go command compares the beginning of a path, and then opens the file with package os.
 func TestANameThroughTheRootLeadsToTheFile(t *testing.T) {
 	before := start
 	t.Cleanup(func() { start = before })

@@ -16,8 +16,8 @@ import (
 
 const ownerVariable = "GUESTHOUSE_TEST_TIED"
 
-// starts are the functions under test, each with a command that never ends by itself. That of
-// StartGroup has two generations below it, as a go command has that runs a linker.
+// starts are the functions under test, each with a command that never ends by itself. The command of
+// StartGroup has two generations of children, like a go command that runs a linker.
 var starts = map[string]struct {
 	start   func(*exec.Cmd) (<-chan error, error)
 	command string
@@ -44,7 +44,7 @@ func TestACommandDiesWithItsOwner(t *testing.T) {
 	for name := range starts {
 		for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGSEGV} {
 			if signal.Ignored(sig) {
-				continue // as SIGHUP is under nohup, also by the owner
+				continue // the owner ignores it too, like SIGHUP under nohup
 			}
 			t.Run(name+"/"+sig.String(), func(t *testing.T) {
 				t.Parallel()
@@ -63,7 +63,7 @@ func TestACommandDiesWithItsOwner(t *testing.T) {
 				require.Equal(t, "runs\n", line)
 				require.NoError(t, owner.Process.Signal(sig))
 				require.Error(t, <-ended)
-				// Until nobody holds the other end.
+				// Read until no process holds the other end.
 				require.NoError(t, out.SetReadDeadline(time.Now().Add(time.Minute)))
 				_, err = io.Copy(io.Discard, lines)
 				require.NoError(t, err)
@@ -72,7 +72,7 @@ func TestACommandDiesWithItsOwner(t *testing.T) {
 	}
 }
 
-func TestTheEndAndTheFailureToStartAreTold(t *testing.T) {
+func TestTheEndAndAFailureToStartAreReported(t *testing.T) {
 	for name, of := range starts {
 		t.Run(name, func(t *testing.T) {
 			var said strings.Builder
@@ -104,6 +104,6 @@ func TestAGroupIsKilledAtOnce(t *testing.T) {
 	require.NoError(t, unix.Kill(-cmd.Process.Pid, unix.SIGKILL))
 	require.EqualError(t, <-ended, "signal: killed")
 	require.NoError(t, out.SetReadDeadline(time.Now().Add(time.Minute)))
-	_, err = io.Copy(io.Discard, out) // until nobody holds the other end
+	_, err = io.Copy(io.Discard, out) // until no process holds the other end
 	require.NoError(t, err)
 }

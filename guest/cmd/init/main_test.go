@@ -22,7 +22,7 @@ func TestTheKernelsLastLineAboutTheProgramIsFound(t *testing.T) {
 	require.Empty(t, aboutTheEnd("", 82))
 }
 
-func TestTheLastWordsStandAtTheStartOfALine(t *testing.T) {
+func TestTheLastWordsBeginALine(t *testing.T) {
 	require.Equal(t, "init: /bin/uinit has ended: exit status 3; the machine powers off\n",
 		lastWords(wire.Exit{Status: 3}, true))
 	require.Equal(t, "\ninit: Out of memory: Killed process 84 (uinit)\ninit: /bin/uinit has ended: signal 9 (killed); the machine powers off\n",

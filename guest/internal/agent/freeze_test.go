@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The test runs itself as the first process of a PID namespace: there it can signal all processes.
+// The test runs itself as the first process of a PID namespace, where it can signal all processes.
 func TestWithoutControlGroupsSignalsStopTheProcesses(t *testing.T) {
 	if os.Getenv("GUESTHOUSE_TEST_INIT") != "" {
 		require.Equal(t, 1, os.Getpid())

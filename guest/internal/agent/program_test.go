@@ -45,7 +45,7 @@ func send(t *testing.T, conn *wire.Conn, m wire.Message) {
 	require.NoError(t, err)
 }
 
-// The agent trusts no program: a message that only init may send ends the program's line.
+// If the program sends a message that only init may send, the agent closes the program's line.
 func TestAProgramCannotForgeItsEnd(t *testing.T) {
 	for _, forged := range []wire.Message{
 		{Type: wire.Ended, Payload: wire.Exit{}.Encode()},

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestEachSpareThreadIsAnother(t *testing.T) {
+func TestSpareThreadsAreDistinct(t *testing.T) {
 	ids := map[int]bool{}
 	for _, id := range makeThreads(spareThreads) {
 		ids[id] = true

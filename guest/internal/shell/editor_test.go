@@ -36,7 +36,7 @@ func (r *row) show(text string) {
 func TestTheTerminalShowsTheLineAndItsCursor(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var e editor
-		var line []string // and the model of it
+		var line []string // the model of the line
 		var at int
 		screen := &row{}
 		screen.show(prompt)
@@ -69,7 +69,7 @@ func TestTheTerminalShowsTheLineAndItsCursor(t *testing.T) {
 			case ctrlU:
 				line, at = nil, 0
 				e.keys(key)
-			case ctrlW, up, down: // the result is the editor's to say
+			case ctrlW, up, down: // the model takes the editor's result
 				e.keys(key)
 				line, at = slices.Clone(e.cells), e.at
 			default:

@@ -126,8 +126,8 @@ func TestALogLineStandsAboveThePrompt(t *testing.T) {
 	s.sees(`\r\n\[00:00:01\.000,000\] <inf> app: hello\r\nuart:~\$ $`)
 }
 
-// A person may type as soon as the greeting is shown. A prompt that came later would stand where the
-// answer begins.
+// A person may type as soon as the terminal shows the greeting. A prompt in a later write would stand
+// where the answer begins.
 func TestTheGreetingAndThePromptAreOneWrite(t *testing.T) {
 	read, write, err := os.Pipe()
 	require.NoError(t, err)

@@ -18,7 +18,7 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// A home is where somebody runs the command: with a cache and a directory of their own.
+// A home is the environment of one user of the command, with a cache and a directory of its own.
 type home struct{ cache, dir string }
 
 func (h home) run(t *testing.T, args ...string) (stdout, stderr string, err error) {
@@ -37,11 +37,11 @@ func (h home) run(t *testing.T, args ...string) (stdout, stderr string, err erro
 	return out.String(), errOut.String(), err
 }
 
-// stranger is somebody with an empty cache and no Go module.
+// stranger returns the home of a user with an empty cache and no Go module.
 func stranger(t *testing.T) home { return home{t.TempDir(), t.TempDir()} }
 
-// colleague is somebody in this module whose cache has all but an initramfs: the rest takes long
-// to make.
+// colleague returns the home of a user in this module whose cache lacks only the initramfs, because
+// the rest takes long to make.
 func colleague(t *testing.T) home {
 	t.Helper()
 	full, err := os.UserCacheDir()
@@ -84,7 +84,7 @@ func TestABundleBootsElsewhere(t *testing.T) {
 	require.Regexp(t, `^linux-image-\S+ \S+$`, spec.Origin.KernelPackage)
 	require.Equal(t, "guesthouse.example/guest/cmd/uinit", spec.Origin.Guest)
 
-	// What its guest could reach there is not this host's.
+	// The recorded -outbound does not apply on this host.
 	spec.Outbound = harness.OutboundHost
 	require.NoError(t, os.Rename(writeSpec(t, spec), filepath.Join(record, "spec.json")))
 
@@ -117,7 +117,7 @@ func TestABundleBootsElsewhere(t *testing.T) {
 	require.True(t, strings.HasPrefix(there.Kernel, elsewhere.cache+"/"), "it boots its own files: %s", there.Kernel)
 	require.True(t, strings.HasPrefix(there.Initramfs, elsewhere.cache+"/"), "it boots its own files: %s", there.Initramfs)
 
-	// The cache has the files now, so that the record of another home boots too.
+	// The cache now has the files, so the record of another home boots too.
 	spec.Kernel, spec.Initramfs = "/nonexistent/kernel", "/nonexistent/initramfs"
 	stdout, stderr, err = elsewhere.run(t, "run", "-spec", writeSpec(t, spec))
 	require.NoError(t, err, stderr)
@@ -171,8 +171,8 @@ func archive(t *testing.T, files ...string) []byte {
 	return b.Bytes()
 }
 
-// Where the guest's sources are, the spec.json alone is enough: its kernel is the lock file's, and
-// its initramfs is built again, the same bytes.
+// On a host with the guest's sources, the spec.json alone is enough. Its kernel is the tested one,
+// and a new build gives the same initramfs.
 func TestARecordOfAnotherHomeIsBuiltAgain(t *testing.T) {
 	harnesstest.Require(t, anyTarget)
 	_, spec := ourRun(t)
@@ -185,7 +185,7 @@ func TestARecordOfAnotherHomeIsBuiltAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{filepath.Join(here.cache, "guesthouse", "initramfs", spec.Origin.InitramfsSHA256+".cpio")}, built)
 
-	// Other sources make another one, as those of another guest do.
+	// Other sources, here those of another guest, give another initramfs.
 	here = colleague(t)
 	spec.Origin.Guest = "guesthouse.example/harness/integration/guests/fails"
 	_, stderr, err = here.run(t, "run", "-spec", writeSpec(t, spec))
@@ -194,7 +194,8 @@ func TestARecordOfAnotherHomeIsBuiltAgain(t *testing.T) {
 		": no such file, it is not in the cache, and the sources of "+spec.Origin.Guest+" on this host give another initramfs, SHA-256 ")
 	require.Contains(t, stderr, "guesthouse: hint: on the host of the run, use guesthouse bundle RECORD; then give the bundle to run -spec\n")
 
-	// A user who has neither is told what is missing, and where it could come from.
+	// If the host has neither the file nor the sources, the error says what is missing, and the hint
+	// how to get it.
 	spec.Origin.KernelPackage = ""
 	_, stderr, err = stranger(t).run(t, "run", "-spec", writeSpec(t, spec))
 	require.Error(t, err)
@@ -202,7 +203,7 @@ func TestARecordOfAnotherHomeIsBuiltAgain(t *testing.T) {
 	require.Contains(t, stderr, "guesthouse: hint: on the host of the run, use guesthouse bundle RECORD; then give the bundle to run -spec\n")
 }
 
-// What somebody writes by hand names files and no more, and its record has their hashes.
+// A Spec that a user writes by hand names the files without their hashes. The record has the hashes.
 func TestTheRecordOfAnyRunHasTheHashesOfItsFiles(t *testing.T) {
 	harnesstest.Require(t, anyTarget)
 	_, spec := ourRun(t)
@@ -220,7 +221,7 @@ func TestTheRecordOfAnyRunHasTheHashesOfItsFiles(t *testing.T) {
 	}
 }
 
-func TestABundleOfNoRecordIsRefused(t *testing.T) {
+func TestBundleRefusesADirectoryThatIsNotARecord(t *testing.T) {
 	status, _, stderr := call(t, "bundle", t.TempDir())
 	require.Equal(t, 1, status)
 	require.Contains(t, stderr, "no spec.json in it: name the record directory of a run")

@@ -9,8 +9,8 @@ import (
 	"guesthouse.example/harness"
 )
 
-// What no host of ours can be made to have is told to doctor.
-func TestDoctorTellsOfTheAcceleration(t *testing.T) {
+// The test passes doctor the results of probes that no test host can produce.
+func TestDoctorReportsTheAcceleration(t *testing.T) {
 	require.Equal(t, finding{Check: "x86_64 acceleration", Says: "kvm: the kernel's first byte came after 0.3 s"},
 		acceleration("x86_64", "the kernel's first byte came after 0.3 s", nil))
 	require.Equal(t, finding{Check: "x86_64 acceleration",

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// panics is a standard error that one notice is too much for.
+// panics is a standard error whose Write panics.
 type panics struct{}
 
 func (panics) Write(p []byte) (int, error) {
@@ -43,8 +43,8 @@ func (panics) Write(p []byte) (int, error) {
 	return os.Stderr.Write(p)
 }
 
-// TestScripts runs the files in testdata/script, which are the reference of
-// what the command prints too.
+// TestScripts runs the files in testdata/script, which also document the
+// command's output.
 func TestScripts(t *testing.T) {
 	harnesstest.Require(t, "x86_64")
 	harnesstest.Require(t, anyTarget)
@@ -147,8 +147,8 @@ guesthouse: hint: install it with: apt-get install --no-install-recommends qemu-
 `, stderr)
 }
 
-// A guest may be whatever QEMU starts; its record repeats it.
-func TestAGuestThatIsNoProgramOfOurs(t *testing.T) {
+// A guest may be any file that QEMU boots, and run -spec repeats its run.
+func TestRunBootsAGuestWithoutPackageGuest(t *testing.T) {
 	t.Parallel()
 	harnesstest.Require(t, anyTarget)
 	dir := t.TempDir()
@@ -170,7 +170,7 @@ func TestAGuestThatIsNoProgramOfOurs(t *testing.T) {
 	require.Contains(t, stdout, "no kernel here\n")
 }
 
-// The command that -n prints is for a person at a terminal: it boots by itself.
+// The command that -n prints boots the machine without guesthouse.
 func TestThePrintedCommandBoots(t *testing.T) {
 	harnesstest.Require(t, anyTarget)
 	status, stdout, stderr := call(t, "run", "-target", anyTarget, "-n")
@@ -195,9 +195,9 @@ func TestThePrintedCommandBoots(t *testing.T) {
 	require.NoError(t, qemu.Wait())
 }
 
-// A kernel of one's own is booted with its own modules, without which it would have
-// no network card.
-func TestAKernelOfOnesOwnIsBootedWithItsModules(t *testing.T) {
+// A user's own kernel boots with its own modules, without which it would have no
+// network card.
+func TestAUsersKernelIsBootedWithItsModules(t *testing.T) {
 	harnesstest.Require(t, anyTarget)
 	dir := t.TempDir()
 	cached := harnesstest.Spec(t, anyTarget, "guesthouse.example/guest/cmd/uinit").Kernel
@@ -215,8 +215,8 @@ func TestAKernelOfOnesOwnIsBootedWithItsModules(t *testing.T) {
 	require.Contains(t, string(result), `"state": "ended"`)
 }
 
-// A reader of the output that has seen enough ends the run in order, so that nothing is left.
-func TestARunWhoseReaderHasGoneLeavesNothing(t *testing.T) {
+// When the reader of the output closes it, run cleans up before it ends.
+func TestARunWhoseOutputHasLostItsReaderLeavesNothing(t *testing.T) {
 	harnesstest.Require(t, anyTarget)
 	tmp := t.TempDir()
 	run := exec.Command("sh", "-c", "exec 3<&0; { \"$0\" run -cold -target "+anyTarget+" <&3; echo status $? >&2; } | head -n 1", "guesthouse")
@@ -239,7 +239,7 @@ func TestARunWhoseReaderHasGoneLeavesNothing(t *testing.T) {
 	require.Empty(t, left)
 }
 
-// A run whose output has no place ends at once, also while its input lasts, and says why.
+// A run that cannot write its output ends at once, even if there is more input, and says why.
 func TestARunWhoseOutputCannotBeWrittenFailsAtOnce(t *testing.T) {
 	harnesstest.Require(t, anyTarget)
 	self, err := os.Executable()

@@ -15,8 +15,7 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// withReadOnlyCache runs the command with the user's cache where nothing can be written into it,
-// as where a CI job is given one.
+// withReadOnlyCache runs the command with the user's cache mounted read-only, as in some CI jobs.
 func withReadOnlyCache(t *testing.T, args ...string) (output string, err error) {
 	base, err := os.UserCacheDir()
 	require.NoError(t, err)
@@ -44,7 +43,7 @@ func withReadOnlyCache(t *testing.T, args ...string) (output string, err error) 
 	return string(out), err
 }
 
-func TestAWarmCacheThatCannotBeWrittenServes(t *testing.T) {
+func TestAReadOnlyWarmCacheSuffices(t *testing.T) {
 	harnesstest.Require(t, anyTarget)
 	status, _, stderr := call(t, "build", "-target", anyTarget)
 	require.Equal(t, 0, status, stderr)
@@ -53,7 +52,7 @@ func TestAWarmCacheThatCannotBeWrittenServes(t *testing.T) {
 	require.Contains(t, out, "guesthouse: arm64 ready in ")
 	require.Contains(t, out, "reboot: Power down")
 
-	guest := filepath.Join(t.TempDir(), "main.go") // which no cache has
+	guest := filepath.Join(t.TempDir(), "main.go") // a guest that no cache has
 	require.NoError(t, os.WriteFile(guest, fmt.Appendf(nil, "package main\n\nfunc main() { println(%q) }\n", guest), 0o666))
 	out, err = withReadOnlyCache(t, "build", "-target", anyTarget, "-guest", guest)
 	require.Error(t, err)

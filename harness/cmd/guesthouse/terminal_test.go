@@ -21,7 +21,7 @@ import (
 	"guesthouse.example/internal/sys"
 )
 
-// A session is the command on a terminal of its own, as a person has it.
+// A session is a run of the command on a terminal of its own.
 type session struct {
 	*expect.Console
 	t      *testing.T
@@ -30,7 +30,7 @@ type session struct {
 	screen *transcript
 }
 
-// A transcript is all that the terminal has shown.
+// A transcript is the text that the terminal has shown so far.
 type transcript struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -73,7 +73,7 @@ func startProgram(t *testing.T, path, name string, args ...string) *session {
 	s.cmd = &exec.Cmd{
 		Path: path, Args: append([]string{name}, args...),
 		Stdin: console.Tty(), Stdout: console.Tty(), Stderr: console.Tty(),
-		// The terminal is its own, as for a command that a shell starts.
+		// The process controls the terminal, like a command that a shell starts.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Setctty: true},
 	}
 	require.NoError(t, s.cmd.Start())
@@ -99,7 +99,7 @@ func (s *session) types(keys string) {
 	require.NoError(s.t, err)
 }
 
-// givesBack waits until the terminal's modes are given back.
+// givesBack waits until run has restored the terminal's modes.
 func (s *session) givesBack() {
 	s.t.Helper()
 	s.sees(regexp.QuoteMeta(giveBackModes))
@@ -128,7 +128,7 @@ const (
 	ctrlC = "\x03"
 )
 
-func TestATerminalIsTheGuestsConsole(t *testing.T) {
+func TestRunConnectsTheTerminalToTheConsole(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	s.sees(`guesthouse: ` + anyTarget + ` ready in \d+\.\d\d s \((?:restored|cold(?:: [^)]+)?), (?:tcg|kvm): [^)]+\); udp 127\.0\.0\.1:\d+ -> 4242; tcp 127\.0\.0\.1:\d+ -> 4242; Ctrl-A x ends\r\n`)
@@ -138,7 +138,7 @@ func TestATerminalIsTheGuestsConsole(t *testing.T) {
 
 	s.types("sh echo begun; sleep 1000\r")
 	s.sees(`\nbegun`)
-	s.types(ctrlC) // to the guest, not to us
+	s.types(ctrlC) // goes to the guest and does not end run
 	s.sees(`uart:~\$ `)
 
 	s.types(ctrlA + "h")
@@ -157,7 +157,7 @@ func TestATerminalIsTheGuestsConsole(t *testing.T) {
 	s.ends(0)
 }
 
-func TestAGuestThatPowersOffGivesTheTerminalBack(t *testing.T) {
+func TestAPowerOffRestoresTheTerminal(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	s.sees(`uart:~\$ `)
@@ -166,7 +166,7 @@ func TestAGuestThatPowersOffGivesTheTerminalBack(t *testing.T) {
 	s.ends(0)
 }
 
-// leaves are what a guest can leave a terminal in, and what undoes it.
+// leaves lists the modes in which a guest can leave a terminal, with the sequence that undoes each.
 var leaves = map[string][2]string{
 	"half a title":                {"\x1b]0;half", "\x1b\\"},
 	"synchronized update":         {"\x1b[?2026h", "\x1b[?2026l"},
@@ -235,7 +235,7 @@ func TestEveryModeThatAGuestLeavesIsUndone(t *testing.T) {
 	s.ends(0)
 }
 
-func TestATerminalIsGivenBackWhileWeAreStopped(t *testing.T) {
+func TestTheTerminalIsRestoredWhileRunIsStopped(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	s.sees(`Ctrl-A x ends\r\n`)
@@ -268,7 +268,7 @@ func TestCtrlAXEndsAMachineThatStillBoots(t *testing.T) {
 	s.ends(0)
 }
 
-func TestASignalGivesTheTerminalBack(t *testing.T) {
+func TestASignalRestoresTheTerminal(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
@@ -283,7 +283,7 @@ func TestASignalGivesTheTerminalBack(t *testing.T) {
 	}
 }
 
-func TestAPanicGivesTheTerminalBack(t *testing.T) {
+func TestAPanicRestoresTheTerminal(t *testing.T) {
 	t.Parallel()
 	harnesstest.Require(t, anyTarget)
 	s := startAs(t, "guesthouse-that-panics", "run", "-target", anyTarget, "-dir", t.TempDir())
@@ -300,8 +300,8 @@ func TestAGuestThatFailsIsExplainedOnTheTerminal(t *testing.T) {
 	s.ends(1)
 }
 
-// This is what make qemu-run does.
-func TestRunWorksOnALeash(t *testing.T) {
+// make qemu-run runs the command in this way.
+func TestRunWorksUnderLeash(t *testing.T) {
 	t.Parallel()
 	harnesstest.Require(t, anyTarget)
 	leash := filepath.Join(t.TempDir(), "leash")

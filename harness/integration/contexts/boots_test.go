@@ -70,7 +70,7 @@ func tryBoots(t *testing.T, state string, h host, names ...string) {
 	require.Equal(t, len(names), tried)
 }
 
-func TestABootEndsWithItsContextWhereQEMUDoesNotAnswer(t *testing.T) {
+func TestABootEndsWithItsContextWhileQEMUDoesNotAnswer(t *testing.T) {
 	spec := bareMetal(t, "no kernel here", "never said")
 	spec.From, spec.QEMU = nil, qemu(t, t.TempDir(), "exec sleep 1000")
 	tryBoots(t, mute, host{spec, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}},
@@ -78,7 +78,7 @@ func TestABootEndsWithItsContextWhereQEMUDoesNotAnswer(t *testing.T) {
 		"harness.TemplateCache.Waiting")
 }
 
-func TestABootEndsWithItsContextWhereTheKernelHangs(t *testing.T) {
+func TestABootEndsWithItsContextWhileTheKernelHangs(t *testing.T) {
 	spec := bareMetal(t, "no kernel here", "never said")
 	tryBoots(t, hangs, host{spec, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}},
 		"harness.Boot", "harness.Start", "harness.Machine.WaitReady", "harness.Boot from a cache", "harness.Start from a cache",
@@ -86,7 +86,7 @@ func TestABootEndsWithItsContextWhereTheKernelHangs(t *testing.T) {
 }
 
 // The test holds the locks with other descriptions of the same files, as another process would.
-func TestABootEndsWithItsContextWhereTheTemplateIsBeingMade(t *testing.T) {
+func TestABootEndsWithItsContextWhileTheTemplateIsBeingMade(t *testing.T) {
 	cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
 	spec := bareMetal(t, "no kernel here", "never said")
 	spec.From = nil
@@ -114,7 +114,7 @@ func hold(t *testing.T, dir string) (all []*flock.Flock) {
 }
 
 // QEMU waits for a saved state with -incoming, which a boot does not use.
-func TestABootEndsWithItsContextWhereARestoreHangs(t *testing.T) {
+func TestABootEndsWithItsContextWhileARestoreHangs(t *testing.T) {
 	spec := echoSpec(t)
 	spec.From = nil
 	spec.QEMU = qemu(t, t.TempDir(), `case "$*" in *-incoming*) exec sleep 1000;; esac`)

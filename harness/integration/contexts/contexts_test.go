@@ -147,8 +147,8 @@ func bringsContext(f *ast.FuncDecl) (found bool) {
 var errEnough = errors.New("enough")
 
 const (
-	lasts  = 300 * time.Millisecond // the life of a context; by its end, a call waits
-	margin = 10 * time.Second       // for a call to return after that; a call that ignores its context waits much longer
+	lasts  = 300 * time.Millisecond // how long a context lives; by then, the call is waiting
+	margin = 10 * time.Second       // how long the call may take to return then; a call that ignores its context waits much longer
 )
 
 // try makes a row's call in a state. It requires that the call ends with its context, or returns at

@@ -97,7 +97,7 @@ func tryImages(t *testing.T, state string, o images.Options, names ...string) {
 }
 
 // The test holds the locks with other descriptions of the same files, as another process would.
-func TestABuildEndsWithItsContextWhereAnotherHasTheLock(t *testing.T) {
+func TestABuildEndsWithItsContextWhileAnotherHasTheLock(t *testing.T) {
 	o := images.Options{Cache: t.TempDir()}
 	require.NoError(t, os.MkdirAll(filepath.Join(o.Cache, "locks"), 0o777))
 	for _, thing := range []string{"kernel-" + target, "busybox-" + target, "check", "clear", "import-kernel", "import-initramfs"} {
@@ -111,11 +111,11 @@ func TestABuildEndsWithItsContextWhereAnotherHasTheLock(t *testing.T) {
 		"imagecache.Cache.Check", "imagecache.Cache.Clear", "imagecache.Cache.ImportKernel", "imagecache.Cache.ImportInitramfs")
 }
 
-func TestAnImportEndsWithItsContextWhereNothingComes(t *testing.T) {
+func TestAnImportEndsWithItsContextWhileItsReaderBlocks(t *testing.T) {
 	tryImages(t, slow, images.Options{Cache: t.TempDir()}, "imagecache.Cache.ImportKernel", "imagecache.Cache.ImportInitramfs")
 }
 
-// hanging puts programs of these names into PATH that hang, with a child that holds their output open.
+// hanging puts programs with these names into PATH. They hang, with a child that holds their output open.
 func hanging(t *testing.T, names ...string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -125,12 +125,12 @@ func hanging(t *testing.T, names ...string) {
 	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
-func TestABuildEndsWithItsContextWhereTheGoCommandHangs(t *testing.T) {
+func TestABuildEndsWithItsContextWhileTheGoCommandHangs(t *testing.T) {
 	hanging(t, "go")
 	tryImages(t, goHangs, images.Options{Cache: t.TempDir(), Kernel: os.Args[0]}, "images.Build", "images.BuildInitramfs")
 }
 
-func TestABuildEndsWithItsContextWhereAptHangs(t *testing.T) {
+func TestABuildEndsWithItsContextWhileAptHangs(t *testing.T) {
 	hanging(t, "apt-get", "apt-cache", "dpkg-deb")
 	tryImages(t, aptHangs, images.Options{Cache: t.TempDir()}, "images.Build", "images.FetchKernel")
 }

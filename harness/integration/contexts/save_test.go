@@ -16,9 +16,9 @@ import (
 	"guesthouse.example/harness/harnesstest"
 )
 
-// The test stops QEMU at each command of a save and cancels the save. Whatever QEMU has done of the
-// command by then, and does of it later, the machine runs on, and the next save does not take the
-// cancelled save's result for its own.
+// The test stops QEMU at each command of a save and cancels the save. However much of the command QEMU
+// has carried out by then, the machine keeps running, and the next save does not use the result of the
+// cancelled one.
 func TestACancelledSaveLeavesTheMachineAsItWas(t *testing.T) {
 	m := boot(t, echoSpec(t))
 	qemu := m.Result().PID

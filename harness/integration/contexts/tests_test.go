@@ -44,7 +44,7 @@ func with(f func(*harnesstest.Machine)) func(context.Context, *harnesstest.Machi
 	return func(_ context.Context, m *harnesstest.Machine) error { f(m); return nil }
 }
 
-// A failing test keeps the errors with which its machine fails it, and goes on.
+// A failing is a testing.TB that keeps the errors with which its machine fails it, and continues.
 type failing struct {
 	testing.TB
 	mu   sync.Mutex

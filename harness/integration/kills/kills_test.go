@@ -1,6 +1,6 @@
-// Package kills tests that a machine's owner, the process that booted the machine, leaves nothing
-// behind however it dies: no process, no temporary file, no lock. The machine's record is complete up
-// to the owner's death.
+// Package kills tests that the owner of a machine, the process that booted it, leaves nothing behind
+// when it dies for any reason: no process, no temporary file, no lock. The machine's record is complete
+// up to the owner's death.
 //
 // A killed owner cannot remove its temporary record. The next boot removes it, so the tests count
 // files after a boot. They do not look for sockets, because the harness's sockets have no names and
@@ -56,7 +56,7 @@ func told(name string) way {
 	return way{name, func(o *owner) { o.tell(name) }, killed}
 }
 
-func TestNothingIsLeft(t *testing.T) {
+func TestAnOwnerLeavesNothingHoweverItDies(t *testing.T) {
 	if os.Getenv(ownVariable) != "" {
 		select {} // until go test -timeout ends the process
 	}
@@ -148,7 +148,7 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-func TestNothingIsLeftOfAPrefetchedMachine(t *testing.T) {
+func TestAnOwnerLeavesNothingOfAPrefetchedMachine(t *testing.T) {
 	harnesstest.Require(t, target)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "spec.json")

@@ -136,7 +136,7 @@ func TestNoMachineIsRestoredBeforeAllTemplatesAreMade(t *testing.T) {
 	require.Empty(t, r.Failures)
 }
 
-func TestAFloodWithoutALineIsNoFlood(t *testing.T) {
+func TestAFloodWithAMissingLineFails(t *testing.T) {
 	const lines = 5
 	log := filepath.Join(t.TempDir(), "console.log")
 	filler := strings.Repeat(floodWord, floodLine/len(floodWord))

@@ -1,5 +1,5 @@
-// Hello is the guest of the tests of package images: it says what it finds and
-// switches the machine off.
+// Hello is the guest of the tests of package images. It prints what it finds and
+// powers the machine off.
 package main
 
 import (

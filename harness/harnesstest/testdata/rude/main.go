@@ -1,5 +1,5 @@
-// Rude is a guest that prints bytes that control a terminal wherever it can. It fails in the way that
-// rude=setup or rude=panic on the kernel's command line names, or not at all.
+// Rude is a guest that prints bytes that control a terminal wherever it can. With rude=setup or
+// rude=panic on the kernel's command line, it also fails in that way.
 package main
 
 import (

@@ -35,7 +35,7 @@ func main() {
 			return errors.New("no such sensor")
 		case "panic":
 			return ports[len(ports)]
-		case "killed": // the program cannot say a word
+		case "killed": // the program prints nothing
 			return unix.Kill(unix.Getpid(), unix.SIGKILL)
 		case "hangs":
 			slog.Info("waiting for what never comes")

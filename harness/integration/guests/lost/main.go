@@ -1,5 +1,5 @@
-// Lost is a guest that reports what a machine must learn anew when it is restored: its time, its
-// identity and its addresses. Its clock is in the year 2001 until the harness sets it. It echoes TCP
+// Lost is a guest that reports the values that a restored machine must not share with others: its time,
+// its identity and its addresses. Its clock is in the year 2001 until the harness sets it. It echoes TCP
 // port 4242 up to a zero byte and then closes the connection. It prints the numbered lines n0, n1 and
 // so on, so that a lost line shows.
 package main
