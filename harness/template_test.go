@@ -37,11 +37,11 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 		},
 		"initramfs":                            func(s *Spec) { s.Initramfs = "" },
 		"ready pattern":                        func(s *Spec) { s.Ready = "login:" },
-		"choice of what it reaches (Outbound)": func(s *Spec) { s.Outbound = OutboundInternet },
+		"Outbound": func(s *Spec) { s.Outbound = OutboundInternet },
 	} {
 		s := base
 		change(&s)
-		require.EqualError(t, saved.Fits(identify(s)), "the template is of another "+what)
+		require.EqualError(t, saved.Fits(identify(s)), "the template was saved with another "+what)
 	}
 	for what, change := range map[string]func(*Spec){
 		"memory":       func(s *Spec) { s.Memory = 512 },
@@ -50,7 +50,7 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	} {
 		s := base
 		change(&s)
-		require.EqualError(t, saved.Fits(identify(s)), "the template is of another memory, devices, network or command line", what)
+		require.EqualError(t, saved.Fits(identify(s)), "the template was saved with another memory, devices, network or command line", what)
 	}
 
 	s := base
@@ -60,7 +60,7 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	require.NoError(t, saved.Fits(identify(s)), "the ports and the kernel's path do not matter")
 
 	require.NoError(t, os.WriteFile(binary, []byte("another"), 0o755))
-	require.EqualError(t, saved.Fits(identify(base)), "the template is of another QEMU")
+	require.EqualError(t, saved.Fits(identify(base)), "the template was saved with another QEMU")
 }
 
 func TestARestoredMachineReadsNoKernel(t *testing.T) {

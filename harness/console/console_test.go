@@ -36,8 +36,8 @@ var nowhere = struct {
 	io.Writer
 }{nil, io.Discard}
 
-// says prints text and returns when the console has read it.
-func (g *guestLine) says(text string) { io.WriteString(g, text) }
+// print prints text and returns when the console has read it.
+func (g *guestLine) print(text string) { io.WriteString(g, text) }
 
 func expect(t *testing.T, c *Console, pattern string) []string {
 	t.Helper()

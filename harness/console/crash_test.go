@@ -20,7 +20,7 @@ func TestACrashEndsExpect(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGuestLine(t)
-			go g.says(c.text)
+			go g.print(c.text)
 			_, err := g.console.Expect(within(t, 10*time.Second), "ready")
 			require.ErrorIs(t, err, ErrGuest)
 			require.ErrorContains(t, err, c.shows)
@@ -30,7 +30,7 @@ func TestACrashEndsExpect(t *testing.T) {
 
 func TestACrashWordInsideALineIsNoCrash(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("panic: is what I do not\n[00:00:01.000,000] <err> app: handler panic: recovered\n" +
+	g.print("panic: is what I do not\n[00:00:01.000,000] <err> app: handler panic: recovered\n" +
 		"[00:00:01.000,000] <err> app: Internal error: disk slow\nOops: I did it again\nlater\n")
 	expect(t, g.console, "later")
 	require.Empty(t, g.console.Crash())
@@ -57,7 +57,7 @@ func TestTheLastWordsOfAGoProgramAreSuspicious(t *testing.T) {
 
 func TestAWarningIsKeptAndEndsNoExpect(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("==================\nWARNING: DATA RACE\nWrite at 0x00c00001c0a8 by goroutine 7:\nlater\n")
+	g.print("==================\nWARNING: DATA RACE\nWrite at 0x00c00001c0a8 by goroutine 7:\nlater\n")
 	expect(t, g.console, "later")
 	require.Empty(t, g.console.Crash())
 	require.Equal(t, []string{"WARNING: DATA RACE"}, g.console.Warnings())

@@ -19,8 +19,8 @@ func searchable(c *Console) string {
 	return strings.ReplaceAll(string(now.echoes.hide(now.text, 0)), string(rune(echoByte)), "·")
 }
 
-// sent returns a console on which a line was typed behind the text before. Then the guest printed
-// the text after.
+// sent returns a console whose guest printed the text before. Then a line was typed, and the guest
+// printed the text after.
 func sent(before, line, after string) *Console {
 	c := newConsole(nowhere, Options{})
 	c.append([]byte(before))
@@ -35,11 +35,11 @@ func TestTheEchoOfALineIsHidden(t *testing.T) {
 		"behind a prompt": {"uart:~$ ", "sh nosuchprogram all-good",
 			"sh nosuchprogram all-good\r\nsh: nosuchprogram: not found\r\nuart:~$ ",
 			"uart:~$ ·························\nsh: nosuchprogram: not found\nuart:~$ "},
-		"behind any prompt": {"hello\r\n(gdb) ", "bt", "bt\r\nNo stack.\r\n(gdb) ", "hello\n(gdb) ··\nNo stack.\n(gdb) "},
-		"behind a prompt that comes later": {"booting\r\n", "help", "done\r\nnsh> help\r\nhelp usage\r\n",
+		"behind another prompt": {"hello\r\n(gdb) ", "bt", "bt\r\nNo stack.\r\n(gdb) ", "hello\n(gdb) ··\nNo stack.\n(gdb) "},
+		"behind a later prompt": {"booting\r\n", "help", "done\r\nnsh> help\r\nhelp usage\r\n",
 			"booting\ndone\nnsh> ····\nhelp usage\n"},
-		"without an end of the line yet":   {"$ ", "uptime", "uptime", "$ ······"},
-		"and of what is echoed so far":     {"$ ", "uptime", "upt", "$ ···"},
+		"on an unfinished line":            {"$ ", "uptime", "uptime", "$ ······"},
+		"whose end has not arrived":        {"$ ", "uptime", "upt", "$ ···"},
 		"after a log line":                 {"$ ", "net sockets", "\n[00] <inf> app: hi\n$ net sockets\r\n0 services\r\n", "$ \n[00] <inf> app: hi\n$ ···········\n0 services\n"},
 		"after a log line over the prompt": {"$ ", "uptime", "\x1b[2D\x1b[J[00] <inf> app: hi\r\n$ uptime\r\n5 ms\r\n", "$ \n[00] <inf> app: hi\n$ ······\n5 ms\n"},
 		"with a log line in it": {"$ ", "net sockets", "net so\n[00] <inf> app: hi\n$ ckets\r\n0 services\r\n",
@@ -48,33 +48,33 @@ func TestTheEchoOfALineIsHidden(t *testing.T) {
 			"$ ····\n[00] <inf> app: hi\n$ ·······\n0 services\n"},
 		"with other text in it": {"", "sh nosuchprogram all-good", "sh nosucsh: exit status 127\r\n$ hprogram all-\n[00] <inf> app: hi\n$ good\r\nno\r\n",
 			"········sh: exit status 127\n$ ·············\n[00] <inf> app: hi\n$ ····\nno\n"},
-		"with text in it that begins as what is missing":  {"$ ", "net sockets", "net so[    1.0] c\r\nckets\r\n", "$ ······[    1.0] c\n·····\n"},
-		"with text in it that looks like what is missing": {"$ ", "net sockets", "net sock: oh\r\n$ ckets\r\n", "$ ······ck: oh\n$ ·····\n"},
-		"that is shown anew after a log line": {"$ ", "net sockets", "net so\x1b[8D\x1b[K[00] <inf> app: hi\r\n$ net sockets\r\n0 services\r\n",
+		"divided by text that begins like the rest of the line": {"$ ", "net sockets", "net so[    1.0] c\r\nckets\r\n", "$ ······[    1.0] c\n·····\n"},
+		"divided by text that looks like the rest of the line":  {"$ ", "net sockets", "net sock: oh\r\n$ ckets\r\n", "$ ······ck: oh\n$ ·····\n"},
+		"that is shown again after a log line": {"$ ", "net sockets", "net so\x1b[8D\x1b[K[00] <inf> app: hi\r\n$ net sockets\r\n0 services\r\n",
 			"$ ······\n[00] <inf> app: hi\n$ ···········\n0 services\n"},
-		"that is shown anew for each key": {"> ", "abc", "\r\x1b[K> a\r\x1b[K> ab\r\x1b[K> abc\r\nyes\r\n", "> \n> ·\n> ··\n> ···\nyes\n"},
+		"that is shown again for each key": {"> ", "abc", "\r\x1b[K> a\r\x1b[K> ab\r\x1b[K> abc\r\nyes\r\n", "> \n> ·\n> ··\n> ···\nyes\n"},
 		"that an editor breaks": {"$ ", "echo one two three", "echo one t\r\nwo three\r\none two three\r\n",
 			"$ ··········\n········\none two three\n"},
 		"that an editor breaks at a space": {"$ ", "echo one two", "echo one \rtwo\r\none two\r\n", "$ ·········\n···\none two\n"},
 		"typed before the prompt":          {"", "uptime", "uptime\r\nready\r\n$ 5 ms\r\n", "······\nready\n$ 5 ms\n"},
 		"typed before the prompt, and shown there again": {"", "uptime", "uptime\r\nready\r\n$ uptime\r\n5 ms\r\n",
 			"······\nready\n$ ······\n5 ms\n"},
-		"of several lines":        {"$ ", "one\ntwo", "one\r\n1\r\n$ two\r\n2\r\n$ ", "$ ···\n1\n$ ···\n2\n$ "},
-		"of several lines, ahead": {"$ ", "one\ntwo", "one\r\ntwo\r\n1\r\n$ two\r\n2\r\n$ ", "$ ···\n···\n1\n$ ···\n2\n$ "},
-		"of an interrupt":         {"$ ", "\x03", "^C\r\n$ ", "$ ··\n$ "},
-		"of keys":                 {"$ ", "a\x1b[Ab", "a^[[Ab\r\n", "$ ······\n"},
-		"of keys that are obeyed": {"$ ", "lss\x7f", "lss\b \b\r\nbin\r\n", "$ ···\nbin\n"},
-		"of blanks":               {"$ ", " a\tb ", " a\tb \r\nok\r\n", "$ ·····\nok\n"},
-		"in UTF-8":                {"$ ", "größe °C", "größe °C\r\nok\r\n", "$ ···········\nok\n"},
-		"once":                    {"", "hello", "hello\r\nhello\r\n", "·····\nhello\n"},
-		"once behind a prompt":    {"$ ", "ls", "ls\r\n$ ls\r\n", "$ ··\n$ ls\n"},
+		"of several lines":                   {"$ ", "one\ntwo", "one\r\n1\r\n$ two\r\n2\r\n$ ", "$ ···\n1\n$ ···\n2\n$ "},
+		"of several lines, all echoed first": {"$ ", "one\ntwo", "one\r\ntwo\r\n1\r\n$ two\r\n2\r\n$ ", "$ ···\n···\n1\n$ ···\n2\n$ "},
+		"of an interrupt":                    {"$ ", "\x03", "^C\r\n$ ", "$ ··\n$ "},
+		"of keys":                            {"$ ", "a\x1b[Ab", "a^[[Ab\r\n", "$ ······\n"},
+		"of keys that are obeyed":            {"$ ", "lss\x7f", "lss\b \b\r\nbin\r\n", "$ ···\nbin\n"},
+		"of blanks":                          {"$ ", " a\tb ", " a\tb \r\nok\r\n", "$ ·····\nok\n"},
+		"in UTF-8":                           {"$ ", "größe °C", "größe °C\r\nok\r\n", "$ ···········\nok\n"},
+		"once":                               {"", "hello", "hello\r\nhello\r\n", "·····\nhello\n"},
+		"once behind a prompt":               {"$ ", "ls", "ls\r\n$ ls\r\n", "$ ··\n$ ls\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, c.want, searchable(sent(c.before, c.line, c.after)))
 			for i := range len(c.after) {
 				now := sent(c.before, c.line, c.after[:i])
 				now.append([]byte(c.after[i:]))
-				require.Equal(t, c.want, searchable(now), "looked at after %d bytes", i)
+				require.Equal(t, c.want, searchable(now), "searched after %d bytes", i)
 			}
 		})
 	}
@@ -90,7 +90,7 @@ func TestTheEchoOfAGuestThatIsKnownToEchoIsHiddenAnywhere(t *testing.T) {
 			"········[00] <inf> app: hi··········\n·······\n"},
 		"with text in it at many places": {"sh nosuchprogram all-good", "sh n. osuchpr. og. ram all. -good\r\n",
 			"····. ·······. og. ·······. ·····\n"},
-		"but for its end": {"sh nosuchprogram all-good", "sh nosuchprogram all-gosh: exit status 1\r\n$ od\r\n",
+		"except for its end": {"sh nosuchprogram all-good", "sh nosuchprogram all-gosh: exit status 1\r\n$ od\r\n",
 			"·······················sh: exit status 1\n$ od\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestTheEchoOfAGuestThatIsKnownToEchoIsHiddenAnywhere(t *testing.T) {
 				require.NotContains(t, searchable(now), "all-good")
 				now.append([]byte(c.after[i:]))
 				typed()
-				require.Equal(t, "$ ······\n5 ms\n"+c.want, searchable(now), "looked at after %d bytes", i)
+				require.Equal(t, "$ ······\n5 ms\n"+c.want, searchable(now), "searched after %d bytes", i)
 			}
 		})
 	}
@@ -141,12 +141,12 @@ func TestTheEndOfALineBehindAPromptIsAnEcho(t *testing.T) {
 
 func TestOtherTextIsNotHidden(t *testing.T) {
 	for name, c := range map[string]struct{ before, line, after string }{
-		"an answer without an echo":         {"Name? ", "Bob", "hello Bob\nyou said: Bob\n"},
-		"the end of a line":                 {"$ ", "ok", "\nnot ok\n"},
-		"what stands there already":         {"ok\n$ ok\n$ ", "ok", "\nyes\n"},
-		"an answer to an empty line":        {"$ ", "", "\n$ "},
-		"a line that begins like it":        {"$ ", "ok computer", "\nok: what?\n$ "},
-		"a line after 64 KiB of other text": {"$ ", "ok", "\n" + strings.Repeat("noise\n", 11000) + "ok\n"},
+		"an answer without an echo":              {"Name? ", "Bob", "hello Bob\nyou said: Bob\n"},
+		"the end of a line":                      {"$ ", "ok", "\nnot ok\n"},
+		"text before the typed line":             {"ok\n$ ok\n$ ", "ok", "\nyes\n"},
+		"an answer to an empty line":             {"$ ", "", "\n$ "},
+		"a line that begins like the typed line": {"$ ", "ok computer", "\nok: what?\n$ "},
+		"a line after 64 KiB of other text":      {"$ ", "ok", "\n" + strings.Repeat("noise\n", 11000) + "ok\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, c.before+c.after, searchable(sent(c.before, c.line, c.after)))
@@ -154,7 +154,7 @@ func TestOtherTextIsNotHidden(t *testing.T) {
 	}
 }
 
-func TestAPartIsShownWhenTheRestDoesNotCome(t *testing.T) {
+func TestAnIncompleteEchoIsShownAfterFiveSeconds(t *testing.T) {
 	for name, after := range map[string]string{
 		"a line":              "ok\r\n",
 		"a line that goes on": "ok comes later\r\n",
@@ -173,8 +173,7 @@ func TestAPartIsShownWhenTheRestDoesNotCome(t *testing.T) {
 	}
 }
 
-// No pattern matches a line that was only typed, however output divides its echo, and whenever Expect
-// looks.
+// Expect does not match an echo, wherever output divides the echo and whenever Expect searches.
 func TestNoPatternMatchesATypedLine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		line := rapid.StringMatching(`(sh )?nosuch(program)? all-good( [a-z]{0,60})?`).Draw(t, "line")
@@ -184,7 +183,7 @@ func TestNoPatternMatchesATypedLine(t *testing.T) {
 			others = append(others, "a part of a line", "\r\n")
 		}
 		other := rapid.SampledFrom(others).Draw(t, "other text")
-		places := rapid.SliceOfN(rapid.IntRange(0, len(line)-1), 0, 2).Draw(t, "which comes before the bytes at")
+		places := rapid.SliceOfN(rapid.IntRange(0, len(line)-1), 0, 2).Draw(t, "offsets of the other text")
 		var out strings.Builder
 		for i := range len(line) {
 			for _, at := range places {
@@ -306,9 +305,9 @@ func TestTheEchoOfTypeMatches(t *testing.T) {
 func TestExpectDoesNotWaitForAnEcho(t *testing.T) {
 	g := newGuestLine(t)
 	go io.Copy(io.Discard, g)
-	g.says("Password: ")
+	g.print("Password: ")
 	send(t, g.console, "secret")
-	g.says("welcome, secret agent\r\n")
+	g.print("welcome, secret agent\r\n")
 	expect(t, g.console, "^Password: welcome, secret agent$")
 }
 

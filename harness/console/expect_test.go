@@ -17,15 +17,15 @@ import (
 
 func TestExpectFindsTextFromBeforeAndAfterTheCall(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("service_udp  1 socket\r\n")
+	g.print("service_udp  1 socket\r\n")
 	require.Equal(t, []string{"service_udp  1 socket", "1"}, expect(t, g.console, `^service_udp\s+(\d) socket$`))
-	go g.says("service_tcp  4 sockets\r\n")
+	go g.print("service_tcp  4 sockets\r\n")
 	require.Equal(t, []string{"service_tcp  4 sockets", "4"}, expect(t, g.console, `^service_tcp\s+(\d) sockets$`))
 }
 
 func TestExpectAssertsAnOrder(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("one\ntwo\nthree\n")
+	g.print("one\ntwo\nthree\n")
 	expect(t, g.console, "two")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("gave up"))
@@ -36,20 +36,20 @@ func TestExpectAssertsAnOrder(t *testing.T) {
 
 func TestExpectWaitsForTheRestOfAWord(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("Connection from 192.0.")
-	go g.says("2.2 (7)\n")
+	g.print("Connection from 192.0.")
+	go g.print("2.2 (7)\n")
 	require.Equal(t, "192.0.2.2", expect(t, g.console, `from (\S+)`)[1])
 }
 
 func TestExpectFindsAPromptWithoutALineEnd(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("uart:~$ ")
+	g.print("uart:~$ ")
 	expect(t, g.console, `uart:~\$ `)
 }
 
 func TestExpectTakesAnOpenMatchWhenTheGuestFallsSilent(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("Password for root")
+	g.print("Password for root")
 	require.Equal(t, "root", expect(t, g.console, `Password for (\w+)`)[1])
 }
 
@@ -68,9 +68,9 @@ func TestExpectFindsAMatchInALongLog(t *testing.T) {
 	go func() {
 		line := strings.Repeat("noise ", 20) + "\n"
 		for range 40000 { // 4.8 MB
-			g.says(line)
+			g.print(line)
 		}
-		g.says("needle 42\n")
+		g.print("needle 42\n")
 	}()
 	require.Equal(t, "42", expect(t, g.console, `needle (\d+)`)[1])
 }
@@ -82,7 +82,7 @@ func TestExpectRefusesABadPattern(t *testing.T) {
 
 func TestExpectFailsWhenTheLineEnds(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("bye")
+	g.print("bye")
 	g.Close()
 	_, err := g.console.Expect(within(t, 10*time.Second), "welcome")
 	require.ErrorIs(t, err, ErrEnded)
@@ -99,7 +99,7 @@ func TestExpectTakesAnOpenMatchOfAGuestThatNeverFallsSilent(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				g.says("a b\n")
+				g.print("a b\n")
 			}
 		}
 	}()

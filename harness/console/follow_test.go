@@ -11,11 +11,11 @@ import (
 
 func TestFollowWritesTheLogFromItsFirstByte(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("early\n")
+	g.print("early\n")
 	var seen syncBuffer
 	done := make(chan error)
 	go func() { done <- g.console.Follow(t.Context(), &seen) }()
-	g.says("late")
+	g.print("late")
 	g.Close()
 	require.NoError(t, <-done)
 	require.Equal(t, "early\nlate", seen.String())
@@ -27,9 +27,9 @@ func TestASlowFollowerDoesNotStallTheGuest(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- g.console.Follow(t.Context(), stuck) }()
 	for range 100 {
-		g.says(strings.Repeat("x", 64<<10)) // would block if Follow held up the line
+		g.print(strings.Repeat("x", 64<<10)) // would block if Follow held up the line
 	}
-	g.says("\nstill alive\n")
+	g.print("\nstill alive\n")
 	expect(t, g.console, "still alive")
 	never.Close()
 	require.Error(t, <-done)
@@ -37,7 +37,7 @@ func TestASlowFollowerDoesNotStallTheGuest(t *testing.T) {
 
 func TestFollowEndsWithItsContextWhileNobodyReads(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("hello\n")
+	g.print("hello\n")
 	reader, writer := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)

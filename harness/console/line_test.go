@@ -50,7 +50,7 @@ func TestCatchUpRefusesALineWithoutADescriptor(t *testing.T) {
 	err := g.console.CatchUp()
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	require.EqualError(t, err, "catch up with the console: a *net.pipe has no descriptor with read deadlines: unsupported operation")
-	g.says("hello\n")
+	g.print("hello\n")
 	expect(t, g.console, "^hello$")
 }
 
@@ -99,13 +99,13 @@ func TestAPseudoterminalIsALine(t *testing.T) {
 
 // A pair of io.Pipes has neither deadlines nor a descriptor.
 func TestAnyReaderAndWriterIsALine(t *testing.T) {
-	fromGuest, says := io.Pipe()
+	fromGuest, guestOut := io.Pipe()
 	hears, toGuest := io.Pipe()
 	c := New(struct {
 		io.Reader
 		io.Writer
 	}{fromGuest, toGuest}, Options{})
-	go io.WriteString(says, "$ ")
+	go io.WriteString(guestOut, "$ ")
 	expect(t, c, `^\$ $`)
 	heard := make(chan string, 1)
 	go func() {
@@ -115,7 +115,7 @@ func TestAnyReaderAndWriterIsALine(t *testing.T) {
 	}()
 	send(t, c, "hello")
 	require.Equal(t, "hello\r", <-heard)
-	says.Close()
+	guestOut.Close()
 	<-c.Done()
 	_, err := c.Expect(t.Context(), "more")
 	require.ErrorIs(t, err, ErrEnded)
@@ -143,7 +143,7 @@ func TestWaitByteEndsWithItsContextAndWithTheConsole(t *testing.T) {
 
 func TestWaitForDoesNotMoveExpect(t *testing.T) {
 	g := newGuestLine(t)
-	g.says("one\ntwo\nthree\n")
+	g.print("one\ntwo\nthree\n")
 	match, end, err := g.console.WaitFor(within(t, 10*time.Second), `t(w)o\n`, 0)
 	require.NoError(t, err)
 	require.Equal(t, []string{"two\n", "w"}, match)

@@ -73,7 +73,7 @@ func TestTailAndTextAreWhatAPersonReads(t *testing.T) {
 
 func TestAColouredCrashIsACrash(t *testing.T) {
 	g := newGuestLine(t)
-	go g.says("\x1b[31mpanic: boom\x1b[0m\r\r\n\r\r\n\x1b[1mgoroutine 1 [running]:\x1b[0m\r\r\nmain.main()\r\r\n")
+	go g.print("\x1b[31mpanic: boom\x1b[0m\r\r\n\r\r\n\x1b[1mgoroutine 1 [running]:\x1b[0m\r\r\nmain.main()\r\r\n")
 	_, err := g.console.Expect(within(t, 10*time.Second), "ready")
 	require.ErrorIs(t, err, ErrGuest)
 	require.ErrorContains(t, err, "panic: boom")
@@ -117,7 +117,7 @@ func TestAConsoleDoesNotDependOnHowItsBytesAreSplit(t *testing.T) {
 
 func TestWaitByteReturnsForAByteThatShowsNothing(t *testing.T) {
 	g := newGuestLine(t)
-	go g.says("\x1bc\x1b[2J")
+	go g.print("\x1bc\x1b[2J")
 	require.NoError(t, g.console.WaitByte(within(t, 10*time.Second)))
 	require.Empty(t, g.console.Text())
 }

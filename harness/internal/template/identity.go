@@ -39,7 +39,7 @@ func (id Identity) difference(other Identity) string {
 		{"kernel", id.Kernel, other.Kernel},
 		{"initramfs", id.Initramfs, other.Initramfs},
 		{"ready pattern", id.Ready, other.Ready},
-		{"choice of what it reaches (Outbound)", id.Outbound, other.Outbound},
+		{"Outbound", id.Outbound, other.Outbound},
 		{"memory, devices, network or command line", strings.Join(id.Args, "\n"), strings.Join(other.Args, "\n")},
 	} {
 		if part.a != part.b {
@@ -52,7 +52,7 @@ func (id Identity) difference(other Identity) string {
 // Fits returns a Fault if the template was not saved from a machine with this identity.
 func (t *Template) Fits(id Identity) error {
 	if part := t.Of.difference(id); part != "" {
-		return Fault{fmt.Errorf("the template is of another %s", part)}
+		return Fault{fmt.Errorf("the template was saved with another %s", part)}
 	}
 	return nil
 }

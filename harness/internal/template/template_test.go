@@ -204,19 +204,19 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	template := saved(t, t.TempDir())
 	require.NoError(t, template.Fits(machine))
 	for part, change := range map[string]func(*Identity){
-		"format":                               func(id *Identity) { id.Format++ },
-		"target":                               func(id *Identity) { id.Target = "arm" },
-		"QEMU":                                 func(id *Identity) { id.QEMU = "another" },
-		"kernel":                               func(id *Identity) { id.Kernel = "another" },
-		"initramfs":                            func(id *Identity) { id.Initramfs = "" },
-		"ready pattern":                        func(id *Identity) { id.Ready = "login:" },
-		"choice of what it reaches (Outbound)": func(id *Identity) { id.Outbound = "internet" },
+		"format":        func(id *Identity) { id.Format++ },
+		"target":        func(id *Identity) { id.Target = "arm" },
+		"QEMU":          func(id *Identity) { id.QEMU = "another" },
+		"kernel":        func(id *Identity) { id.Kernel = "another" },
+		"initramfs":     func(id *Identity) { id.Initramfs = "" },
+		"ready pattern": func(id *Identity) { id.Ready = "login:" },
+		"Outbound":      func(id *Identity) { id.Outbound = "internet" },
 		"memory, devices, network or command line": func(id *Identity) { id.Args = []string{"-m", "5"} },
 	} {
 		other := machine
 		change(&other)
 		err := template.Fits(other)
-		require.EqualError(t, err, "the template is of another "+part)
+		require.EqualError(t, err, "the template was saved with another "+part)
 		require.True(t, IsFault(err))
 		one, err := Key(machine, false)
 		require.NoError(t, err)
