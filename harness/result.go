@@ -56,7 +56,7 @@ type Result struct {
 	Warnings []string `json:"warnings,omitempty"`
 
 	// KernelSHA256 and InitramfsSHA256 are hashes in hexadecimal. They are empty while they are
-	// computed, during the boot, and if the file has gone meanwhile.
+	// computed, during the boot, and if the file was removed before.
 	KernelSHA256    string `json:"kernel_sha256,omitempty"`
 	InitramfsSHA256 string `json:"initramfs_sha256,omitempty"`
 }

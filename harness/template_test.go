@@ -35,9 +35,9 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 			s.Kernel = filepath.Join(t.TempDir(), "kernel")
 			require.NoError(t, os.WriteFile(s.Kernel, []byte("another"), 0o644))
 		},
-		"initramfs":                            func(s *Spec) { s.Initramfs = "" },
-		"ready pattern":                        func(s *Spec) { s.Ready = "login:" },
-		"Outbound": func(s *Spec) { s.Outbound = OutboundInternet },
+		"initramfs":     func(s *Spec) { s.Initramfs = "" },
+		"ready pattern": func(s *Spec) { s.Ready = "login:" },
+		"Outbound":      func(s *Spec) { s.Outbound = OutboundInternet },
 	} {
 		s := base
 		change(&s)

@@ -21,7 +21,7 @@ var ErrGuest = guestfault.ErrGuest
 var ErrEnded = errors.New("the console has ended")
 
 // A Console is the log of everything that a guest prints, and the way to type into the guest. It
-// reads the guest's line all the time, because a guest whose console nobody reads stalls.
+// reads the guest's line all the time, because a guest stalls if its console is not read.
 //
 // The log holds the guest's bytes, except that "\r\n" is "\n". [Console.Follow] and
 // [Options.Record] get the log. [Console.Expect], [Console.Text] and [Console.Tail] use its text,
@@ -77,7 +77,7 @@ type Options struct {
 	Crashes []*regexp.Regexp
 
 	// CrashComplete is a channel that the caller closes when the guest has printed everything about
-	// its crash. Expect returns the crash only then, so that the log has the whole trace. If
+	// its crash. Expect returns the crash only then, so that the log has the complete trace. If
 	// CrashComplete is nil, Expect waits until the guest has been silent for 200 ms, but for at
 	// most 2 s.
 	CrashComplete <-chan struct{}

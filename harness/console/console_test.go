@@ -30,7 +30,7 @@ func newGuestLine(t *testing.T) *guestLine {
 	return g
 }
 
-// nowhere is the line of a console that nobody reads. The test appends to the console itself.
+// nowhere is the line of a console that does not read it. The test appends to the console itself.
 var nowhere = struct {
 	io.Reader
 	io.Writer

@@ -252,7 +252,7 @@ func send(t *testing.T, c *Console, line string) {
 	require.NoError(t, c.Send(within(t, 10*time.Second), line))
 }
 
-// unexpected expects a pattern that does not come, and returns the error.
+// unexpected calls Expect with a pattern that does not match, and returns its error.
 func unexpected(t *testing.T, c *Console, pattern string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), settle*3/2, context.DeadlineExceeded)

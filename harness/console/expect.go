@@ -156,10 +156,10 @@ func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string,
 				from += int64(n)
 				inLine = text[n-1] != '\n'
 			}
-			// Each search reads the overlap again. A guest that prints byte by byte would
-			// make this loop take a whole processor, which the guest needs itself, so the
-			// loop searches for at most a fifth of the time. The pause is short, because
-			// a flood must not fill the buffer meanwhile.
+			// Each search reads the overlap again. If the guest prints byte by byte, this
+			// loop would take all of a processor, which the guest may need. The loop therefore
+			// searches for at most a fifth of the time. The pause is short, so that the buffer
+			// does not overflow during a flood.
 			if err := pause(ctx, min(4*time.Since(began), longestPause)); err != nil {
 				return nil, 0, err
 			}

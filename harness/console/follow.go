@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Follow writes the whole log to w, from its first byte on and then as it grows, until the line ends
+// Follow writes the log to w, from its first byte on and then as it grows, until the line ends
 // (nil), ctx ends, or w fails. A slow w does not hold up the guest: when w is more than 16 MiB
 // behind, Follow writes a line in place of the bytes that it has missed. When ctx ends during a
 // Write, Follow gives that Write another second and then returns without it.

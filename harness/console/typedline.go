@@ -166,7 +166,7 @@ func (l *typedLine) advance(text []byte, at int64) (now progress) {
 	return now
 }
 
-// fills reports whether a text is the whole line, but for spaces at the end.
+// fills reports whether a text is the complete line, apart from spaces at the end.
 func (l *typedLine) fills(text []byte) bool {
 	text = bytes.TrimRight(text, " ")
 	return slices.ContainsFunc(l.renderings, func(r []byte) bool { return bytes.Equal(text, bytes.TrimRight(r, " ")) })

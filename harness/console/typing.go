@@ -25,8 +25,8 @@ func (c *Console) Send(ctx context.Context, line string) error {
 // echo.
 //
 // Type fails when the line has ended and when ctx ends, even while the guest accepts no byte (see
-// [New]). The error says how many bytes were sent. The guest keeps those bytes before whatever is
-// typed next; a terminal drops an unfinished line at Ctrl-U ("\x15").
+// [New]). The error says how many bytes were sent. The guest keeps those bytes, and the next
+// bytes follow them; a terminal drops an unfinished line at Ctrl-U ("\x15").
 func (c *Console) Type(ctx context.Context, p []byte) error {
 	return c.typeIn(ctx, p, false)
 }

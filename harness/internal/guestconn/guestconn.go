@@ -145,16 +145,16 @@ func (t *tie) isOver() bool {
 }
 
 // readable reports whether a read would return at once, with data or with the connection's end.
-func (t *tie) readable() (is bool) {
+func (t *tie) readable() (ready bool) {
 	raw, err := t.conn.SyscallConn()
 	if err != nil {
 		return false // closed
 	}
 	raw.Control(func(fd uintptr) {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		is = n > 0 && err == nil
+		ready = n > 0 && err == nil
 	})
-	return is
+	return ready
 }
 
 // explain replaces the error of a connection whose machine has ended by the reason for that end. It keeps

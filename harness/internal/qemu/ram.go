@@ -15,7 +15,7 @@ const (
 	SharedRAM              // in a file that the harness holds too, so that it can save the memory
 	RestoredRAM            // in a template's file, copied on write; QEMU waits for the device state
 	ReadOnlyRAM            // as RestoredRAM, and QEMU opens the file for reading only
-	CopiedRAM              // in a copy of a template's file that the harness holds too; QEMU waits for the device state
+	CopiedRAM              // in a copy of a template's file that the harness holds too, so that it can save the memory; QEMU waits for the device state
 )
 
 // restored reports whether the machine is restored from a template.

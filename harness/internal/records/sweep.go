@@ -41,7 +41,7 @@ func isNew(dir string) bool {
 // An outcome is the part of a result that decides whether a sweep removes the record.
 type outcome struct{ State, Error string }
 
-// sweep removes the records in parent with a name and an outcome of which the functions return true.
+// sweep removes the records in parent for which named and removable return true.
 func sweep(parent string, named func(string) bool, removable func(outcome) bool) {
 	list, _ := os.ReadDir(parent)
 	for _, e := range list {

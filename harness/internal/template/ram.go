@@ -41,8 +41,8 @@ func copyRAM(ctx context.Context, file string, src *os.File) (File, error) {
 	}); err != nil {
 		return File{}, err
 	}
-	is, err := regular.StateOf(dst)
-	return File{is, hex.EncodeToString(h.Sum(nil))}, err
+	stat, err := regular.StateOf(dst)
+	return File{stat, hex.EncodeToString(h.Sum(nil))}, err
 }
 
 // LoadRAM copies the memory of a template from src to dst, a file of zeros. It fails when ctx ends.

@@ -93,11 +93,11 @@ func (t *Template) Verify() error {
 		return fmt.Errorf("template %s: %w", t.dir, faultIfMissing(err))
 	}
 	defer f.Close()
-	is, err := t.checkRAM(f)
+	stat, err := t.checkRAM(f)
 	if err != nil {
 		return fmt.Errorf("template %s: %w", t.dir, err)
 	}
-	t.RAM.State = is
+	t.RAM.State = stat
 	ram, state, err := t.OpenFiles()
 	if err != nil {
 		return err
@@ -130,8 +130,8 @@ func (t *Template) openRAM() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	is, err := regular.StateOf(f)
-	if err == nil && is != t.RAM.State {
+	stat, err := regular.StateOf(f)
+	if err == nil && stat != t.RAM.State {
 		_, err = t.checkRAM(f)
 	}
 	if err != nil {
@@ -144,20 +144,20 @@ func (t *Template) openRAM() (*os.File, error) {
 // checkRAM reads the complete memory and returns a Fault if it differs from what was saved. It returns
 // the state that the file had before it was read.
 func (t *Template) checkRAM(f *os.File) (regular.State, error) {
-	is, err := regular.StateOf(f)
+	stat, err := regular.StateOf(f)
 	if err != nil {
-		return is, err
+		return stat, err
 	}
 	sum := ""
-	if is.Size == t.RAM.Size {
+	if stat.Size == t.RAM.Size {
 		if sum, err = hashRAM(f, t.RAM.Size); err != nil {
-			return is, err
+			return stat, err
 		}
 	}
 	if sum != t.RAM.SHA256 {
-		return is, Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or other bytes than were saved; save the machine again", ramName, is.Size, t.RAM.Size)}
+		return stat, Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or other bytes than were saved; save the machine again", ramName, stat.Size, t.RAM.Size)}
 	}
-	return is, nil
+	return stat, nil
 }
 
 func (t *Template) openState() (*os.File, error) {
@@ -165,9 +165,9 @@ func (t *Template) openState() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	is, err := describe(f)
-	if err == nil && (is.Size != t.State.Size || is.SHA256 != t.State.SHA256) {
-		err = Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or other bytes than were saved; save the machine again", stateName, is.Size, t.State.Size)}
+	stat, err := describe(f)
+	if err == nil && (stat.Size != t.State.Size || stat.SHA256 != t.State.SHA256) {
+		err = Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or other bytes than were saved; save the machine again", stateName, stat.Size, t.State.Size)}
 	}
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
@@ -181,12 +181,12 @@ func (t *Template) openState() (*os.File, error) {
 
 // describe returns the state and the hash of a file, which it reads to its end.
 func describe(f *os.File) (File, error) {
-	is, err := regular.StateOf(f)
+	stat, err := regular.StateOf(f)
 	if err != nil {
 		return File{}, err
 	}
 	sum, err := regular.Sum(f)
-	return File{is, sum}, err
+	return File{stat, sum}, err
 }
 
 // openOwn opens a file. It returns a Fault if another user could have written the file.

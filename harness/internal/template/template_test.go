@@ -89,9 +89,9 @@ func TestOpenReadsWhatAWriterWrote(t *testing.T) {
 func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
 	original := ram(t)
 	file := filepath.Join(t.TempDir(), ramName)
-	is, err := copyRAM(t.Context(), file, original)
+	stat, err := copyRAM(t.Context(), file, original)
 	require.NoError(t, err)
-	require.EqualValues(t, 4<<20, is.Size)
+	require.EqualValues(t, 4<<20, stat.Size)
 
 	want, err := os.ReadFile(original.Name())
 	require.NoError(t, err)
@@ -103,21 +103,21 @@ func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
 	require.NoError(t, err)
 	defer again.Close()
 	var blocks []int64
-	require.NoError(t, dataBlocks(again, is.Size, func(at int64, _ []byte) error {
+	require.NoError(t, dataBlocks(again, stat.Size, func(at int64, _ []byte) error {
 		blocks = append(blocks, at)
 		return nil
 	}))
 	require.Equal(t, []int64{0, 1 << 20, 4<<20 - blockSize}, blocks)
-	sum, err := hashRAM(again, is.Size)
+	sum, err := hashRAM(again, stat.Size)
 	require.NoError(t, err)
-	require.Equal(t, is.SHA256, sum)
+	require.Equal(t, stat.SHA256, sum)
 }
 
 // Every template has the hash of its memory, so a change of the hash refuses all older templates.
 func TestTheHashOfMemoryIsFixed(t *testing.T) {
-	is, err := copyRAM(t.Context(), filepath.Join(t.TempDir(), ramName), ram(t))
+	stat, err := copyRAM(t.Context(), filepath.Join(t.TempDir(), ramName), ram(t))
 	require.NoError(t, err)
-	require.Equal(t, "eb5fc8d2", is.SHA256[:8])
+	require.Equal(t, "eb5fc8d2", stat.SHA256[:8])
 }
 
 func TestFaultsOfATemplate(t *testing.T) {

@@ -87,7 +87,7 @@ func (f *Filter) End(dst []byte) []byte {
 	return f.release(dst)
 }
 
-// next takes one byte.
+// next takes the next byte of the output.
 func (f *Filter) next(dst []byte, b byte) []byte {
 	if len(f.Held) > 0 {
 		return f.sequence(dst, b)
@@ -116,7 +116,7 @@ func (f *Filter) next(dst []byte, b byte) []byte {
 	return dst
 }
 
-// print prints a byte that does not just extend the last line.
+// print prints a byte for which plain returned 0, because it may not extend the last line unchanged.
 func (f *Filter) print(dst []byte, b byte) []byte {
 	switch over := f.Column < f.Width || f.Spaces > 0 || f.Moved; {
 	case over && b == ' ':
@@ -192,7 +192,7 @@ func (f *Filter) sequence(dst []byte, b byte) []byte {
 	return dst
 }
 
-// release makes text of the held bytes, which are no escape sequence.
+// release turns the held bytes, which are no escape sequence, into text.
 func (f *Filter) release(dst []byte) []byte {
 	text := bytes.Clone(f.Held[1:])
 	f.Held = f.Held[:0]

@@ -13,7 +13,7 @@ import (
 // may still be carried out.
 type resumption struct {
 	stops    bool         // QEMU was told to stop the machine
-	migrates bool         // QEMU was told to write its state, and has not said that it has finished
+	migrates bool         // QEMU was told to write its state, and has not reported the end
 	pause    *agent.Pause // the agent was told to quiesce the guest; nil if it was not
 }
 

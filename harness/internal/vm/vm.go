@@ -210,7 +210,7 @@ func (v *VM) WaitEnd() {
 	}
 }
 
-// Discard ends a machine that nobody has received, and removes its record if that is temporary.
+// Discard ends a machine that no caller has received, and removes its record if the record is temporary.
 func (v *VM) Discard() {
 	v.Process.Kill()
 	v.WaitEnd()

@@ -17,7 +17,7 @@ import (
 // A Machine is what a pool keeps.
 type Machine interface {
 	comparable
-	Discard() // ends a machine that nobody has taken
+	Discard() // ends a machine that was not taken
 }
 
 // A Pool restores machines in the background and keeps them until they are taken. The zero value is
@@ -38,7 +38,7 @@ type entry[M Machine] struct {
 	memory  int // MiB
 	restore func(context.Context) (M, error)
 
-	ctx     context.Context // ends when nobody wants the machine any more
+	ctx     context.Context // ends when the machine is taken or dropped
 	cancel  context.CancelFunc
 	waiting context.Context // ends when the entry need not wait for an idle processor
 	hurry   context.CancelFunc
