@@ -130,6 +130,13 @@ func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn,
 	return nil, fmt.Errorf("dial %s/%d: not among the machine's ports %q: add it to Spec.Ports", network, port, m.plan.spec.Ports)
 }
 
+// A Port is a guest's port and the host's port on 127.0.0.1 that is forwarded to it.
+type Port struct {
+	Network string // "udp" or "tcp"
+	Guest   int
+	Host    int
+}
+
 // Ports returns the guest's ports that the Spec lists, with the host's ports that lead to them.
 func (m *Machine) Ports() (ports []Port) {
 	for _, f := range m.forwards {

@@ -172,10 +172,3 @@ func (p *plan) findQEMU() error {
 	p.qemu.Binary = binary
 	return nil
 }
-
-// A Port is a guest's port and the host's port on 127.0.0.1 that is forwarded to it.
-type Port struct {
-	Network string // "udp" or "tcp"
-	Guest   int
-	Host    int
-}

@@ -29,7 +29,7 @@ func TestTheZeroValuesWork(t *testing.T) {
 func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*Spec)
-		says   string
+		want   string
 	}{
 		"unknown target":    {func(s *Spec) { s.Target = "vax" }, `unknown target "vax": the targets are x86, x86_64, arm, arm64`},
 		"no kernel":         {func(s *Spec) { s.Kernel = "" }, "kernel: none given"},
@@ -55,7 +55,7 @@ func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 			s := minimal(t)
 			c.change(&s)
 			_, err := Boot(t.Context(), s)
-			require.ErrorContains(t, err, c.says)
+			require.ErrorContains(t, err, c.want)
 			require.NotErrorIs(t, err, ErrGuest)
 		})
 	}

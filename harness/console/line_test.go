@@ -192,7 +192,7 @@ func TestExpectWaitsForTheTraceOfACrash(t *testing.T) {
 			require.Equal(t, 3*settle/2+settle, time.Since(start))
 		})
 	})
-	t.Run("until the caller says so", func(t *testing.T) {
+	t.Run("until the caller closes CrashComplete", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			complete := make(chan struct{})
 			c := newConsole(nowhere, Options{CrashComplete: complete})

@@ -178,7 +178,7 @@ func TestARequestFailsWithTheAgentsOwnError(t *testing.T) {
 }
 
 func TestReseedChecksTheGuestsClock(t *testing.T) {
-	for says, change := range map[string]time.Duration{"": 0, "its clock was set to": -time.Hour} {
+	for want, change := range map[string]time.Duration{"": 0, "its clock was set to": -time.Hour} {
 		c, _, guest := restoredPair(t, &Saved{Epoch: 2})
 		boots := make(chan wire.BootID, clockTries)
 		go func() {
@@ -193,10 +193,10 @@ func TestReseedChecksTheGuestsClock(t *testing.T) {
 			}
 		}()
 		_, err := c.Reseed(t.Context(), true)
-		if says == "" {
+		if want == "" {
 			require.NoError(t, err)
 		} else {
-			require.ErrorContains(t, err, says)
+			require.ErrorContains(t, err, want)
 			require.ErrorIs(t, err, guestfault.ErrGuest)
 		}
 		require.EqualValues(t, 3, guest.Epoch())

@@ -195,7 +195,7 @@ func TestWithoutACacheAProcessProbesOnce(t *testing.T) {
 func TestAProbeThatIsCancelledLeavesNoVerdict(t *testing.T) {
 	cache := t.TempDir()
 	m, _ := fakeQEMU(t, "exec sleep 1000")
-	why := errors.New("changed their mind")
+	why := errors.New("cancelled by the user")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
 	_, err := newProber(cache).Probe(ctx, m, false)
@@ -212,7 +212,7 @@ func TestWaitingForAnotherProbeEndsWithTheContext(t *testing.T) {
 	require.NoError(t, err)
 	defer other.Close()
 	m, runs := fakeQEMU(t, boots)
-	why := errors.New("changed their mind")
+	why := errors.New("cancelled by the user")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
 	_, err = newProber(cache).Probe(ctx, m, false)

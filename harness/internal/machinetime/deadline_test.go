@@ -45,7 +45,7 @@ func TestADeadlineExcludesTheTimeInWhichThisProcessWasSuspended(t *testing.T) {
 	readings := 0
 	f.sample = func() (Sample, bool) {
 		if readings++; readings == 3 {
-			f.elapsed += time.Hour // QEMU ran on
+			f.elapsed += time.Hour // QEMU has run meanwhile
 		} else {
 			f.elapsed += suspendedAfter
 		}
@@ -56,7 +56,7 @@ func TestADeadlineExcludesTheTimeInWhichThisProcessWasSuspended(t *testing.T) {
 	defer cancel()
 	<-ctx.Done()
 	require.EqualError(t, context.Cause(ctx), "not within 5s of the machine's time")
-	require.Equal(t, 6, readings, "one a second, and one after the suspension that counts as a tick")
+	require.Equal(t, 6, readings, "one reading a second, and one after the suspension, which counts as a tick")
 }
 
 func TestAGapWithoutADeadlineIsNoSuspension(t *testing.T) {

@@ -15,9 +15,9 @@ import (
 func TestTheWatchdogFindsAGuestThatNeitherPrintsNorWorks(t *testing.T) {
 	const step, within = Tick, 20 * Tick
 	for name, c := range map[string]struct {
-		works  func(readings int) time.Duration // in one step
+		works  func(readings int) time.Duration // the processor time of one step
 		prints func(readings int) bool
-		fires  int // after so many steps; 0: not in 100
+		fires  int // the number of steps until the watchdog ends the context; 0 if it does not within 100
 	}{
 		"neither":          {works: func(int) time.Duration { return step / 100 }, fires: 20},
 		"works":            {works: func(int) time.Duration { return step }},
