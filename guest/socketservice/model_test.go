@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A model says what the loop must do: which sockets each service has, for which sockets a
-// handler may be called, and which must not be passed over. It has neither generations nor
-// watches.
+// A model describes what the loop must do: which sockets each service has, for which sockets
+// the loop may call a handler, and which sockets it must not pass over. Unlike the loop, the
+// model has neither generations nor watches.
 type model struct {
 	k        *simKernel
 	services []*modelService
-	round    int                // the newest
-	served   map[*simSocket]int // in which round last
-	doomed   []*simSocket       // to be closed when the handler that runs has returned
+	round    int                // the number of the newest round
+	served   map[*simSocket]int // the last round that served the socket
+	doomed   []*simSocket       // the loop closes these when the running handler has returned
 }
 
 type modelService struct {
@@ -26,19 +26,19 @@ type modelService struct {
 
 type modelSocket struct {
 	fd                 int32
-	sock               *simSocket // nil: was not open
+	sock               *simSocket // nil if the descriptor was not open
 	events             int16
 	data               int
-	since, called      int                // rounds: of the registration, of the newest call
-	surplus, news      int                // calls that said nothing new; the socket's news at the newest
+	since, called      int                // the rounds of the registration and of the newest call
+	surplus, news      int                // successive calls without news; the socket's news at the newest call
 	duplicate, waiting bool               // waiting: ready since the beginning of some round
-	passed             map[*simSocket]int // how often others were served since
-	owed               bool               // the loop knows that it is lost, and has yet to say so
-	owedSince          int                // the round
+	passed             map[*simSocket]int // while it waits, how often the loop served each other socket
+	owed               bool               // the loop knows that the socket is lost, and still has to call with POLLNVAL
+	owedSince          int                // the round in which owed became true
 	excused            int                // the round in which a call from outside waited
 }
 
-// lost says that other code has closed the descriptor.
+// lost reports whether other code has closed the descriptor.
 func (m *model) lost(h *modelSocket) bool { return h.sock == nil || m.k.open[h.fd] != h.sock }
 
 // pollable notes that the loop polls a descriptor: services that had an older socket under
@@ -82,7 +82,7 @@ func (m *model) add(s *modelService, fd int32, events int16, data int) (ok bool)
 	if h := find(s.has, fd); (h == nil || h.owed) && taken == s.slots || !m.pollable(fd) {
 		return false
 	}
-	// What it is still to be told of the number could be taken for the new socket's.
+	// A pending POLLNVAL for the descriptor would now seem to mean the new socket.
 	s.has = slices.DeleteFunc(s.has, func(h *modelSocket) bool { return h.fd == fd && h.owed })
 	if find(s.has, fd) == nil {
 		s.has = append(s.has, &modelSocket{fd: fd, sock: m.k.open[fd]})
@@ -127,7 +127,7 @@ func (m *model) call(s *modelService, ev *Event, fired map[int32]int16) error {
 	again, early := m.served[h.sock] == m.round, max(h.since, h.called) == m.round
 	m.served[h.sock], h.called, h.waiting = m.round, m.round, false
 	for w := range m.all() {
-		if w.waiting && w.sock != h.sock && !lost && !again { // again: for another service that has it
+		if w.waiting && w.sock != h.sock && !lost && !again { // again: the call is for another service that has the socket too
 			if w.passed[h.sock]++; w.passed[h.sock] > 1 {
 				return errors.New("starvation: a socket is served twice before another that is ready")
 			}

@@ -16,10 +16,10 @@ type simKernel struct {
 }
 
 type simSocket struct {
-	id    int   // never used again
-	ready int16 // what poll would say, whatever was asked for
-	file  bool  // cannot be polled
-	news  int   // how often something was new
+	id    int   // unique
+	ready int16 // all ready events, also those that nobody polls for
+	file  bool  // a regular file, which cannot be polled
+	news  int   // how often set was called with ready events
 	dups  int   // further descriptors that keep it open
 }
 
@@ -32,7 +32,7 @@ type simInterest struct {
 
 type simEpoll struct {
 	k        *simKernel
-	queue    []*simInterest // all interests; who was reported goes to the end
+	queue    []*simInterest // all interests; wait moves those that it reports to the end
 	reported map[int32]int16
 	broken   bool // wait fails
 	stolen   bool // the program has another file under its number
