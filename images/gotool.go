@@ -51,7 +51,7 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 	}
 	testcache.DependsOnEnv(slices.Collect(maps.Keys(variables))...)
 	if (env.GOMOD == "" || env.GOMOD == os.DevNull) && env.GOWORK == "" {
-		return nil, fail(step, dir, errors.New("not in a Go module"), "change to the directory of the guest's module, or set Options.Dir to it")
+		return nil, fail("build in", dir, errors.New("not in a Go module"), "change to the directory of the guest's module, or set Options.Dir to it")
 	}
 	// The variable must not be empty: the setting of "go env -w" would replace it.
 	flags := "-buildvcs=false"

@@ -64,7 +64,7 @@ type Target struct {
 	DeviceModules []string
 
 	// Cmdline is the kernel command line that selects the console and skips what
-	// makes an emulated machine boot slowly.
+	// makes the boot of an emulated machine slow.
 	Cmdline []string
 
 	// ClockRate is the kernel argument, without its value in kHz, that tells the
@@ -76,10 +76,10 @@ type Target struct {
 	EarlyConsole []string
 }
 
-// quick makes any Linux kernel boot fast in emulation, and reboot when it panics, at
-// which QEMU exits (-no-reboot). Its last line turns off the kernel's watchdogs: if
-// the host is busy or stops QEMU, they take the guest for hung, and print that in the
-// middle of a line on the console.
+// quick makes any Linux kernel boot fast in emulation, and reboot when it panics. At the
+// reboot QEMU exits (-no-reboot). The last line turns off the kernel's watchdogs: if the
+// host is busy or stops QEMU, they would report that the guest hangs, in the middle of a
+// console line.
 var quick = []string{"quiet", "mitigations=off", "cryptomgr.notests", "nokaslr", "random.trust_cpu=on", "panic=-1",
 	"nowatchdog", "rcupdate.rcu_cpu_stall_suppress=1", "workqueue.watchdog_thresh=0"}
 
@@ -178,7 +178,7 @@ var table = []Target{
 	},
 }
 
-// All returns every target, in the order in which they are shown and tested.
+// All returns every target, in the order in which guesthouse lists and tests them.
 func All() []Target { return append([]Target(nil), table...) }
 
 // Names returns the names of all targets.

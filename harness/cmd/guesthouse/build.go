@@ -19,7 +19,7 @@ type imageFlags struct {
 }
 
 func (f *imageFlags) register(flags *flag.FlagSet) {
-	flags.StringVar(&f.target, "target", "x86_64", "the `target`: the kind of emulated machine (guesthouse targets lists them)")
+	flags.StringVar(&f.target, "target", "x86_64", "the `target`, one of the emulated machines that guesthouse targets lists")
 	flags.StringVar(&f.guest, "guest", "guesthouse.example/guest/cmd/uinit", "the guest program: a main `package` that calls guest.Main")
 	flags.StringVar(&f.kernel, "kernel", "", "your own kernel `file`, instead of Debian's kernel")
 	flags.StringVar(&f.modules, "modules", "", "the `directory` of the modules of your own kernel, such as /lib/modules/RELEASE")

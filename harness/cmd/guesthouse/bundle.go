@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/internal/records"
@@ -51,7 +52,7 @@ func bundleCommand(ctx context.Context, args []string, std stdio) error {
 	}
 	dir := flags.Arg(0)
 	spec, err := harness.ReadSpec(filepath.Join(dir, records.SpecFile))
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return fmt.Errorf("bundle %s: no %s in it: name the record directory of a run", dir, records.SpecFile)
 	}
 	if err != nil {

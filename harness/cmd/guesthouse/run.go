@@ -52,7 +52,7 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	flags.Func("qemu-arg", "an `argument` to append to QEMU's command line; may be repeated", appendTo(&spec.QEMUArgs))
 	flags.StringVar((*string)(&spec.Outbound), "outbound", "", "the outbound `access` of the guest: none, host (the services on the host's loopback, at the name host) or internet (default none)")
 	flags.StringVar(&spec.Ready, "ready", "", "a regular `expression`: the guest is ready when its console matches (default: the line that guest.Main prints)")
-	flags.Func("crash", "a regular `expression`: a console line that starts with a match reports a crash; run knows those of Linux, Go, Zephyr and others already; may be repeated",
+	flags.Func("crash", "a regular `expression`: a console line that starts with a match reports a crash; run already knows the crash reports of Linux, Go, Zephyr and others; may be repeated",
 		appendTo(&spec.Crashes))
 	flags.StringVar(&accel, "accel", "", "the `acceleration`: tcg or kvm (default: kvm if it boots the kernel, otherwise tcg; always tcg with -qemu-arg)")
 	cold := flags.Bool("cold", false, "boot the machine, even if a saved machine of the same kind could be restored")
