@@ -23,8 +23,8 @@ type Handler func(*Event)
 // the handler returns. A handler that needs it longer copies it.
 //
 // Revents can have POLLERR, POLLHUP and POLLNVAL even if Events does not ask for
-// them. It also has POLLIN if there are bytes to read before a hang-up or an error
-// (Zephyr #113090). POLLNVAL means that the service has lost the socket, because the
+// them. If Events asks for POLLIN, Revents has POLLIN together with them as long as
+// there are bytes to read (Zephyr #113090). POLLNVAL means that the service has lost the socket, because the
 // socket was closed. The slot is already free, and the handler must neither use nor
 // close the descriptor, because its number may belong to another file by now.
 type Event struct {

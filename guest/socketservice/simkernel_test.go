@@ -19,7 +19,7 @@ type simSocket struct {
 	id    int   // unique
 	ready int16 // all ready events, also those that nobody polls for
 	file  bool  // a regular file, which cannot be polled
-	news  int   // how often set was called with ready events
+	news  int   // how often it became ready for another event
 	dups  int   // further descriptors that keep it open
 }
 

@@ -204,7 +204,7 @@ func TestZephyr_reconfigure_events_from_callback(t *testing.T) {
 			first = false // and the datagram stays unread: a stale POLLIN would show
 			c.err = ev.Service.Register([]unix.PollFd{{Fd: ev.Fd, Events: unix.POLLOUT}}, nil)
 		} else {
-			c.err = ev.Service.Unregister() // it would be writable for ever
+			c.err = ev.Service.Unregister() // otherwise it would stay writable
 			read(ev.Fd)
 		}
 		calls <- c

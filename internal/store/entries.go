@@ -46,7 +46,7 @@ func Use(path string) {
 // Limits bound what a store holds.
 type Limits struct {
 	Entries int
-	Bytes   int64         // on the disk; sys.CacheLimit may lower it to a quarter of the free space
+	Bytes   int64         // on the disk; sys.CacheLimit lowers it if the disk is small
 	Keep    time.Duration // an entry stays this long after its last use, whatever the other limits say
 }
 

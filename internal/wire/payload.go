@@ -34,8 +34,7 @@ func ParseBootID(text string) (id BootID, err error) {
 // MinEntropy is the minimal number of random bytes in a Restore.
 const MinEntropy = 32
 
-// A Restore holds the values that must differ between the machines that continue from one save.
-// The guest gets them before its programs continue.
+// A Restore holds the values that a guest gets after a save, before its programs continue.
 type Restore struct {
 	Boot    BootID
 	Now     time.Time // the host's clock

@@ -26,7 +26,7 @@ var giveBackModes = strings.Join([]string{
 	"\x1b7", "\x1b[?6l", "\x1b[?69l", "\x1b[r", "\x1b8",
 
 	"\x0f", "\x1b(B", "\x1b)B", "\x1b*B", "\x1b+B", // character sets
-	"\x1b[>4m",                                                             // modifyOtherKeys; the next sequence undoes it on a terminal that takes it for an underline
+	"\x1b[>4m",                                                             // modifyOtherKeys; a terminal without it may underline, which the next sequence ends
 	"\x1b[0m",                                                              // colours
 	"\x1b]8;;\x1b\\",                                                       // a link
 	"\x1b]104\x1b\\", "\x1b]110\x1b\\", "\x1b]111\x1b\\", "\x1b]112\x1b\\", // the palette, the default colours, the cursor's
