@@ -177,7 +177,7 @@ func (p *plan) launch(ctx context.Context, t *template.Template, why string) (*M
 	return m, nil
 }
 
-// copyRAM returns a copy of a template's memory in memory, and closes the template's file.
+// copyRAM returns an unnamed file in the host's memory with a copy of a template's memory. It closes saved.
 func (p *plan) copyRAM(ctx context.Context, saved *os.File) (*os.File, error) {
 	defer saved.Close()
 	ram, err := qemu.NewRAM(p.spec.Memory)
@@ -187,7 +187,7 @@ func (p *plan) copyRAM(ctx context.Context, saved *os.File) (*os.File, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("copy of the template's memory: %w", err)
+		return nil, fmt.Errorf("copy the template's memory: %w", err)
 	}
 	return ram, nil
 }

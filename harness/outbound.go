@@ -35,7 +35,7 @@ func (o Outbound) check() (Outbound, error) {
 	case OutboundNone, OutboundHost, OutboundInternet:
 		return o, nil
 	}
-	return "", fmt.Errorf("outbound %q: it is %q, %q or %q", string(o), OutboundNone, OutboundHost, OutboundInternet)
+	return "", fmt.Errorf("outbound %q: write %q, %q or %q", string(o), OutboundNone, OutboundHost, OutboundInternet)
 }
 
 // filtered reports whether the harness filters the guest's network.

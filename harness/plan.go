@@ -74,7 +74,7 @@ func (s Spec) plan() (*plan, error) {
 	switch s.Accel {
 	case "", TCG, KVM:
 	default:
-		return nil, fmt.Errorf("unknown acceleration %q: it is %q or %q", s.Accel, TCG, KVM)
+		return nil, fmt.Errorf("unknown acceleration %q: write %q or %q", s.Accel, TCG, KVM)
 	}
 	forwards, err := parseForwards(s.Ports)
 	if err != nil {

@@ -43,7 +43,7 @@ func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		"memory of no host": {func(s *Spec) { s.Memory = 999_999_999 }, "memory of 999999999 MiB: this host has "},
 		"memory":            {func(s *Spec) { s.Memory = -8 }, "memory of -8 MiB: the least is 1, and Debian's kernels take 96"},
 		"accel":             {func(s *Spec) { s.Accel = "magic" }, `unknown acceleration "magic"`},
-		"outbound":          {func(s *Spec) { s.Outbound = "world" }, `outbound "world": it is "none", "host" or "internet"`},
+		"outbound":          {func(s *Spec) { s.Outbound = "world" }, `outbound "world": write "none", "host" or "internet"`},
 		"ready":             {func(s *Spec) { s.Ready = "(" }, "ready pattern: error parsing regexp"},
 		"crash":             {func(s *Spec) { s.Crashes = []string{"FATAL", "("} }, "crash pattern \"(\": error parsing regexp"},
 		"any line a crash":  {func(s *Spec) { s.Crashes = []string{".*"} }, `crash pattern ".*": it matches every line: write what the guest prints only when it crashes`},

@@ -51,7 +51,7 @@ func createVM(device *os.File) error {
 		return fmt.Errorf("KVM_GET_API_VERSION: %w", err)
 	}
 	if version != kvmAPIVersion {
-		return fmt.Errorf("KVM_GET_API_VERSION: it is %d, not %d", version, kvmAPIVersion)
+		return fmt.Errorf("KVM_GET_API_VERSION: the version is %d, not %d", version, kvmAPIVersion)
 	}
 	vm, err := unix.IoctlRetInt(int(device.Fd()), kvmCreateVM)
 	if err != nil {

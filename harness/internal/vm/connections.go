@@ -39,7 +39,7 @@ func (v *VM) closingConnection(ctx context.Context) (closing string, err error) 
 	}
 	open, closing := qemu.Connections(table)
 	if open != "" {
-		return "", fmt.Errorf("a connection is open: %s", open)
+		return "", fmt.Errorf("a connection is open: %s: close it before the machine is saved", open)
 	}
 	return closing, nil
 }
