@@ -22,7 +22,7 @@ func TestAFloodOfEventsIsBounded(t *testing.T) {
 	require.Equal(t, "done", asked(t, m.Dial, "flood"))
 	m.Stats() // its answer comes after all events
 	_, err := m.Machine.Event(t.Context())
-	require.ErrorContains(t, err, "events were dropped, because the guest told them faster than they were taken")
+	require.ErrorContains(t, err, "events were dropped, because the guest sent them faster than they were taken")
 	var dropped int
 	_, err = fmt.Sscanf(err.Error(), "event of "+target+": %d events", &dropped)
 	require.NoError(t, err)

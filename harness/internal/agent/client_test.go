@@ -86,6 +86,21 @@ func TestARequestToASilentAgentEndsWithItsContext(t *testing.T) {
 	require.EqualValues(t, 2, s.Uptime)
 }
 
+// A command that was killed and has not ended is no reason for the failure of a save whose context has ended.
+func TestAQuiesceWhoseContextHasEndedSaysSo(t *testing.T) {
+	c, far, _ := newPair(t)
+	go io.Copy(io.Discard, far)
+	_, err := c.Start(t.Context(), []string{"sleep"})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("enough")
+	cancel(why)
+	for range 100 { // the free turn and the end of the context are both there
+		_, err := c.Quiesce(ctx)
+		require.ErrorIs(t, err, why)
+	}
+}
+
 func TestARequestToAnAgentThatDoesNotReadEndsWithItsContext(t *testing.T) {
 	c, _, _ := newPair(t)
 	gone := errors.New("gone")

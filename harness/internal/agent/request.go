@@ -54,8 +54,11 @@ func (c *Client) WarmUp(ctx context.Context) (port int, err error) {
 
 func badAnswer(err error) error { return fmt.Errorf("%w: its agent: %w", guestfault.ErrGuest, err) }
 
-// takeTurn waits until no other request is under way.
+// takeTurn waits until no other request is under way. It fails if ctx has ended, even if the turn is free.
 func (c *Client) takeTurn(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	select {
 	case c.turn <- struct{}{}:
 		return nil

@@ -43,8 +43,12 @@ func (v *VM) Save(ctx context.Context, dir string, id template.Identity, anyGues
 	return err
 }
 
-// acquire puts a token into a channel. It waits until the channel has room or ctx ends.
+// acquire puts a token into a channel. It waits until the channel has room or ctx ends, and fails if ctx has
+// ended before.
 func acquire(ctx context.Context, token chan<- struct{}) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	select {
 	case token <- struct{}{}:
 		return nil
