@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"guesthouse.example/harness/internal/agent"
-	"guesthouse.example/harness/internal/vm"
 )
 
 // A Cmd is a command to run in the guest, in the manner of package os/exec. It does not use the console:
@@ -82,62 +80,15 @@ func (e *CommandError) Unwrap() error { return ErrGuest }
 const stderrShown = 1 << 10
 
 func (c *Cmd) run() (agent.Output, error) {
-	fail := func(out agent.Output, err error) (agent.Output, error) {
+	out, err := c.m.vm.Run(c.ctx, c.Args)
+	if err == nil {
+		if exit := exitOf(out.Exit); !exit.OK() {
+			return out, &CommandError{c.Args, exit, out.Stderr.Kept}
+		}
+		err = errors.Join(out.Stdout.Truncated(), out.Stderr.Truncated())
+	}
+	if err != nil {
 		return out, fmt.Errorf("command %q in %s: %w", strings.Join(c.Args, " "), c.m.plan.spec.Target, err)
 	}
-	ctx, cancel := c.m.vm.UnlessCrashed(c.ctx)
-	defer cancel()
-	if err := c.m.vm.AwaitAgent(ctx); err != nil {
-		return fail(agent.Output{}, err)
-	}
-	command, err := c.m.vm.Agent.Start(ctx, c.Args)
-	if err != nil {
-		return fail(agent.Output{}, c.m.vm.OrCrash(ctx, err))
-	}
-	select {
-	case <-command.Done():
-	case <-c.m.vm.Agent.Done():
-		err = c.m.vm.OrCrash(ctx, c.m.vm.Agent.Err())
-	case <-ctx.Done():
-		killed := make(chan error, 1)
-		go func() {
-			killed <- c.m.killCommand(command)
-			command.Release()
-		}()
-		err = context.Cause(ctx)
-		select {
-		case failed := <-killed:
-			if failed != nil {
-				err = fmt.Errorf("%w; it could not be killed: %w", err, failed)
-			}
-		case <-time.After(vm.UndoWithin):
-			return fail(command.Output(), fmt.Errorf("%w; it is killed when the guest's agent answers", err))
-		}
-	}
-	command.Release()
-	out := command.Output()
-	switch exit := exitOf(out.Exit); {
-	case err != nil:
-		return fail(out, err)
-	case !exit.OK():
-		return out, &CommandError{c.Args, exit, out.Stderr.Kept}
-	}
-	if err := errors.Join(out.Stdout.Truncated(), out.Stderr.Truncated()); err != nil {
-		return fail(out, err)
-	}
 	return out, nil
-}
-
-// killWithin bounds, in the machine's time, how long killCommand waits.
-const killWithin = 5 * time.Second
-
-// killCommand kills a command and all processes that it has started, and waits until the command has
-// ended. It does nothing if the guest has crashed or the machine has ended.
-func (m *Machine) killCommand(command *agent.Command) error {
-	if m.Console().Crash() != "" || !m.runs() {
-		return nil
-	}
-	ctx, cancel := m.Within(context.Background(), killWithin)
-	defer cancel()
-	return command.Kill(ctx)
 }

@@ -3,9 +3,6 @@ package harness
 import (
 	"context"
 	"fmt"
-	"regexp"
-	"slices"
-	"strconv"
 	"syscall"
 
 	"guesthouse.example/internal/printable"
@@ -59,15 +56,11 @@ func exitOf(w wire.Exit) Exit {
 	return Exit{Status: w.Status, Why: w.Why}
 }
 
-// programEnd returns how the guest's program ended, after the end of the machine. It asks the agent's
-// client, and then looks for init's last line on the console. The exit is nil if neither has it, for
-// example because the program itself powered the machine off. asked reports whether the program had been
-// asked to end.
+// programEnd returns how the guest's program ended, after the end of the machine. The exit is nil if that is
+// unknown, for example because the program itself powered the machine off. asked reports whether the
+// program had been asked to end.
 func (m *Machine) programEnd() (exit *Exit, asked bool) {
-	reported := m.vm.Agent.Exit()
-	if reported == nil {
-		reported = exitOnConsole(m.vm.Console.Tail(lastWordsWithin))
-	}
+	reported := m.vm.ProgramExit()
 	if reported == nil {
 		return nil, false
 	}
@@ -76,25 +69,6 @@ func (m *Machine) programEnd() (exit *Exit, asked bool) {
 		e.Why = m.vm.Agent.PowerOffReason()
 	}
 	return &e, reported.Asked || m.typedOff.Load()
-}
-
-// lastWords matches init's last line on the console. Init prints it even if the kernel has no driver for
-// the agent's port.
-var lastWords = regexp.MustCompile(`^init: /bin/uinit has ended: (?:exit status (\d{1,3})|signal (\d{1,2}) \([^)]*\)); the machine powers off$`)
-
-const lastWordsWithin = 20 // the number of last lines among which lastWords is expected
-
-// exitOnConsole returns the exit in init's last line, or nil. It searches from the end, because a program
-// may have printed such a line before.
-func exitOnConsole(lines []string) *wire.Exit {
-	for _, line := range slices.Backward(lines) {
-		if m := lastWords.FindStringSubmatch(line); m != nil {
-			status, _ := strconv.Atoi(m[1]) // the pattern matches one of the two
-			signal, _ := strconv.Atoi(m[2])
-			return &wire.Exit{Status: status, Signal: signal}
-		}
-	}
-	return nil
 }
 
 // poweredOff returns the error of a machine that has powered off, or nil. A program that was asked to end

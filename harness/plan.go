@@ -1,13 +1,13 @@
 package harness
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
 
+	"guesthouse.example/harness/internal/crash"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/target"
@@ -53,7 +53,7 @@ func (s Spec) plan() (*plan, error) {
 		return nil, fmt.Errorf("ready pattern: %w", err)
 	}
 	for _, expr := range s.Crashes {
-		re, err := crashPattern(expr)
+		re, err := crash.Compile(expr)
 		if err != nil {
 			return nil, fmt.Errorf("crash pattern %q: %w", expr, err)
 		}
@@ -99,18 +99,6 @@ func (s Spec) plan() (*plan, error) {
 
 // use sets the acceleration.
 func (p *plan) use(c choice) { p.accel, p.qemu.KVM = c, c.accel == KVM }
-
-// crashPattern compiles one of Spec.Crashes.
-func crashPattern(expr string) (*regexp.Regexp, error) {
-	if _, err := regexp.Compile(expr); err != nil {
-		return nil, err // this error quotes the expression as the user wrote it
-	}
-	re, err := regexp.Compile("^(?:" + expr + ")")
-	if err == nil && re.MatchString("") {
-		err = errors.New("it matches every line: write what the guest prints only when it crashes")
-	}
-	return re, err
-}
 
 // parseForwards parses Spec.Ports.
 func parseForwards(ports []string) (forwards []qemu.Forward, err error) {

@@ -12,6 +12,7 @@ package crash
 
 import (
 	"bytes"
+	"errors"
 	"regexp"
 )
 
@@ -230,3 +231,16 @@ var goMessages = [][]byte{[]byte("panic:"), []byte("fatal error:")}
 
 // record matches the start of a log record: of Zephyr, of Go's packages log and slog, or in JSON.
 var record = regexp.MustCompile(`^(?:\[[\d:.,]+\] <|<(?:err|wrn|inf|dbg)> |\d{4}[/-]\d\d[/-]\d\d[ T]|time=|level=|\{")`)
+
+// Compile compiles a user's pattern for New. It matches at the start of a line. Compile refuses a pattern that
+// matches every line.
+func Compile(expr string) (*regexp.Regexp, error) {
+	if _, err := regexp.Compile(expr); err != nil {
+		return nil, err // this error quotes the expression as the user wrote it
+	}
+	re, err := regexp.Compile("^(?:" + expr + ")")
+	if err == nil && re.MatchString("") {
+		err = errors.New("it matches every line: write what the guest prints only when it crashes")
+	}
+	return re, err
+}

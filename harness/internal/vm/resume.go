@@ -17,13 +17,13 @@ type resumption struct {
 	pause    *agent.Pause // the agent was told to quiesce the guest; nil if it was not
 }
 
-// UndoWithin is how long, in wall time, a call whose context has ended waits until it has undone its work:
+// undoWithin is how long, in wall time, a call whose context has ended waits until it has undone its work:
 // until a machine goes on after Save, or until a command is killed. The call then returns, and the rest
 // is undone when QEMU or the guest answers.
-const UndoWithin = time.Second
+const undoWithin = time.Second
 
 // resume lets the machine go on and then calls done. If ctx ends first, resume returns an error after
-// UndoWithin, and the machine goes on later.
+// undoWithin, and the machine goes on later.
 func (v *VM) resume(ctx context.Context, r *resumption, done func()) error {
 	resumed := make(chan error, 1)
 	v.resuming.Go(func() {
@@ -38,7 +38,7 @@ func (v *VM) resume(ctx context.Context, r *resumption, done func()) error {
 	select {
 	case err := <-resumed:
 		return err
-	case <-time.After(UndoWithin):
+	case <-time.After(undoWithin):
 		return fmt.Errorf("it goes on when QEMU answers: %w", context.Cause(ctx))
 	}
 }
