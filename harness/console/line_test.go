@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,14 +171,14 @@ func TestNobodyTypesWhileTypingIsHeld(t *testing.T) {
 
 func TestExpectWaitsForTheTraceOfACrash(t *testing.T) {
 	const trace = "main.main()\n"
-	crash := func(c *Console) (lines *int) {
-		lines = new(int)
+	crash := func(c *Console) (lines *atomic.Int32) {
+		lines = new(atomic.Int32)
 		c.append([]byte("panic: boom\n\ngoroutine 1 [running]:\n" + trace))
 		go func() {
 			for range 3 {
 				time.Sleep(settle / 2)
 				c.append([]byte(trace))
-				*lines++
+				lines.Add(1)
 			}
 		}()
 		return lines
@@ -188,7 +189,7 @@ func TestExpectWaitsForTheTraceOfACrash(t *testing.T) {
 			lines, start := crash(c), time.Now()
 			_, err := c.Expect(t.Context(), "ready")
 			require.ErrorIs(t, err, ErrGuest)
-			require.Equal(t, 3, *lines)
+			require.EqualValues(t, 3, lines.Load())
 			require.Equal(t, 3*settle/2+settle, time.Since(start))
 		})
 	})
