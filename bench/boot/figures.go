@@ -10,24 +10,6 @@ import (
 	"guesthouse.example/bench/internal/publish"
 )
 
-// publishResults copies the results of the last run, if there is one, into the benchmark's folder, and
-// writes the pages.
-func publishResults(root, out string) error {
-	folder := filepath.Join(root, "bench", "boot")
-	taken, err := publish.Take(out, "boot", folder, complete)
-	if err != nil {
-		return err
-	}
-	if !taken {
-		fmt.Printf("%s has no results of a run: using those in %s\n", out, folder)
-	}
-	pages, err := figures(root)
-	if err != nil {
-		return err
-	}
-	return pages.Write(root)
-}
-
 // complete returns an error for a run that lacks a bar of the chart.
 func complete(text []byte) error {
 	r := &report{}
@@ -44,8 +26,8 @@ func complete(text []byte) error {
 	return nil
 }
 
-// figures returns the pages that show the newest results.
-func figures(root string) (publish.Pages, error) {
+// pages returns the pages that show the newest results.
+func pages(root string) (publish.Pages, error) {
 	results, err := publish.Read(filepath.Join(root, "bench", "boot"))
 	if err != nil {
 		return nil, err
@@ -54,10 +36,10 @@ func figures(root string) (publish.Pages, error) {
 	if err := json.Unmarshal(results.JSON, &r.rows); err != nil {
 		return nil, fmt.Errorf("results of boot: %w", err)
 	}
-	pages := publish.Pages{}
-	pages.Chart("first-echo", r.firstEcho(results.Run))
-	err = pages.Section(root, filepath.Join("bench", "boot", "README.md"), r.section(results))
-	return pages, err
+	p := publish.Pages{}
+	p.Chart("first-echo", r.firstEcho(results.Run))
+	err = p.Section(root, filepath.Join("bench", "boot", "README.md"), r.section(results))
+	return p, err
 }
 
 // A way is a way to get a machine that answers.

@@ -95,9 +95,9 @@ func TestALostEchoIsRequestedAgain(t *testing.T) {
 
 // make figures brings them up to date.
 func TestThePagesShowTheNewestResults(t *testing.T) {
-	pages, err := figures("../..")
+	all, err := pages("../..")
 	require.NoError(t, err)
-	require.Empty(t, pages.Stale("../.."), "run make figures")
+	require.Empty(t, all.Stale("../.."), "run make figures")
 }
 
 func TestTheChartHasEveryTargetAndWay(t *testing.T) {

@@ -10,24 +10,6 @@ import (
 	"guesthouse.example/bench/internal/publish"
 )
 
-// publishResults copies the results of the last run, if there is one, into the benchmark's folder, and
-// writes the pages.
-func publishResults(root, out string) error {
-	folder := filepath.Join(root, "bench", "socket")
-	taken, err := publish.Take(out, "socket", folder, complete)
-	if err != nil {
-		return err
-	}
-	if !taken {
-		fmt.Printf("%s has no results of a run: using those in %s\n", out, folder)
-	}
-	pages, err := figures(root)
-	if err != nil {
-		return err
-	}
-	return pages.Write(root)
-}
-
 // small returns the cases that the README shows. With small messages, the server makes the largest
 // difference.
 func small() (cases []benchCase) {
@@ -56,8 +38,8 @@ func complete(text []byte) error {
 	return nil
 }
 
-// figures returns the pages that show the newest results.
-func figures(root string) (publish.Pages, error) {
+// pages returns the pages that show the newest results.
+func pages(root string) (publish.Pages, error) {
 	results, err := publish.Read(filepath.Join(root, "bench", "socket"))
 	if err != nil {
 		return nil, err
@@ -72,10 +54,10 @@ func figures(root string) (publish.Pages, error) {
 	c := r.cpuChart(small())
 	c.Title = "CPU time for each echo, in µs (less is better); a panel is protocol/clients/bytes"
 	c.Subtitle = fmt.Sprintf("%s; medians of %d runs; %s", results.Machine, results.Runs, results.Date)
-	pages := publish.Pages{}
-	pages.Chart("cpu-per-echo", c)
-	err = pages.Section(root, filepath.Join("bench", "socket", "README.md"), section(results.Report))
-	return pages, err
+	p := publish.Pages{}
+	p.Chart("cpu-per-echo", c)
+	err = p.Section(root, filepath.Join("bench", "socket", "README.md"), section(results.Report))
+	return p, err
 }
 
 // section returns the part of README.md that shows the results: the report without its title and

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"guesthouse.example/bench/internal/publish"
 	"guesthouse.example/bench/internal/results"
 )
 
@@ -53,7 +54,7 @@ func main() {
 	figures := flag.Bool("figures", false, "measure nothing: write the project's pages, from the results in the out folder if there are any, otherwise from the published ones")
 	flag.Parse()
 	if *figures {
-		if err := publishResults(*source, *out); err != nil {
+		if err := publish.Publish(*source, *out, "socket", complete, pages); err != nil {
 			fmt.Fprintln(os.Stderr, "error:", err)
 			os.Exit(1)
 		}

@@ -164,9 +164,9 @@ func TestARatioWithAServerThatSleptIsMarked(t *testing.T) {
 
 // make figures brings them up to date.
 func TestThePagesShowTheNewestResults(t *testing.T) {
-	pages, err := figures("../..")
+	all, err := pages("../..")
 	require.NoError(t, err)
-	require.Empty(t, pages.Stale("../.."), "run make figures")
+	require.Empty(t, all.Stale("../.."), "run make figures")
 }
 
 func TestThePageHasTheReportWithoutItsCases(t *testing.T) {

@@ -29,7 +29,7 @@ func readMemory(pid int) (memory, error) {
 	return memory{m.Resident, m.Anonymous, p.Threads}, nil
 }
 
-// idleServices measures the memory of a server with the given number of UDP sockets, each of which has
+// idleServices measures the memory of a server with the given number of UDP sockets. Each socket has
 // answered a datagram. If group is more than 1, guesthouse has all of them in one service.
 func (b *bench) idleServices(s server, services, group int) (memory, error) {
 	p, ports, err := b.startServer(s, "udp", services, group)

@@ -37,10 +37,28 @@ type Run struct {
 	Runs    int    // of each case
 }
 
-// Take copies NAME.json and NAME.md from a run's folder out into the benchmark's folder. It reports
-// whether NAME.json exists. If check returns an error for the content of NAME.json, Take copies
+// Publish copies the results of a benchmark's last run in the folder out, if there are any, into the benchmark's
+// folder, and writes the project's pages. root is the project's folder.
+func Publish(root, out, name string, check func(json []byte) error, pages func(root string) (Pages, error)) error {
+	folder := filepath.Join(root, "bench", name)
+	taken, err := take(out, name, folder, check)
+	if err != nil {
+		return err
+	}
+	if !taken {
+		fmt.Printf("%s has no results of a run: using those in %s\n", out, folder)
+	}
+	p, err := pages(root)
+	if err != nil {
+		return err
+	}
+	return p.write(root)
+}
+
+// take copies NAME.json and NAME.md from a run's folder out into the benchmark's folder. It reports
+// whether NAME.json exists. If check returns an error for the content of NAME.json, take copies
 // nothing.
-func Take(out, name, folder string, check func(json []byte) error) (bool, error) {
+func take(out, name, folder string, check func(json []byte) error) (bool, error) {
 	json, err := os.ReadFile(filepath.Join(out, name+".json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -121,8 +139,8 @@ func (p Pages) Section(root, page, text string) error {
 	return nil
 }
 
-// Write writes the pages.
-func (p Pages) Write(root string) error {
+// write writes the pages.
+func (p Pages) write(root string) error {
 	for path, content := range p {
 		if err := os.WriteFile(filepath.Join(root, path), content, 0o666); err != nil {
 			return fmt.Errorf("results: %w", err)

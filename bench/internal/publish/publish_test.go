@@ -16,15 +16,15 @@ const report = "# Title\n\nSome CPU, 2 cores, Linux 6.1, go1.26, 2026-11-30 21:4
 func TestResultsAreTakenAndReadAgain(t *testing.T) {
 	out, folder := t.TempDir(), t.TempDir()
 	complete := func([]byte) error { return nil }
-	taken, err := Take(out, "boot", folder, complete)
+	taken, err := take(out, "boot", folder, complete)
 	require.NoError(t, err)
 	require.False(t, taken, "there is no run yet")
 	require.NoError(t, os.WriteFile(filepath.Join(out, "boot.json"), []byte("[]"), 0o666))
 	require.NoError(t, os.WriteFile(filepath.Join(out, "boot.md"), []byte(report), 0o666))
-	_, err = Take(out, "boot", folder, func([]byte) error { return errors.New("half a run") })
+	_, err = take(out, "boot", folder, func([]byte) error { return errors.New("half a run") })
 	require.ErrorContains(t, err, "half a run")
 	require.NoFileExists(t, filepath.Join(folder, "results.json"))
-	taken, err = Take(out, "boot", folder, complete)
+	taken, err = take(out, "boot", folder, complete)
 	require.NoError(t, err)
 	require.True(t, taken)
 
@@ -43,7 +43,7 @@ func TestASectionOfAPageIsReplacedAndNothingElse(t *testing.T) {
 	require.NoError(t, p.Section(root, "page.md", "new\n"))
 	p.Chart("c", chart.Chart{Title: "C", Columns: 1})
 	require.ElementsMatch(t, []string{"page.md", "docs/img/c-light.svg", "docs/img/c-dark.svg"}, p.Stale(root))
-	require.NoError(t, p.Write(root))
+	require.NoError(t, p.write(root))
 	require.Empty(t, p.Stale(root))
 	text, err := os.ReadFile(filepath.Join(root, "page.md"))
 	require.NoError(t, err)
