@@ -7,10 +7,21 @@ import (
 	"guesthouse.example/harness/internal/kvm"
 )
 
-// A KVMError says why a machine does not run under KVM. Its fields are strings: Target; What, which says
-// what is wrong; Evidence, which shows it; and Cure, which says what may help and is empty if nothing is
-// known. The method Hint returns what the user can do, and Cause returns the error without the hint.
-type KVMError = kvm.Error
+// A KVMError says why a machine does not run under KVM.
+type KVMError struct {
+	Target   string
+	What     string // what is wrong
+	Evidence string // the observation that shows it
+	Cure     string // what could make KVM work; empty if nothing is known
+}
+
+func (e *KVMError) Error() string { return (*kvm.Error)(e).Error() }
+
+// Cause returns the error without its hint.
+func (e *KVMError) Cause() string { return (*kvm.Error)(e).Cause() }
+
+// Hint returns what the user can do about the error.
+func (e *KVMError) Hint() string { return (*kvm.Error)(e).Hint() }
 
 // hostKVM probes the KVM of this host. Tests replace it.
 var hostKVM = kvm.NewProber()
@@ -27,6 +38,9 @@ func (p *plan) chooseAccel(ctx context.Context, prober *kvm.Prober) error {
 	case p.spec.Accel == KVM:
 		evidence, err := prober.Probe(ctx, p.qemu, false)
 		p.use(choice{KVM, "asked for", evidence})
+		if failed, ok := errors.AsType[*kvm.Error](err); ok {
+			return (*KVMError)(failed)
+		}
 		return err
 	case fromTemplate:
 		p.use(choice{TCG, "templates are restored under TCG", ""})
@@ -37,7 +51,7 @@ func (p *plan) chooseAccel(ctx context.Context, prober *kvm.Prober) error {
 		return nil
 	}
 	evidence, err := prober.Probe(ctx, p.qemu, true)
-	var failed *KVMError
+	var failed *kvm.Error
 	switch {
 	case err == nil:
 		p.use(choice{KVM, "it boots the kernel", evidence})

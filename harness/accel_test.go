@@ -72,7 +72,10 @@ func TestTCGNeverReplacesKVMThatTheSpecAsksFor(t *testing.T) {
 	var failed *KVMError
 	require.ErrorAs(t, err, &failed)
 	_, probed := hostKVM.Probe(t.Context(), p.qemu, false)
-	require.Equal(t, probed, err)
+	var refused *kvm.Error
+	require.ErrorAs(t, probed, &refused)
+	require.Equal(t, refused.Error(), err.Error())
+	require.Equal(t, kvm.Error(*failed), *refused)
 	require.Zero(t, runs())
 }
 

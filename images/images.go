@@ -157,15 +157,10 @@ type Error struct {
 }
 
 // Cause returns the error without its hint: "step object: cause".
-func (e *Error) Cause() string { return e.Step + " " + e.Object + ": " + e.Err.Error() }
+func (e *Error) Cause() string { return (*imagecache.Error)(e).Cause() }
 
 // Error returns the cause and, on a line of its own, the hint.
-func (e *Error) Error() string {
-	if e.Hint == "" {
-		return e.Cause()
-	}
-	return e.Cause() + "\nhint: " + e.Hint
-}
+func (e *Error) Error() string { return (*imagecache.Error)(e).Error() }
 
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -164,7 +164,7 @@ func probeKVM(ctx context.Context, m qemu.Machine) (evidence string, err error) 
 // acceleration returns the finding of a probe of KVM.
 func acceleration(name, evidence string, err error) finding {
 	f := finding{Check: name + " acceleration"}
-	var failed *harness.KVMError
+	var failed *kvm.Error
 	switch {
 	case err == nil:
 		f.Says = "kvm: " + evidence

@@ -2,7 +2,7 @@ package kvm
 
 import "fmt"
 
-// An Error tells why a machine does not run under KVM. Package harness exports it as KVMError.
+// An Error tells why a machine does not run under KVM. harness.KVMError has its fields.
 type Error struct {
 	Target   string
 	What     string // what is wrong
