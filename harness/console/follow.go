@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"guesthouse.example/harness/internal/until"
 )
 
 // Follow writes the log to w, from its first byte on and then as it grows, until the line ends
@@ -54,15 +56,8 @@ func writeOrLeave(ctx context.Context, w io.Writer, text []byte) error {
 		_, err := w.Write(text)
 		wrote <- err
 	}()
-	select {
-	case err := <-wrote:
+	if err, ok := until.Receive(ctx, wrote, leaveAfter); ok {
 		return err
-	case <-ctx.Done():
 	}
-	select {
-	case err := <-wrote:
-		return err
-	case <-time.After(leaveAfter):
-		return context.Cause(ctx)
-	}
+	return context.Cause(ctx)
 }

@@ -1,4 +1,4 @@
-// Package until ends a write when a context ends, for connections whose other end may not read.
+// Package until bounds waits by a context, where the other end may not read or not answer.
 package until
 
 import (
@@ -46,4 +46,20 @@ func Ends(ctx context.Context, set func(time.Time) error, f func() error) error 
 		err = context.Cause(ctx)
 	}
 	return err
+}
+
+// Receive receives a value from ch. When ctx ends, it waits for at most grace more, in wall time, and then
+// returns false.
+func Receive[T any](ctx context.Context, ch <-chan T, grace time.Duration) (v T, ok bool) {
+	select {
+	case v = <-ch:
+		return v, true
+	case <-ctx.Done():
+	}
+	select {
+	case v = <-ch:
+		return v, true
+	case <-time.After(grace):
+		return v, false
+	}
 }

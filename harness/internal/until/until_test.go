@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -58,4 +59,25 @@ func TestWriteReturnsTheErrorOfAnEarlierDeadline(t *testing.T) {
 	var timeout net.Error
 	require.ErrorAs(t, err, &timeout)
 	require.True(t, timeout.Timeout())
+}
+
+func TestReceiveWaitsForTheContextAndTheGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start, ch := time.Now(), make(chan int, 1)
+		ch <- 1
+		v, ok := Receive(ctx, ch, time.Second)
+		require.True(t, ok)
+		require.Equal(t, 1, v)
+		require.Zero(t, time.Since(start))
+
+		time.AfterFunc(time.Minute+time.Second/2, func() { ch <- 2 })
+		v, ok = Receive(ctx, ch, time.Second)
+		require.True(t, ok, "the value came within the grace")
+		require.Equal(t, 2, v)
+		_, ok = Receive(ctx, ch, time.Second)
+		require.False(t, ok)
+		require.Equal(t, time.Minute+time.Second*3/2, time.Since(start))
+	})
 }

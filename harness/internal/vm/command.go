@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/harness/internal/until"
 )
 
 // Run runs a command in the guest and waits until it exits. When ctx ends, Run kills the command. It returns
@@ -31,13 +32,12 @@ func (v *VM) Run(ctx context.Context, args []string) (agent.Output, error) {
 			command.Release()
 		}()
 		err = context.Cause(ctx)
-		select {
-		case failed := <-killed:
-			if failed != nil {
-				err = fmt.Errorf("%w; it could not be killed: %w", err, failed)
-			}
-		case <-time.After(undoWithin):
+		failed, ok := until.Receive(ctx, killed, undoWithin)
+		if !ok {
 			return command.Output(), fmt.Errorf("%w; it is killed when the guest's agent answers", err)
+		}
+		if failed != nil {
+			err = fmt.Errorf("%w; it could not be killed: %w", err, failed)
 		}
 	}
 	command.Release()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/harness/internal/until"
 )
 
 // A resumption lists what Save must undo before the machine goes on, whether or not Save succeeded. It
@@ -30,17 +31,10 @@ func (v *VM) resume(ctx context.Context, r *resumption, done func()) error {
 		defer done()
 		resumed <- v.undo(context.WithoutCancel(ctx), r)
 	})
-	select {
-	case err := <-resumed:
+	if err, ok := until.Receive(ctx, resumed, undoWithin); ok {
 		return err
-	case <-ctx.Done():
 	}
-	select {
-	case err := <-resumed:
-		return err
-	case <-time.After(undoWithin):
-		return fmt.Errorf("it goes on when QEMU answers: %w", context.Cause(ctx))
-	}
+	return fmt.Errorf("it goes on when QEMU answers: %w", context.Cause(ctx))
 }
 
 func (v *VM) undo(ctx context.Context, r *resumption) (err error) {
