@@ -61,15 +61,7 @@ func TestOnRestoreRunsOnceInARestoredMachine(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/draws")
-	spec.Accel = harness.TCG
-	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
-	defer cache.Close()
-	hears := func(how harness.BootMode) {
-		t.Helper()
-		m, err := harness.Boot(t.Context(), from(cache, spec))
-		require.NoError(t, err)
-		defer m.Close()
-		require.Equal(t, how, m.Result().Boot, m.Result().Why)
+	inEveryBootMode(t, spec, func(m *harness.Machine) {
 		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
 		defer cancel()
 		stats, err := m.Stats(ctx)
@@ -82,11 +74,5 @@ func TestOnRestoreRunsOnceInARestoredMachine(t *testing.T) {
 		require.NoError(t, m.Shutdown(ctx))
 		_, err = m.Event(ctx)
 		require.ErrorContains(t, err, "the line has ended", "OnRestore ran once")
-	}
-	hears(harness.BootCold) // and saved
-	waits(t, cache, spec)
-	hears(harness.BootPrefetched)
-	cache.Close()
-	cache.Prefetch = false
-	hears(harness.BootRestored)
+	})
 }

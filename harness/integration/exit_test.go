@@ -83,26 +83,12 @@ func TestTheExitStatusIsReportedInEveryBootMode(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/ends")
-	spec.Accel = harness.TCG // which templates require
-	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
-	defer cache.Close()
-	dies := func(how harness.BootMode) {
-		t.Helper()
-		m, err := harness.Boot(t.Context(), from(cache, spec))
-		require.NoError(t, err)
-		defer m.Close()
-		require.Equal(t, how, m.Result().Boot, m.Result().Why)
+	inEveryBootMode(t, spec, func(m *harness.Machine) {
 		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
 		defer cancel()
 		require.NoError(t, m.Console().Send(ctx, "exit 3"))
 		require.EqualError(t, m.Wait(ctx), "the guest failed: its program has ended: exit status 3")
-	}
-	dies(harness.BootCold)
-	waits(t, cache, spec)
-	dies(harness.BootPrefetched)
-	cache.Close()
-	cache.Prefetch = false
-	dies(harness.BootRestored)
+	})
 }
 
 func TestABootErrorHasTheExitStatus(t *testing.T) {

@@ -17,8 +17,22 @@ const (
 	sumOfTwo = "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3"
 )
 
-// aTick is longer than the resolution of the kernel's file times.
-const aTick = 20 * time.Millisecond
+// nextTick waits until the kernel's file times have moved on, which are coarser than the clock.
+func nextTick(t *testing.T) {
+	t.Helper()
+	probe := filepath.Join(t.TempDir(), "probe")
+	changed := func() int64 {
+		require.NoError(t, os.WriteFile(probe, []byte("probe"), 0o600))
+		f, err := Open(probe)
+		require.NoError(t, err)
+		defer f.Close()
+		s, err := StateOf(f)
+		require.NoError(t, err)
+		return s.Changed
+	}
+	first := changed()
+	require.Eventually(t, func() bool { return changed() > first }, 10*time.Second, time.Millisecond)
+}
 
 func TestSHA256IsThatOfTheContentNow(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
@@ -33,7 +47,7 @@ func TestSHA256IsThatOfTheContentNow(t *testing.T) {
 	}
 	callers.Wait()
 
-	time.Sleep(aTick)
+	nextTick(t)
 	// A write of the same size that hides its time of modification.
 	info, err := os.Stat(file)
 	require.NoError(t, err)
@@ -66,7 +80,7 @@ func TestACopyAndAnUpdateHaveAnotherState(t *testing.T) {
 		return s
 	}
 	one := state("file", "one")
-	time.Sleep(aTick)
+	nextTick(t)
 	require.EqualValues(t, 3, one.Size)
 	require.NotEqual(t, one.Inode, state("copy", "one").Inode)
 	require.NotEqual(t, one, state("file", "two"))

@@ -140,7 +140,9 @@ func TestASignIsFoundAtTheStartOfALongLine(t *testing.T) {
 
 func FuzzDetector(f *testing.F) {
 	for _, s := range samples(f) {
-		f.Add(s.text, 7)
+		if !strings.Contains(s.text, string(halted)) {
+			f.Add(s.text, 7)
+		}
 	}
 	f.Fuzz(func(t *testing.T, text string, at int) {
 		if strings.Contains(text, string(halted)) {
