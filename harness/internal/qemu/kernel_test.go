@@ -15,8 +15,8 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// The integration tests truncate Debian's kernels, each of which has one kind of header. The tests
-// below are for the other kinds.
+// The integration tests truncate Debian's kernels, which have one kind of header for each target. The
+// tests below are for the other kinds.
 
 func TestTheSizeOfACompressedARMKernelIsInItsHeader(t *testing.T) {
 	image := make([]byte, 0x100)

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-
 	"strings"
 
 	"guesthouse.example/internal/sys"
