@@ -26,7 +26,7 @@ func newScratch(t *testing.T) *scratch {
 	gotool, err := exec.LookPath("go")
 	require.NoError(t, err)
 	parent := t.TempDir()
-	s := &scratch{dir: filepath.Join(parent, "user"), gotool: gotool, env: append(os.Environ(), "GOFLAGS=", "GOWORK=", "GOPROXY=off", "GUESTHOUSE_COLD=", "GUESTHOUSE_TARGETS=")}
+	s := &scratch{dir: filepath.Join(parent, "user"), gotool: gotool, env: append(os.Environ(), "GOFLAGS=", "GOWORK=", "GUESTHOUSE_COLD=", "GUESTHOUSE_TARGETS=")}
 	for _, name := range []string{"go.mod", "go.sum"} {
 		text, err := os.ReadFile(filepath.Join(root, name))
 		require.NoError(t, err)
