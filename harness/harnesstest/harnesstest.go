@@ -31,12 +31,14 @@
 package harnesstest
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/harness/internal/limiter"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
@@ -62,8 +64,8 @@ func EachTarget(t *testing.T, f func(t *testing.T, target string)) {
 	defer subtests.Wait()
 	for _, name := range names {
 		subtests.Go(func() {
-			running.acquire()
-			defer running.release()
+			_ = running.Acquire(context.Background()) // It fails only when its context ends.
+			defer running.Release()
 			t.Run(name, func(t *testing.T) {
 				Require(t, name)
 				f(t, name)
@@ -73,7 +75,7 @@ func EachTarget(t *testing.T, f func(t *testing.T, target string)) {
 }
 
 // running limits how many subtests of EachTarget run at once.
-var running = newLimiter()
+var running = limiter.New(EndPrefetched)
 
 // Require skips the test if the target's QEMU is not installed. If GUESTHOUSE_REQUIRE
 // names the target, Require fails the test instead.
