@@ -12,8 +12,9 @@
 //
 // With -h, each command prints its flags. The exit status is 0 for success, 1
 // for a failure, 2 for a wrong command line, and 128 plus the signal's number
-// if a signal ends guesthouse. If the guest's program ends by itself, run exits with the
-// program's status, or with 128 plus the number of the signal that ended the program.
+// if a signal ends guesthouse. Run exits with the status of the guest's program, or with
+// 128 plus the number of the signal that ended the program, and with 125 if guesthouse
+// itself fails or the machine is lost.
 package main
 
 import (
@@ -164,14 +165,26 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 	if hint != "" {
 		fmt.Fprintf(stderr, "guesthouse: hint: %s\n", printable.Text(hint))
 	}
+	if status := (statusError{}); errors.As(err, &status) {
+		return status.status
+	}
 	if errors.Is(err, errUsage) {
 		return 2
 	}
-	if exit := (*harness.ExitError)(nil); errors.As(err, &exit) {
-		return exit.Code()
-	}
 	return 1
 }
+
+// A statusError is an error for which guesthouse exits with a status of its own.
+type statusError struct {
+	error
+	status int
+}
+
+func (e statusError) Unwrap() error { return e.error }
+
+// statusOwn is the exit status of a command that runs a program in the guest, if guesthouse itself fails or
+// the machine is lost, so that the program's status is unknown. Docker uses the same status.
+const statusOwn = 125
 
 // parse reads a command's flags. Its error is one line; -h prints the whole help.
 func parse(flags *flag.FlagSet, args []string, std stdio, usage string) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"net"
 	"os"
@@ -9,9 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
@@ -141,7 +144,7 @@ func TestARunWithoutQEMUSaysHowToInstallIt(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(`{"target": "x86_64", "kernel": "`+spec.Kernel+`"}`), 0o644))
 	t.Setenv("PATH", t.TempDir())
 	status, _, stderr := call(t, "run", "-spec", file)
-	require.Equal(t, 1, status)
+	require.Equal(t, statusOwn, status)
 	require.Equal(t, `guesthouse: error: QEMU is missing: exec: "qemu-system-x86_64": executable file not found in $PATH
 guesthouse: hint: install it with: apt-get install --no-install-recommends qemu-system-x86
 `, stderr)
@@ -266,5 +269,32 @@ func TestARunWhoseOutputCannotBeWrittenFailsAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	defer held.Close()
 	require.Error(t, run.Run())
-	require.Equal(t, 1, run.ProcessState.ExitCode())
+	require.Equal(t, statusOwn, run.ProcessState.ExitCode())
+}
+
+// The status of a machine that is lost is none that its program could have had.
+func TestARunWhoseMachineIsKilledExitsWithAStatusOfItsOwn(t *testing.T) {
+	t.Parallel()
+	harnesstest.Require(t, anyTarget)
+	self, err := os.Executable()
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "guesthouse")
+	require.NoError(t, os.Symlink(self, path))
+	record := filepath.Join(t.TempDir(), "record")
+	run := exec.CommandContext(t.Context(), path, "run", "-target", anyTarget, "-dir", record)
+	var said strings.Builder
+	run.Stderr = &said
+	input, err := run.StdinPipe()
+	require.NoError(t, err)
+	defer input.Close()
+	require.NoError(t, run.Start())
+	var result harness.Result
+	require.Eventually(t, func() bool {
+		text, err := os.ReadFile(filepath.Join(record, "result.json"))
+		return err == nil && json.Unmarshal(text, &result) == nil && result.State == harness.StateReady
+	}, time.Minute, 10*time.Millisecond)
+	require.NoError(t, unix.Kill(result.PID, unix.SIGKILL))
+	require.Error(t, run.Wait())
+	require.Equal(t, statusOwn, run.ProcessState.ExitCode())
+	require.Contains(t, said.String(), "guesthouse: error: QEMU ended: signal: killed")
 }

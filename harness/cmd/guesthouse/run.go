@@ -29,13 +29,27 @@ the end of the input. It then prints control characters as text, such as \x1b fo
 escape character.
 
 If the guest's program ends by itself, run exits with the program's status, or with
-128 plus the number of the signal that ended the program.
+128 plus the number of the signal that ended the program. If guesthouse itself fails, or
+the machine crashes or is lost, run exits with 125. It exits with 0 if the guest powers
+off, if it powers the guest off at the end of the input, and after Ctrl-A x.
 
 With -guest none, run boots a kernel FILE without an initramfs: any file that QEMU's
 -kernel accepts, such as an RTOS. This needs -kernel FILE and -ready EXPRESSION. At the
 end, run kills the machine, because it cannot power such a guest off.`
 
+// runCommand gives every error the exit status of run: the program's own if it is known.
 func runCommand(ctx context.Context, args []string, std stdio) error {
+	err := run(ctx, args, std)
+	if err == nil || errors.Is(err, flag.ErrHelp) || errors.As(err, new(statusError)) {
+		return err
+	}
+	if exit := (*harness.ExitError)(nil); errors.As(err, &exit) {
+		return statusError{err, exit.Code()}
+	}
+	return statusError{err, statusOwn}
+}
+
+func run(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	var image imageFlags
 	var spec harness.Spec
@@ -117,9 +131,37 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 	}
 	defer m.Close()
 	if interactive {
-		return attach(ctx, m, std.in, terminal, std.err)
+		err = attach(ctx, m, std.in, terminal, std.err)
+	} else {
+		err = converse(ctx, m, std)
 	}
-	return converse(ctx, m, std)
+	return withExit(err, m.Result().Exit)
+}
+
+// withExit adds the end of the guest's program to the error of a machine that has ended. An error of a
+// crash has not got it.
+func withExit(err error, exit *harness.Exit) error {
+	if err == nil || !errors.Is(err, harness.ErrGuest) || errors.As(err, new(*harness.ExitError)) || exit == nil || exit.OK() {
+		return err
+	}
+	return statusError{err, exit.Code()}
+}
+
+// crashEndsWithin bounds how long a machine has, after a crash, to report how the guest's program ended, in
+// the machine's time. Init powers the machine off at once after a program's panic.
+const crashEndsWithin = 2 * time.Second
+
+// awaitEnd waits until a machine that has crashed ends, so that the status of its program is known.
+func awaitEnd(ctx context.Context, m *harness.Machine) {
+	if m.Console().Crash() == "" {
+		return
+	}
+	ctx, cancel := m.Within(ctx, crashEndsWithin)
+	defer cancel()
+	select {
+	case <-m.Done():
+	case <-ctx.Done():
+	}
 }
 
 func appendTo(list *[]string) func(string) error {
@@ -202,6 +244,7 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 	}()
 	// finish prints the console to its last byte, whatever ends the run.
 	finish := func(err error) error {
+		awaitEnd(ctx, m)
 		broken := m.Close()
 		if showErr := <-shown; showErr != nil {
 			return showErr // err follows from it

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,6 +111,15 @@ func attach(ctx context.Context, m *harness.Machine, in, out *os.File, stderr io
 			err = notReady
 		}
 	case err = <-quit:
+		// A machine that is not ready, or has crashed, has not ended well although the user ended it.
+		select {
+		case notReady := <-ready:
+			err = cmp.Or(err, notReady)
+		default:
+		}
+		if err == nil && m.Console().Crash() != "" {
+			err = m.Wait(ctx)
+		}
 	}
 	if broken := m.Close(); err == nil {
 		err = broken

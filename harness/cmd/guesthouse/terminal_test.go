@@ -300,6 +300,19 @@ func TestAGuestThatFailsIsExplainedOnTheTerminal(t *testing.T) {
 	s.ends(1)
 }
 
+// The user may look around in a guest that has crashed, but the run has not ended well.
+func TestCtrlAXAfterACrashIsAFailure(t *testing.T) {
+	t.Parallel()
+	s := start(t, "-crash", "FATAL: ")
+	s.sees(`uart:~\$ `)
+	s.types("sh echo; echo 'FATAL: no such sensor'\r")
+	s.sees(`guesthouse: the guest failed: FATAL: no such sensor`)
+	s.sees(`Ctrl-A x ends\r\n`)
+	s.types(ctrlA + "x")
+	s.givesBack()
+	s.ends(statusOwn)
+}
+
 // make qemu-run runs the command in this way.
 func TestRunWorksUnderLeash(t *testing.T) {
 	t.Parallel()
