@@ -1,6 +1,6 @@
-// Package guest is for programs that run inside an emulated machine. [Main] brings
-// the network up, starts the program's socket services, and serves a shell on the
-// serial console. A guest need not use the package: init starts any program.
+// Package guest is for programs that run inside an emulated machine. [Main] starts
+// the program's socket services and serves a shell on the serial console. A guest
+// need not use the package: init starts any program.
 //
 //	var upper = socketservice.Define("upper", serve, 1)
 //
@@ -14,9 +14,9 @@
 //		return upper.Register([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, nil)
 //	}
 //
-// Init loads the drivers and then starts the program as /bin/uinit. When the program
-// ends, for any reason, the machine powers off. Outside a guest, Main prints an error and
-// exits.
+// Init loads the drivers, brings the network up, and then starts the program as
+// /bin/uinit. When the program ends, for any reason, the machine powers off. Outside a
+// guest, Main prints an error and exits.
 package guest
 
 import (
@@ -37,11 +37,11 @@ import (
 	"guesthouse.example/internal/wire"
 )
 
-// Main runs the guest and does not return. It configures eth0, starts the default loop of package
-// socketservice, calls setup, logs "ready" above the first prompt of the console's shell, and serves
-// the shell until a person types poweroff or the harness asks for the power-off. Then it stops the
-// loop and exits with status 0. If a step fails, Main logs the error and exits with status 1. The
-// machine powers off when its program has ended.
+// Main runs the guest and does not return. It starts the default loop of package socketservice, calls
+// setup, logs "ready" above the first prompt of the console's shell, and serves the shell until a person
+// types poweroff or the harness asks for the power-off. Then it stops the loop and exits with status 0.
+// If a step fails, or init could not bring the network up, Main logs the error and exits with status 1.
+// The machine powers off when its program has ended.
 //
 // Main sets the default logger of package slog to one that writes Zephyr's log format to the console.
 // Setup and the services can use it. The attribute "module" names the module.
@@ -54,27 +54,19 @@ func Main(setup func() error) {
 	log := slog.New(zephyrlog.New(console, nil)).With(zephyrlog.ModuleKey, module)
 	slog.SetDefault(log)
 	harness = openLine(func() { powerOff("the harness asked for it", 0) })
-	if err := run(log, console, setup); err != nil {
+	if err := run(console, setup); err != nil {
 		log.Error(err.Error())
 		powerOff(err.Error(), 1)
 	}
 	powerOff("the command poweroff on the console", 0)
 }
 
-func run(log *slog.Logger, console *shell.Shell, setup func() error) error {
-	if failed := os.Getenv(initramfs.ModulesError); failed != "" {
-		return errors.New(failed) // the next error would be a missing network card, without this cause
-	}
-	if err := configureNetwork(networkCard); err != nil {
-		return err
-	}
-	var network agent.Announcer
-	err := network.Prepare()
-	if err == nil {
-		err = network.Announce()
-	}
-	if err != nil {
-		log.Warn(err.Error()) // QEMU asks for the address when it needs it
+func run(console *shell.Shell, setup func() error) error {
+	// If drivers are missing, so is the network card: the first error is the cause of the second.
+	for _, variable := range []string{initramfs.ModulesError, initramfs.NetworkError} {
+		if failed := os.Getenv(variable); failed != "" {
+			return errors.New(failed)
+		}
 	}
 	// Without a service the loop cannot start. A guest that does not use package
 	// socketservice needs no loop.
@@ -134,8 +126,6 @@ func OnRestore(f func()) {
 // machine and each restored machine get new identities. Other programs find the identity in
 // /proc/sys/kernel/random/boot_id.
 func BootID() string { return agent.BootID() }
-
-const networkCard = "eth0"
 
 // insideMachine returns an error outside a guest, where Main would power off the user's computer.
 func insideMachine() error {

@@ -47,7 +47,7 @@ func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		"ready":             {func(s *Spec) { s.Ready = "(" }, "ready pattern: error parsing regexp"},
 		"crash":             {func(s *Spec) { s.Crashes = []string{"FATAL", "("} }, "crash pattern \"(\": error parsing regexp"},
 		"any line a crash":  {func(s *Spec) { s.Crashes = []string{".*"} }, `crash pattern ".*": it matches every line: write what the guest prints only when it crashes`},
-		"address":           {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.300/24"} }, "guesthouse.ip=192.0.2.300/24: write dhcp, or an IPv4 address"},
+		"address":           {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.300/24"} }, "guesthouse.ip=192.0.2.300/24: write dhcp, none, or an IPv4 address"},
 		"no prefix":         {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.3"} }, "guesthouse.ip=192.0.2.3: write"},
 		"IPv6 address":      {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip6=192.0.2.3/24"} }, "write none, or an IPv6 address"},
 	} {
@@ -69,6 +69,7 @@ func TestQEMUsNetworkFollowsTheGuestsAddress(t *testing.T) {
 		"Zephyr's": {nil, []string{"net=192.0.2.0/24,host=192.0.2.2,dns=192.0.2.3,dhcpstart=192.0.2.1", "hostfwd=udp:127.0.0.1:0-192.0.2.1:4242",
 			"ipv6-prefix=2001:db8::,ipv6-prefixlen=64,ipv6-host=2001:db8::2"}},
 		"dhcp":         {[]string{"guesthouse.ip=dhcp"}, []string{"dhcpstart=192.0.2.1", "0-192.0.2.1:4242"}},
+		"none":         {[]string{"guesthouse.ip=none"}, []string{"0-192.0.2.1:4242"}},
 		"the host's":   {[]string{"guesthouse.ip=192.0.2.2/24"}, []string{"host=192.0.2.1,dns=192.0.2.3,dhcpstart=192.0.2.2", "0-192.0.2.2:4242"}},
 		"another":      {[]string{"quiet guesthouse.ip=10.7.0.9/16"}, []string{"net=10.7.0.0/16,host=10.7.0.1,", "0-10.7.0.9:4242"}},
 		"last counts":  {[]string{"guesthouse.ip=10.7.0.9/16", "guesthouse.ip=10.8.0.9/16"}, []string{"net=10.8.0.0/16"}},

@@ -114,7 +114,7 @@ func requireReproducible(t *testing.T, tgt target.Target, img Image) {
 	dir := t.TempDir()
 	root, err := filepath.Abs("..")
 	require.NoError(t, err)
-	for _, folder := range []string{"images/testdata/hello", "guest", "internal/initramfs", "internal/wire"} {
+	for _, folder := range []string{"images/testdata/hello", "guest", "internal/initramfs", "internal/subnet", "internal/wire"} {
 		require.NoError(t, os.CopyFS(filepath.Join(dir, folder), os.DirFS(filepath.Join(root, folder))))
 	}
 	for _, name := range []string{"go.mod", "go.sum", "images/busybox.mod", "images/busybox.sum"} {
@@ -261,7 +261,7 @@ func testBuildFullDisk(t *testing.T) {
 	o := Options{Cache: c.Path()}
 	parts := programs{busybox: noise(1 << 20), guest: noise(1 << 20)}
 	limitFiles(t, 1<<20, func() {
-		_, _, err := buildGuest(t.Context(), c, tgt, hello, o)
+		_, err := buildGuest(t.Context(), c, tgt, hello, o)
 		require.ErrorContains(t, err, "build guest ./testdata/hello: ")
 		require.ErrorContains(t, err, "hint: free some space")
 		_, _, err = writeInitramfs(t.Context(), tgt, Kernel{Target: tgt.Name}, parts, o)
@@ -306,7 +306,7 @@ func TestABuildThatIsKilledLeavesNothing(t *testing.T) {
 	if cache := os.Getenv(victimEnv); cache != "" { // this is the process that the test kills
 		c, err := openCache(Options{Cache: cache})
 		require.NoError(t, err)
-		_, _, err = buildGuest(t.Context(), c, tgt, ".", Options{Dir: largeProgram(t)})
+		_, err = buildGuest(t.Context(), c, tgt, ".", Options{Dir: largeProgram(t)})
 		require.NoError(t, err)
 		return
 	}

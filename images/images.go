@@ -1,5 +1,7 @@
 // Package images makes the two files that a machine boots from, a kernel and an
-// initramfs, for a target and a guest program, which is a Go package.
+// initramfs, for a target and a guest program, which is a Go package. The guest
+// program is part of the initramfs ([Build]) or a file of its own ([Program]), which
+// the harness delivers into a machine without one ([Platform]).
 //
 // The kernel is a stock Debian package. This package fetches it from the apt
 // sources of the host, with apt's own signature checks, for any architecture,
@@ -82,8 +84,13 @@ type Image struct {
 	Kernel, Initramfs             string
 	KernelSHA256, InitramfsSHA256 string
 
-	// Guest is the import path of the guest program.
+	// Guest is the import path of the guest program. It is empty for a platform.
 	Guest string
+
+	// Modules is the directory of all modules of the kernel, in the layout of
+	// /lib/modules/RELEASE. The initramfs has only those that drive the machine's
+	// devices. It is empty for your own kernel without modules.
+	Modules string
 
 	// Release is the kernel's release, as "uname -r" prints it in the guest. It
 	// is empty for your own kernel without modules.
@@ -104,6 +111,20 @@ type Image struct {
 // returns an error that wraps the cause of ctx. The cache never holds a partial
 // file.
 func Build(ctx context.Context, targetName, guestPkg string, o Options) (Image, error) {
+	if guestPkg == "" {
+		return Image{}, fail("build guest", targetName, errors.New("no package"), "name the package with the guest's func main")
+	}
+	return build(ctx, targetName, guestPkg, o)
+}
+
+// Platform returns the kernel and the initramfs of a platform: a machine without a
+// guest program, into which the harness delivers one. The machine's init brings the
+// network up and waits for the program. Otherwise Platform is like [Build].
+func Platform(ctx context.Context, targetName string, o Options) (Image, error) {
+	return build(ctx, targetName, "", o)
+}
+
+func build(ctx context.Context, targetName, guestPkg string, o Options) (Image, error) {
 	t, err := target.Lookup(targetName)
 	if err != nil {
 		return Image{}, err
@@ -124,14 +145,55 @@ func Build(ctx context.Context, targetName, guestPkg string, o Options) (Image, 
 		return Image{}, err
 	}
 	img := kernel.image()
-	if info, err := buildinfo.Read(bytes.NewReader(parts.guest)); err == nil {
-		img.Guest = info.Path
-	}
+	img.Guest = mainPackage(parts.guest)
 	img.Initramfs, img.InitramfsSHA256, err = writeInitramfs(ctx, t, kernel, parts, o)
 	if err != nil {
 		return Image{}, err
 	}
 	return img, nil
+}
+
+// mainPackage returns the import path of a program's main package, or "" if it is unknown.
+func mainPackage(program []byte) string {
+	if info, err := buildinfo.Read(bytes.NewReader(program)); err == nil {
+		return info.Path
+	}
+	return ""
+}
+
+// An Executable is a guest program that is compiled for a target.
+type Executable struct {
+	Target string
+
+	// Path is the absolute path of the program, and SHA256 its hash in hexadecimal. The
+	// path stays valid for at least an hour after Program has returned it.
+	Path, SHA256 string
+
+	// Guest is the import path of the program's main package.
+	Guest string
+}
+
+// Program compiles a guest program for a target, for delivery into the machine of a
+// [Platform]. It is the same program that [Build] packs into an initramfs.
+func Program(ctx context.Context, targetName, guestPkg string, o Options) (Executable, error) {
+	t, err := target.Lookup(targetName)
+	if err != nil {
+		return Executable{}, err
+	}
+	c, err := openCache(o)
+	if err != nil {
+		return Executable{}, err
+	}
+	data, err := buildGuest(ctx, c, t, guestPkg, o)
+	if err != nil {
+		return Executable{}, err
+	}
+	e := Executable{Target: t.Name, SHA256: hashBytes(data), Guest: mainPackage(data)}
+	e.Path, err = putHashed(ctx, c, imagecache.Programs, e.SHA256, data)
+	if err != nil {
+		return Executable{}, fail("write guest", guestPkg, err, "")
+	}
+	return e, nil
 }
 
 // BuildInitramfs builds the initramfs as [Build] does, for the kernel k. It returns

@@ -25,10 +25,11 @@ import (
 // programs are the programs of an initramfs.
 type programs struct {
 	busybox []byte
-	guest   []byte
+	guest   []byte      // nil in a platform
 	machine elf.Machine // the processor that they are compiled for
 }
 
+// buildPrograms builds the programs of an initramfs. It builds no guest if guestPkg is empty.
 func buildPrograms(ctx context.Context, t target.Target, guestPkg string, o Options) (programs, error) {
 	c, err := openCache(o)
 	if err != nil {
@@ -37,13 +38,22 @@ func buildPrograms(ctx context.Context, t target.Target, guestPkg string, o Opti
 	var p programs
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		p.busybox, err = busybox(ctx, c, t, o)
-		return err
+		if p.busybox, err = busybox(ctx, c, t, o); err != nil {
+			return err
+		}
+		f, err := elf.NewFile(bytes.NewReader(p.busybox))
+		if err != nil {
+			return fail("build u-root commands", t.Name, err, "")
+		}
+		p.machine = f.Machine
+		return nil
 	})
-	g.Go(func() (err error) {
-		p.guest, p.machine, err = buildGuest(ctx, c, t, guestPkg, o)
-		return err
-	})
+	if guestPkg != "" {
+		g.Go(func() (err error) {
+			p.guest, err = buildGuest(ctx, c, t, guestPkg, o)
+			return err
+		})
+	}
 	return p, g.Wait()
 }
 
@@ -51,11 +61,11 @@ func buildPrograms(ctx context.Context, t target.Target, guestPkg string, o Opti
 // busybox, because makebb rewrites the sources of its programs: it runs their package-level
 // initialization late, in another order than the language promises, and a panic would name lines
 // that are in no source file.
-func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg string, o Options) ([]byte, elf.Machine, error) {
+func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg string, o Options) ([]byte, error) {
 	const step = "build guest"
 	g, err := findGo(ctx, o)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	if testcache.Active() {
 		// Note the inputs before the compiler reads them. If "go list" fails, the build below fails
@@ -71,25 +81,24 @@ func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg s
 	thing := strings.Join(append([]string{g.dir, pkg}, o.BuildFlags...), "\x00")
 	b, err := c.BuildOutside(ctx, "guest-"+t.Name+"-"+hashBytes([]byte(thing))[:16])
 	if err != nil {
-		return nil, 0, fail(step, pkg, err, "")
+		return nil, fail(step, pkg, err, "")
 	}
 	defer b.Close()
 	defer o.progress("guest "+pkg+" "+t.Name, elapsed)()
 	g = g.in(b.Path(""))
 	args := slices.Concat([]string{"build"}, buildFlags, o.BuildFlags, []string{"-o", b.Path("guest"), "--", pkg})
 	if _, err := run(ctx, command{dir: g.dir, env: g.environ(t), path: g.path, args: args}); err != nil {
-		return nil, 0, fail(step, pkg, err, "")
+		return nil, fail(step, pkg, err, "")
 	}
 	data, err := os.ReadFile(b.Path("guest"))
 	if err != nil {
-		return nil, 0, fail(step, pkg, err, "")
+		return nil, fail(step, pkg, err, "")
 	}
 	// For a library "go build" succeeds and writes an archive.
-	f, err := elf.NewFile(bytes.NewReader(data))
-	if err != nil {
-		return nil, 0, fail(step, pkg, errors.New("not a main package"), "name the package with the guest's func main")
+	if _, err := elf.NewFile(bytes.NewReader(data)); err != nil {
+		return nil, fail(step, pkg, errors.New("not a main package"), "name the package with the guest's func main")
 	}
-	return data, f.Machine, nil
+	return data, nil
 }
 
 // writeInitramfs writes the archive into the cache, unless it is there.
@@ -112,27 +121,35 @@ func writeInitramfs(ctx context.Context, t target.Target, k Kernel, p programs, 
 		return "", "", fail(step, t.Name, err, "")
 	}
 	sum = hashBytes(data)
-	if file, err = c.InitramfsPath(sum); err != nil {
+	if file, err = putHashed(ctx, c, imagecache.Initramfs, sum, data); err != nil {
 		return "", "", fail(step, t.Name, err, "")
+	}
+	return file, sum, nil
+}
+
+// putHashed writes a file of a folder of the cache whose names are hashes, unless it is there.
+func putHashed(ctx context.Context, c *imagecache.Cache, folder, sum string, data []byte) (file string, err error) {
+	if file, err = c.HashedPath(folder, sum); err != nil {
+		return "", err
 	}
 	if there, err := imagecache.HashFile(file); err == nil && there == sum {
 		store.Use(file)
-		return file, sum, nil
+		return file, nil
 	}
-	b, err := c.Build(ctx, "initramfs-"+t.Name)
+	b, err := c.Build(ctx, folder+"-"+sum[:16])
 	if err != nil {
-		return "", "", fail(step, t.Name, err, "")
+		return "", err
 	}
 	defer b.Close()
-	err = os.WriteFile(b.Path("cpio"), data, 0o666)
+	err = os.WriteFile(b.Path("file"), data, 0o666)
 	if err == nil {
-		err = b.Publish("cpio", file)
+		err = b.Publish("file", file)
 	}
 	if err != nil {
-		return "", "", fail(step, file, err, "")
+		return "", err
 	}
-	c.Prune(imagecache.Initramfs)
-	return file, sum, nil
+	c.Prune(folder)
+	return file, nil
 }
 
 // moduleRecords returns the records of /lib/modules and of the list of the modules that init loads.
@@ -191,7 +208,9 @@ func (p programs) records() []record {
 		symlink("init", "bbin/init"),
 		symlink("bin/sh", "../bbin/gosh"),
 		regularFile("bbin/bb", p.busybox, 0o755),
-		regularFile(initramfs.Program[1:], p.guest, 0o755),
+	}
+	if p.guest != nil {
+		records = append(records, regularFile(initramfs.Program[1:], p.guest, 0o755))
 	}
 	for _, name := range append([]string{path.Base(initPath)}, commands...) {
 		records = append(records, symlink("bbin/"+name, "bb"))

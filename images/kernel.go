@@ -44,7 +44,7 @@ type Kernel struct {
 
 func (k Kernel) image() Image {
 	return Image{
-		Target: k.Target, Kernel: k.Path, KernelSHA256: k.SHA256, Release: k.Release,
+		Target: k.Target, Kernel: k.Path, KernelSHA256: k.SHA256, Modules: k.Modules, Release: k.Release,
 		KernelPackage: k.Package, KernelVersion: k.Version,
 	}
 }

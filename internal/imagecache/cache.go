@@ -1,7 +1,7 @@
 // Package imagecache keeps the files that machines boot from in a directory, the cache.
 //
-// It finds, lists, imports and removes kernels, u-root's commands and initramfs archives. It
-// neither fetches nor compiles them; package images does.
+// It finds, lists, imports and removes kernels, u-root's commands, initramfs archives and guest
+// programs. It neither fetches nor compiles them; package images does.
 //
 // A cache is a store with these folders:
 //
@@ -9,6 +9,7 @@
 //	kernels/TARGET.json   the kernel that replaces a tested one that apt no longer offers
 //	busybox/KEY/          u-root's commands, compiled into one program, with a manifest
 //	initramfs/SHA256.cpio
+//	programs/SHA256       a guest program
 package imagecache
 
 import (
@@ -26,6 +27,7 @@ const (
 	Kernels   = "kernels"
 	Commands  = "busybox"
 	Initramfs = "initramfs"
+	Programs  = "programs"
 )
 
 // A Cache is an open cache.
@@ -47,7 +49,7 @@ func Open(dir string) (*Cache, error) {
 	if err != nil {
 		return nil, Fail("open cache", dir, err, "")
 	}
-	s, err := store.Open(dir, store.Options{Durable: true}, Kernels, Commands, Initramfs)
+	s, err := store.Open(dir, store.Options{Durable: true}, Kernels, Commands, Initramfs, Programs)
 	if err != nil {
 		return nil, Fail("open cache", dir, err, "name a directory that can be written with -cache DIR or Options.Cache")
 	}

@@ -17,18 +17,18 @@ var limits = store.Limits{Entries: 64, Bytes: 2 << 30, Keep: time.Hour}
 
 // An Entry is one thing that the cache holds.
 type Entry struct {
-	Kind  string // "kernel", "commands" (u-root's) or "initramfs"
+	Kind  string // "kernel", "commands" (u-root's), "initramfs" or "program" (a guest program)
 	Name  string // a package and its version, or a hash
 	Bytes int64  // on the disk
 	Used  time.Time
 }
 
-var kinds = map[string]string{Kernels: "kernel", Commands: "commands", Initramfs: "initramfs"}
+var kinds = map[string]string{Kernels: "kernel", Commands: "commands", Initramfs: "initramfs", Programs: "program"}
 
-// List returns the entries of the cache: kernels, then commands, then initramfs archives. Within
-// each kind, the most recently used comes first.
+// List returns the entries of the cache: kernels, then commands, then initramfs archives, then guest
+// programs. Within each kind, the most recently used comes first.
 func (c *Cache) List() (all []Entry) {
-	for _, folder := range []string{Kernels, Commands, Initramfs} {
+	for _, folder := range []string{Kernels, Commands, Initramfs, Programs} {
 		for _, e := range c.entries(folder) {
 			name := strings.TrimSuffix(e.Name, ".cpio")
 			if m, err := ReadManifest(e.Path); err == nil && len(m.Debs) > 0 {
@@ -46,14 +46,14 @@ func (c *Cache) entries(folder string) []store.Entry {
 }
 
 // Clear removes everything except the kernels, because a build needs a network only to fetch a
-// kernel again. A machine that is about to boot may lose its initramfs.
+// kernel again. A machine that is about to boot may lose its initramfs or its program.
 func (c *Cache) Clear(ctx context.Context) error {
 	b, err := c.Build(ctx, "clear")
 	if err != nil {
 		return Fail("clear cache", c.Path(), err, "")
 	}
 	defer b.Close()
-	for _, e := range slices.Concat(c.entries(Commands), c.entries(Initramfs)) {
+	for _, e := range slices.Concat(c.entries(Commands), c.entries(Initramfs), c.entries(Programs)) {
 		if err := c.store.Remove(e.Path); err != nil {
 			return Fail("clear cache", c.Path(), err, "")
 		}

@@ -29,8 +29,14 @@ func (c *Cache) FindKernel(sum string) (string, error) {
 
 // FindInitramfs returns the path of the initramfs with a SHA-256, in hexadecimal. Its error wraps
 // fs.ErrNotExist if the cache has no such initramfs.
-func (c *Cache) FindInitramfs(sum string) (string, error) {
-	file, err := c.InitramfsPath(sum)
+func (c *Cache) FindInitramfs(sum string) (string, error) { return c.find(Initramfs, sum) }
+
+// FindProgram returns the path of the guest program with a SHA-256, in hexadecimal. Its error wraps
+// fs.ErrNotExist if the cache has no such program.
+func (c *Cache) FindProgram(sum string) (string, error) { return c.find(Programs, sum) }
+
+func (c *Cache) find(folder, sum string) (string, error) {
+	file, err := c.HashedPath(folder, sum)
 	if err == nil {
 		var is string
 		if is, err = HashFile(file); err == nil && is != sum {
@@ -38,7 +44,7 @@ func (c *Cache) FindInitramfs(sum string) (string, error) {
 		}
 	}
 	if err != nil {
-		return "", Fail("find initramfs", sum, err, "")
+		return "", Fail("find "+kinds[folder], sum, err, "")
 	}
 	store.Use(file)
 	return file, nil
@@ -46,10 +52,13 @@ func (c *Cache) FindInitramfs(sum string) (string, error) {
 
 var isSHA256 = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// InitramfsPath returns the path of the initramfs with a SHA-256, even if the cache does not have it.
-func (c *Cache) InitramfsPath(sum string) (string, error) {
+// HashedPath returns the path of the initramfs or the program with a SHA-256, even if the cache does
+// not have it. The folder is Initramfs or Programs.
+func (c *Cache) HashedPath(folder, sum string) (string, error) {
 	if !isSHA256.MatchString(sum) {
 		return "", fmt.Errorf("%q is not a SHA-256", sum)
 	}
-	return c.Path(Initramfs, sum+".cpio"), nil
+	return c.Path(folder, sum+extension[folder]), nil
 }
+
+var extension = map[string]string{Initramfs: ".cpio"}

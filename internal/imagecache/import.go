@@ -36,8 +36,17 @@ func (c *Cache) ImportKernel(ctx context.Context, sum string, r io.Reader) (stri
 // another SHA-256 than sum is an error. If ctx ends while a Read of r blocks, ImportInitramfs returns
 // without waiting for the Read.
 func (c *Cache) ImportInitramfs(ctx context.Context, sum string, r io.Reader) (string, error) {
-	return c.imported(ctx, "initramfs", sum, r, func(b *store.Build) (string, error) {
-		file, err := c.InitramfsPath(sum)
+	return c.importHashed(ctx, Initramfs, sum, r)
+}
+
+// ImportProgram is like ImportInitramfs, for a guest program.
+func (c *Cache) ImportProgram(ctx context.Context, sum string, r io.Reader) (string, error) {
+	return c.importHashed(ctx, Programs, sum, r)
+}
+
+func (c *Cache) importHashed(ctx context.Context, folder, sum string, r io.Reader) (string, error) {
+	return c.imported(ctx, kinds[folder], sum, r, func(b *store.Build) (string, error) {
+		file, err := c.HashedPath(folder, sum)
 		if err != nil {
 			return "", err
 		}

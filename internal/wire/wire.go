@@ -28,7 +28,7 @@ import (
 )
 
 // version is the version of the protocol. Both ends must use the same version.
-const version = 2
+const version = 3
 
 // PortName is the name of the virtio-serial port.
 const PortName = "guesthouse.agent"
@@ -89,7 +89,9 @@ const (
 	Kill                       // harness: kill a command and all its processes; payload Number: that of the Execute
 	Subscribe                  // program: send Resume to it
 	Resume                     // request: the machine is restored and has an owner; answered when the program has reacted
-	lastType   = Resume
+	Run                        // request: start the guest program of a platform; payload Program, answer text: why it was not started, or empty
+	Deliver                    // request: a piece of a file for the guest; payload Chunk, answer text: why it was refused, or empty
+	lastType   = Deliver
 )
 
 // The streams of a command's output.
@@ -100,7 +102,7 @@ const (
 
 var typeNames = [...]string{Hello: "hello", Restored: "restored", PowerOff: "power-off", Event: "event",
 	Statistics: "statistics", Quiesce: "quiesce", Failed: "failed", WarmUp: "warm-up", Ended: "ended", Remark: "remark",
-	Execute: "execute", Output: "output", Exited: "exited", Kill: "kill", Subscribe: "subscribe", Resume: "resume"}
+	Execute: "execute", Output: "output", Exited: "exited", Kill: "kill", Subscribe: "subscribe", Resume: "resume", Run: "run", Deliver: "deliver"}
 
 func (t Type) String() string {
 	if int(t) < len(typeNames) && typeNames[t] != "" {

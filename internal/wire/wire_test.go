@@ -65,7 +65,7 @@ func TestTheErrorOfABadFrameSaysWhatIsWrongAndWhere(t *testing.T) {
 		change func([]byte) []byte
 	}{
 		{`it begins with "XHAG", not with "GHAG"`, func(b []byte) []byte { b[0] = 'X'; return b }},
-		{"protocol version 1 instead of 2: build guest and harness from the same source", func(b []byte) []byte { b[5] = 1; return b }},
+		{"protocol version 1 instead of 3: build guest and harness from the same source", func(b []byte) []byte { b[5] = 1; return b }},
 		{"checksum", func(b []byte) []byte { b[len(b)-1] ^= 1; return b }},
 		{"checksum", func(b []byte) []byte { b[11] ^= 1; return b }},
 		{"event has a payload of 4278190084 bytes: the limit is 65536", func(b []byte) []byte { b[20] = 0xff; return b }},
@@ -166,6 +166,10 @@ func FuzzReceive(f *testing.F) {
 	f.Add(encode(0, Message{Type: Hello, Payload: make([]byte, 16)}))
 	f.Add(encode(0, Message{Type: Statistics, Payload: Stats{Services: []Service{{Name: "a"}}}.Encode()}))
 	f.Add(encode(9, Message{Type: Restored, Payload: Restore{Entropy: make([]byte, 32)}.Encode()}))
+	program, _ := Program{Args: []string{"a", ""}, Env: []string{"K=V"}}.Encode()
+	f.Add(encode(0, Message{Type: Run, Payload: program}))
+	chunk, _ := Chunk{File: File{Path: "/a", Perm: 0o755, Size: 3}, Offset: 1, Data: []byte("bc")}.Encode()
+	f.Add(encode(0, Message{Type: Deliver, Payload: chunk}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		epoch, m, n, err := decode(bytes.NewReader(b))
 		if err == nil {
@@ -177,6 +181,16 @@ func FuzzReceive(f *testing.F) {
 			}
 			if s, err := DecodeStats(m.Payload); err == nil {
 				require.Equal(t, m.Payload, s.Encode())
+			}
+			if p, err := DecodeProgram(m.Payload); err == nil {
+				again, err := p.Encode()
+				require.NoError(t, err)
+				require.Equal(t, m.Payload, again)
+			}
+			if c, err := DecodeChunk(m.Payload); err == nil {
+				again, err := c.Encode()
+				require.NoError(t, err)
+				require.Equal(t, m.Payload, again)
 			}
 		}
 	})

@@ -1,26 +1,27 @@
-// Init is the guest's first process. It differs from u-root's init in three ways: it starts the
-// guest program on the console itself instead of on pipes, it runs the agent that talks to the
-// harness, and it reports how the program ended before it powers the machine off.
+// Init is the guest's first process. It loads the drivers, runs the agent that talks to the harness,
+// brings the network up, and starts the guest program, /bin/uinit, on the console. When the program has
+// ended, init reports how and powers the machine off.
+//
+// An initramfs without a guest program is a platform. Init then prints "init: ready" on the console and
+// waits for the harness, which delivers a program and has init start it in the same way.
 package main
 
 import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strings"
 
-	"github.com/u-root/u-root/pkg/cmdline"
 	"github.com/u-root/u-root/pkg/libinit"
 	"github.com/u-root/u-root/pkg/ulog"
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/guest/internal/agent"
 	"guesthouse.example/guest/internal/modules"
+	"guesthouse.example/guest/internal/network"
 	"guesthouse.example/guest/internal/poweroff"
 	"guesthouse.example/internal/initramfs"
-	"guesthouse.example/internal/wire"
 )
 
 func main() {
@@ -30,6 +31,8 @@ func main() {
 	}
 	log.SetPrefix("init: ")
 	log.SetFlags(0) // the machine's clock may still be wrong
+	// While no program is in the foreground of the console, Ctrl-C must not end init.
+	signal.Notify(make(chan os.Signal), unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP)
 	libinit.SetEnv()
 	createRootfs()
 	libinit.NetInit()
@@ -48,10 +51,37 @@ func main() {
 	if err != nil {
 		log.Print(err)
 	}
-	exit := run(harness, children, libinit.Command(initramfs.Program, libinit.WithArguments(cmdline.GetUinitArgs()...), inForeground))
-	harness.Ended(exit)
+	p := newProgram(harness, children)
+	harness.Start(p)
+	go func() { // the harness may ask for the power-off meanwhile
+		if err := bringNetworkUp(); err != nil {
+			log.Print(err)
+			os.Setenv(initramfs.NetworkError, err.Error())
+		}
+		p.begin()
+	}()
+	last := <-p.over
+	if last.ran {
+		harness.Ended(last.exit)
+	}
 	signal.Ignore(unix.SIGTTOU) // the program's process group is still in the foreground of the console
-	log.Print("power off: ", poweroff.Now(os.Stdin, lastWords(exit, harness.Connected())))
+	log.Print("power off: ", poweroff.Now(os.Stdin, lastWords(last, harness.Connected())))
+}
+
+// bringNetworkUp configures the network and announces the machine's addresses.
+func bringNetworkUp() error {
+	if err := network.Configure(); err != nil {
+		return err
+	}
+	var addresses agent.Announcer
+	err := addresses.Prepare()
+	if err == nil {
+		err = addresses.Announce()
+	}
+	if err != nil {
+		log.Print(err) // QEMU asks for the address when it needs it
+	}
+	return nil
 }
 
 // createRootfs mounts the file systems that u-root's init mounts. It mounts version 2 of the control
@@ -80,22 +110,20 @@ func takeConsole() error {
 	return nil
 }
 
-// inForeground makes a program run in the foreground of the console, so that Ctrl-C reaches it.
-func inForeground(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &unix.SysProcAttr{Foreground: true, Ctty: 0}
-}
-
-// lastWords returns the lines that report the program's end on the console. Told says that the agent
-// reports the end to the harness. Otherwise the harness reads the lines on the console, and they begin
-// with a newline, because the program may have left a line unfinished.
-func lastWords(exit wire.Exit, told bool) string {
+// lastWords returns the lines that report on the console why the machine powers off. Told says that the
+// agent reports the program's end to the harness. Otherwise the harness reads the lines on the console,
+// and they begin with a newline, because the program may have left a line unfinished.
+func lastWords(last end, told bool) string {
+	if !last.ran {
+		return fmt.Sprintf("init: %s; the machine powers off\n", last.why)
+	}
 	var b strings.Builder
 	if !told {
 		b.WriteByte('\n')
 	}
-	if exit.Why != "" {
-		fmt.Fprintf(&b, "init: %s\n", exit.Why)
+	if last.exit.Why != "" {
+		fmt.Fprintf(&b, "init: %s\n", last.exit.Why)
 	}
-	fmt.Fprintf(&b, "init: %s has ended: %v; the machine powers off\n", initramfs.Program, exit)
+	fmt.Fprintf(&b, "init: %s has ended: %v; the machine powers off\n", initramfs.Program, last.exit)
 	return b.String()
 }

@@ -24,7 +24,8 @@ func TestTheKernelsLastLineAboutTheProgramIsFound(t *testing.T) {
 
 func TestTheLastWordsBeginALine(t *testing.T) {
 	require.Equal(t, "init: /bin/uinit has ended: exit status 3; the machine powers off\n",
-		lastWords(wire.Exit{Status: 3}, true))
+		lastWords(end{ran: true, exit: wire.Exit{Status: 3}}, true))
 	require.Equal(t, "\ninit: Out of memory: Killed process 84 (uinit)\ninit: /bin/uinit has ended: signal 9 (killed); the machine powers off\n",
-		lastWords(wire.Exit{Signal: 9, Why: "Out of memory: Killed process 84 (uinit)"}, false))
+		lastWords(end{ran: true, exit: wire.Exit{Signal: 9, Why: "Out of memory: Killed process 84 (uinit)"}}, false))
+	require.Equal(t, "init: the harness asked for it; the machine powers off\n", lastWords(end{why: "the harness asked for it"}, true))
 }

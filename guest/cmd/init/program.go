@@ -1,34 +1,117 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/u-root/u-root/pkg/cmdline"
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/guest/internal/agent"
+	"guesthouse.example/internal/initramfs"
 	"guesthouse.example/internal/wire"
 )
 
-// run runs the guest's program until it ends.
-func run(harness *agent.Agent, children *agent.Children, cmd *exec.Cmd) wire.Exit {
-	log.Printf("starting %s", cmd.Path)
-	if far := harness.ProgramEnd(); far != nil {
-		cmd.ExtraFiles = []*os.File{far} // descriptor 3
-		cmd.Env = append(os.Environ(), wire.ProgramVariable+"=3")
+// A program is the guest's program, which init starts once. It is an agent.Machine.
+type program struct {
+	harness  *agent.Agent
+	children *agent.Children
+	over     chan end // gets the reason why init powers the machine off
+
+	mu    sync.Mutex // held while the program starts
+	state state
+	pid   int // of the running program
+}
+
+// A state says what can be done with the program.
+type state int
+
+const (
+	booting state = iota // the drivers or the network are not ready
+	waiting              // the program can be started
+	running              // or it has ended
+	ending               // the machine powers off
+)
+
+// An end says why the machine powers off.
+type end struct {
+	ran  bool      // the program ran, or it is built in and could not be started
+	exit wire.Exit // how it ended
+	why  string    // why the machine powers off without a program
+}
+
+func newProgram(harness *agent.Agent, children *agent.Children) *program {
+	return &program{harness: harness, children: children, over: make(chan end, 2)}
+}
+
+// begin starts the program that is built into the initramfs. In a platform, which has none, it reports
+// that the harness can deliver a program.
+func (p *program) begin() {
+	p.mu.Lock()
+	if p.state == booting {
+		p.state = waiting
 	}
-	harness.Hold(cmd.SysProcAttr)
-	pids := make(chan int, 1)
-	harness.Start(func(told bool) {
-		pid := <-pids
-		pids <- pid
-		end(harness, pid, told)
-	})
-	pid, ended, err := children.Start(func() (int, error) {
+	p.mu.Unlock()
+	_, err := os.Stat(initramfs.Program)
+	switch {
+	case err == nil:
+		args, env, err := arguments()
+		if err == nil {
+			err = p.Run(wire.Program{Args: args, Env: env})
+		}
+		if err != nil && !errors.Is(err, errEnding) {
+			p.over <- end{ran: true, exit: wire.Exit{Status: agent.NotStarted, Why: err.Error()}}
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		p.over <- end{ran: true, exit: wire.Exit{Status: agent.NotStarted, Why: err.Error()}}
+	case !p.harness.Connected():
+		p.over <- end{why: fmt.Sprintf("no program: the initramfs has no %s, and the machine has no port %s over which a harness can deliver one",
+			initramfs.Program, wire.PortName)}
+	default:
+		fmt.Fprintln(os.Stderr, initramfs.Ready)
+	}
+}
+
+// arguments returns the arguments and environment variables of a built-in program.
+func arguments() (args, env []string, err error) {
+	args, env, err = initramfs.FromCommandLine(cmdline.FullCmdLine())
+	return append(cmdline.GetUinitArgs(), args...), env, err
+}
+
+// errEnding says that the machine already powers off.
+var errEnding = errors.New("the machine powers off")
+
+// Run starts the program, in the foreground of the console. After an error it can be called again.
+func (p *program) Run(w wire.Program) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch p.state {
+	case booting:
+		return fmt.Errorf("the guest still boots: wait until its console shows %q", initramfs.Ready)
+	case running:
+		return fmt.Errorf("%s has already been started: a machine runs it once", initramfs.Program)
+	case ending:
+		return errEnding
+	}
+	log.Printf("starting %s", initramfs.Program)
+	cmd := exec.Command(initramfs.Program, w.Args...)
+	cmd.Env = append(os.Environ(), w.Env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &unix.SysProcAttr{Foreground: true, Ctty: 0} // so that Ctrl-C reaches it
+	line := p.harness.ProgramEnd()
+	if line != nil {
+		cmd.ExtraFiles = []*os.File{line} // descriptor 3
+		cmd.Env = append(cmd.Env, wire.ProgramVariable+"=3")
+	}
+	p.harness.Hold(cmd.SysProcAttr)
+	pid, ended, err := p.children.Start(func() (int, error) {
 		if err := cmd.Start(); err != nil {
 			return 0, err
 		}
@@ -36,31 +119,45 @@ func run(harness *agent.Agent, children *agent.Children, cmd *exec.Cmd) wire.Exi
 		return pid, cmd.Process.Release()
 	})
 	if err != nil {
-		return wire.Exit{Status: agent.NotStarted, Why: err.Error()}
+		return err
 	}
-	pids <- pid
-	if far := harness.ProgramEnd(); far != nil {
-		far.Close()
+	if line != nil {
+		line.Close()
 	}
-	exit := agent.ExitOf(<-ended)
-	if exit.Signal != 0 {
-		exit.Why = aboutTheEnd(kernelLog(), pid)
-	}
-	return exit
+	p.state, p.pid = running, pid
+	go func() {
+		exit := agent.ExitOf(<-ended)
+		if exit.Signal != 0 {
+			exit.Why = aboutTheEnd(kernelLog(), pid)
+		}
+		p.over <- end{ran: true, exit: exit}
+	}()
+	return nil
 }
 
 // obeyWithin is the time that a program has to end after it was asked to.
 const obeyWithin = 3 * time.Second
 
-// end ends the program. Told says that the agent has asked the program to end. It cannot ask a
-// program that does not use package guest, so end sends SIGTERM to such a program.
-func end(harness *agent.Agent, pid int, told bool) {
+// PowerOff ends the program. Told says that the agent has asked the program to end. It cannot ask a
+// program that does not use package guest, so PowerOff sends SIGTERM to such a program.
+func (p *program) PowerOff(told bool) {
+	const why = "the harness asked for it"
+	p.mu.Lock()
+	pid := p.pid
+	if p.state != running {
+		p.state = ending
+		p.mu.Unlock()
+		p.harness.PowerOff(why)
+		p.over <- end{why: why}
+		return
+	}
+	p.mu.Unlock()
 	if !told {
-		harness.PowerOff("the harness asked for it")
+		p.harness.PowerOff(why)
 		unix.Kill(-pid, unix.SIGTERM) // to its process group
 	}
 	time.Sleep(obeyWithin)
-	harness.Kill(pid)
+	p.harness.Kill(pid)
 }
 
 // kernelLog returns the kernel's log, or "" if it cannot be read.

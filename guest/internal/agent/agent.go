@@ -1,10 +1,11 @@
 // Package agent is the guest's end of the line to the harness. It runs in init. It runs the
-// harness's commands, reseeds the guest after a restore, reports how the guest's program ended, and
-// relays messages between the harness and a program that uses package guest. All but the relaying
-// works with every program.
+// harness's commands, writes the files that the harness delivers, makes init start the program of a
+// platform, reseeds the guest after a restore, reports how the guest's program ended, and relays
+// messages between the harness and a program that uses package guest. All but the relaying works with
+// every program, and without one.
 //
 // Package guest uses the parts that a program and init have in common: statistics, the boot
-// identity, the warm-up and ARP announcements.
+// identity and the warm-up. Init announces the machine's addresses with an Announcer.
 package agent
 
 import (
@@ -24,10 +25,10 @@ import (
 type Agent struct {
 	harness  *wire.Conn // nil in a machine without the port
 	port     *port
-	random   int             // descriptor of /dev/urandom
-	identity identityFile    // empty if it could not be made
-	powerOff func(told bool) // called when the harness asks for it
-	asked    atomic.Bool     // the harness has asked for the power-off
+	random   int          // descriptor of /dev/urandom
+	identity identityFile // empty if it could not be made
+	machine  Machine
+	asked    atomic.Bool // the harness has asked for the power-off
 
 	mu    sync.Mutex // held while a message is sent to the harness
 	loud  *sync.Cond // signals that quiet has become false
@@ -41,9 +42,10 @@ type Agent struct {
 	commands commands
 
 	// These belong to serve.
-	echo    WarmUpEcho // for a program that does not use package guest
-	warm    bool       // WarmUpRuntime was called
-	network Announcer  // prepared when the machine becomes quiet
+	delivery delivery
+	echo     WarmUpEcho // for a program that does not use package guest
+	warm     bool       // WarmUpRuntime was called
+	network  Announcer  // prepared when the machine becomes quiet
 }
 
 // Open opens the harness's port and makes the line to the program. If it returns an error, the agent
@@ -86,11 +88,20 @@ func (a *Agent) Kill(pid int) { a.programs.kill(pid) }
 // Connected reports whether the machine has the harness's port.
 func (a *Agent) Connected() bool { return a.harness != nil }
 
-// Start sends a hello and answers the harness until the machine ends. When the harness asks for a
-// power-off, the agent calls powerOff on a new goroutine. The argument told reports whether the agent
-// has asked the program to end.
-func (a *Agent) Start(powerOff func(told bool)) {
-	a.powerOff = powerOff
+// A Machine does for the agent what only init can do.
+type Machine interface {
+	// Run starts the guest program of a platform. It returns when the program runs, or an error
+	// that says why it does not.
+	Run(wire.Program) error
+
+	// PowerOff ends the guest program and powers the machine off. The argument told reports
+	// whether the agent has asked the program to end. The agent calls it on a goroutine of its own.
+	PowerOff(told bool)
+}
+
+// Start sends a hello and answers the harness until the machine ends.
+func (a *Agent) Start(m Machine) {
+	a.machine = m
 	if a.program.far != nil {
 		go a.listen()
 	}
@@ -128,7 +139,7 @@ func (a *Agent) answer(m wire.Message) error {
 	switch m.Type {
 	case wire.PowerOff:
 		a.asked.Store(true)
-		go a.powerOff(a.program.ask(m)) // the end of the program is the answer
+		go a.machine.PowerOff(a.program.ask(m)) // the end of the program is the answer
 		return nil
 	case wire.Statistics:
 		if a.program.ask(m) {
@@ -144,6 +155,18 @@ func (a *Agent) answer(m wire.Message) error {
 			return nil
 		}
 		return a.reply(m, wire.EncodePort(a.echo.Start()))
+	case wire.Run:
+		p, err := wire.DecodeProgram(m.Payload)
+		if err != nil {
+			return err
+		}
+		return a.reply(m, why(a.machine.Run(p)))
+	case wire.Deliver:
+		c, err := wire.DecodeChunk(m.Payload)
+		if err != nil {
+			return err
+		}
+		return a.reply(m, why(a.delivery.add(c)))
 	case wire.Execute:
 		return a.execute(m)
 	case wire.Kill:
@@ -251,6 +274,14 @@ func (a *Agent) Ended(exit wire.Exit) {
 	a.program.drained()
 	exit.Asked = a.asked.Load()
 	a.tell(wire.Message{Type: wire.Ended, Payload: exit.Encode()})
+}
+
+// why returns the answer to a request that the guest may refuse: the reason, or nothing.
+func why(err error) []byte {
+	if err == nil {
+		return nil
+	}
+	return wireText(err.Error())
 }
 
 // wireText returns the payload of a text. It cuts a text off at wire.MaxText.

@@ -16,12 +16,13 @@ type Network struct {
 }
 
 // ParseNetwork returns the guest's addresses on its kernel command line. If a parameter occurs more than
-// once, the last one counts. QEMU offers the default address to a guest that uses DHCP.
+// once, the last one counts. QEMU expects a guest without an address on the command line at the default
+// address.
 func ParseNetwork(cmdline []string) (n Network, err error) {
 	ip, ip6 := subnet.DefaultIPv4, subnet.DefaultIPv6
 	for _, words := range cmdline {
 		for _, word := range strings.Fields(words) {
-			if v, ok := strings.CutPrefix(word, "guesthouse.ip="); ok && v != "dhcp" {
+			if v, ok := strings.CutPrefix(word, "guesthouse.ip="); ok && v != "dhcp" && v != "none" {
 				ip = v
 			}
 			if v, ok := strings.CutPrefix(word, "guesthouse.ip6="); ok && v != "none" {
@@ -30,7 +31,7 @@ func ParseNetwork(cmdline []string) (n Network, err error) {
 		}
 	}
 	if n.Guest, err = netip.ParsePrefix(ip); err != nil || !n.Guest.Addr().Is4() || n.Guest.Bits() > 29 {
-		return n, fmt.Errorf("guesthouse.ip=%s: write dhcp, or an IPv4 address and at most 29 bits as in %s", ip, subnet.DefaultIPv4)
+		return n, fmt.Errorf("guesthouse.ip=%s: write dhcp, none, or an IPv4 address and at most 29 bits as in %s", ip, subnet.DefaultIPv4)
 	}
 	if n.Guest6, err = netip.ParsePrefix(ip6); err != nil || !n.Guest6.Addr().Is6() || n.Guest6.Bits() > 124 {
 		return n, fmt.Errorf("guesthouse.ip6=%s: write none, or an IPv6 address and at most 124 bits as in %s", ip6, subnet.DefaultIPv6)

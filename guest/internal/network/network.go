@@ -1,4 +1,5 @@
-package guest
+// Package network configures the machine's network card.
+package network
 
 import (
 	"context"
@@ -23,10 +24,24 @@ const (
 	leaseWithin     = 20 * time.Second
 )
 
-// configureNetwork brings an interface up with the addresses of the kernel
-// command line: guesthouse.ip=ADDRESS/BITS or dhcp, and
-// guesthouse.ip6=ADDRESS/BITS or none.
-func configureNetwork(name string) error {
+// card is the name of the machine's first network card.
+const card = "eth0"
+
+// Configure brings the network card up with the addresses of the kernel command line:
+// guesthouse.ip=ADDRESS/BITS, dhcp or none, and guesthouse.ip6=ADDRESS/BITS or none. With none for
+// both it leaves the network to the guest program. It also writes /etc/hosts and names the machine.
+func Configure() error {
+	ip, ip6 := flag("guesthouse.ip", subnet.DefaultIPv4), flag("guesthouse.ip6", subnet.DefaultIPv6)
+	if ip == none && ip6 == none {
+		return nameHosts(nil, nil)
+	}
+	return configure(card, ip, ip6)
+}
+
+// none is the value of guesthouse.ip and guesthouse.ip6 for no address.
+const none = "none"
+
+func configure(name, ip, ip6 string) error {
 	link, err := waitLink(name)
 	if err != nil {
 		return err
@@ -61,23 +76,26 @@ func configureNetwork(name string) error {
 	}
 	var own []netip.Prefix
 	var routers []netip.Addr
-	if ip6 := flag("guesthouse.ip6", subnet.DefaultIPv6); ip6 != "none" {
+	if ip != none {
+		var addr netip.Prefix
+		if ip == "dhcp" {
+			addr, routers, err = lease(link)
+		} else {
+			addr, err = addAddress(link, "guesthouse.ip", ip)
+		}
+		if err != nil {
+			return err
+		}
+		own = append(own, addr)
+	}
+	if ip6 != none {
 		addr, err := addAddress(link, "guesthouse.ip6", ip6)
 		if err != nil {
 			return err
 		}
 		own = append(own, addr)
 	}
-	var addr netip.Prefix
-	if ip := flag("guesthouse.ip", subnet.DefaultIPv4); ip == "dhcp" {
-		addr, routers, err = lease(link)
-	} else {
-		addr, err = addAddress(link, "guesthouse.ip", ip)
-	}
-	if err != nil {
-		return err
-	}
-	return nameHosts(append([]netip.Prefix{addr}, own...), routers)
+	return nameHosts(own, routers)
 }
 
 // flag returns the value of the last word name=value on the kernel command line. Without such a

@@ -1,4 +1,4 @@
-package guest
+package network
 
 import (
 	"net/netip"
