@@ -76,7 +76,7 @@ func LookPath(name string) (string, error) {
 func Never() {
 	if Active() {
 		// For each go command, this is another directory.
-		_, _ = os.Stat(throughRoot("/proc/self"))
+		_, _ = os.Stat(ThroughRoot(start, "/proc/self"))
 	}
 }
 
@@ -86,11 +86,11 @@ var (
 	began    = time.Now()
 )
 
-// throughRoot returns a path of a file that the go command accepts. The go command accepts only
-// paths that begin with the root of the module, and compares them before it resolves "..". So
-// the path leads from the root up to "/" and then to the file.
-func throughRoot(file string) string {
-	root := start
+// ThroughRoot returns a path of a file that the go command accepts for a test in the directory dir. The go
+// command accepts only paths that begin with the root of the module, and compares them before it resolves
+// "..". So the path leads from the root up to "/" and then to the file.
+func ThroughRoot(dir, file string) string {
+	root := dir
 	for {
 		if _, err := os.Lstat(filepath.Join(root, "go.mod")); err == nil {
 			break
@@ -138,7 +138,7 @@ func (a *inputs) add(file string) {
 		a.existed = make(map[string]bool)
 		time.AfterFunc(lookEvery, a.lookAgain)
 	}
-	name := throughRoot(file)
+	name := ThroughRoot(start, file)
 	info, err := os.Stat(name)
 	a.existed[file] = err == nil
 	if err == nil && info.Mode().IsRegular() {
