@@ -61,6 +61,7 @@ nightly: $(guesthouse)
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzJudge -fuzztime 2m ./harness/internal/outbound
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzStream -fuzztime 1m ./harness/internal/outbound
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzDetector -fuzztime 1m ./harness/internal/crash
+	$(leash) $(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime 1m ./harness/internal/hostfs
 
 check: $(guesthouse)
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; } >&2
