@@ -28,6 +28,7 @@ var rules = []struct {
 	{folder: "internal/leash", imports: "internal/sys"},
 	{folder: "internal/store", imports: "internal/sys"},
 	{folder: "internal/imagecache", imports: "internal/regular internal/store internal/testcache"},
+	{folder: "internal/kernelfile", imports: "internal/regular internal/target"},
 	{folder: "guest", imports: "guest internal/initramfs internal/wire internal/subnet"},
 	{folder: "host/traffic", std: true},
 	{folder: "images", imports: "images internal"},

@@ -9,6 +9,8 @@ import (
 
 	"guesthouse.example/harness/internal/crash"
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/internal/kernelfile"
+	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
@@ -123,11 +125,11 @@ func (s Spec) check() (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := qemu.CheckKernel(s.Kernel, p.qemu.Target); err != nil {
+	if err := kernelfile.Check(s.Kernel, p.qemu.Target); err != nil {
 		return nil, err
 	}
 	if s.Initramfs != "" {
-		if err := qemu.CheckFile("initramfs", s.Initramfs); err != nil {
+		if err := regular.Check("initramfs", s.Initramfs); err != nil {
 			return nil, err
 		}
 	}

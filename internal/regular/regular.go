@@ -7,6 +7,7 @@ package regular
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -41,4 +42,18 @@ func ReadFile(name string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(f)
+}
+
+// Check refuses a file that is missing, not regular or empty. The error begins with what the file is for.
+func Check(what, file string) error {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", what, err)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s %s: not a regular file", what, file)
+	case info.Size() == 0:
+		return fmt.Errorf("%s %s: the file is empty", what, file)
+	}
+	return nil
 }

@@ -24,6 +24,7 @@ import (
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/imagecache"
+	"guesthouse.example/internal/kernelfile"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/target"
@@ -151,7 +152,7 @@ func checkAcceleration(ctx context.Context, t target.Target, kernel string) find
 
 func probeKVM(ctx context.Context, m qemu.Machine) (evidence string, err error) {
 	if m.Kernel != "" {
-		if err := qemu.CheckKernel(m.Kernel, m.Target); err != nil {
+		if err := kernelfile.Check(m.Kernel, m.Target); err != nil {
 			return "", err
 		}
 		if m.Binary, err = exec.LookPath(m.Target.QEMU); err != nil {

@@ -1,5 +1,5 @@
 // Package qemu makes QEMU's command lines and starts QEMU. It also limits what the process may do on the
-// host, checks kernels, and parses the port forwards of QEMU's user network.
+// host, and parses the port forwards of QEMU's user network.
 //
 // It does not talk to a running QEMU: package qmp does.
 package qemu

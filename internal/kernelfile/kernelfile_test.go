@@ -1,4 +1,4 @@
-package qemu
+package kernelfile
 
 import (
 	"bytes"
@@ -29,12 +29,12 @@ func TestTheSizeOfACompressedARMKernelIsInItsHeader(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, image, 0o644))
 	arm, err := target.Lookup("arm")
 	require.NoError(t, err)
-	require.NoError(t, CheckKernel(file, arm))
+	require.NoError(t, Check(file, arm))
 	x86, err := target.Lookup("x86")
 	require.NoError(t, err)
-	require.EqualError(t, CheckKernel(file, x86), "kernel "+file+": this is an arm kernel; the target is x86")
+	require.EqualError(t, Check(file, x86), "kernel "+file+": this is an arm kernel; the target is x86")
 	require.NoError(t, os.WriteFile(file, image[:0x80], 0o644))
-	require.EqualError(t, CheckKernel(file, arm), "kernel "+file+": the file is cut short: its header promises 256 bytes and 128 are there; fetch or copy it again")
+	require.EqualError(t, Check(file, arm), "kernel "+file+": the file is cut short: its header promises 256 bytes and 128 are there; fetch or copy it again")
 }
 
 func TestTheSizeOfAnELFKernelIsInItsSegments(t *testing.T) {

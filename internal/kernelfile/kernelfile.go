@@ -1,4 +1,9 @@
-package qemu
+// Package kernelfile reads the headers of kernel files: which target a kernel is for, whether the file is
+// complete, and which release of Linux it holds.
+//
+// It knows the formats that QEMU boots: bzImage, Image and zImage of Linux, and ELF files. It does not
+// unpack a kernel that was compressed by its own boot code.
+package kernelfile
 
 import (
 	"bytes"
@@ -8,24 +13,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/target"
 )
 
-// CheckKernel refuses a kernel file that is missing, truncated or built for another target. QEMU starts
+// Check refuses a kernel file that is missing, truncated or built for another target. QEMU starts
 // such a file without an error, and the console then stays empty.
 //
 // Linux images have a PE header, because they are EFI programs too; ARM's may have a header of their
 // own instead, and other kernels are ELF files. Each of these headers names the machine, and most
-// give the size of the file. CheckKernel accepts a file in any other format.
-func CheckKernel(file string, t target.Target) error {
+// give the size of the file. Check accepts a file in any other format.
+func Check(file string, t target.Target) error {
 	if file == "" {
 		return errors.New("kernel: none given")
 	}
-	if err := CheckFile("kernel", file); err != nil {
+	if err := regular.Check("kernel", file); err != nil {
 		return err
 	}
 	f, err := regular.Open(file)
@@ -130,20 +134,6 @@ func kernelSize(r io.ReaderAt) (size int64) {
 		}
 	}
 	return size
-}
-
-// CheckFile refuses a file that is missing, not regular or empty. The error begins with what the file is for.
-func CheckFile(what, file string) error {
-	info, err := os.Stat(file)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%s: %w", what, err)
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s %s: not a regular file", what, file)
-	case info.Size() == 0:
-		return fmt.Errorf("%s %s: the file is empty", what, file)
-	}
-	return nil
 }
 
 // errCutShort is wrapped by the error for a truncated kernel file.
