@@ -77,16 +77,11 @@ func (m *Machine) Type(keys string) {
 }
 
 // Output runs a command in the guest without the console, and returns the command's
-// standard output. The test fails if the command does not exit with status 0. For a command
-// that may fail, use [harness.Machine.Command].
+// standard output. The test fails if the command does not exit with status 0. It is short for
+// the Output method of [Machine.Command].
 func (m *Machine) Output(name string, args ...string) (out string) {
 	m.t.Helper()
-	m.do(func(ctx context.Context) error {
-		b, err := m.Machine.Command(ctx, name, args...).Output()
-		out = string(b)
-		return err
-	})
-	return out
+	return m.Command(name, args...).Output()
 }
 
 // Event waits for the guest's next event and returns the text that the guest passed to guest.Event.

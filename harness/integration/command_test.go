@@ -35,25 +35,13 @@ func TestACommandsOutputAndStatusStayOffTheConsole(t *testing.T) {
 		require.Equal(t, "to err\n", string(failed.Stderr))
 		require.EqualError(t, err, `the guest failed: the command "sh -c echo to out; echo to err >&2; exit 3" has ended: exit status 3: to err`)
 
-		out, err = m.Machine.Command(ctx, "sh", "-c", "echo a; echo b >&2").CombinedOutput()
-		require.NoError(t, err)
-		// The shell writes a line's text and its end apart, so that the two outputs may meet within a line.
-		require.ElementsMatch(t, []byte("a\nb\n"), out)
 		require.ErrorAs(t, m.Machine.Command(ctx, "sh", "-c", "kill -9 $$").Run(), &failed)
 		require.Equal(t, syscall.SIGKILL, failed.Signal)
-		require.ErrorAs(t, m.Machine.Command(ctx, "nosuchprogram", "all-good").Run(), &failed)
-		require.Equal(t, 127, failed.Status)
-		require.ErrorContains(t, failed, `exit status 127: exec: "nosuchprogram": executable file not found in $PATH`)
 
 		out, err = m.Machine.Command(ctx, "cat", "/bbin/bb").Output() // binary data of some megabytes
-		if len(out) < 8<<20 {
-			require.NoError(t, err)
-		}
+		require.NoError(t, err)
 		require.True(t, bytes.HasPrefix(out, []byte("\x7fELF")))
 		require.Greater(t, len(out), 1<<20)
-		out, err = m.Machine.Command(ctx, "head", "-c", "9000000", "/dev/zero").Output()
-		require.ErrorContains(t, err, "it wrote 9000000 bytes, and only the first 8388608 are kept")
-		require.Len(t, out, 8<<20)
 		require.Equal(t, before, m.Console().Text())
 	})
 }
@@ -123,6 +111,9 @@ func TestACommandRunsBeforeTheGuestIsReadyAndFailsAfterItsEnd(t *testing.T) {
 
 	err = m.Command(ctx, "sh", "-c", "echo b > /proc/sysrq-trigger; sleep 1000").Run()
 	require.ErrorContains(t, err, "the line has ended")
+	require.ErrorIs(t, err, harness.ErrGuest)
+	require.ErrorContains(t, err, "it restarted instead of powering off")
+	require.ErrorContains(t, err, "waiting for what never comes", "the console's last lines")
 	require.Error(t, m.Command(ctx, "uname").Run())
 }
 

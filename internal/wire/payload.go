@@ -128,41 +128,6 @@ func DecodeExit(b []byte) (Exit, error) {
 	return Exit{Status: int(b[0]), Signal: int(b[1]), Asked: b[2] == 1, Why: string(b[exitSize:])}, nil
 }
 
-// EncodeArgs returns the payload of Execute: a command's name and arguments.
-func EncodeArgs(args []string) ([]byte, error) {
-	if len(args) == 0 || args[0] == "" {
-		return nil, errors.New("a command without a name")
-	}
-	text := strings.Join(args, "\x00")
-	if strings.Count(text, "\x00") != len(args)-1 {
-		return nil, fmt.Errorf("command %q: an argument holds a NUL byte", args[0])
-	}
-	if len(text) > MaxText {
-		return nil, fmt.Errorf("command %q: its arguments have %d bytes: the limit is %d", args[0], len(text), MaxText)
-	}
-	return []byte(text), nil
-}
-
-// DecodeArgs decodes the payload of Execute.
-func DecodeArgs(b []byte) ([]string, error) {
-	args := strings.Split(string(b), "\x00")
-	if args[0] == "" {
-		return nil, errors.New("execute: a command without a name")
-	}
-	return args, nil
-}
-
-// EncodeNumber returns the payload of Kill: the sequence number of another request.
-func EncodeNumber(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
-
-// DecodeNumber decodes the payload of Kill.
-func DecodeNumber(b []byte) (uint32, error) {
-	if len(b) != 4 {
-		return 0, fmt.Errorf("number: %d bytes, not 4", len(b))
-	}
-	return binary.BigEndian.Uint32(b), nil
-}
-
 // Stats are the statistics of a guest and its socket services.
 type Stats struct {
 	Boot                     BootID

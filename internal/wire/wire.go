@@ -10,7 +10,7 @@
 //	type     uint16
 //	epoch    uint32  of the conversation
 //	sequence uint32  from 0 in each epoch and direction
-//	answers  uint32  in an answer: the sequence number of the request
+//	answers  uint32  in an answer: the sequence number of the request; in a message about a command: that of Execute
 //	length   uint32  of the payload
 //	crc      uint32  CRC-32C of the first 24 bytes of the header and of the payload
 //
@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -52,10 +53,16 @@ const (
 // a longer payload.
 func (t Type) maxPayload() int {
 	switch t {
-	case PowerOff, Event, Failed, Remark, Execute, Output:
+	case PowerOff, Event, Failed, Remark:
 		return MaxText
 	case Ended, Exited:
 		return exitSize + MaxText
+	case Refused:
+		return refusalSize + MaxText
+	case Execute:
+		return MaxCommand
+	case Data:
+		return 1 + MaxData
 	}
 	return maxPayload
 }
@@ -68,9 +75,13 @@ const (
 // A Type says what a message means.
 type Type uint16
 
-// The messages. The answer to a request has the request's type, except that Execute is answered by
-// Output and Exited. "Harness" and "guest" say which end sends a message that is no request;
-// requests come from the harness.
+// The messages. The answer to a request has the request's type. "Harness" and "guest" say which end sends
+// a message that is no request; requests come from the harness.
+//
+// The agent answers Execute with Started or Refused. A command that was started has Data, Credit and Close
+// on its streams, and ends with Exited. The ends of its output may come before or after Exited. The harness
+// closes Stdin, and the guest Stdout and Stderr, to end the stream; the other end closes a stream to say
+// that it reads no more of it.
 const (
 	Hello      Type = 1 + iota // guest: the conversation begins; payload BootID
 	_                          // guests of an earlier version send it; it means nothing
@@ -83,26 +94,28 @@ const (
 	WarmUp                     // request: echo datagrams until Quiesce or Restored; answer Port, 0 without a network
 	Ended                      // guest: the program has ended, and the machine powers off; payload Exit
 	Remark                     // guest: payload text for the record
-	Execute                    // harness: run a command; payload Args
-	Output                     // guest: a command has written; payload Stdout or Stderr, one byte, and what it wrote
+	Execute                    // harness: run a command; payload Command
+	Data                       // both: payload Stream, one byte, and bytes of it
 	Exited                     // guest: a command has ended; payload Exit
-	Kill                       // harness: kill a command and all its processes; payload Number: that of the Execute
+	Kill                       // harness: kill a command and all its processes
 	Subscribe                  // program: send Resume to it
 	Resume                     // request: the machine is restored and has an owner; answered when the program has reacted
 	Run                        // request: start the guest program of a platform; payload Program, answer text: why it was not started, or empty
 	Deliver                    // request: a piece of a file for the guest; payload Chunk, answer text: why it was refused, or empty
-	lastType   = Deliver
-)
-
-// The streams of a command's output.
-const (
-	Stdout byte = 1
-	Stderr byte = 2
+	Started                    // guest: a command runs
+	Refused                    // guest: a command was not started; payload Refusal
+	Credit                     // both: the sender of a stream may send more; payload Stream, one byte, and Number
+	Close                      // both: the sender, or the reader, has closed a stream; payload Stream, one byte
+	Signal                     // harness: send a signal to a command's process group; payload Number
+	Resize                     // harness: a command's terminal has a new size; payload Size
+	lastType   = Resize
 )
 
 var typeNames = [...]string{Hello: "hello", Restored: "restored", PowerOff: "power-off", Event: "event",
 	Statistics: "statistics", Quiesce: "quiesce", Failed: "failed", WarmUp: "warm-up", Ended: "ended", Remark: "remark",
-	Execute: "execute", Output: "output", Exited: "exited", Kill: "kill", Subscribe: "subscribe", Resume: "resume", Run: "run", Deliver: "deliver"}
+	Execute: "execute", Data: "data", Exited: "exited", Kill: "kill", Subscribe: "subscribe", Resume: "resume",
+	Started: "started", Refused: "refused", Credit: "credit", Close: "close", Signal: "signal", Resize: "resize",
+	Run: "run", Deliver: "deliver"}
 
 func (t Type) String() string {
 	if int(t) < len(typeNames) && typeNames[t] != "" {
@@ -126,6 +139,7 @@ type Conn struct {
 	at    int64 // how many bytes were received
 
 	sending sync.Mutex // held while a message is sent
+	frame   []byte     // of that message; reused if it is short
 
 	mu      sync.Mutex // guards all fields below; never held during a read or a write
 	epoch   uint32
@@ -175,6 +189,9 @@ func (c *Conn) Send(m Message) (uint32, error) {
 		return 0, err
 	}
 	n, err := c.rw.Write(frame)
+	if c.frame = frame; cap(frame) > maxReused {
+		c.frame = nil
+	}
 	if err == nil {
 		return m.Sequence, nil
 	}
@@ -189,6 +206,9 @@ func (c *Conn) Send(m Message) (uint32, error) {
 	return 0, err
 }
 
+// maxReused is the length limit in bytes of the memory that Send keeps.
+const maxReused = 64 << 10
+
 // next numbers a message and returns its frame.
 func (c *Conn) next(m *Message) ([]byte, error) {
 	c.mu.Lock()
@@ -198,7 +218,7 @@ func (c *Conn) next(m *Message) ([]byte, error) {
 	}
 	m.Sequence = c.out
 	c.out++ // here, because the answer may be received before Write returns
-	return encode(c.epoch, *m), nil
+	return appendFrame(c.frame[:0], c.epoch, *m), nil
 }
 
 // Receive returns the next message. The error is io.EOF if the line ends between two frames. Every
@@ -239,8 +259,8 @@ func (c *Conn) follows(epoch uint32, m Message) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func encode(epoch uint32, m Message) []byte {
-	b := make([]byte, 0, headerSize+len(m.Payload))
+func appendFrame(b []byte, epoch uint32, m Message) []byte {
+	b = slices.Grow(b, headerSize+len(m.Payload))
 	b = binary.BigEndian.AppendUint32(b, magic)
 	b = binary.BigEndian.AppendUint16(b, version)
 	b = binary.BigEndian.AppendUint16(b, uint16(m.Type))

@@ -52,7 +52,7 @@ type Agent struct {
 // still works as far as it can.
 func Open(children *Children) (*Agent, error) {
 	a := &Agent{children: children}
-	a.commands.running = make(map[uint32]*command)
+	a.commands.all = make(map[uint32]*command)
 	a.loud = sync.NewCond(&a.mu)
 	var err error
 	if a.program, err = newProgram(); err != nil {
@@ -169,8 +169,8 @@ func (a *Agent) answer(m wire.Message) error {
 		return a.reply(m, why(a.delivery.add(c)))
 	case wire.Execute:
 		return a.execute(m)
-	case wire.Kill:
-		return a.killCommand(m)
+	case wire.Data, wire.Credit, wire.Close, wire.Signal, wire.Resize, wire.Kill:
+		return a.about(m)
 	case wire.Quiesce:
 		a.echo.Stop()
 		a.program.quiesce()
@@ -182,6 +182,7 @@ func (a *Agent) answer(m wire.Message) error {
 		}
 		return a.reply(m, nil)
 	case wire.Restored:
+		a.endCommands()
 		r, err := wire.DecodeRestore(m.Payload)
 		if err == nil {
 			err = a.reseed(r)
@@ -231,7 +232,10 @@ func (a *Agent) reply(m wire.Message, payload []byte) error {
 
 // say sends a message that is not an answer. It waits while the agent is quiet. After a save, both
 // the saved machine and each restored machine then send the message.
-func (a *Agent) say(m wire.Message) {
+func (a *Agent) say(m wire.Message) { a.sayUnless(m, new(bool)) }
+
+// sayUnless is say, but it sends nothing if never is true by then. The agent's mu guards never.
+func (a *Agent) sayUnless(m wire.Message, never *bool) {
 	if !a.Connected() {
 		return
 	}
@@ -240,7 +244,9 @@ func (a *Agent) say(m wire.Message) {
 	for a.quiet {
 		a.loud.Wait()
 	}
-	a.harness.Send(m) // serve notices a broken line
+	if !*never {
+		a.harness.Send(m) // serve notices a broken line
+	}
 }
 
 // tellWithin bounds how long the agent waits for the harness to read, and for the program to answer.

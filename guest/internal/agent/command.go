@@ -2,175 +2,289 @@ package agent
 
 import (
 	"errors"
-	"io"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
-	"time"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/internal/wire"
 )
 
-// commands are the harness's running commands.
+// commands are the harness's commands that run, or whose streams have not ended.
 type commands struct {
-	mu      sync.Mutex
-	running map[uint32]*command // by the sequence number of the request
+	mu   sync.Mutex
+	all  map[uint32]*command // by the sequence number of the request
+	null int                 // descriptor of /dev/null; 0 before the first command
 }
 
 // A command runs without the console, in a session and a control group of its own.
 type command struct {
-	group *group
-	pid   int
+	agent    *Agent
+	number   uint32
+	group    *group
+	pid      int
+	terminal *os.File // the agent's end; nil without a terminal
+
+	in  *input
+	out [wire.Streams]*output // nil for Stdin, and for a stream that is not piped
+
+	mu    sync.Mutex
+	ended bool // the process has ended, and its number may be that of another one
+
+	stale bool // the command belongs to an earlier conversation; guarded by agent.mu
+}
+
+// closeStreams ends all streams, without the bytes that were not read yet.
+func (c *command) closeStreams() {
+	if c.in != nil {
+		c.in.close()
+	}
+	for _, out := range c.out {
+		if out != nil {
+			out.drop()
+		}
+	}
 }
 
 // NotStarted is the exit status of a command that cannot be started, as in a shell.
 const NotStarted = 127
 
+// notRunnable is the exit status of a command that is found and cannot be run, as in a shell.
+const notRunnable = 126
+
 // execute starts a command. Its output and its exit status follow in messages that answer the
 // request.
 func (a *Agent) execute(m wire.Message) error {
-	args, err := wire.DecodeArgs(m.Payload)
+	request, err := wire.DecodeCommand(m.Payload)
 	if err != nil {
 		return err
 	}
-	number := m.Sequence
-	fail := func(err error) error {
-		a.say(wire.Message{Type: wire.Exited, Answers: number, Payload: wire.Exit{Status: NotStarted, Why: err.Error()}.Encode()})
+	c := &command{agent: a, number: m.Sequence}
+	ended, err := c.start(request)
+	if err != nil {
+		c.say(wire.Refused, refusal(err).Encode())
 		return nil
 	}
-	path, err := exec.LookPath(args[0])
-	if err != nil {
-		return fail(err)
+	c.say(wire.Started, nil)
+	go c.follow(ended)
+	return nil
+}
+
+// refusal says why a command was not started.
+func refusal(err error) wire.Refusal {
+	r := wire.Refusal{Status: notRunnable, Why: err.Error()}
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		r.Errno = uint16(errno)
 	}
-	args[0] = path            // u-root's busybox resolves "sh", a link to another command, only by its path
-	var out, errs [2]*os.File // read, write
-	for _, p := range []*[2]*os.File{&out, &errs} {
-		if p[0], p[1], err = os.Pipe(); err != nil {
-			return fail(err)
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*directoryError)) {
+		r.Status, r.Errno = NotStarted, uint16(unix.ENOENT)
+	}
+	return r
+}
+
+// A directoryError says why a command cannot start in its directory.
+type directoryError struct{ error }
+
+func (e *directoryError) Unwrap() error { return e.error }
+
+// start starts a command. The channel gets its wait status when it ends.
+func (c *command) start(r wire.Command) (ended <-chan unix.WaitStatus, err error) {
+	dir := filepath.Join("/", r.Dir)
+	if r.Dir != "" {
+		if err := isDirectory(dir); err != nil {
+			return nil, &directoryError{err}
 		}
-		defer p[1].Close()
 	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return fail(err)
+	path := r.Args[0]
+	if strings.Contains(path, "/") && !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
 	}
-	defer null.Close()
-	c := &command{}
-	if a.programs != nil {
-		// Without a group of its own the command runs in the program's group.
-		if c.group, err = newGroup("command-"+strconv.FormatUint(uint64(number), 10), a.programs); err != nil {
-			a.remark(err.Error())
+	if path, err = exec.LookPath(path); err != nil {
+		return nil, err
+	}
+	r.Args[0] = path // u-root's busybox resolves "sh", a link to another command, only by its path
+	env := r.Env
+	if env == nil {
+		env = os.Environ()
+		if r.Dir != "" { // as os/exec does
+			env = append(slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, "PWD=") }), "PWD="+dir)
 		}
 	}
 	attr := &unix.SysProcAttr{Setsid: true}
-	c.group.hold(attr)
-	a.commands.mu.Lock() // so that killCommand finds the command as soon as it runs
-	pid, ended, err := a.children.Start(func() (int, error) {
-		p, err := os.StartProcess(path, args, &os.ProcAttr{Dir: "/", Env: os.Environ(), Files: []*os.File{null, out[1], errs[1]}, Sys: attr})
-		if err != nil {
-			return 0, err
-		}
-		pid := p.Pid
-		return pid, p.Release()
-	})
-	if err == nil {
-		c.pid = pid
-		a.commands.running[number] = c
+	files, err := c.open(r, attr)
+	if err != nil {
+		return nil, err
 	}
-	a.commands.mu.Unlock()
+	defer files.closeCommands()
+	a := c.agent
+	if a.programs != nil {
+		// Without a group of its own the command runs in the program's group.
+		if c.group, err = newGroup("command-"+strconv.FormatUint(uint64(c.number), 10), a.programs); err != nil {
+			a.remark(err.Error())
+		}
+	}
+	c.group.hold(attr)
+	a.commands.mu.Lock() // so that the messages about the command find it as soon as it runs
+	defer a.commands.mu.Unlock()
+	c.pid, ended, err = a.children.Start(func() (int, error) {
+		return syscall.ForkExec(path, r.Args, &syscall.ProcAttr{Dir: dir, Env: env, Files: files.descriptors(), Sys: attr})
+	})
 	if err != nil {
 		c.group.remove()
-		return fail(err)
+		files.closeAgents()
+		return nil, startError(path, err)
 	}
-	go a.follow(number, c, out[0], errs[0], ended)
+	a.commands.all[c.number] = c
+	return ended, nil
+}
+
+// startError explains the error of a program that exists.
+func startError(path string, err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%s: its interpreter is missing: %w", path, errMissing{})
+	}
+	return &os.PathError{Op: "run", Path: path, Err: err}
+}
+
+// errMissing is ENOENT of a program's interpreter. The program itself exists, so it is not fs.ErrNotExist.
+type errMissing struct{}
+
+func (errMissing) Error() string { return unix.ENOENT.Error() }
+
+func isDirectory(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		if at := (*os.PathError)(nil); errors.As(err, &at) {
+			err = at.Err
+		}
+		return fmt.Errorf("its directory %s: %w", dir, err)
+	}
 	return nil
 }
 
-// maxOutput is how many bytes of output one message carries at most.
-const maxOutput = 32 << 10
-
-// follow sends a command's output until the command ends, and then its exit status. It does not
-// wait for the end of the output, because processes that the command leaves behind may keep the pipe
-// open forever.
-func (a *Agent) follow(number uint32, c *command, out, errs *os.File, ended <-chan unix.WaitStatus) {
-	var streams sync.WaitGroup
-	streams.Go(func() { a.sendOutput(number, wire.Stdout, out) })
-	streams.Go(func() { a.sendOutput(number, wire.Stderr, errs) })
+// follow sends a command's output, and its exit status when it ends. Processes that the command leaves
+// behind may keep the pipes open forever, so a stream ends when all is sent that was in its pipe at the
+// command's end.
+func (c *command) follow(ended <-chan unix.WaitStatus) {
+	if c.in != nil {
+		go c.in.copy()
+	}
+	var outputs sync.WaitGroup
+	for _, out := range c.out {
+		if out != nil {
+			outputs.Go(out.copy)
+		}
+	}
 	status := <-ended
-	out.SetReadDeadline(time.Unix(1, 0)) // the pipes hold all that the command has written
-	errs.SetReadDeadline(time.Unix(1, 0))
-	streams.Wait()
-	a.commands.mu.Lock()
-	delete(a.commands.running, number)
-	a.commands.mu.Unlock()
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
+	if c.in != nil {
+		c.in.close()
+	}
+	for _, out := range c.out {
+		if out != nil {
+			out.lastBytes()
+		}
+	}
+	c.say(wire.Exited, ExitOf(status).Encode())
+	outputs.Wait()
+	c.agent.commands.mu.Lock()
+	if c.agent.commands.all[c.number] == c {
+		delete(c.agent.commands.all, c.number)
+	}
+	c.agent.commands.mu.Unlock()
 	c.group.remove()
-	a.say(wire.Message{Type: wire.Exited, Answers: number, Payload: ExitOf(status).Encode()})
+	if c.terminal != nil {
+		c.terminal.Close()
+	}
 }
 
-// sendOutput sends what it reads from a pipe, up to the pipe's end. After the pipe's deadline it sends
-// what the pipe holds and returns.
-func (a *Agent) sendOutput(number uint32, stream byte, pipe *os.File) {
-	buf := make([]byte, 1+maxOutput)
-	buf[0] = stream
-	say := func(n int) {
-		if n > 0 {
-			a.say(wire.Message{Type: wire.Output, Answers: number, Payload: buf[:1+n]})
-		}
+// about handles a message about a command. The command may have ended.
+func (a *Agent) about(m wire.Message) error {
+	a.commands.mu.Lock()
+	c := a.commands.all[m.Answers]
+	a.commands.mu.Unlock()
+	if c == nil {
+		return nil
 	}
-	for {
-		n, err := pipe.Read(buf[1:])
-		say(n)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			break
+	switch m.Type {
+	case wire.Kill:
+		c.group.kill(c.pid) // even of a command that has ended: its processes may hold its streams open
+		return nil
+	case wire.Signal:
+		n, err := wire.DecodeNumber(m.Payload)
+		if err == nil {
+			c.signal(unix.Signal(n))
 		}
-		if err != nil {
-			pipe.Close()
-			return
+		return err
+	case wire.Resize:
+		size, err := wire.DecodeSize(m.Payload)
+		if err == nil && c.terminal != nil {
+			err = resize(c.terminal, size)
 		}
-	}
-	for left := pipeSize; left > 0; {
-		n := readNow(pipe, buf[1:])
-		if n <= 0 {
-			break
-		}
-		say(n)
-		left -= n
-	}
-	go func() { // a process that still writes must not get SIGPIPE
-		pipe.SetReadDeadline(time.Time{})
-		io.Copy(io.Discard, pipe)
-		pipe.Close()
-	}()
-}
-
-// pipeSize is the capacity of a pipe in bytes, by pipe(7).
-const pipeSize = 64 << 10
-
-// readNow reads without waiting.
-func readNow(pipe *os.File, b []byte) (n int) {
-	conn, err := pipe.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	conn.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), b) })
-	return n
-}
-
-// killCommand kills a command with all its processes. It does nothing if the command has ended.
-func (a *Agent) killCommand(m wire.Message) error {
-	number, err := wire.DecodeNumber(m.Payload)
-	if err != nil {
 		return err
 	}
-	a.commands.mu.Lock()
-	defer a.commands.mu.Unlock()
-	if c := a.commands.running[number]; c != nil {
-		c.group.kill(c.pid)
+	stream, rest, err := wire.DecodeStream(m.Payload)
+	switch {
+	case err != nil:
+		return err
+	case m.Type == wire.Credit:
+		n, err := wire.DecodeNumber(rest)
+		if err == nil && c.out[stream] != nil {
+			err = c.out[stream].allowance.Grant(n)
+		}
+		return err
+	case stream == wire.Stdin && c.in != nil:
+		if m.Type == wire.Close {
+			c.in.end()
+			return nil
+		}
+		return c.in.data.Receive(rest)
+	case m.Type == wire.Close && c.out[stream] != nil:
+		c.out[stream].drop()
 	}
 	return nil
+}
+
+// signal sends a signal to the command's process group, unless the command has ended.
+func (c *command) signal(s unix.Signal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		unix.Kill(-c.pid, s)
+	}
+}
+
+// say sends a message about the command.
+func (c *command) say(t wire.Type, payload []byte) {
+	c.agent.sayUnless(wire.Message{Type: t, Answers: c.number, Payload: payload}, &c.stale)
+}
+
+// endCommands kills all commands when a conversation begins. The harness of that conversation does not know
+// them, so they send no more messages.
+func (a *Agent) endCommands() {
+	a.commands.mu.Lock()
+	defer a.commands.mu.Unlock()
+	for _, c := range a.commands.all {
+		a.mu.Lock()
+		c.stale = true
+		a.mu.Unlock()
+		c.group.kill(c.pid)
+		c.closeStreams()
+	}
+	clear(a.commands.all)
 }
 
 // ExitOf returns how a process with a wait status ended.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
 )
 
@@ -23,7 +24,13 @@ var ofTests = []row[*harnesstest.Machine]{
 	{name: "harnesstest.Machine.Expect", call: with(func(m *harnesstest.Machine) { m.Expect("never said") })},
 	{name: "harnesstest.Machine.Send", call: with(func(m *harnesstest.Machine) { m.Send(strings.Repeat("x", 1<<20)) })},
 	{name: "harnesstest.Machine.Event", call: with(func(m *harnesstest.Machine) { m.Event() }), atOnce: map[string]string{deaf: noAgent}},
-	{name: "harnesstest.Machine.Output", call: with(func(m *harnesstest.Machine) { m.Output("true") }), atOnce: map[string]string{deaf: noAgent}},
+	{name: "harnesstest.Cmd.Run", call: with(func(m *harnesstest.Machine) { m.Command("true").Run() }), atOnce: map[string]string{deaf: noAgent}},
+	{name: "harnesstest.Cmd.Output", call: with(func(m *harnesstest.Machine) { m.Output("true") }), atOnce: map[string]string{deaf: noAgent}},
+	{name: "harnesstest.Cmd.CombinedOutput", call: with(func(m *harnesstest.Machine) { m.Command("true").CombinedOutput() }), atOnce: map[string]string{deaf: noAgent}},
+	{name: "harnesstest.Cmd.Start", call: with(func(m *harnesstest.Machine) { m.Command("true").Start() }), atOnce: map[string]string{deaf: noAgent}},
+	{name: "harnesstest.Cmd.Wait", call: with(func(m *harnesstest.Machine) { m.Command("true").Wait() }), atOnce: map[string]string{deaf: notStarted}},
+	{name: "harnesstest.Cmd.Signal", call: with(func(m *harnesstest.Machine) { m.Command("true").Signal(os.Interrupt) }), atOnce: map[string]string{deaf: notStarted}},
+	{name: "harnesstest.Cmd.Resize", call: with(func(m *harnesstest.Machine) { m.Command("true").Resize(harness.TerminalSize{}) }), atOnce: map[string]string{deaf: notStarted}},
 	{name: "harnesstest.Machine.Type", call: with(func(m *harnesstest.Machine) { m.Type(strings.Repeat("x", 1<<20)) })},
 	{name: "harnesstest.Machine.Stats", call: with(func(m *harnesstest.Machine) { m.Stats() }), atOnce: map[string]string{deaf: noAgent}},
 	{name: "harnesstest.Machine.SetLink", call: with(func(m *harnesstest.Machine) { m.SetLink(true) }), atOnce: map[string]string{deaf: ""}},
@@ -39,6 +46,8 @@ var ofTests = []row[*harnesstest.Machine]{
 	{name: "harnesstest.Machine.WaitExit", call: with(func(m *harnesstest.Machine) { m.WaitExit(3) })},
 	{name: "harnesstest.Machine.Shutdown", call: with(func(m *harnesstest.Machine) { m.Shutdown() })},
 }
+
+const notStarted = "it was not started"
 
 func with(f func(*harnesstest.Machine)) func(context.Context, *harnesstest.Machine) error {
 	return func(_ context.Context, m *harnesstest.Machine) error { f(m); return nil }

@@ -25,12 +25,15 @@ var ErrLineEnded = errors.New("the line has ended")
 
 // A Client is the host's end of one machine's line. The guest may have no agent, or one that is
 // silent: every call that waits for the agent ends with its context. Only one request is under way
-// at a time; other callers wait for their turn. All methods may be called from any goroutine.
+// at a time; other callers wait for their turn. Messages about commands need no turn. All methods may be
+// called from any goroutine.
 type Client struct {
 	conn   net.Conn
 	frames *frameWriter
 	wire   *wire.Conn
 	turn   chan struct{} // holds a token while a request is under way, or the guest is quiet
+	line   chan struct{} // holds a token while a message is sent, or the guest is quiet
+	quiet  bool          // the holder of the turn has the line too
 
 	hello     chan struct{} // closed when the agent has said hello
 	helloOnce sync.Once
@@ -53,7 +56,7 @@ type Client struct {
 func New(conn net.Conn, log io.Writer, saved *Saved) *Client {
 	frames := &frameWriter{Conn: conn, busy: make(chan struct{}, 1)}
 	c := &Client{conn: conn, frames: frames, wire: wire.NewHarness(frames), log: log,
-		turn: make(chan struct{}, 1), hello: make(chan struct{}), done: make(chan struct{}),
+		turn: make(chan struct{}, 1), line: make(chan struct{}, 1), hello: make(chan struct{}), done: make(chan struct{}),
 		told: make(chan struct{}), commands: make(map[uint32]*Command)}
 	if saved != nil {
 		c.wire.Open(saved.Epoch)
@@ -79,8 +82,18 @@ func (c *Client) Listen() {
 			}
 			c.err = fmt.Errorf("the guest's agent: %w", err)
 			c.logf("end: %v\n", err)
+			c.endCommands()
 			return
 		}
+	}
+}
+
+// endCommands ends the streams of all commands when the line has ended.
+func (c *Client) endCommands() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, command := range c.commands {
+		command.endStreams(c.err)
 	}
 }
 
@@ -106,7 +119,7 @@ func (c *Client) receive(m wire.Message) error {
 			return err
 		}
 		c.exit = &exit
-	case wire.Output, wire.Exited:
+	case wire.Started, wire.Refused, wire.Data, wire.Credit, wire.Close, wire.Exited:
 		if command := c.commands[m.Answers]; command != nil {
 			return command.receive(m)
 		}
@@ -179,8 +192,12 @@ func (c *Client) logMessage(sender string, m wire.Message) {
 	case wire.Event, wire.PowerOff, wire.Failed, wire.Remark:
 		c.logf("%s: %s: %q\n", sender, m.Type, m.Payload)
 	case wire.Execute:
-		args, _ := wire.DecodeArgs(m.Payload)
-		c.logf("%s: %s: %q\n", sender, m.Type, args)
+		command, _ := wire.DecodeCommand(m.Payload)
+		c.logf("%s: %s: %.4096q\n", sender, m.Type, command.Args)
+	case wire.Refused:
+		refusal, _ := wire.DecodeRefusal(m.Payload)
+		c.logf("%s: %s: %d: %q\n", sender, m.Type, refusal.Status, refusal.Why)
+	case wire.Data, wire.Credit: // too many
 	case wire.Ended, wire.Exited:
 		exit, _ := wire.DecodeExit(m.Payload) // receive reports the error
 		c.logf("%s: %s: %v %q\n", sender, m.Type, exit, exit.Why)

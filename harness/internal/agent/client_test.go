@@ -90,7 +90,7 @@ func TestARequestToASilentAgentEndsWithItsContext(t *testing.T) {
 func TestAQuiesceWhoseContextHasEndedSaysSo(t *testing.T) {
 	c, far, _ := newPair(t)
 	go io.Copy(io.Discard, far)
-	_, err := c.Start(t.Context(), []string{"sleep"})
+	_, err := c.Start(t.Context(), wire.Command{Args: []string{"sleep"}})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("enough")

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -13,7 +14,7 @@ import (
 // again, and the next frame waits for the rest.
 type frameWriter struct {
 	net.Conn
-	ctx  context.Context // of the sender; set by the holder of Client.turn
+	ctx  context.Context // of the sender; set by the holder of Client.line
 	busy chan struct{}   // holds a token while a frame is under way
 }
 
@@ -26,9 +27,10 @@ func (w *frameWriter) Write(frame []byte) (int, error) {
 	}
 	n, err := until.Write(w.ctx, w.Conn, frame)
 	if n > 0 && err != nil && w.ctx.Err() != nil {
+		rest := bytes.Clone(frame[n:]) // the caller reuses the frame's memory
 		go func() {
 			defer func() { <-w.busy }()
-			w.Conn.Write(frame[n:]) // Listen reports a line that has ended
+			w.Conn.Write(rest) // Listen reports a line that has ended
 		}()
 		return len(frame), nil
 	}

@@ -55,12 +55,15 @@ func (c *Client) WarmUp(ctx context.Context) (port int, err error) {
 func badAnswer(err error) error { return fmt.Errorf("%w: its agent: %w", guestfault.ErrGuest, err) }
 
 // takeTurn waits until no other request is under way. It fails if ctx has ended, even if the turn is free.
-func (c *Client) takeTurn(ctx context.Context) error {
+func (c *Client) takeTurn(ctx context.Context) error { return take(ctx, c.turn) }
+
+// take waits for a token. It fails if ctx has ended, even if the token is free.
+func take(ctx context.Context, token chan struct{}) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	select {
-	case c.turn <- struct{}{}:
+	case token <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -131,13 +134,34 @@ func (c *Client) forget() {
 // send sends a message. The answer goes to r unless r is nil. If the guest does not read, send waits
 // until ctx ends. The caller has the turn.
 func (c *Client) send(ctx context.Context, m wire.Message, r *request) error {
-	c.logMessage("harness", m)
-	if r != nil {
-		c.mu.Lock() // the answer may be received before Send returns
-		r.sequence = c.wire.Next()
-		c.pending = r
-		c.mu.Unlock()
+	register := func(number uint32) {
+		if r != nil {
+			r.sequence = number
+			c.pending = r
+		}
 	}
+	if c.quiet { // the pause has the line
+		return c.write(ctx, m, register)
+	}
+	return c.sendInLine(ctx, m, register)
+}
+
+// sendInLine sends a message when the line is free. It calls register with the message's number and with
+// c.mu held, before it sends the message: the guest's answer may arrive before sendInLine returns.
+func (c *Client) sendInLine(ctx context.Context, m wire.Message, register func(number uint32)) error {
+	if err := take(ctx, c.line); err != nil {
+		return err
+	}
+	defer func() { <-c.line }()
+	return c.write(ctx, m, register)
+}
+
+// write is sendInLine for a caller that has the line.
+func (c *Client) write(ctx context.Context, m wire.Message, register func(number uint32)) error {
+	c.logMessage("harness", m)
+	c.mu.Lock()
+	register(c.wire.Next())
+	c.mu.Unlock()
 	c.frames.ctx = ctx
 	_, err := c.wire.Send(m)
 	return err

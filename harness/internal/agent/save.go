@@ -42,16 +42,29 @@ func (c *Client) Quiesce(ctx context.Context) (*Pause, error) {
 	if err := c.takeTurn(ctx); err != nil {
 		return nil, err
 	}
-	err := c.noCommands()
+	err := take(ctx, c.line)
+	if err == nil {
+		c.quiet = true
+		err = c.noCommands()
+	}
 	var r *request
 	if err == nil {
 		r, err = c.request(ctx, wire.Quiesce, nil)
 	}
 	if err != nil {
-		c.endTurn()
+		c.endPause()
 		return nil, err
 	}
 	return &Pause{client: c, request: r}, nil
+}
+
+// endPause frees the line and the turn.
+func (c *Client) endPause() {
+	if c.quiet {
+		c.quiet = false
+		<-c.line
+	}
+	c.endTurn()
 }
 
 // Wait waits until the guest is quiet. It may be called again after an error.
@@ -66,7 +79,7 @@ func (p *Pause) Wait(ctx context.Context) error {
 }
 
 // Abandon ends the pause of a guest that did not answer.
-func (p *Pause) Abandon() { p.client.endTurn() }
+func (p *Pause) Abandon() { p.client.endPause() }
 
 const (
 	clockWithin = 50 * time.Millisecond // Reseed repeats its request while the guest's clock may be later,
@@ -81,9 +94,11 @@ const (
 func (c *Client) Reseed(ctx context.Context, resume bool) (late time.Duration, err error) {
 	select {
 	case c.turn <- struct{}{}:
-	default: // the pause has the turn
+		c.line <- struct{}{} // nobody else uses the line of a machine that is being restored
+		c.quiet = true
+	default: // the pause has the turn and the line
 	}
-	defer c.endTurn()
+	defer c.endPause()
 	c.greeted()
 	c.wire.Open(c.wire.Epoch() + 1)
 	var boot wire.BootID
