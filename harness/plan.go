@@ -48,6 +48,15 @@ func (s Spec) plan() (*plan, error) {
 	if _, total, ok := sys.Memory(); ok && int64(p.spec.Memory) > total>>20 {
 		return nil, fmt.Errorf("memory of %d MiB: this host has %d", p.spec.Memory, total>>20)
 	}
+	if most := t.MaxMemory; most > 0 && p.spec.Memory > most {
+		return nil, fmt.Errorf("memory of %d MiB: a machine of the target %s has at most %d", p.spec.Memory, t.Name, most)
+	}
+	if p.spec.CPUs == 0 {
+		p.spec.CPUs = 1
+	}
+	if p.spec.CPUs < 1 || p.spec.CPUs > t.MaxCPUs {
+		return nil, fmt.Errorf("%d processors: a machine of the target %s has 1 to %d", p.spec.CPUs, t.Name, t.MaxCPUs)
+	}
 	if p.spec.Ready == "" {
 		p.spec.Ready = DefaultReady
 	}
@@ -89,7 +98,7 @@ func (s Spec) plan() (*plan, error) {
 	p.qemu = qemu.Machine{
 		Binary: p.spec.QEMU, Target: t,
 		Kernel: s.Kernel, Initramfs: s.Initramfs, Cmdline: s.Cmdline,
-		Memory: p.spec.Memory, Network: network, Forwards: forwards, Filtered: p.spec.Outbound.filtered(),
+		Memory: p.spec.Memory, CPUs: p.spec.CPUs, Network: network, Forwards: forwards, Filtered: p.spec.Outbound.filtered(),
 		UserArgs: s.QEMUArgs,
 	}
 	p.use(choice{accel: TCG})

@@ -32,6 +32,12 @@ type Spec struct {
 	// Memory is the machine's size in MiB; 0 is 256.
 	Memory int `json:"memory_mib,omitempty"`
 
+	// CPUs is the number of the machine's processors; 0 is 1. The target's machine
+	// has a limit: 8 on arm and arm64, 32 on x86, 255 on x86_64. Under TCG every
+	// processor is a thread of QEMU, so a machine may have more processors than the
+	// host, which then takes turns.
+	CPUs int `json:"cpus,omitempty"`
+
 	// Ports are the guest's ports that Dial reaches: "udp/4242", "tcp/80".
 	Ports []string `json:"ports,omitempty"`
 

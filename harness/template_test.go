@@ -50,7 +50,7 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	} {
 		s := base
 		change(&s)
-		require.EqualError(t, saved.Fits(identify(s)), "the template was saved with another memory, devices, network or command line", what)
+		require.EqualError(t, saved.Fits(identify(s)), "the template was saved with another memory, processors, devices, network or command line", what)
 	}
 
 	s := base

@@ -37,6 +37,10 @@ type Target struct {
 	// Machine and CPU are the values of QEMU's -machine and -cpu.
 	Machine, CPU string
 
+	// MaxCPUs is the most processors that the machine and its kernel support, and MaxMemory the most
+	// memory in MiB that the machine has addresses for; 0 if the host's memory is the only limit.
+	MaxCPUs, MaxMemory int
+
 	// KVMHosts are the values of GOARCH of the hosts that can run the machine
 	// under KVM; empty if no host can. KVMMachine and KVMCPU, if set, replace
 	// Machine and CPU under KVM: the host's processor may not support the model
@@ -101,6 +105,7 @@ var table = []Target{
 		QEMUPackage:     "qemu-system-x86",
 		Machine:         "q35",
 		CPU:             "qemu32,+rdrand",
+		MaxCPUs:         32, // of Debian's kernel
 		KVMHosts:        []string{"amd64"},
 		NetDevice:       "virtio-net-pci,romfile=,guest_announce=off",
 		Modules:         []string{"virtio_pci", "virtio_net"},
@@ -126,6 +131,7 @@ var table = []Target{
 		// and on AMD's processors: "host" sets registers that a host may
 		// lack if it is a virtual machine itself, and then QEMU aborts.
 		CPU:             "qemu64,+rdrand",
+		MaxCPUs:         255, // of the interrupt controller that TCG emulates
 		KVMHosts:        []string{"amd64"},
 		NetDevice:       "virtio-net-pci,romfile=,guest_announce=off", // no boot ROM
 		Modules:         []string{"virtio_pci", "virtio_net"},
@@ -147,6 +153,8 @@ var table = []Target{
 		QEMU:            "qemu-system-arm",
 		QEMUPackage:     "qemu-system-arm",
 		Machine:         "virt,highmem=off",
+		MaxCPUs:         8,            // of GICv2, the machine's interrupt controller
+		MaxMemory:       3 << 10,      // without highmem, the machine has 32-bit addresses, and devices take a quarter
 		CPU:             "cortex-a15", // Linux 5.7 and QEMU 5.2 dropped KVM on 32-bit ARM
 		NetDevice:       "virtio-net-pci,romfile=,guest_announce=off",
 		Modules:         []string{"virtio_pci", "virtio_net"},
@@ -165,6 +173,7 @@ var table = []Target{
 		QEMU:            "qemu-system-aarch64",
 		QEMUPackage:     "qemu-system-arm",
 		Machine:         "virt",
+		MaxCPUs:         8,            // of GICv2, the machine's interrupt controller
 		CPU:             "cortex-a57", // max boots six times slower, because of pointer authentication
 		KVMHosts:        []string{"arm64"},
 		KVMMachine:      "virt,gic-version=host", // the default is GICv2, which few hosts support

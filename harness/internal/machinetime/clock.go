@@ -20,6 +20,7 @@ const (
 type Clock struct {
 	wall   func() time.Duration // since the machine's start
 	sample func() (Sample, bool)
+	cpus   int // the guest's processors
 
 	mu        sync.Mutex
 	last      Sample
@@ -39,10 +40,11 @@ type Sample struct {
 	Runnable bool                  // a thread runs or is queued for a processor
 }
 
-// New returns the clock of a QEMU process that was started at start. The channel exited is closed
+// New returns the clock of a QEMU process that was started at start and emulates a number of processors. The channel exited is closed
 // when the process has been reaped, because its PID may then belong to another process.
-func New(pid int, exited <-chan struct{}, start time.Time) *Clock {
+func New(pid, cpus int, exited <-chan struct{}, start time.Time) *Clock {
 	return &Clock{
+		cpus: cpus,
 		wall: func() time.Duration { return time.Since(start) },
 		last: Sample{Stolen: sys.StolenTime()}, // steal time from before the machine's start does not count
 		sample: func() (Sample, bool) {
@@ -92,6 +94,8 @@ type Moment struct {
 	Wall     time.Duration // the wall clock, without the time in which this process was suspended
 	CPU      time.Duration // the processor time of QEMU's threads; 0 without the kernel's statistics
 	Runnable bool          // QEMU runs or waits for a processor; Machine still contains the time of the current wait
+
+	cpus int // the guest's processors
 }
 
 // Now reads the clock.
@@ -119,7 +123,7 @@ func (c *Clock) Now() Moment {
 		c.last = s
 	}
 	c.at = wall
-	return Moment{Machine: wall - c.lost, Wall: wall, CPU: c.cpu, Runnable: s.Runnable}
+	return Moment{Machine: wall - c.lost, Wall: wall, CPU: c.cpu, Runnable: s.Runnable, cpus: c.cpus}
 }
 
 // longest returns the greatest increase among the times.

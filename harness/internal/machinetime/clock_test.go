@@ -75,7 +75,7 @@ func TestMachineTimeIsWallTimeWithoutStatistics(t *testing.T) {
 
 func TestANewClockStopsReadingAProcessThatHasBeenReaped(t *testing.T) {
 	exited := make(chan struct{})
-	c := New(os.Getpid(), exited, time.Now())
+	c := New(os.Getpid(), 1, exited, time.Now())
 	_, ok := c.sample()
 	require.True(t, ok)
 	close(exited)

@@ -7,7 +7,8 @@
 // subtracts from the wall clock the time in which QEMU was ready to run and could not:
 //
 //   - Its threads were queued for a processor (/proc/PID/task/*/schedstat). They queue side by
-//     side, so the longest wait counts.
+//     side, so the longest wait counts. Each processor of the guest is a thread, so a guest whose
+//     processors are all busy on fewer processors of the host has less of the wall clock's time.
 //   - A signal had stopped it (/proc/PID/stat).
 //   - The host's processors ran other virtual machines (steal time, /proc/stat). Again the longest
 //     counts.

@@ -5,16 +5,23 @@ import (
 	"time"
 )
 
-// idleBelow is the share of the machine's time up to which a guest counts as idle. QEMU's threads
+// A guest counts as idle if QEMU's threads use less of the machine's time than idleBelow, and idleMore
+// for each further processor of the guest, but at most idleAtMost. QEMU's threads
 // need about 1 % of a processor for a guest that sleeps. The 250 timer interrupts a second of a
-// kernel that always ticks (x86) raise that to 3 to 6 %, and to over 10 % on a slow host. A guest
-// that boots needs all of a processor.
-const idleBelow = 0.5
+// kernel that always ticks (x86) raise that to 3 to 6 %, and to over 10 % on a slow host, for each of the
+// guest's processors. A guest that boots needs all of a processor, and the scheduler of the guest may
+// move that work from one of its processors to another.
+const (
+	idleBelow  = 0.5
+	idleMore   = 0.1
+	idleAtMost = 0.9
+)
 
 // idleSince reports whether the guest was mostly idle since an earlier moment. It is true without the
 // kernel's statistics.
 func (m Moment) idleSince(from Moment) bool {
-	return float64(m.CPU-from.CPU) < idleBelow*float64(m.Machine-from.Machine)
+	limit := min(idleBelow+idleMore*float64(max(1, m.cpus)-1), idleAtMost)
+	return float64(m.CPU-from.CPU) < limit*float64(m.Machine-from.Machine)
 }
 
 // In the machine's time.

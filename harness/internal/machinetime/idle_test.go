@@ -29,6 +29,19 @@ func TestWaitIdleEndsWhenTheGuestHasFinishedItsWork(t *testing.T) {
 	}
 }
 
+// Each processor of a guest that sleeps has timer interrupts, and the work of a guest with many may move
+// between them.
+func TestIdlenessDependsOnTheNumberOfProcessors(t *testing.T) {
+	for _, c := range []struct {
+		cpus int
+		used float64 // of one of the host's processors
+		idle bool
+	}{{0, 0.4, true}, {1, 0.4, true}, {1, 0.6, false}, {4, 0.4, true}, {4, 0.7, true}, {4, 0.9, false}, {8, 0.8, true}, {8, 1, false}, {32, 1, false}} {
+		now := Moment{Machine: time.Second, CPU: time.Duration(c.used * float64(time.Second)), cpus: c.cpus}
+		require.Equal(t, c.idle, now.idleSince(Moment{}), "%+v", c)
+	}
+}
+
 func TestWaitIdleEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), idleWithin/2)

@@ -26,6 +26,7 @@ type Machine struct {
 	Cmdline   []string // added to the target's kernel command line
 
 	Memory int  // MiB
+	CPUs   int  // the number of the guest's processors; under TCG each is a thread of QEMU
 	KVM    bool // the host's processor runs the guest; otherwise TCG emulates its processor
 
 	Network  Network
@@ -92,6 +93,7 @@ func (m Machine) machineArgs(ram RAM, alone bool) []string {
 		"-machine", machine,
 		"-cpu", cpu,
 		"-m", strconv.Itoa(m.Memory),
+		"-smp", strconv.Itoa(max(1, m.CPUs)),
 		"-netdev", m.netdev(!ram.restored(), alone),
 		"-device", m.Target.NetDevice + ",netdev=net0",
 	}

@@ -39,7 +39,7 @@ func (id Identity) difference(other Identity) string {
 		{"initramfs", id.Initramfs, other.Initramfs},
 		{"ready pattern", id.Ready, other.Ready},
 		{"Outbound", id.Outbound, other.Outbound},
-		{"memory, devices, network or command line", strings.Join(id.Args, "\n"), strings.Join(other.Args, "\n")},
+		{"memory, processors, devices, network or command line", strings.Join(id.Args, "\n"), strings.Join(other.Args, "\n")},
 	} {
 		if part.a != part.b {
 			return part.name

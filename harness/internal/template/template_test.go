@@ -211,7 +211,7 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 		"initramfs":     func(id *Identity) { id.Initramfs = "" },
 		"ready pattern": func(id *Identity) { id.Ready = "login:" },
 		"Outbound":      func(id *Identity) { id.Outbound = "internet" },
-		"memory, devices, network or command line": func(id *Identity) { id.Args = []string{"-m", "5"} },
+		"memory, processors, devices, network or command line": func(id *Identity) { id.Args = []string{"-m", "5"} },
 	} {
 		other := machine
 		change(&other)

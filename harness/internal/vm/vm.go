@@ -85,7 +85,7 @@ func Start(c Config) (*VM, error) {
 	if v.Process, err = c.QEMU.Start(c.Args, c.Record.Stderr, c.RAM, c.State); err != nil {
 		return nil, err
 	}
-	v.Clock = machinetime.New(v.Process.PID(), v.Process.Done, c.Record.Start)
+	v.Clock = machinetime.New(v.Process.PID(), c.QEMU.CPUs, v.Process.Done, c.Record.Start)
 	if c.Savable {
 		v.ram, err = duplicate(c.RAM)
 	}
