@@ -85,7 +85,8 @@ type Target struct {
 // host is busy or stops QEMU, they would report that the guest hangs, in the middle of a
 // console line.
 var quick = []string{"quiet", "mitigations=off", "cryptomgr.notests", "nokaslr", "random.trust_cpu=on", "panic=-1",
-	"nowatchdog", "rcupdate.rcu_cpu_stall_suppress=1", "workqueue.watchdog_thresh=0"}
+	"nowatchdog", "rcupdate.rcu_cpu_stall_suppress=1", "workqueue.watchdog_thresh=0",
+	"psi=0", "sysctl.vm.stat_interval=3600", "sysctl.vm.compaction_proactiveness=0"}
 
 // agent drives the port of the guest's agent.
 var agent = []string{"virtio_console"}

@@ -15,7 +15,14 @@ type BootID [16]byte
 
 // String returns the form of /proc/sys/kernel/random/boot_id.
 func (id BootID) String() string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+	text := make([]byte, 0, 36)
+	for i, b := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text = append(text, '-')
+		}
+		text = hex.AppendEncode(text, []byte{b})
+	}
+	return string(text)
 }
 
 // ParseBootID parses what String returns.

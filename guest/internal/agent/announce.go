@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,11 +35,13 @@ func (n *Announcer) Prepare() (err error) {
 	return nil
 }
 
-// Announce sends the announcements.
+// Announce sends the announcements. The system calls do not block, and Go's scheduler does not see them.
 func (n *Announcer) Announce() error {
 	for _, p := range n.packets {
-		if err := unix.Sendto(n.socket, p.text, 0, p.to); err != nil {
-			return fmt.Errorf("announce the machine's addresses: %w", os.NewSyscallError("sendto", err))
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(n.socket), uintptr(unsafe.Pointer(unsafe.SliceData(p.text))),
+			uintptr(len(p.text)), 0, uintptr(unsafe.Pointer(p.to)), unix.SizeofSockaddrLinklayer)
+		if errno != 0 {
+			return fmt.Errorf("announce the machine's addresses: %w", os.NewSyscallError("sendto", errno))
 		}
 	}
 	return nil
@@ -47,7 +50,7 @@ func (n *Announcer) Announce() error {
 // A packet is an announcement and the interface that sends it.
 type packet struct {
 	text []byte
-	to   *unix.SockaddrLinklayer
+	to   *unix.RawSockaddrLinklayer
 }
 
 // announcements returns one packet for each IPv4 address of each Ethernet interface that is up.
@@ -64,8 +67,8 @@ func announcements() (packets []packet, err error) {
 		if err != nil {
 			return nil, err
 		}
-		broadcast := &unix.SockaddrLinklayer{
-			Protocol: networkOrder(unix.ETH_P_ARP), Ifindex: card.Index, Halen: 6,
+		broadcast := &unix.RawSockaddrLinklayer{
+			Family: unix.AF_PACKET, Protocol: networkOrder(unix.ETH_P_ARP), Ifindex: int32(card.Index), Halen: 6,
 			Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
 		}
 		for _, addr := range addrs {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/guest/internal/rawcall"
 )
 
 // A freezer stops all processes except init, from before the save until the guest is reseeded.
@@ -65,6 +67,8 @@ func (f freezer) thaw() error {
 		}
 		return nil
 	}
-	_, err := unix.Pwrite(f.fd, []byte("0"), 0)
-	return os.NewSyscallError("pwrite", err)
+	if _, errno := rawcall.Slice(unix.SYS_WRITE, f.fd, []byte("0"), 0); errno != 0 {
+		return os.NewSyscallError("write", errno)
+	}
+	return nil
 }

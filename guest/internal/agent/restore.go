@@ -17,8 +17,9 @@ func (a *Agent) reseed(r wire.Restore) error {
 		return err
 	}
 	now := unix.NsecToTimespec(r.Now.UnixNano())
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
-		return fmt.Errorf("set the clock to %s: %w", r.Now.UTC(), os.NewSyscallError("clock_settime", err))
+	// This call does not block, and Go's scheduler need not see it.
+	if _, _, errno := unix.RawSyscall(unix.SYS_CLOCK_SETTIME, unix.CLOCK_REALTIME, uintptr(unsafe.Pointer(&now)), 0); errno != 0 {
+		return fmt.Errorf("set the clock to %s: %w", r.Now.UTC(), os.NewSyscallError("clock_settime", errno))
 	}
 	a.identity.write(r.Boot)
 	return nil

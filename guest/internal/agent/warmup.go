@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"fmt"
+	"io"
 	"net"
 	"runtime"
 	"sync"
@@ -52,10 +54,26 @@ const spareThreads = 3
 
 // WarmUpRuntime does work that Go's runtime would otherwise do in each restored machine, where all
 // code is slow at first. It starts threads, which the scheduler needs when system calls take long,
-// and frees memory on the heap.
+// frees memory on the heap, and makes the allocator take free memory of each size that small objects
+// have.
 func WarmUpRuntime() {
 	runtime.GC()
 	makeThreads(spareThreads)
+	for size := 8; size <= maxPrimed; size += size/8&^7 + 8 {
+		primed.bytes = make([]byte, size)
+		primed.pointers = make([]*byte, size/8)
+	}
+	fmt.Fprint(io.Discard, "")                // package fmt keeps an object for the next call
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0)) // or the runtime would look for a change of it every second
+}
+
+// maxPrimed is the size in bytes of the largest object that the allocator is prepared for.
+const maxPrimed = 2048
+
+// primed keeps the compiler from putting the objects of WarmUpRuntime on the stack.
+var primed struct {
+	bytes    []byte
+	pointers []*byte
 }
 
 // makeThreads runs n goroutines at once, each on a thread of its own, and returns the IDs of the
