@@ -91,7 +91,7 @@ var quick = []string{"quiet", "mitigations=off", "cryptomgr.notests", "nokaslr",
 // agent drives the port of the guest's agent.
 var agent = []string{"virtio_console"}
 
-// disk drives -drive if=virtio.
+// disk drives the disk of the guest's agent, and -drive if=virtio.
 var disk = []string{"virtio_blk"}
 
 var table = []Target{

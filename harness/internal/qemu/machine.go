@@ -44,7 +44,7 @@ func (m Machine) Args(ram RAM) []string {
 		filter = filterArgs()
 	}
 	return slices.Concat([]string{"-S", "-global", migrationEvents}, sandboxArgs(m.Binary, m.UserArgs),
-		m.machineArgs(ram, false), connectionArgs(), filter, m.UserArgs)
+		m.machineArgs(ram, false), connectionArgs(), m.diskArgs(), filter, m.UserArgs)
 }
 
 // TerminalArgs returns the command line of a QEMU that runs without the harness, with its console on
@@ -61,7 +61,7 @@ func (m Machine) IdentityArgs() []string {
 	if m.Initramfs != "" {
 		m.Initramfs = "INITRAMFS"
 	}
-	return m.machineArgs(OwnRAM, false)
+	return slices.Concat(m.machineArgs(OwnRAM, false), m.diskArgs())
 }
 
 // migrationEvents makes QEMU report the progress of a migration in QMP events.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/internal/diskproto"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/tied"
 	"guesthouse.example/internal/wire"
@@ -25,6 +26,7 @@ type Process struct {
 	Console net.Conn
 	Monitor net.Conn
 	Agent   net.Conn
+	Disk    net.Conn      // for disk.Server; nil if the machine has no such disk
 	Frames  []net.Conn    // the connections for outbound.Start: sent, given and seen; nil if the network is not filtered
 	Done    chan struct{} // closed when QEMU has been reaped
 
@@ -39,12 +41,13 @@ const (
 	ramFD     = 5 // the machine's memory, where it is a file of the harness
 	StateFD   = 6 // the saved device state of a machine that is restored
 	agentFD   = 7
+	diskFD    = 8
 
 	// The connections of a filtered network: the frames that the guest sends, those of them that may
 	// pass, and copies of the frames for the guest.
-	sentFD  = 8
-	givenFD = 9
-	seenFD  = 10
+	sentFD  = 9
+	givenFD = 10
+	seenFD  = 11
 )
 
 // outputWithin is how long a process that QEMU has started may keep QEMU's standard error open after
@@ -55,7 +58,7 @@ const outputWithin = time.Second
 // signal kills this process. Start copies to stderr what QEMU prints, made safe for a terminal. QEMU
 // inherits ram and state, which may be nil.
 func (m Machine) Start(args []string, stderr io.Writer, ram, state *os.File) (*Process, error) {
-	return start(m.Binary, args, stderr, ram, state, m.Filtered)
+	return start(m.Binary, args, stderr, ram, state, m.hasDisk(), m.Filtered)
 }
 
 // StartProbe starts a QEMU that boots the kernel at once, without a network. It ignores the user's
@@ -63,14 +66,11 @@ func (m Machine) Start(args []string, stderr io.Writer, ram, state *os.File) (*P
 func (m Machine) StartProbe(stderr io.Writer) (*Process, error) {
 	m.Forwards, m.Filtered = nil, true // QEMU cuts the guest off
 	args := slices.Concat(sandboxArgs(m.Binary, nil), m.machineArgs(OwnRAM, true), connectionArgs())
-	return start(m.Binary, args, stderr, nil, nil, false)
+	return start(m.Binary, args, stderr, nil, nil, false, false)
 }
 
-func start(binary string, args []string, stderr io.Writer, ram, state *os.File, filtered bool) (_ *Process, err error) {
-	names := []string{"console", "monitor", "agent"}
-	if filtered {
-		names = append(names, "frames sent", "frames given", "frames seen")
-	}
+func start(binary string, args []string, stderr io.Writer, ram, state *os.File, disk, filtered bool) (_ *Process, err error) {
+	p := &Process{Done: make(chan struct{})}
 	var near []net.Conn
 	var far []*os.File
 	defer func() {
@@ -83,12 +83,25 @@ func start(binary string, args []string, stderr io.Writer, ram, state *os.File, 
 			}
 		}
 	}()
-	for _, name := range names {
-		conn, file, err := connPair(name)
+	inherited := []*os.File{consoleFD: nil, monitorFD: nil, ramFD: ram, StateFD: state, seenFD: nil}
+	connect := func(fd int, name string) (conn net.Conn) {
 		if err != nil {
-			return nil, err
+			return nil
 		}
-		near, far = append(near, conn), append(far, file)
+		if conn, inherited[fd], err = connPair(name); err == nil {
+			near, far = append(near, conn), append(far, inherited[fd])
+		}
+		return conn
+	}
+	p.Console, p.Monitor, p.Agent = connect(consoleFD, "console"), connect(monitorFD, "monitor"), connect(agentFD, "agent")
+	if disk {
+		p.Disk = connect(diskFD, "disk")
+	}
+	if filtered {
+		p.Frames = []net.Conn{connect(sentFD, "frames sent"), connect(givenFD, "frames given"), connect(seenFD, "frames seen")}
+	}
+	if err != nil {
+		return nil, err
 	}
 
 	cmd := exec.Command(binary, args...)
@@ -96,12 +109,12 @@ func start(binary string, args []string, stderr io.Writer, ram, state *os.File, 
 	output := printable.NewWriter(stderr)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.WaitDelay = outputWithin
-	cmd.ExtraFiles = closeInherited(append([]*os.File{far[0], far[1], ram, state}, far[2:]...)) // from descriptor 3 on
+	cmd.ExtraFiles = closeInherited(inherited[consoleFD:]) // from descriptor 3 on
 	ended, err := tied.StartOn(ownUmask, cmd)
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{cmd: cmd, Console: near[0], Monitor: near[1], Agent: near[2], Frames: near[3:], Done: make(chan struct{})}
+	p.cmd = cmd
 	go func() {
 		if p.err = <-ended; errors.Is(p.err, exec.ErrWaitDelay) {
 			p.err = nil
@@ -172,6 +185,23 @@ func connectionArgs() []string {
 		"-device", "virtserialport,bus=agentbus.0,chardev=agent,name=" + wire.PortName,
 	}
 }
+
+// diskArgs returns the disk that the harness serves, or nothing if the machine has none. Its address is the
+// last one of the bus that is free on all targets, so that no other device gets another address or name
+// because of it.
+func (m Machine) diskArgs() []string {
+	if !m.hasDisk() {
+		return nil
+	}
+	return []string{
+		"-blockdev", "driver=nbd,node-name=disk,server.type=fd,server.str=" + strconv.Itoa(diskFD),
+		"-device", "virtio-blk-pci,drive=disk,serial=" + diskproto.Serial + ",addr=0x1e,werror=report,rerror=report",
+	}
+}
+
+// hasDisk reports whether the machine has the disk of the guest's agent: a machine without an initramfs has
+// no agent.
+func (m Machine) hasDisk() bool { return m.Initramfs != "" }
 
 // filterArgs puts the harness between the guest and QEMU's network.
 func filterArgs() []string {

@@ -20,6 +20,7 @@ import (
 
 	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/harness/internal/disk"
 	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/outbound"
 	"guesthouse.example/harness/internal/qemu"
@@ -37,6 +38,7 @@ type VM struct {
 	QMP     *qmp.Client // nil before Connect
 	Console *console.Console
 	Agent   *agent.Client
+	Disk    *disk.Server     // nil if the machine has no disk
 	Filter  *outbound.Filter // nil if the guest may reach everything
 	Record  *records.Record
 	Clock   *machinetime.Clock
@@ -106,6 +108,14 @@ func Start(c Config) (*VM, error) {
 	v.Agent = agent.New(v.Process.Agent, c.Record.Agent, saved)
 	go v.collect()
 	go v.Agent.Listen()
+	if v.Process.Disk != nil {
+		v.Disk = disk.New(v.Process.Disk)
+		go func() {
+			if err := v.Disk.Serve(); err != nil {
+				v.Agent.Remark(err.Error())
+			}
+		}()
+	}
 	go func() {
 		<-v.Console.Done()
 		v.Process.Console.Close()
@@ -205,6 +215,9 @@ func (v *VM) WaitEnd() {
 	<-v.Drained
 	<-v.Agent.Done()
 	v.Filter.Wait()
+	if v.Disk != nil {
+		<-v.Disk.Done()
+	}
 	if v.QMP != nil {
 		<-v.QMP.Done()
 	}
