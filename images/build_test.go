@@ -236,7 +236,7 @@ func testBuildFails(t *testing.T, o Options) {
 	tgt, err := target.Lookup("arm64")
 	require.NoError(t, err)
 	tgt.Modules = []string{"nonesuch"}
-	_, err = k.moduleRecords(tgt, 183)
+	_, err = k.moduleRecords(tgt, 183, o)
 	require.ErrorContains(t, err, "module nonesuch is neither")
 
 	ctx, cancel := context.WithCancel(t.Context())

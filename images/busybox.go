@@ -66,7 +66,7 @@ func busybox(ctx context.Context, c *imagecache.Cache, t target.Target, o Option
 		packages = append(packages, commandPath+name)
 	}
 	// The key includes makebb, because another makebb may generate other sources.
-	sources, err := g.sources(ctx, t, append([]string{"-tags", plainShell, makebb}, packages...))
+	sources, err := g.sources(ctx, t, append([]string{"-tags", plainShell, makebb}, packages...), o.inputs)
 	if err != nil {
 		return nil, fail(step, t.Name, err, downloadHint)
 	}
@@ -134,7 +134,9 @@ func (g *goTool) forBusybox(ctx context.Context) (*goTool, error) {
 	b := *g
 	b.dir = strings.TrimSpace(out.String())
 	b.env = append(slices.Clip(g.env), "GOWORK=off", "GOFLAGS=-buildvcs=false -mod=readonly -modfile="+busyboxMod)
-	b.inputs = buildInputs{mod: filepath.Join(b.dir, busyboxMod), settings: g.inputs.settings}
+	// The go command finds that module by the guest's.
+	b.inputs = g.inputs
+	b.inputs.pinned = filepath.Join(b.dir, busyboxMod)
 	return &b, nil
 }
 

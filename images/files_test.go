@@ -15,7 +15,7 @@ func TestAUsersFilesAreAdded(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "data"), []byte("x"), 0o600))
 	own := []record{regularFile("bin/uinit", nil, 0o755)}
 
-	records, err := addFiles(own, map[string]string{"/opt/run": filepath.Join(dir, "run"), "/data": filepath.Join(dir, "data")})
+	records, err := addFiles(own, map[string]string{"/opt/run": filepath.Join(dir, "run"), "/data": filepath.Join(dir, "data")}, nil)
 	require.NoError(t, err)
 	require.Len(t, records, 3)
 	require.Equal(t, "data", records[1].name)
@@ -29,10 +29,10 @@ func TestAUsersFilesAreAdded(t *testing.T) {
 		"/opt/../data": `"/opt/../data" is not a clean absolute path`,
 		"/bin/uinit":   "/bin/uinit: the guest already has a file of this name",
 	} {
-		_, err := addFiles(own, map[string]string{name: filepath.Join(dir, "data")})
+		_, err := addFiles(own, map[string]string{name: filepath.Join(dir, "data")}, nil)
 		require.ErrorContains(t, err, says)
 	}
-	_, err = addFiles(own, map[string]string{"/opt/missing": filepath.Join(dir, "missing")})
+	_, err = addFiles(own, map[string]string{"/opt/missing": filepath.Join(dir, "missing")}, nil)
 	require.ErrorContains(t, err, "/opt/missing: stat ")
 }
 
@@ -40,7 +40,7 @@ func TestAUsersFilesAreAdded(t *testing.T) {
 func TestAFIFOIsRefusedAsAFileOfTheGuest(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, unix.Mkfifo(fifo, 0o600))
-	_, err := addFiles(nil, map[string]string{"/etc/it": fifo})
+	_, err := addFiles(nil, map[string]string{"/etc/it": fifo}, nil)
 	require.ErrorContains(t, err, "/etc/it: open "+fifo+": not a regular file")
 
 	modules := t.TempDir()

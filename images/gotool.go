@@ -45,11 +45,11 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 		return nil, fail(step, dir, err, "")
 	}
 	var variables map[string]string
-	var env struct{ GOVERSION, GOROOT, GOFLAGS, GOMOD, GOWORK, GOENV string }
+	var env struct{ GOVERSION, GOROOT, GOTOOLDIR, GOFLAGS, GOMOD, GOWORK, GOENV string }
 	if err := errors.Join(json.Unmarshal(out.Bytes(), &variables), json.Unmarshal(out.Bytes(), &env)); err != nil {
 		return nil, fail(step, dir, err, "")
 	}
-	testcache.DependsOnEnv(slices.Collect(maps.Keys(variables))...)
+	o.inputs.dependsOnEnv(slices.Collect(maps.Keys(variables))...)
 	if (env.GOMOD == "" || env.GOMOD == os.DevNull) && env.GOWORK == "" {
 		return nil, fail("build in", dir, errors.New("not in a Go module"), "change to the directory of the guest's module, or set Options.Dir to it")
 	}
@@ -62,6 +62,10 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 		}
 	}
 	bin := filepath.Join(env.GOROOT, "bin")
+	toolchain, err := toolchainFiles(front, env.GOROOT, env.GOTOOLDIR, env.GOVERSION)
+	if err != nil {
+		o.inputs.noStamp(err)
+	}
 	return &goTool{
 		dir:     dir,
 		version: env.GOVERSION,
@@ -72,10 +76,30 @@ func findGo(ctx context.Context, o Options) (*goTool, error) {
 			// u-root's tools look for sources in the directories that these name.
 			"GBB_PATH=", "UROOT_SOURCE="),
 		inputs: buildInputs{
-			mod: env.GOMOD, work: env.GOWORK, settings: []string{env.GOENV, filepath.Join(env.GOROOT, "go.env")},
+			dir: dir, mod: env.GOMOD, work: env.GOWORK, fixedWork: os.Getenv("GOWORK") != "",
+			settings: []string{env.GOENV, filepath.Join(env.GOROOT, "go.env")}, toolchain: toolchain,
 			flags: strings.Fields(env.GOFLAGS),
 		},
 	}, nil
+}
+
+// toolchainFiles returns files that change when the toolchain does. Front is the go command in PATH,
+// which may select the toolchain in another GOROOT. It returns an error if the front is a script or a
+// wrapper, which may depend on anything, or if the toolchain is no release.
+func toolchainFiles(front, goroot, tools, version string) ([]string, error) {
+	real, err := filepath.EvalSymlinks(front)
+	if err != nil {
+		return nil, err
+	}
+	own := filepath.Join(filepath.Dir(filepath.Dir(real)), "VERSION")
+	if _, err := os.Stat(own); err != nil || strings.HasPrefix(version, "devel") {
+		return nil, fmt.Errorf("%s is not the go command of a released Go: %s", front, version)
+	}
+	files := []string{front, own, filepath.Join(goroot, "VERSION"), filepath.Join(goroot, "bin", "go")}
+	for _, tool := range []string{"asm", "compile", "link"} {
+		files = append(files, filepath.Join(tools, tool))
+	}
+	return files, nil
 }
 
 // environ returns the environment that compiles for a target. It selects the oldest
@@ -91,20 +115,20 @@ var buildFlags = []string{"-trimpath", "-ldflags=-s -w -buildid="}
 
 // A listedPackage is a package in the output of "go list -json".
 type listedPackage struct {
-	Dir, ImportPath                     string
-	Standard                            bool
-	GoFiles, SFiles, HFiles, EmbedFiles []string
-	IgnoredGoFiles, IgnoredOtherFiles   []string // files whose build constraints exclude this target
-	Module                              *listedModule
+	Dir, ImportPath, Name                          string
+	Standard                                       bool
+	GoFiles, SFiles, HFiles, SysoFiles, EmbedFiles []string
+	IgnoredGoFiles, IgnoredOtherFiles              []string // files whose build constraints exclude this target
+	Module                                         *listedModule
 }
 
 type listedModule struct {
-	Path, Version, Sum string
-	Replace            *listedModule
+	Path, Version, Sum, Dir string
+	Replace                 *listedModule
 }
 
 // fixed returns the module whose checksum fixes the sources of the package. It returns nil if the
-// sources may change, as in a workspace or in a directory that replaces a module.
+// sources may change: in a workspace, in a directory that replaces a module, in a vendor directory.
 func (p listedPackage) fixed() *listedModule {
 	m := p.Module
 	if m != nil && m.Replace != nil {
@@ -121,7 +145,7 @@ func (p listedPackage) fixed() *listedModule {
 func (g *goTool) list(ctx context.Context, t target.Target, args []string) (all []listedPackage, err error) {
 	var out bytes.Buffer
 	args = append([]string{"list", "-deps",
-		"-json=Dir,ImportPath,Standard,GoFiles,SFiles,HFiles,EmbedFiles,IgnoredGoFiles,IgnoredOtherFiles,Module"}, args...)
+		"-json=Dir,ImportPath,Name,Standard,GoFiles,SFiles,HFiles,SysoFiles,EmbedFiles,IgnoredGoFiles,IgnoredOtherFiles,Module"}, args...)
 	if _, err := run(ctx, command{dir: g.dir, env: g.environ(t), path: g.path, args: args, stdout: &out}); err != nil {
 		return nil, err
 	}
@@ -140,19 +164,19 @@ func (g *goTool) list(ctx context.Context, t target.Target, args []string) (all 
 // sources identifies the sources of packages and of all packages that they import,
 // without the standard library: the checksums of modules, and the hashes of files
 // that no checksum fixes.
-func (g *goTool) sources(ctx context.Context, t target.Target, args []string) ([]string, error) {
+func (g *goTool) sources(ctx context.Context, t target.Target, args []string, in *inputs) ([]string, error) {
 	packages, err := g.list(ctx, t, args)
 	if err != nil {
 		return nil, err
 	}
-	g.inputs.note(packages)
+	g.inputs.note(in, packages)
 	var all []string
 	for _, p := range packages {
 		if m := p.fixed(); m != nil {
 			all = append(all, m.Path+" "+m.Version+" "+m.Sum)
 			continue
 		}
-		for _, name := range slices.Concat(p.GoFiles, p.SFiles, p.HFiles, p.EmbedFiles) {
+		for _, name := range slices.Concat(p.GoFiles, p.SFiles, p.HFiles, p.SysoFiles, p.EmbedFiles) {
 			sum, err := imagecache.HashFile(filepath.Join(p.Dir, name))
 			if err != nil {
 				return nil, err

@@ -19,7 +19,6 @@ import (
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/store"
 	"guesthouse.example/internal/target"
-	"guesthouse.example/internal/testcache"
 )
 
 // programs are the programs of an initramfs.
@@ -67,16 +66,7 @@ func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg s
 	if err != nil {
 		return nil, err
 	}
-	if testcache.Active() {
-		// Note the inputs before the compiler reads them. If "go list" fails, the build below fails
-		// too and says why.
-		packages, err := g.list(ctx, t, slices.Concat(o.BuildFlags, []string{"--", pkg}))
-		if err == nil {
-			g.inputs.note(packages, o.BuildFlags...)
-		} else {
-			testcache.Never()
-		}
-	}
+	defer g.noteGuest(ctx, t, pkg, o)()
 	// A second build of the same program waits, and then finds its packages compiled.
 	thing := strings.Join(append([]string{g.dir, pkg}, o.BuildFlags...), "\x00")
 	b, err := c.BuildOutside(ctx, "guest-"+t.Name+"-"+hashBytes([]byte(thing))[:16])
@@ -101,6 +91,28 @@ func buildGuest(ctx context.Context, c *imagecache.Cache, t target.Target, pkg s
 	return data, nil
 }
 
+// noteGuest notes what a guest program depends on, while the compiler runs. The function that it
+// returns waits for the end.
+func (g *goTool) noteGuest(ctx context.Context, t target.Target, pkg string, o Options) (wait func()) {
+	if !o.inputs.wanted() {
+		return func() {}
+	}
+	if err := stampable(o.BuildFlags); err != nil {
+		o.inputs.noStamp(err)
+	}
+	noted := make(chan struct{})
+	go func() {
+		defer close(noted)
+		packages, err := g.list(ctx, t, slices.Concat(o.BuildFlags, []string{"--", pkg}))
+		if err != nil {
+			o.inputs.never(err) // The build fails too, and says why.
+			return
+		}
+		g.inputs.note(o.inputs, packages, o.BuildFlags...)
+	}()
+	return func() { <-noted }
+}
+
 // writeInitramfs writes the archive into the cache, unless it is there.
 func writeInitramfs(ctx context.Context, t target.Target, k Kernel, p programs, o Options) (file, sum string, err error) {
 	const step = "write initramfs"
@@ -108,12 +120,12 @@ func writeInitramfs(ctx context.Context, t target.Target, k Kernel, p programs, 
 	if err != nil {
 		return "", "", err
 	}
-	records, err := k.moduleRecords(t, p.machine)
+	records, err := k.moduleRecords(t, p.machine, o)
 	if err != nil {
 		return "", "", fail("add kernel modules", t.Name, err, "")
 	}
 	records = append(records, p.records()...)
-	if records, err = addFiles(records, o.Files); err != nil {
+	if records, err = addFiles(records, o.Files, o.inputs); err != nil {
 		return "", "", fail("add files", t.Name, err, "")
 	}
 	data, err := archive(records)
@@ -141,7 +153,7 @@ func putHashed(ctx context.Context, c *imagecache.Cache, folder, sum string, dat
 		return "", err
 	}
 	defer b.Close()
-	err = os.WriteFile(b.Path("file"), data, 0o666)
+	err = os.WriteFile(b.Path("file"), data, imagecache.Perm(folder))
 	if err == nil {
 		err = b.Publish("file", file)
 	}
@@ -153,13 +165,13 @@ func putHashed(ctx context.Context, c *imagecache.Cache, folder, sum string, dat
 }
 
 // moduleRecords returns the records of /lib/modules and of the list of the modules that init loads.
-func (k Kernel) moduleRecords(t target.Target, machine elf.Machine) ([]record, error) {
+func (k Kernel) moduleRecords(t target.Target, machine elf.Machine, o Options) ([]record, error) {
 	load := "# The kernel modules that drive the devices of the target " + t.Name + ".\n"
 	if k.Modules == "" {
 		load += "# This kernel has no modules: its drivers must be built in.\n"
 		return []record{textFile(initramfs.ModulesFile[1:], load)}, nil
 	}
-	modules, err := readTree(k.Modules, k.files)
+	modules, err := readTree(k.Modules, k.files, o.inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +231,7 @@ func (p programs) records() []record {
 }
 
 // addFiles adds the user's files. A file that would replace another one is an error.
-func addFiles(records []record, files map[string]string) ([]record, error) {
+func addFiles(records []record, files map[string]string, in *inputs) ([]record, error) {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if !path.IsAbs(name) || path.Clean(name) != name || name == "/" {
 			return nil, fmt.Errorf("%q is not a clean absolute path in the guest, such as /etc/motd", name)
@@ -227,7 +239,7 @@ func addFiles(records []record, files map[string]string) ([]record, error) {
 		if slices.ContainsFunc(records, func(r record) bool { return r.name == name[1:] }) {
 			return nil, fmt.Errorf("%s: the guest already has a file of this name", name)
 		}
-		testcache.Depends(files[name])
+		in.depends(files[name])
 		info, err := os.Stat(files[name])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)

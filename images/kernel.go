@@ -14,7 +14,6 @@ import (
 	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/store"
 	"guesthouse.example/internal/target"
-	"guesthouse.example/internal/testcache"
 )
 
 // A Kernel is a kernel file and its modules.
@@ -81,7 +80,7 @@ func ownKernel(t target.Target, o Options) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, fail(step, o.Kernel, err, "")
 	}
-	testcache.Depends(path)
+	o.inputs.depends(path)
 	k := Kernel{Target: t.Name, Path: path}
 	if k.SHA256, err = imagecache.HashFile(path); err != nil {
 		return Kernel{}, fail(step, o.Kernel, err, "name the kernel's file: vmlinuz, bzImage or Image")
@@ -91,12 +90,12 @@ func ownKernel(t target.Target, o Options) (Kernel, error) {
 	}
 	k.Modules, err = filepath.Abs(o.Modules)
 	if err == nil {
-		testcache.Depends(k.Modules)
+		o.inputs.depends(k.Modules)
 		k.Modules, err = filepath.EvalSymlinks(k.Modules)
 	}
 	if err == nil {
 		var modules *tree
-		if modules, err = readTree(k.Modules, nil); err == nil {
+		if modules, err = readTree(k.Modules, nil, o.inputs); err == nil {
 			k.Release, err = modules.release()
 		}
 	}
@@ -112,6 +111,8 @@ func fetchKernel(ctx context.Context, t target.Target, tested imagecache.KernelS
 	if err != nil {
 		return Kernel{}, err
 	}
+	// A tested kernel that appears counts before a choice. Its hashes fix the rest of its directory.
+	o.inputs.add(false, c.Path(imagecache.Kernels, tested.Key(), imagecache.ManifestName), c.ChoicePath(t.Name))
 	k, err := c.Kernel(t.Name, tested)
 	if err == nil {
 		return cachedKernel(t, k), nil

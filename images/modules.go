@@ -19,7 +19,6 @@ import (
 
 	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/regular"
-	"guesthouse.example/internal/testcache"
 )
 
 // A tree is a directory of kernel modules. It needs no modules.dep, which Debian's
@@ -27,8 +26,9 @@ import (
 type tree struct {
 	dir     string
 	files   *imagecache.Manifest // the hashes; nil if they are unknown
-	modules map[string]string    // name → path in dir
-	builtin map[string]string    // name → line of modules.builtin
+	inputs  *inputs
+	modules map[string]string // name → path in dir
+	builtin map[string]string // name → line of modules.builtin
 }
 
 // moduleName returns the kernel's name for the module in a file. The kernel does
@@ -41,12 +41,12 @@ func moduleName(file string) string {
 	return strings.ReplaceAll(name, "-", "_")
 }
 
-func readTree(dir string, files *imagecache.Manifest) (*tree, error) {
-	t := &tree{dir: dir, files: files, modules: map[string]string{}, builtin: map[string]string{}}
+func readTree(dir string, files *imagecache.Manifest, in *inputs) (*tree, error) {
+	t := &tree{dir: dir, files: files, inputs: in, modules: map[string]string{}, builtin: map[string]string{}}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			if files == nil {
-				testcache.Depends(path)
+				in.depends(path)
 			}
 			return err
 		}
@@ -85,7 +85,7 @@ func readTree(dir string, files *imagecache.Manifest) (*tree, error) {
 
 func (t *tree) open(rel string) (*os.File, error) {
 	if t.files == nil {
-		testcache.Depends(filepath.Join(t.dir, rel))
+		t.inputs.depends(filepath.Join(t.dir, rel))
 		return regular.Open(filepath.Join(t.dir, rel))
 	}
 	return t.files.Open(filepath.Dir(t.dir), filepath.Join(filepath.Base(t.dir), rel))

@@ -36,7 +36,7 @@ func writeTree(t *testing.T, files map[string][]byte) *tree {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o777))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o666))
 	}
-	tree, err := readTree(dir, nil)
+	tree, err := readTree(dir, nil, nil)
 	require.NoError(t, err)
 	return tree
 }
@@ -108,14 +108,14 @@ func TestClosureChecksHashes(t *testing.T) {
 	_, tested := fakeMirror(t)
 	k, err := fetchKernel(t.Context(), fakeTarget, tested, Options{Cache: t.TempDir()})
 	require.NoError(t, err)
-	records, err := k.moduleRecords(fakeTarget, 62)
+	records, err := k.moduleRecords(fakeTarget, 62, Options{})
 	require.NoError(t, err)
 	require.Len(t, records, 5)
 
-	_, err = k.moduleRecords(fakeTarget, 183)
+	_, err = k.moduleRecords(fakeTarget, 183, Options{})
 	require.ErrorContains(t, err, "module virtio_net is for EM_X86_64, but the target is EM_AARCH64")
 
 	require.NoError(t, os.WriteFile(filepath.Join(k.Modules, "kernel/drivers/net/virtio-net.ko"), fakeModule("evil"), 0o666))
-	_, err = k.moduleRecords(fakeTarget, 62)
+	_, err = k.moduleRecords(fakeTarget, 62, Options{})
 	require.ErrorContains(t, err, "its SHA-256 is")
 }

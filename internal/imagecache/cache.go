@@ -10,6 +10,7 @@
 //	busybox/KEY/          u-root's commands, compiled into one program, with a manifest
 //	initramfs/SHA256.cpio
 //	programs/SHA256       a guest program
+//	stamps/KEY            a result of package images and the states of what it depends on
 package imagecache
 
 import (
@@ -28,6 +29,7 @@ const (
 	Commands  = "busybox"
 	Initramfs = "initramfs"
 	Programs  = "programs"
+	Stamps    = "stamps"
 )
 
 // A Cache is an open cache.
@@ -49,7 +51,7 @@ func Open(dir string) (*Cache, error) {
 	if err != nil {
 		return nil, Fail("open cache", dir, err, "")
 	}
-	s, err := store.Open(dir, store.Options{Durable: true}, Kernels, Commands, Initramfs, Programs)
+	s, err := store.Open(dir, store.Options{Durable: true}, Kernels, Commands, Initramfs, Programs, Stamps)
 	if err != nil {
 		return nil, Fail("open cache", dir, err, "name a directory that can be written with -cache DIR or Options.Cache")
 	}

@@ -12,8 +12,8 @@ import (
 
 // limits bound each folder of the cache, because each edit of a guest makes another initramfs of
 // about ten megabytes. An entry that was used in the last hour stays, because a machine may be about
-// to boot from it.
-var limits = store.Limits{Entries: 64, Bytes: 2 << 30, Keep: time.Hour}
+// to boot from it; package images marks an entry only every ten minutes.
+var limits = store.Limits{Entries: 64, Bytes: 2 << 30, Keep: time.Hour + 10*time.Minute}
 
 // An Entry is one thing that the cache holds.
 type Entry struct {
@@ -53,7 +53,7 @@ func (c *Cache) Clear(ctx context.Context) error {
 		return Fail("clear cache", c.Path(), err, "")
 	}
 	defer b.Close()
-	for _, e := range slices.Concat(c.entries(Commands), c.entries(Initramfs), c.entries(Programs)) {
+	for _, e := range slices.Concat(c.entries(Commands), c.entries(Initramfs), c.entries(Programs), c.entries(Stamps)) {
 		if err := c.store.Remove(e.Path); err != nil {
 			return Fail("clear cache", c.Path(), err, "")
 		}
@@ -62,4 +62,10 @@ func (c *Cache) Clear(ctx context.Context) error {
 }
 
 // Prune removes the least recently used entries of a folder that exceed the limits.
-func (c *Cache) Prune(folder string) { c.store.Prune(c.entries(folder), limits) }
+func (c *Cache) Prune(folder string) {
+	l := limits
+	if folder == Stamps { // They are small, and there is one for each package and set of options.
+		l.Entries *= 8
+	}
+	c.store.Prune(c.entries(folder), l)
+}

@@ -2,6 +2,7 @@ package imagecache
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
 
@@ -59,6 +60,14 @@ func (c *Cache) HashedPath(folder, sum string) (string, error) {
 		return "", fmt.Errorf("%q is not a SHA-256", sum)
 	}
 	return c.Path(folder, sum+extension[folder]), nil
+}
+
+// Perm returns the permissions of a new file of a folder.
+func Perm(folder string) fs.FileMode {
+	if folder == Programs {
+		return 0o777
+	}
+	return 0o666
 }
 
 var extension = map[string]string{Initramfs: ".cpio"}

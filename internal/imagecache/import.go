@@ -47,6 +47,9 @@ func (c *Cache) ImportProgram(ctx context.Context, sum string, r io.Reader) (str
 func (c *Cache) importHashed(ctx context.Context, folder, sum string, r io.Reader) (string, error) {
 	return c.imported(ctx, kinds[folder], sum, r, func(b *store.Build) (string, error) {
 		file, err := c.HashedPath(folder, sum)
+		if err == nil && Perm(folder) != Perm(Initramfs) {
+			err = os.Chmod(b.Path(importName), 0o755)
+		}
 		if err != nil {
 			return "", err
 		}

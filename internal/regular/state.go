@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,8 +27,33 @@ func StateOf(f *os.File) (State, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return State{}, os.NewSyscallError("fstat", err)
 	}
-	return State{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}, nil
+	return stateOf(&st), nil
 }
+
+// StateAt returns the state of the file or directory at a path. It follows symbolic links.
+func StateAt(path string) (State, error) {
+	var st unix.Stat_t
+	for {
+		if err := unix.Stat(path, &st); err == nil {
+			return stateOf(&st), nil
+		} else if err != unix.EINTR {
+			return State{}, &os.PathError{Op: "stat", Path: path, Err: err}
+		}
+	}
+}
+
+func stateOf(st *unix.Stat_t) State {
+	return State{uint64(st.Dev), st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
+}
+
+// ChangedSince reports whether the file may have changed since a time. The kernel's file times are
+// coarser than its clock.
+func (s State) ChangedSince(t time.Time) bool {
+	return max(s.Modified, s.Changed) >= t.Add(-tick).UnixNano()
+}
+
+// tick is longer than the resolution of the kernel's file times.
+const tick = 20 * time.Millisecond
 
 var known sync.Map // from State to a function that returns the file's SHA-256
 
