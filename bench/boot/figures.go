@@ -18,7 +18,7 @@ func complete(text []byte) error {
 	}
 	for _, tg := range targets {
 		for _, w := range ways {
-			if x, ok := r.at(w.kase+tg, w.harness, ms); !ok || x.Median == nil {
+			if x, ok := r.rows.At(w.kase+tg, w.harness, ms); !ok || x.Median == nil {
 				return fmt.Errorf("%s of %s has no result: %s", w.kase+tg, w.harness, x.Failed)
 			}
 		}
@@ -63,7 +63,7 @@ func (r *report) firstEcho(run publish.Run) chart.Chart {
 	for _, tg := range targets {
 		panel := chart.Panel{Title: tg}
 		for _, w := range ways {
-			x, _ := r.at(w.kase+tg, w.harness, ms)
+			x, _ := r.rows.At(w.kase+tg, w.harness, ms)
 			panel.Bars = append(panel.Bars, bar(w.label, x, w.harness == ours))
 		}
 		c.Panels = append(c.Panels, panel)
@@ -82,10 +82,10 @@ func (r *report) section(results publish.Results) string {
 		fmt.Fprintf(&b, "| %s |", tg)
 		for _, w := range []way{{kase: "prefetched-udp/", harness: ours}, {kase: "restore-udp/", harness: ours}, {kase: "restore-tcp/", harness: ours},
 			{kase: "cold-udp/", harness: ours}, {kase: "cold-tcp/", harness: ours}, {kase: "cold-udp/", harness: peer}} {
-			fmt.Fprintf(&b, " %s |", r.median(w.kase+tg, w.harness, ms))
+			fmt.Fprintf(&b, " %s |", r.rows.Median(w.kase+tg, w.harness, ms))
 		}
-		restored, _ := r.at("restore-udp/"+tg, ours, ms)
-		theirs, _ := r.at("cold-udp/"+tg, peer, ms)
+		restored, _ := r.rows.At("restore-udp/"+tg, ours, ms)
+		theirs, _ := r.rows.At("cold-udp/"+tg, peer, ms)
 		if restored.Median != nil && theirs.Median != nil {
 			fmt.Fprintf(&b, " %.0f", *theirs.Median / *restored.Median)
 		}
@@ -94,16 +94,8 @@ func (r *report) section(results publish.Results) string {
 	fmt.Fprintf(&b, "\nMachines of %s that are restored at once from one template:\n\n| machines | all have answered after, ms | MiB a machine |\n| ---: | ---: | ---: |\n", manyTarget)
 	for _, n := range counts {
 		name := fmt.Sprintf("many/%d", n)
-		fmt.Fprintf(&b, "| %d | %s | %s |\n", n, r.median(name, ours, ms), r.median(name, ours, pssMiB))
+		fmt.Fprintf(&b, "| %d | %s | %s |\n", n, r.rows.Median(name, ours, ms), r.rows.Median(name, ours, pssMiB))
 	}
 	b.WriteString("\n[results.md](results.md) is the whole report.\n\n")
 	return b.String()
-}
-
-func (r *report) median(name, harness, metric string) string {
-	x, _ := r.at(name, harness, metric)
-	if x.Median == nil {
-		return "–"
-	}
-	return fmt.Sprintf("%.0f", *x.Median)
 }

@@ -4,18 +4,17 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
+	"slices"
 	"syscall"
 	"time"
 
 	"guesthouse.example/bench/internal/publish"
-	"guesthouse.example/bench/internal/results"
+	"guesthouse.example/bench/internal/suite"
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
 )
@@ -62,9 +61,6 @@ func main() {
 }
 
 func run(ctx context.Context, source, out string, runs int, only string) error {
-	if runs < 1 {
-		return fmt.Errorf("-runs %d: the minimum is 1", runs)
-	}
 	begin := time.Now()
 	if err := os.MkdirAll(out, 0o777); err != nil {
 		return fmt.Errorf("make folder for results: %w", err)
@@ -74,46 +70,29 @@ func run(ctx context.Context, source, out string, runs int, only string) error {
 		return fmt.Errorf("make folder for templates: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	all := allCases()
-	var cases []benchCase
-	for _, c := range all {
-		if only == "" || hasPrefix(c.name, only) {
-			cases = append(cases, c)
-		}
+	b := &bench{tmp: tmp, specs: map[string]harness.Spec{}, templates: map[string]*harness.Template{}, broken: map[string]error{}}
+	defined := allCases()
+	all := make([]suite.Case, len(defined))
+	for i, c := range defined {
+		all[i] = suite.Case{Name: c.name, Harness: c.harness, Metrics: c.metrics, Run: func(ctx context.Context) (map[string]float64, error) {
+			return b.measure(ctx, c)
+		}}
 	}
-	if len(cases) == 0 {
-		return fmt.Errorf("-cases %s: no case has such a name", only)
+	cases, err := suite.Select(all, only)
+	if err != nil {
+		return err
 	}
-	b := &bench{tmp: tmp, specs: map[string]harness.Spec{}, templates: map[string]*harness.Template{}, broken: map[string]error{}, results: newResults()}
-	b.prepare(ctx, source, cases)
-	// The runs are interleaved, so that a disturbance of the host affects every case.
-	for i := range runs {
-		for _, c := range cases {
-			if ctx.Err() != nil {
-				return errors.New("interrupted: nothing is written")
-			}
-			b.measure(ctx, c)
-		}
-		fmt.Printf("run %d of %d after %v\n", i+1, runs, time.Since(begin).Round(time.Second))
+	b.prepare(ctx, source, defined, cases)
+	rows, err := suite.Run(ctx, cases, runs, within)
+	if err != nil {
+		return err
 	}
-	if ctx.Err() != nil {
-		return errors.New("interrupted: nothing is written")
-	}
-	r := &report{cases: cases, rows: rows(b.results), runs: runs, begin: begin}
+	r := &report{cases: cases, rows: rows, runs: runs, begin: begin}
 	if err := r.write(out); err != nil {
 		return err
 	}
 	fmt.Printf("%s written in %v\n", filepath.Join(out, "boot.{json,md,svg}"), time.Since(begin).Round(time.Second))
 	return nil
-}
-
-func hasPrefix(name, prefixes string) bool {
-	for prefix := range strings.SplitSeq(prefixes, ",") {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
 }
 
 // A bench holds the data that the runs share.
@@ -122,13 +101,15 @@ type bench struct {
 	specs     map[string]harness.Spec
 	templates map[string]*harness.Template
 	broken    map[string]error // targets without an image or a template
-	results   *results.Results[key]
 }
 
 // prepare builds the image of each target that the cases need, and saves a template of it. If a step
 // fails, the target's rows fail.
-func (b *bench) prepare(ctx context.Context, source string, cases []benchCase) {
-	for _, c := range cases {
+func (b *bench) prepare(ctx context.Context, source string, defined []benchCase, cases []suite.Case) {
+	for _, c := range defined {
+		if !slices.ContainsFunc(cases, func(s suite.Case) bool { return s.Name == c.name }) {
+			continue
+		}
 		if _, done := b.specs[c.target]; done || b.broken[c.target] != nil {
 			continue
 		}
@@ -156,22 +137,12 @@ func (b *bench) prepare(ctx context.Context, source string, cases []benchCase) {
 }
 
 // measure makes one run of a case.
-func (b *bench) measure(ctx context.Context, c benchCase) {
-	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("no echo within %v", within))
-	defer cancel()
-	found, err := map[string]float64(nil), b.broken[c.target]
-	if err == nil && c.restores {
-		err = b.broken["template "+c.target]
+func (b *bench) measure(ctx context.Context, c benchCase) (map[string]float64, error) {
+	if err := b.broken[c.target]; err != nil {
+		return nil, err
 	}
-	if err == nil {
-		found, err = c.run(b, ctx, c)
+	if err := b.broken["template "+c.target]; err != nil && c.restores {
+		return nil, err
 	}
-	for _, metric := range c.metrics {
-		k := key{c.name, c.harness, metric}
-		if err != nil {
-			b.results.Fail(k, err)
-		} else {
-			b.results.Add(k, found[metric])
-		}
-	}
+	return c.run(b, ctx, c)
 }

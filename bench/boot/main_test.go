@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"encoding/xml"
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -16,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/bench/internal/publish"
+	"guesthouse.example/bench/internal/results"
+	"guesthouse.example/bench/internal/suite"
 )
 
 func TestAllCases(t *testing.T) {
@@ -37,25 +37,11 @@ func TestAllCases(t *testing.T) {
 	require.ElementsMatch(t, want, names)
 }
 
-func TestRowsHaveTheAgreedForm(t *testing.T) {
-	r := newResults()
-	for _, v := range []float64{97, 80, 86} {
-		r.Add(key{"restore-udp/x86_64", ours, ms}, v)
-	}
-	r.Fail(key{"cold-udp/x86_64", peer, ms}, errors.New("broken"))
-	text, err := json.Marshal(rows(r))
-	require.NoError(t, err)
-	require.Equal(t, `[{"case":"restore-udp/x86_64","harness":"guesthouse","metric":"ms","median":86,"min":80,"max":97,"runs":3},`+
-		`{"case":"cold-udp/x86_64","harness":"vmtest","metric":"ms","median":null,"min":null,"max":null,"runs":0,"failed":"broken"}]`, string(text))
-}
-
 func TestAFailureIsInEveryFormOfTheReport(t *testing.T) {
-	results := newResults()
-	cases := []benchCase{{name: "cold-udp/x86_64", harness: ours}, {name: "cold-udp/x86_64", harness: peer}}
-	results.Add(key{cases[0].name, ours, ms}, 1000)
-	results.Fail(key{cases[1].name, peer, ms}, errors.New("it <broke>"))
+	cases := []suite.Case{{Name: "cold-udp/x86_64", Harness: ours}, {Name: "cold-udp/x86_64", Harness: peer}}
+	rows := suite.Rows{row("cold-udp/x86_64", ours, 1000), {Case: "cold-udp/x86_64", Harness: peer, Metric: ms, Summary: results.Summary{Failed: "it <broke>"}}}
 	dir := t.TempDir()
-	require.NoError(t, (&report{cases: cases, rows: rows(results), runs: 1, begin: time.Now()}).write(dir))
+	require.NoError(t, (&report{cases: cases, rows: rows, runs: 1, begin: time.Now()}).write(dir))
 	for name, want := range map[string]string{"boot.json": `"failed": "it \u003cbroke\u003e"`, "boot.md": "it <broke>", "boot.svg": "failed"} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
@@ -93,6 +79,11 @@ func TestALostEchoIsRequestedAgain(t *testing.T) {
 	require.NoError(t, echo(ctx, conn))
 }
 
+// row is the result of one run.
+func row(name, harness string, value float64) suite.Row {
+	return suite.Row{Case: name, Harness: harness, Metric: ms, Summary: results.Summary{Median: &value, Min: &value, Max: &value, Runs: 1}}
+}
+
 // make figures brings them up to date.
 func TestThePagesShowTheNewestResults(t *testing.T) {
 	all, err := pages("../..")
@@ -101,10 +92,7 @@ func TestThePagesShowTheNewestResults(t *testing.T) {
 }
 
 func TestTheChartHasEveryTargetAndWay(t *testing.T) {
-	r := newResults()
-	r.Add(key{"restore-udp/x86_64", ours, ms}, 90)
-	r.Add(key{"cold-udp/x86_64", peer, ms}, 3200)
-	rep := &report{rows: rows(r)}
+	rep := &report{rows: suite.Rows{row("restore-udp/x86_64", ours, 90), row("cold-udp/x86_64", peer, 3200)}}
 	c := rep.firstEcho(publish.Run{Machine: "M", Date: "2026-11-30", Runs: 3})
 	require.Len(t, c.Panels, len(targets))
 	for i, p := range c.Panels {

@@ -6,19 +6,19 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"guesthouse.example/bench/internal/chart"
 	"guesthouse.example/bench/internal/results"
+	"guesthouse.example/bench/internal/suite"
 	"guesthouse.example/internal/svg"
 )
 
 // A report describes a run in words, tables and a chart.
 type report struct {
-	cases []benchCase
-	rows  []row
+	cases []suite.Case
+	rows  suite.Rows
 	runs  int
 	begin time.Time
 }
@@ -41,58 +41,38 @@ func (r *report) write(dir string) error {
 	return nil
 }
 
-func (r *report) at(name, harness, metric string) (row, bool) {
-	i := slices.IndexFunc(r.rows, func(x row) bool { return x.Case == name && x.Harness == harness && x.Metric == metric })
-	if i < 0 {
-		return row{}, false
-	}
-	return r.rows[i], true
-}
-
 func (r *report) markdown(w io.Writer) {
 	fmt.Fprintf(w, "# From the start of QEMU to the first echo\n\n%s, %s UTC.\n\n", results.Machine(), r.begin.UTC().Format("2006-01-02 15:04"))
 	fmt.Fprintf(w, "%d interleaved runs; medians, with the least and the greatest in brackets. "+
 		"All boot the same kernel and initramfs with the machine's emulation (TCG).\n\n", r.runs)
 	fmt.Fprintln(w, "| case | harness | ms | MiB a machine |\n| --- | --- | ---: | ---: |")
-	var failures []string
 	for _, c := range r.cases {
-		time, _ := r.at(c.name, c.harness, ms)
+		time, _ := r.rows.At(c.Name, c.Harness, ms)
 		memory := ""
-		if m, ok := r.at(c.name, c.harness, pssMiB); ok && m.Median != nil {
-			memory = cell(m)
+		if m, ok := r.rows.At(c.Name, c.Harness, pssMiB); ok && m.Median != nil {
+			memory = m.Cell()
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", c.name, c.harness, cell(time), memory)
-		if time.Failed != "" {
-			failures = append(failures, fmt.Sprintf("%s of %s succeeded in %d of %d runs; its first failure: %s",
-				c.name, c.harness, time.Runs, r.runs, strings.Join(strings.Fields(time.Failed), " ")))
-		}
+		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", c.Name, c.Harness, time.Cell(), memory)
 	}
 	fmt.Fprintln(w)
-	for _, f := range failures {
+	for _, f := range r.rows.Failures(r.runs) {
 		fmt.Fprintf(w, "- %s\n", f)
 	}
 	for _, tg := range targets {
-		ours, _ := r.at("restore-udp/"+tg, ours, ms)
-		theirs, _ := r.at("cold-udp/"+tg, peer, ms)
+		ours, _ := r.rows.At("restore-udp/"+tg, ours, ms)
+		theirs, _ := r.rows.At("cold-udp/"+tg, peer, ms)
 		if ours.Median != nil && theirs.Median != nil && *ours.Median > 0 {
 			fmt.Fprintf(w, "- %s: restored, the first echo is %.1f times as fast as with %s.\n", tg, *theirs.Median / *ours.Median, peer)
 		}
 	}
 }
 
-func cell(r row) string {
-	if r.Median == nil {
-		return "**failed**"
-	}
-	return fmt.Sprintf("%.0f (%.0f–%.0f)", *r.Median, *r.Min, *r.Max)
-}
-
 // chart has a bar for each case and harness.
 func (r *report) chart() chart.Chart {
 	panel := chart.Panel{}
 	for _, c := range r.cases {
-		x, _ := r.at(c.name, c.harness, ms)
-		panel.Bars = append(panel.Bars, bar(c.name+" "+c.harness, x, c.harness == ours))
+		x, _ := r.rows.At(c.Name, c.Harness, ms)
+		panel.Bars = append(panel.Bars, bar(c.Name+" "+c.Harness, x, c.Harness == ours))
 	}
 	return chart.Chart{
 		Title: "Milliseconds to the first echo, less is better",
@@ -102,6 +82,6 @@ func (r *report) chart() chart.Chart {
 	}
 }
 
-func bar(label string, r row, ours bool) chart.Bar {
+func bar(label string, r suite.Row, ours bool) chart.Bar {
 	return chart.Bar{Label: label, Median: r.Median, Min: r.Min, Max: r.Max, Ours: ours}
 }
