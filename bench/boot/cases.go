@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"guesthouse.example/bench/internal/firstecho"
 	"guesthouse.example/harness"
 	"guesthouse.example/internal/sys"
 )
@@ -136,37 +136,7 @@ func firstEcho(ctx context.Context, m *harness.Machine, network string) error {
 		return err
 	}
 	defer conn.Close()
-	return echo(ctx, conn)
-}
-
-// again is how long firstEcho waits for an answer over UDP before it sends another datagram, because
-// the machine may have lost the first one.
-const again = 20 * time.Millisecond
-
-// echo sends a byte and waits until it comes back. Over UDP, it sends the byte again and again.
-func echo(ctx context.Context, conn net.Conn) error {
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	_, datagrams := conn.(*net.UDPConn)
-	for first := true; ; first = false {
-		if first || datagrams {
-			if _, err := conn.Write([]byte("x")); err != nil && !datagrams {
-				return err
-			}
-		}
-		if datagrams {
-			conn.SetReadDeadline(time.Now().Add(again))
-		}
-		n, err := conn.Read(make([]byte, 1))
-		switch {
-		case n == 1:
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case !datagrams:
-			return fmt.Errorf("first echo: %w", err)
-		}
-	}
+	return firstecho.Wait(ctx, conn)
 }
 
 // memoryOf returns the memory of the machines' QEMUs in MiB.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/hugelgupf/vmtest/qemu"
 	"github.com/hugelgupf/vmtest/qemu/qnetwork"
+
+	"guesthouse.example/bench/internal/firstecho"
 )
 
 // A vmtestTarget holds what a user of vmtest chooses: QEMU's machine and the console. On x86 the
@@ -61,7 +63,7 @@ func (b *bench) vmtest(ctx context.Context, c benchCase) (map[string]float64, er
 		return nil, err
 	}
 	defer conn.Close()
-	if err := echo(ctx, conn); err != nil {
+	if err := firstecho.Wait(ctx, conn); err != nil {
 		return nil, err
 	}
 	return map[string]float64{ms: float64(time.Since(begin).Microseconds()) / 1000}, nil
