@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/target"
@@ -28,11 +29,37 @@ type File struct {
 // file, not executable, no ELF executable, or built for another architecture. Its errors begin with
 // "program FILE".
 func Check(file string, t target.Target) (File, error) {
-	fail := func(err error) (File, error) {
+	checked, machine, err := check(file)
+	if err == nil && machine != t.ELFMachines[0] {
+		err = fmt.Errorf("it is built for %s; the target is %s", machineName(machine), t.Name)
+	}
+	if err != nil {
+		return File{}, fmt.Errorf("program %s: %w", file, err)
+	}
+	return checked, nil
+}
+
+// Target returns the target whose own processor a program is built for. Otherwise it is like Check.
+func Target(file string) (target.Target, error) {
+	_, machine, err := check(file)
+	if err == nil {
+		for _, t := range target.All() {
+			if t.ELFMachines[0] == machine {
+				return t, nil
+			}
+		}
+		err = fmt.Errorf("it is built for %s; the targets are %s", machine, strings.Join(target.Names(), ", "))
+	}
+	return target.Target{}, fmt.Errorf("program %s: %w", file, err)
+}
+
+// check refuses a file that no guest could execute. It returns the processor that the file is built for.
+func check(file string) (File, elf.Machine, error) {
+	fail := func(err error) (File, elf.Machine, error) {
 		if path, ok := errors.AsType[*os.PathError](err); ok {
 			err = path.Err // the path is in the error already
 		}
-		return File{}, fmt.Errorf("program %s: %w", file, err)
+		return File{}, 0, err
 	}
 	f, err := regular.Open(file)
 	if err != nil {
@@ -57,9 +84,6 @@ func Check(file string, t target.Target) (File, error) {
 	if err != nil {
 		return fail(fmt.Errorf("it is a damaged ELF file: %w", err))
 	}
-	if e.Machine != t.ELFMachines[0] {
-		return fail(fmt.Errorf("it is built for %s; the target is %s", machineName(e.Machine), t.Name))
-	}
 	if e.Type != elf.ET_EXEC && e.Type != elf.ET_DYN || e.Entry == 0 {
 		return fail(errors.New("it is an object file or a library, not an executable"))
 	}
@@ -67,7 +91,7 @@ func Check(file string, t target.Target) (File, error) {
 	if err != nil {
 		return fail(fmt.Errorf("its interpreter: %w", err))
 	}
-	return File{file, info.Size(), interpreter}, nil
+	return File{file, info.Size(), interpreter}, e.Machine, nil
 }
 
 // CheckStatic is Check and refuses an executable that needs a dynamic loader, because a guest has none.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -74,4 +75,23 @@ func TestOnlyAStaticExecutableForTheTargetIsAccepted(t *testing.T) {
 	f, err = Check(dynamic, arm64)
 	require.NoError(t, err)
 	require.Equal(t, "/lib/ld.so", f.Interpreter)
+}
+
+func TestAProgramsHeaderNamesItsTarget(t *testing.T) {
+	for name, machine := range map[string]elf.Machine{"x86_64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
+		got, err := Target(write(t, "program", elf64(t, machine, elf.ET_EXEC, ""), 0o755))
+		require.NoError(t, err)
+		require.Equal(t, name, got.Name)
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	got, err := Target(self)
+	require.NoError(t, err)
+	require.Equal(t, runtime.GOARCH, got.GOARCH)
+
+	file := write(t, "riscv", elf64(t, elf.EM_RISCV, elf.ET_EXEC, ""), 0o755)
+	_, err = Target(file)
+	require.EqualError(t, err, "program "+file+": it is built for EM_RISCV; the targets are x86, x86_64, arm, arm64")
+	_, err = Target(filepath.Join(t.TempDir(), "missing"))
+	require.ErrorIs(t, err, os.ErrNotExist)
 }
