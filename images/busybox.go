@@ -32,6 +32,7 @@ const (
 	modulePath  = "guesthouse.example"
 	commandPath = "github.com/u-root/u-root/cmds/core/"
 	initPath    = modulePath + "/guest/cmd/init"
+	modprobe    = modulePath + "/guest/cmd/modprobe"
 	makebb      = "github.com/u-root/gobusybox/src/cmd/makebb"
 )
 
@@ -61,7 +62,7 @@ func busybox(ctx context.Context, c *imagecache.Cache, t target.Target, o Option
 	if g, err = g.forBusybox(ctx); err != nil {
 		return nil, fail(step, t.Name, err, moduleHint)
 	}
-	packages := []string{initPath}
+	packages := []string{initPath, modprobe}
 	for _, name := range commands {
 		packages = append(packages, commandPath+name)
 	}

@@ -219,6 +219,8 @@ func (p programs) records() []record {
 		textFile("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
 		symlink("init", "bbin/init"),
 		symlink("bin/sh", "../bbin/gosh"),
+		symlink("bbin/modprobe", "bb"),
+		symlink("sbin/modprobe", "../bbin/bb"), // the kernel calls it by this name
 		regularFile("bbin/bb", p.busybox, 0o755),
 	}
 	if p.guest != nil {
