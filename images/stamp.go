@@ -80,7 +80,7 @@ func stamped[T result](ctx context.Context, t target.Target, o Options, kind str
 	return r, err
 }
 
-//go:embed apt.go busybox.go cpio.go exec.go gotool.go images.go initramfs.go inputs.go kernel.go modules.go progress.go stamp.go unpack.go
+//go:embed apt.go busybox.go cpio.go exec.go gotool.go images.go initramfs.go inputs.go kernel.go modules.go own.go progress.go stamp.go unpack.go
 var sources embed.FS
 
 // sourcesSum is the hash of this package's own sources, because another version of the package may make
