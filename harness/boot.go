@@ -203,7 +203,7 @@ func (p *plan) vm(args []string, rec *records.Record, t *template.Template, ram,
 // machine returns the Machine of a VM. Its result counts seconds from began.
 func (p *plan) machine(v *vm.VM, began time.Time, mode BootMode, why string) *Machine {
 	m := &Machine{
-		vm: v, plan: p, began: began,
+		vm: v, plan: p, began: began, hostFiles: newHostFiles(),
 		hashed: make(chan struct{}),
 		ended:  make(chan struct{}),
 		result: Result{PID: v.Process.PID(), State: StateBooting, Test: p.spec.Test, Target: p.spec.Target, Boot: mode, Why: why,

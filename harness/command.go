@@ -31,7 +31,13 @@ import (
 // does not wait for the output of the processes that it leaves behind.
 type Cmd struct {
 	// Args holds the command's name and its arguments. The agent finds a name without a slash in the PATH of the
-	// guest's init. A relative path begins in Dir.
+	// guest's init. A name with a slash is a path in the guest, which begins in Dir if it is relative. If the
+	// guest has no such file, the name is a path on the host: the harness copies that file into the guest and
+	// runs it there, as /run/guesthouse/bin/HASH/NAME.
+	//
+	// A file of the host must be a script or an executable for the guest's processor. An executable that needs
+	// shared libraries gets its dynamic loader and those libraries from the host, at the same paths, if the host
+	// itself can run it.
 	Args []string
 
 	// Env is the command's environment, each entry "KEY=VALUE". The last value of a key counts. If Env is nil,
@@ -100,7 +106,7 @@ const maxOutput = 64 << 20
 // writes more than 64 MiB, Output returns the first 64 MiB and an error; for more output set Stdout.
 func (c *Cmd) Output() ([]byte, error) {
 	if c.Stdout != nil {
-		return nil, c.failed(errors.New("Stdout is already set"))
+		return nil, c.failed(errors.New("its Stdout is already set"))
 	}
 	var out collected
 	c.Stdout = &out
@@ -111,7 +117,7 @@ func (c *Cmd) Output() ([]byte, error) {
 // CombinedOutput is like Output and returns standard output and standard error together, in their order.
 func (c *Cmd) CombinedOutput() ([]byte, error) {
 	if c.Stdout != nil || c.Stderr != nil {
-		return nil, c.failed(errors.New("Stdout or Stderr is already set"))
+		return nil, c.failed(errors.New("its Stdout or Stderr is already set"))
 	}
 	var out collected
 	c.Stdout, c.Stderr = &out, &out
@@ -141,12 +147,9 @@ func (c *Cmd) Start() error {
 	if err != nil {
 		return c.failed(err)
 	}
-	running, err := c.m.vm.StartCommand(c.ctx, request)
+	running, err := c.start(&request)
 	if err != nil {
-		return c.failed(c.m.lineFailed(c.ctx, err))
-	}
-	if r := running.Refusal(); r != nil {
-		return &CommandError{Args: c.Args, Exit: Exit{Status: r.Status, Why: r.Why}, refused: true, errno: syscall.Errno(r.Errno)}
+		return err
 	}
 	c.running, c.exited = running, make(chan struct{})
 	c.copyStreams(request)
@@ -157,6 +160,56 @@ func (c *Cmd) Start() error {
 	return nil
 }
 
+// start starts the command, and delivers its program first if the guest does not have it and the host does.
+func (c *Cmd) start(request *wire.Command) (*agent.Command, error) {
+	name := c.Args[0]
+	delivered, err := c.m.hostFiles.has(c.ctx, name)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	for neither := ""; ; {
+		if delivered {
+			path, err := c.m.deliverProgram(c.ctx, name, lastValue(c.Env, "LD_LIBRARY_PATH"))
+			switch file := (*fileError)(nil); {
+			case errors.As(err, &file):
+				return nil, &CommandError{Args: c.Args, Exit: Exit{Status: notRunnable, Why: err.Error()}, refused: file.error}
+			case err == nil:
+				request.Args[0] = path
+			case errors.Is(err, errNoProgram):
+				neither = "; " + err.Error()
+			default:
+				return nil, c.failed(c.m.lineFailed(c.ctx, err))
+			}
+		}
+		running, err := c.m.vm.StartCommand(c.ctx, *request)
+		if err != nil {
+			return nil, c.failed(c.m.lineFailed(c.ctx, err))
+		}
+		r := running.Refusal()
+		switch {
+		case r == nil:
+			return running, nil
+		case r.Status != notFound || delivered || !strings.Contains(name, "/"):
+			return nil, &CommandError{Args: c.Args, Exit: Exit{Status: r.Status, Why: r.Why + neither}, refused: guestRefusal(r.Errno)}
+		}
+		delivered = true
+	}
+}
+
+// The exit statuses of a command that was not started, as in a shell.
+const (
+	notRunnable = 126
+	notFound    = 127
+)
+
+// guestRefusal is the cause of a command that the guest refused.
+func guestRefusal(errno uint16) error {
+	if errno == 0 {
+		return ErrGuest
+	}
+	return fmt.Errorf("%w: %w", ErrGuest, syscall.Errno(errno))
+}
+
 // request returns what the agent needs to know.
 func (c *Cmd) request() (wire.Command, error) {
 	r := wire.Command{Args: slices.Clone(c.Args), Env: lastValues(c.Env), Dir: c.Dir}
@@ -165,7 +218,7 @@ func (c *Cmd) request() (wire.Command, error) {
 			return r, fmt.Errorf("a terminal of %d by %d characters", t.Rows, t.Columns)
 		}
 		if c.Stderr != nil {
-			return r, errors.New("Stderr is set, and a command with a Terminal has no standard error of its own")
+			return r, errors.New("its Stderr is set, and a command with a Terminal has no standard error of its own")
 		}
 		r.Terminal, r.Size = true, wire.Size{Rows: uint16(t.Rows), Columns: uint16(t.Columns)}
 		r.Piped[wire.Stdin], r.Piped[wire.Stdout] = true, true
@@ -200,6 +253,16 @@ func lastValues(env []string) []string {
 	return all
 }
 
+// lastValue returns the value of a key in an environment.
+func lastValue(env []string, key string) (value string) {
+	for _, v := range env {
+		if k, text, ok := strings.Cut(v, "="); ok && k == key {
+			value = text
+		}
+	}
+	return value
+}
+
 // Wait waits until the command has exited and all its output has been written. Then it closes the pipes of the
 // command. It returns nil if the command has exited with status 0, a *CommandError if it has ended
 // otherwise, and the cause of ctx if ctx has ended before.
@@ -208,7 +271,7 @@ func (c *Cmd) Wait() error {
 	case c.running == nil:
 		return c.failed(errors.New("it was not started"))
 	case c.waited:
-		return c.failed(errors.New("Wait was already called"))
+		return c.failed(errors.New("it was already waited for"))
 	}
 	c.waited = true
 	<-c.exited
@@ -307,20 +370,23 @@ const (
 // A CommandError says that a command in the guest exited with a status other than 0, was ended by a signal, or
 // could not be started. A command that could not be started has the status that a shell gives it: 127 if
 // there is no such command, and 126 if it cannot be run. Why then says why, and errors.Is finds the cause, for
-// example fs.ErrNotExist. Every CommandError wraps ErrGuest.
+// example fs.ErrNotExist. A CommandError wraps ErrGuest, unless a program of the host cannot be run in the guest.
 type CommandError struct {
 	Args []string
 	Exit
 	// Stderr is the beginning and the end of the command's standard error, if Cmd.Stderr was nil.
 	Stderr []byte
 
-	refused bool
-	errno   syscall.Errno
+	refused error // why the command was not started; nil if it was
 }
 
 func (e *CommandError) Error() string {
-	if e.refused {
-		return fmt.Sprintf("%v: the command %q was not started: %s", ErrGuest, shown(e.Args), e.Why)
+	if e.refused != nil {
+		text := fmt.Sprintf("the command %q was not started: %s", shown(e.Args), e.Why)
+		if errors.Is(e.refused, ErrGuest) {
+			text = ErrGuest.Error() + ": " + text
+		}
+		return text
 	}
 	text := fmt.Sprintf("%v: the command %q has ended: %v", ErrGuest, shown(e.Args), e.Exit)
 	if last := bytes.TrimSpace(e.Stderr); len(last) > 0 {
@@ -329,9 +395,9 @@ func (e *CommandError) Error() string {
 	return text
 }
 
-func (e *CommandError) Unwrap() []error {
-	if e.errno != 0 {
-		return []error{ErrGuest, e.errno}
+func (e *CommandError) Unwrap() error {
+	if e.refused != nil {
+		return e.refused
 	}
-	return []error{ErrGuest}
+	return ErrGuest
 }

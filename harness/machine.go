@@ -27,6 +27,8 @@ type Machine struct {
 
 	template atomic.Pointer[pendingTemplate] // the template that WaitReady saves; nil if it saves none
 
+	hostFiles *hostFiles // what the guest has of the host's files
+
 	closing  atomic.Bool   // Close has been called
 	hashed   chan struct{} // closed when the record has the hashes of the kernel and the initramfs
 	ended    chan struct{} // see Done

@@ -81,7 +81,7 @@ func TestACommandThatCannotBeStartedSaysWhy(t *testing.T) {
 		is        error
 	}{
 		{name: "nosuchprogram", status: 127, says: `exec: "nosuchprogram": executable file not found in $PATH`, is: fs.ErrNotExist},
-		{name: "/no/such/program", status: 127, says: `/no/such/program`, is: fs.ErrNotExist},
+		{name: "/no/such/program", status: 127, says: "/no/such/program: no such file or directory; the host has no such file either", is: fs.ErrNotExist},
 		{name: "/tmp/file", status: 126, says: "/tmp/file", is: fs.ErrPermission},
 		{name: "/tmp", status: 126, says: "is a directory", is: unix.EISDIR},
 		{name: "/tmp/noprogram", status: 126, says: "exec format error", is: unix.ENOEXEC},
@@ -121,7 +121,7 @@ func TestACommandIsStartedAndAwaitedOnce(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	require.ErrorContains(t, cmd.Start(), "it was already started")
 	require.NoError(t, cmd.Wait())
-	require.ErrorContains(t, cmd.Wait(), "Wait was already called")
+	require.ErrorContains(t, cmd.Wait(), "it was already waited for")
 	require.ErrorContains(t, cmd.Run(), "it was already started")
 	require.ErrorIs(t, cmd.Signal(os.Interrupt), os.ErrProcessDone)
 }

@@ -25,6 +25,9 @@ type File struct {
 	Interpreter string
 }
 
+// ErrScript is wrapped by Check's error for an executable text whose first line names an interpreter.
+var ErrScript = errors.New("it is a script")
+
 // Check refuses a file that a guest of the target could not execute: one that is missing, no regular
 // file, not executable, no ELF executable, or built for another architecture. Its errors begin with
 // "program FILE".
@@ -76,6 +79,9 @@ func check(file string) (File, elf.Machine, error) {
 	head := make([]byte, len(elf.ELFMAG))
 	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
 		return fail(err)
+	}
+	if bytes.HasPrefix(head, []byte("#!")) {
+		return fail(fmt.Errorf("it is not an ELF executable: %w", ErrScript))
 	}
 	if !bytes.Equal(head, []byte(elf.ELFMAG)) {
 		return fail(errors.New("it is not an ELF executable"))
