@@ -265,7 +265,7 @@ func TestDocumentsListTheVariables(t *testing.T) {
 	}
 }
 
-// The reference has a row for every field of a Spec and of a Result.
+// The reference has a row for every field of a Spec, a Disk and a Result.
 func TestTheReferenceListsEveryField(t *testing.T) {
 	all := map[string][]string{}
 	for _, file := range parsePackage(t, "harness") {
@@ -274,7 +274,7 @@ func TestTheReferenceListsEveryField(t *testing.T) {
 		}
 	}
 	reference := read(t, "docs/reference.md")
-	for _, typ := range []string{"Spec", "Result"} {
+	for _, typ := range []string{"Spec", "Disk", "Result"} {
 		_, section, ok := strings.Cut(reference, "\n## "+typ+"\n")
 		require.True(t, ok, "a section %s", typ)
 		section, _, _ = strings.Cut(section, "\n## ")

@@ -99,6 +99,7 @@ func (p *plan) noteInputs() {
 	if t, ok := p.spec.From.(*Template); ok && t != nil {
 		testcache.Depends(t.files.Files()...)
 	}
+	p.noteDisks()
 	if len(p.spec.QEMUArgs) > 0 {
 		testcache.Never() // they may name files
 	}
@@ -153,12 +154,17 @@ func (p *plan) launch(ctx context.Context, t *template.Template, why string) (*M
 	if ram != nil {
 		defer ram.Close()
 	}
-	args := p.qemu.Args(kind)
+	disks, err := p.openDisks(t)
+	if err != nil {
+		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
+	}
+	defer closeDisks(disks)
+	args := p.qemu.Args(kind, disks)
 	rec, err := records.Create(p.spec.Dir, p.spec, append([]string{p.qemu.Binary}, args...))
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
-	c := p.vm(args, rec, t, ram, state)
+	c := p.vm(args, rec, t, ram, state, disks)
 	c.Savable = kind == qemu.SharedRAM || kind == qemu.CopiedRAM
 	v, err := vm.Start(c)
 	if err != nil {
@@ -193,10 +199,10 @@ func (p *plan) copyRAM(ctx context.Context, saved *os.File) (*os.File, error) {
 }
 
 // vm describes the plan's machine to package vm.
-func (p *plan) vm(args []string, rec *records.Record, t *template.Template, ram, state *os.File) vm.Config {
+func (p *plan) vm(args []string, rec *records.Record, t *template.Template, ram, state *os.File, disks []qemu.DiskFiles) vm.Config {
 	return vm.Config{
 		QEMU: p.qemu, Args: args, Rules: p.rules(), Crashes: p.crashes, Record: rec, From: t,
-		RAM: ram, State: state,
+		RAM: ram, State: state, Disks: disks,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"guesthouse.example/harness/internal/crash"
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/kernelfile"
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/sys"
@@ -19,8 +20,9 @@ import (
 // A plan is a Spec that has been checked and completed, with the values that Start derives from it. A plan
 // does not change after Start has prepared it.
 type plan struct {
-	spec    Spec             // with its defaults and absolute paths; Accel is the user's
-	qemu    qemu.Machine     // with the acceleration that was chosen
+	spec    Spec         // with its defaults and absolute paths; Accel is the user's
+	qemu    qemu.Machine // with the acceleration that was chosen
+	disks   []template.DiskIdentity
 	crashes []*regexp.Regexp // Spec.Crashes, which match at the start of a line
 	accel   choice
 	started time.Time // when Start was called
@@ -56,6 +58,9 @@ func (s Spec) plan() (*plan, error) {
 	}
 	if p.spec.CPUs < 1 || p.spec.CPUs > t.MaxCPUs {
 		return nil, fmt.Errorf("%d processors: a machine of the target %s has 1 to %d", p.spec.CPUs, t.Name, t.MaxCPUs)
+	}
+	if err := checkDisks(s.Disks); err != nil {
+		return nil, err
 	}
 	if p.spec.Ready == "" {
 		p.spec.Ready = DefaultReady
@@ -153,6 +158,9 @@ func (s Spec) check() (*plan, error) {
 				return nil, err
 			}
 		}
+	}
+	if err := p.findDisks(); err != nil {
+		return nil, err
 	}
 	p.qemu.Kernel, p.qemu.Initramfs, p.qemu.Binary = p.spec.Kernel, p.spec.Initramfs, p.spec.QEMU
 	return p, nil

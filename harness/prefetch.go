@@ -24,8 +24,13 @@ func (p *plan) prefetch(ctx context.Context, t *template.Template) (*vm.VM, erro
 	}
 	defer ram.Close()
 	defer state.Close()
+	disks, err := p.openDisks(t)
+	if err != nil {
+		return nil, err
+	}
+	defer closeDisks(disks)
 	rec := records.New()
-	v, err := vm.Start(p.vm(p.qemu.Args(qemu.RestoreRAM(t.Version)), rec, t, ram, state))
+	v, err := vm.Start(p.vm(p.qemu.Args(qemu.RestoreRAM(t.Version), disks), rec, t, ram, state, disks))
 	if err != nil {
 		return nil, err
 	}

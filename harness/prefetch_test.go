@@ -18,7 +18,7 @@ func scriptVM(t *testing.T, script string) *vm.VM {
 	p, err := Spec{Target: "x86_64"}.plan()
 	require.NoError(t, err)
 	p.qemu.Binary = "sh"
-	v, err := vm.Start(p.vm([]string{"-c", script}, records.New(), nil, nil, nil))
+	v, err := vm.Start(p.vm([]string{"-c", script}, records.New(), nil, nil, nil, nil))
 	require.NoError(t, err)
 	return v
 }

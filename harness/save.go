@@ -25,7 +25,8 @@ import (
 // are late by the age of the template.
 //
 // A restored machine can be saved if its Spec has Savable. A test can thus save a machine in the middle of
-// a scenario and continue from there any number of times. A machine with KVM or QEMUArgs cannot be saved.
+// a scenario and continue from there any number of times. A machine with KVM, QEMUArgs or a Disk with
+// Write cannot be saved.
 func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	fail := func(err error) (*Template, error) {
 		return nil, fmt.Errorf("save %s into %s: %w", m.plan.spec.Target, dir, err)
@@ -49,6 +50,9 @@ func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	}
 	defer os.RemoveAll(building)
 	id, err := m.plan.identity()
+	if err == nil {
+		err = m.plan.disksUnchanged()
+	}
 	if err != nil {
 		return fail(err)
 	}

@@ -38,6 +38,9 @@ type Spec struct {
 	// host, which then takes turns.
 	CPUs int `json:"cpus,omitempty"`
 
+	// Disks are the machine's disks, at most 16.
+	Disks []Disk `json:"disks,omitempty"`
+
 	// Ports are the guest's ports that Dial reaches: "udp/4242", "tcp/80".
 	Ports []string `json:"ports,omitempty"`
 

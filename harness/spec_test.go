@@ -42,6 +42,10 @@ func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		"port twice":        {func(s *Spec) { s.Ports = []string{"udp/1", "udp/1"} }, "udp/1 is listed twice"},
 		"memory of no host": {func(s *Spec) { s.Memory = 999_999_999 }, "memory of 999999999 MiB: this host has "},
 		"memory":            {func(s *Spec) { s.Memory = -8 }, "memory of -8 MiB: the least is 1, and Debian's kernels take 96"},
+		"no processors":     {func(s *Spec) { s.CPUs = -1 }, "-1 processors: a machine of the target x86_64 has 1 to 255"},
+		"processors":        {func(s *Spec) { s.Target, s.CPUs = "arm64", 9 }, "9 processors: a machine of the target arm64 has 1 to 8"},
+		"memory of no arm":  {func(s *Spec) { s.Target, s.Memory = "arm", 3073 }, "memory of 3073 MiB: a machine of the target arm has at most 3072"},
+		"disk":              {func(s *Spec) { s.Disks = []Disk{{}} }, "disk 0: size of 0 MiB: name a file, or a size of at least 1"},
 		"accel":             {func(s *Spec) { s.Accel = "magic" }, `unknown acceleration "magic"`},
 		"outbound":          {func(s *Spec) { s.Outbound = "world" }, `outbound "world": write "none", "host" or "internet"`},
 		"ready":             {func(s *Spec) { s.Ready = "(" }, "ready pattern: error parsing regexp"},
@@ -114,6 +118,7 @@ func TestQEMUArgsComeLast(t *testing.T) {
 func TestASpecIsTheSameAfterJSON(t *testing.T) {
 	s := minimal(t)
 	s.Ports, s.Cmdline, s.Memory, s.Crashes = []string{"udp/1"}, []string{"x=1"}, 128, []string{`FATAL\b`}
+	s.CPUs, s.Disks = 2, []Disk{{File: "/disk", Format: "raw", Write: true}, {Size: 1}}
 	text, err := json.Marshal(s)
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "spec.json")

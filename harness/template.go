@@ -52,7 +52,7 @@ func (t *Template) start(ctx context.Context, p *plan) (*Machine, error) {
 
 // identity returns what the plan's machine and its template must have in common.
 func (p *plan) identity() (template.Identity, error) {
-	id := template.Identity{Format: template.Format, Target: p.spec.Target, Args: p.qemu.IdentityArgs(), Ready: p.spec.Ready, Outbound: string(p.spec.Outbound)}
+	id := template.Identity{Format: template.Format, Target: p.spec.Target, Args: p.qemu.IdentityArgs(), Ready: p.spec.Ready, Outbound: string(p.spec.Outbound), Disks: p.disks}
 	var err error
 	if id.QEMU, err = qemu.Identity(p.qemu.Binary); err != nil {
 		return id, err
@@ -71,10 +71,16 @@ func (p *plan) noTemplate() string {
 	case p.accel.accel != TCG:
 		return "templates are for " + string(TCG)
 	}
+	if p.writes() {
+		return "it writes to the file of a disk"
+	}
 	return "it has QEMU arguments of its own"
 }
 
 // savable reports whether the machine may be saved. A machine with QEMU arguments may not: they may
 // name a disk, a file or a port that two machines must not share, and they may change the memory. A
-// machine under KVM may not either, because its state depends on the host.
-func (p *plan) savable() bool { return len(p.spec.QEMUArgs) == 0 && p.accel.accel == TCG }
+// machine under KVM may not either, because its state depends on the host. A machine that writes to the file of a disk may not, because the
+// file does not stay as it was when the machine was saved.
+func (p *plan) savable() bool {
+	return len(p.spec.QEMUArgs) == 0 && p.accel.accel == TCG && !p.writes()
+}

@@ -68,9 +68,9 @@ func TestARestoredMachineReadsNoKernel(t *testing.T) {
 	s.Initramfs = s.Kernel
 	p, err := s.check()
 	require.NoError(t, err)
-	require.Contains(t, p.qemu.Args(qemu.SharedRAM), p.qemu.Kernel)
-	require.NotContains(t, p.qemu.Args(qemu.RestoredRAM), p.qemu.Kernel)
-	require.NotContains(t, p.qemu.Args(qemu.ReadOnlyRAM), p.qemu.Kernel)
+	require.Contains(t, p.qemu.Args(qemu.SharedRAM, nil), p.qemu.Kernel)
+	require.NotContains(t, p.qemu.Args(qemu.RestoredRAM, nil), p.qemu.Kernel)
+	require.NotContains(t, p.qemu.Args(qemu.ReadOnlyRAM, nil), p.qemu.Kernel)
 }
 
 func TestNoTemplateSaysWhyAMachineHasNone(t *testing.T) {
@@ -116,6 +116,6 @@ func TestQEMUOpensATemplatesMemoryReadOnlyFromVersion82(t *testing.T) {
 	}
 	p, err := minimal(t).plan()
 	require.NoError(t, err)
-	require.Contains(t, strings.Join(p.qemu.Args(qemu.ReadOnlyRAM), " "), ",share=off,readonly=on,rom=off")
-	require.NotContains(t, strings.Join(p.qemu.Args(qemu.RestoredRAM), " "), "readonly=on")
+	require.Contains(t, strings.Join(p.qemu.Args(qemu.ReadOnlyRAM, nil), " "), ",share=off,readonly=on,rom=off")
+	require.NotContains(t, strings.Join(p.qemu.Args(qemu.RestoredRAM, nil), " "), "readonly=on")
 }

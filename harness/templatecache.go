@@ -17,7 +17,7 @@ import (
 // share a cache.
 //
 // Machines are of the same kind if they have the same QEMU binary, QEMU arguments, kernel, initramfs,
-// ready pattern and Outbound. Templates are not used after the host has booted again, because a power
+// ready pattern, Disks (with unchanged files) and Outbound. Templates are not used after the host has booted again, because a power
 // cut may have left an incomplete one.
 type TemplateCache struct {
 	// Dir is the directory of the templates. If it is empty, the templates are in
@@ -209,7 +209,10 @@ type pendingTemplate struct {
 // finish saves the machine and returns Why of its Result. It returns an error only if the machine cannot
 // go on or ctx has ended.
 func (t *pendingTemplate) finish(ctx context.Context, m *Machine) (why string, err error) {
-	err = m.vm.Save(ctx, t.Path(""), t.entry.id, t.anyGuest)
+	err = m.plan.disksUnchanged()
+	if err == nil {
+		err = m.vm.Save(ctx, t.Path(""), t.entry.id, t.anyGuest)
+	}
 	if err == nil {
 		err = t.entry.cache.Publish(t.Build, t.entry.key)
 	}

@@ -61,6 +61,10 @@ func run(ctx context.Context, args []string, std stdio) error {
 	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and do not run it")
 	flags.IntVar(&spec.Memory, "memory", 0, "the machine's memory `size` in MiB (default 256)")
 	flags.IntVar(&spec.CPUs, "cpus", 0, "the `number` of the machine's processors (default 1)")
+	flags.Func("disk", "a `file` or a size in MiB: a disk with that content, or an empty one; what the guest writes is gone at the end; may be repeated", func(text string) error {
+		spec.Disks = append(spec.Disks, harness.ParseDisk(text))
+		return nil
+	})
 	flags.Func("port", "a guest `port` to forward from the host, such as udp/4242; may be repeated (default: udp/4242 and tcp/4242)",
 		appendTo(&spec.Ports))
 	flags.Func("append", "`words` to append to the kernel command line, such as guesthouse.ip=dhcp; may be repeated", appendTo(&spec.Cmdline))

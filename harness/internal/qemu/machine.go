@@ -29,6 +29,8 @@ type Machine struct {
 	CPUs   int  // the number of the guest's processors; under TCG each is a thread of QEMU
 	KVM    bool // the host's processor runs the guest; otherwise TCG emulates its processor
 
+	Disks []Disk
+
 	Network  Network
 	Forwards []Forward // ports of the guest that QEMU forwards from its start on
 	Filtered bool      // the harness filters what the guest sends
@@ -37,20 +39,21 @@ type Machine struct {
 }
 
 // Args returns the command line, without the binary, of a QEMU that the harness controls. The machine is
-// stopped at first (-S), so that the harness reads the console from its first byte.
-func (m Machine) Args(ram RAM) []string {
+// stopped at first (-S), so that the harness reads the console from its first byte. The files are those of m's
+// disks.
+func (m Machine) Args(ram RAM, disks []DiskFiles) []string {
 	var filter []string
 	if m.Filtered {
 		filter = filterArgs()
 	}
 	return slices.Concat([]string{"-S", "-global", migrationEvents}, sandboxArgs(m.Binary, m.UserArgs),
-		m.machineArgs(ram, false), connectionArgs(), m.diskArgs(), filter, m.UserArgs)
+		m.diskBackends(disks), m.machineArgs(ram, false), connectionArgs(), m.diskArgs(), filter, m.UserArgs)
 }
 
 // TerminalArgs returns the command line of a QEMU that runs without the harness, with its console on
 // the terminal. Where the harness would filter the guest's network, QEMU cuts the guest off from it.
 func (m Machine) TerminalArgs() []string {
-	return slices.Concat(m.machineArgs(OwnRAM, true), []string{"-serial", "mon:stdio"}, m.UserArgs)
+	return slices.Concat(m.diskDrives(), m.machineArgs(OwnRAM, true), []string{"-serial", "mon:stdio"}, m.UserArgs)
 }
 
 // IdentityArgs returns the arguments that a machine and its template must have in common. They do not
@@ -97,6 +100,7 @@ func (m Machine) machineArgs(ram RAM, alone bool) []string {
 		"-netdev", m.netdev(!ram.restored(), alone),
 		"-device", m.Target.NetDevice + ",netdev=net0",
 	}
+	args = append(args, m.diskDevices()...)
 	// A restored machine has booted. Reading kernel and initramfs again would take most of QEMU's
 	// start.
 	if !ram.restored() {

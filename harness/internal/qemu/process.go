@@ -48,6 +48,8 @@ const (
 	sentFD  = 9
 	givenFD = 10
 	seenFD  = 11
+
+	firstDiskFD = 12 // the files of the machine's disks
 )
 
 // outputWithin is how long a process that QEMU has started may keep QEMU's standard error open after
@@ -56,20 +58,20 @@ const outputWithin = time.Second
 
 // Start starts QEMU with the arguments that Args returned. QEMU dies when this process dies, even if a
 // signal kills this process. Start copies to stderr what QEMU prints, made safe for a terminal. QEMU
-// inherits ram and state, which may be nil.
-func (m Machine) Start(args []string, stderr io.Writer, ram, state *os.File) (*Process, error) {
-	return start(m.Binary, args, stderr, ram, state, m.hasDisk(), m.Filtered)
+// inherits ram and state, which may be nil, and the files of the disks.
+func (m Machine) Start(args []string, stderr io.Writer, ram, state *os.File, disks []DiskFiles) (*Process, error) {
+	return start(m.Binary, args, stderr, ram, state, diskFiles(disks), m.hasDisk(), m.Filtered)
 }
 
 // StartProbe starts a QEMU that boots the kernel at once, without a network. It ignores the user's
 // arguments, because they may name files or ports that two machines must not share.
 func (m Machine) StartProbe(stderr io.Writer) (*Process, error) {
-	m.Forwards, m.Filtered = nil, true // QEMU cuts the guest off
+	m.Forwards, m.Disks, m.Filtered = nil, nil, true // QEMU cuts the guest off
 	args := slices.Concat(sandboxArgs(m.Binary, nil), m.machineArgs(OwnRAM, true), connectionArgs())
-	return start(m.Binary, args, stderr, nil, nil, false, false)
+	return start(m.Binary, args, stderr, nil, nil, nil, false, false)
 }
 
-func start(binary string, args []string, stderr io.Writer, ram, state *os.File, disk, filtered bool) (_ *Process, err error) {
+func start(binary string, args []string, stderr io.Writer, ram, state *os.File, disks []*os.File, disk, filtered bool) (_ *Process, err error) {
 	p := &Process{Done: make(chan struct{})}
 	var near []net.Conn
 	var far []*os.File
@@ -109,7 +111,7 @@ func start(binary string, args []string, stderr io.Writer, ram, state *os.File, 
 	output := printable.NewWriter(stderr)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.WaitDelay = outputWithin
-	cmd.ExtraFiles = closeInherited(inherited[consoleFD:]) // from descriptor 3 on
+	cmd.ExtraFiles = closeInherited(append(inherited, disks...)[consoleFD:]) // from descriptor 3 on
 	ended, err := tied.StartOn(ownUmask, cmd)
 	if err != nil {
 		return nil, err

@@ -19,12 +19,15 @@ type Identity struct {
 	Kernel    string   `json:"kernel"`              // SHA-256
 	Initramfs string   `json:"initramfs,omitempty"` // SHA-256
 	Ready     string   `json:"ready"`
-	Outbound  string   `json:"outbound"` // the filter runs in a prefetched machine before a Spec is known
+
+	Disks []DiskIdentity `json:"disks,omitempty"`
+
+	Outbound string `json:"outbound"` // the filter runs in a prefetched machine before a Spec is known
 }
 
 // Format is the current format of templates. Increase it with every change after which older templates
 // cannot be used.
-const Format = 4
+const Format = 5
 
 // difference returns the name of the first part in which two identities differ, or "".
 func (id Identity) difference(other Identity) string {
@@ -38,6 +41,7 @@ func (id Identity) difference(other Identity) string {
 		{"kernel", id.Kernel, other.Kernel},
 		{"initramfs", id.Initramfs, other.Initramfs},
 		{"ready pattern", id.Ready, other.Ready},
+		{"disk, or another content of a disk's file", diskText(id.Disks), diskText(other.Disks)},
 		{"Outbound", id.Outbound, other.Outbound},
 		{"memory, processors, devices, network or command line", strings.Join(id.Args, "\n"), strings.Join(other.Args, "\n")},
 	} {
@@ -46,6 +50,12 @@ func (id Identity) difference(other Identity) string {
 		}
 	}
 	return ""
+}
+
+// diskText returns a text that is the same for equal disks.
+func diskText(disks []DiskIdentity) string {
+	text, _ := json.Marshal(disks) // numbers and texts
+	return string(text)
 }
 
 // Fits returns a Fault if the template was not saved from a machine with this identity.

@@ -14,9 +14,9 @@ import (
 	"guesthouse.example/internal/regular"
 )
 
-// copyRAM copies a machine's memory to a new file, with holes for blocks of zeros. It fails when ctx
+// copySparse copies the file of a machine's memory or disk to a new file, with holes for blocks of zeros. It fails when ctx
 // ends.
-func copyRAM(ctx context.Context, file string, src *os.File) (File, error) {
+func copySparse(ctx context.Context, file string, src *os.File) (File, error) {
 	info, err := src.Stat()
 	if err != nil {
 		return File{}, err
@@ -113,8 +113,8 @@ func isZero(block []byte) bool {
 	return true
 }
 
-// hashRAM returns the SHA-256 of a file that copyRAM wrote, in hexadecimal.
-func hashRAM(f *os.File, size int64) (string, error) {
+// hashSparse returns the SHA-256 of a file that copySparse wrote, in hexadecimal.
+func hashSparse(f *os.File, size int64) (string, error) {
 	h := sha256.New()
 	if err := dataBlocks(f, size, hashBlock(h)); err != nil {
 		return "", err

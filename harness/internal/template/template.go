@@ -8,6 +8,7 @@
 //
 //	ram            the memory, with holes where it is zero
 //	state          the devices and the processor, as QEMU's migration writes them
+//	disk0.0, …     what the guest has written to its disks, in layers; see package qcow2
 //	template.json  a Description
 //
 // Nothing is ever written to a template: any number of machines map its memory at once, each with
@@ -42,6 +43,7 @@ type Description struct {
 	Saved   time.Time     `json:"saved"`
 	RAM     File          `json:"ram"`
 	State   File          `json:"state"`
+	Disks   [][]File      `json:"disks,omitempty"` // by disk, the layers from the lowest on
 	Console console.State `json:"console"`
 	Agent   *agent.Saved  `json:"agent,omitempty"` // nil for a guest without an agent
 }
@@ -81,11 +83,20 @@ func (t *Template) Dir() string { return t.dir }
 
 // Files returns the paths of the template's files.
 func (t *Template) Files() []string {
-	return []string{filepath.Join(t.dir, descriptionName), filepath.Join(t.dir, stateName), filepath.Join(t.dir, ramName)}
+	names := []string{descriptionName, stateName, ramName}
+	for i, layers := range t.Disks {
+		for j := range layers {
+			names = append(names, diskName(i, j))
+		}
+	}
+	for i, name := range names {
+		names[i] = filepath.Join(t.dir, name)
+	}
+	return names
 }
 
 // Verify reads the complete template and returns a Fault if it differs from what was saved. Afterwards
-// OpenFiles trusts the memory without reading it again, even in a copy of the template, until the file
+// OpenFiles and OpenDisks trust the memory and the disks without reading it again, even in a copy of the template, until the file
 // changes.
 func (t *Template) Verify() error {
 	f, err := regular.Open(filepath.Join(t.dir, ramName))
@@ -93,7 +104,10 @@ func (t *Template) Verify() error {
 		return fmt.Errorf("template %s: %w", t.dir, faultIfMissing(err))
 	}
 	defer f.Close()
-	stat, err := t.checkRAM(f)
+	stat, err := checkContent(f, ramName, t.RAM)
+	if err == nil {
+		err = t.verifyDisks()
+	}
 	if err != nil {
 		return fmt.Errorf("template %s: %w", t.dir, err)
 	}
@@ -111,7 +125,7 @@ func (t *Template) Verify() error {
 // differ from what was saved, and for files that another user could have written. The machine does not
 // need the directory afterwards.
 func (t *Template) OpenFiles() (ram, state *os.File, err error) {
-	ram, err = t.openRAM()
+	ram, err = t.openTrusted(ramName, t.RAM)
 	if err == nil {
 		if state, err = t.openState(); err != nil {
 			ram.Close()
@@ -123,16 +137,16 @@ func (t *Template) OpenFiles() (ram, state *os.File, err error) {
 	return ram, state, nil
 }
 
-// openRAM trusts the memory if its file has not changed since it was saved or verified. Otherwise, for
-// example in a copy of the template, it reads the complete memory.
-func (t *Template) openRAM() (*os.File, error) {
-	f, err := openOwn(filepath.Join(t.dir, ramName))
+// openTrusted trusts a file if it has not changed since it was saved or verified. Otherwise, for
+// example in a copy of the template, it reads the complete file.
+func (t *Template) openTrusted(name string, saved File) (*os.File, error) {
+	f, err := openOwn(filepath.Join(t.dir, name))
 	if err != nil {
 		return nil, err
 	}
 	stat, err := regular.StateOf(f)
-	if err == nil && stat != t.RAM.State {
-		_, err = t.checkRAM(f)
+	if err == nil && stat != saved.State {
+		_, err = checkContent(f, name, saved)
 	}
 	if err != nil {
 		f.Close()
@@ -141,21 +155,21 @@ func (t *Template) openRAM() (*os.File, error) {
 	return f, nil
 }
 
-// checkRAM reads the complete memory and returns a Fault if it differs from what was saved. It returns
-// the state that the file had before it was read.
-func (t *Template) checkRAM(f *os.File) (regular.State, error) {
+// checkContent reads a complete file that copySparse wrote and returns a Fault if it differs from what was
+// saved. It returns the state that the file had before it was read.
+func checkContent(f *os.File, name string, saved File) (regular.State, error) {
 	stat, err := regular.StateOf(f)
 	if err != nil {
 		return stat, err
 	}
 	sum := ""
-	if stat.Size == t.RAM.Size {
-		if sum, err = hashRAM(f, t.RAM.Size); err != nil {
+	if stat.Size == saved.Size {
+		if sum, err = hashSparse(f, saved.Size); err != nil {
 			return stat, err
 		}
 	}
-	if sum != t.RAM.SHA256 {
-		return stat, Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or other bytes than were saved; save the machine again", ramName, stat.Size, t.RAM.Size)}
+	if sum != saved.SHA256 {
+		return stat, Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or other bytes than were saved; save the machine again", name, stat.Size, saved.Size)}
 	}
 	return stat, nil
 }

@@ -89,7 +89,7 @@ func TestOpenReadsWhatAWriterWrote(t *testing.T) {
 func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
 	original := ram(t)
 	file := filepath.Join(t.TempDir(), ramName)
-	stat, err := copyRAM(t.Context(), file, original)
+	stat, err := copySparse(t.Context(), file, original)
 	require.NoError(t, err)
 	require.EqualValues(t, 4<<20, stat.Size)
 
@@ -108,14 +108,14 @@ func TestMemoryIsCopiedWithItsHoles(t *testing.T) {
 		return nil
 	}))
 	require.Equal(t, []int64{0, 1 << 20, 4<<20 - blockSize}, blocks)
-	sum, err := hashRAM(again, stat.Size)
+	sum, err := hashSparse(again, stat.Size)
 	require.NoError(t, err)
 	require.Equal(t, stat.SHA256, sum)
 }
 
 // Every template has the hash of its memory, so a change of the hash refuses all older templates.
 func TestTheHashOfMemoryIsFixed(t *testing.T) {
-	stat, err := copyRAM(t.Context(), filepath.Join(t.TempDir(), ramName), ram(t))
+	stat, err := copySparse(t.Context(), filepath.Join(t.TempDir(), ramName), ram(t))
 	require.NoError(t, err)
 	require.Equal(t, "eb5fc8d2", stat.SHA256[:8])
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // A Writer writes a template into a directory: first the device state, which QEMU writes, then the
@@ -12,6 +13,7 @@ import (
 type Writer struct {
 	dir        string
 	ram, state File
+	disks      [][]File
 }
 
 // NewWriter returns a Writer for a directory that exists.
@@ -36,13 +38,34 @@ func (w *Writer) CloseState() error {
 
 // CopyRAM copies the memory of the stopped machine, unless ctx ends first.
 func (w *Writer) CopyRAM(ctx context.Context, ram *os.File) (err error) {
-	w.ram, err = copyRAM(ctx, filepath.Join(w.dir, ramName), ram)
+	w.ram, err = copySparse(ctx, filepath.Join(w.dir, ramName), ram)
 	return err
 }
 
-// Close writes the description, which completes the template. It sets RAM and State of d.
+// CopyDisk copies what the guest has written to the disk i of the stopped machine, unless ctx ends first:
+// the files of the template that the machine was restored from, and the machine's own overlay. Call it for
+// all disks in their order.
+func (w *Writer) CopyDisk(ctx context.Context, i int, saved []*os.File, overlay *os.File) error {
+	layers := []File{} // in JSON, a disk that nobody has written to is []
+	if untouched, err := isEmptyImage(overlay); err != nil {
+		return err
+	} else if !untouched {
+		saved = append(slices.Clip(saved), overlay)
+	}
+	for j, f := range saved {
+		layer, err := copySparse(ctx, filepath.Join(w.dir, diskName(i, j)), f)
+		if err != nil {
+			return err
+		}
+		layers = append(layers, layer)
+	}
+	w.disks = append(w.disks, layers)
+	return nil
+}
+
+// Close writes the description, which completes the template. It sets RAM, State and Disks of d.
 func (w *Writer) Close(d Description) error {
-	d.RAM, d.State = w.ram, w.state
+	d.RAM, d.State, d.Disks = w.ram, w.state, w.disks
 	text, err := json.MarshalIndent(d, "", "\t")
 	if err != nil {
 		return err

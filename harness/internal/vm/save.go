@@ -13,7 +13,7 @@ import (
 var ErrStillStopped = errors.New("the machine does not go on after it was saved")
 
 // errNotSavable says that Save cannot read the guest's memory.
-var errNotSavable = errors.New("it was restored from a template without Spec.Savable, runs with KVM, has QEMU arguments of its own, or the host has no memfd_create")
+var errNotSavable = errors.New("it was restored from a template without Spec.Savable, runs with KVM, writes to the file of a disk, has QEMU arguments of its own, or the host has no memfd_create")
 
 // Save writes a template with an identity into a directory, and lets the machine go on. A guest without an
 // agent is saved only with anyGuest; otherwise the error wraps ErrNoAgent.
@@ -85,6 +85,12 @@ func (v *VM) write(ctx context.Context, dir string, id template.Identity, anyGue
 	d.Console = v.Console.State()
 	if err := w.CopyRAM(ctx, v.ram); err != nil {
 		return err
+	}
+	// QEMU has written its caches of the disks when the machine stopped.
+	for i, d := range v.disks {
+		if err := w.CopyDisk(ctx, i, d.Saved, d.Overlay); err != nil {
+			return err
+		}
 	}
 	return w.Close(d)
 }

@@ -47,6 +47,7 @@ type VM struct {
 	Drained chan struct{}
 
 	ram       *os.File           // the guest's memory; nil if it cannot be saved
+	disks     []qemu.DiskFiles   // the files of the disks that Save copies; nil if there are none, or ram is nil
 	from      *template.Template // nil if the machine boots
 	crashes   []string           // the user's crash patterns
 	migration chan string        // the statuses of migrations, from QEMU's events
@@ -67,10 +68,11 @@ type Config struct {
 	Record  *records.Record    // gets everything that QEMU and the guest send; Discard closes it
 	From    *template.Template // nil for a machine that boots
 
-	// RAM and State are the files that QEMU inherits; nil if QEMU has none. The caller may close them
+	// RAM, State and Disks are the files that QEMU inherits; nil if QEMU has none. The caller may close them
 	// when Start returns.
 	RAM, State *os.File
 	Savable    bool // RAM is shared with QEMU, so that Save can read it
+	Disks      []qemu.DiskFiles
 }
 
 // Start starts QEMU and begins to read its console and the agent's line. The machine stands still until
@@ -84,12 +86,12 @@ func Start(c Config) (*VM, error) {
 		saving:    make(chan struct{}, 1),
 	}
 	var err error
-	if v.Process, err = c.QEMU.Start(c.Args, c.Record.Stderr, c.RAM, c.State); err != nil {
+	if v.Process, err = c.QEMU.Start(c.Args, c.Record.Stderr, c.RAM, c.State, c.Disks); err != nil {
 		return nil, err
 	}
 	v.Clock = machinetime.New(v.Process.PID(), c.QEMU.CPUs, v.Process.Done, c.Record.Start)
 	if c.Savable {
-		v.ram, err = duplicate(c.RAM)
+		err = v.keepFiles(c)
 	}
 	if f := v.Process.Frames; err == nil && c.QEMU.Filtered {
 		v.Filter, err = outbound.Start(c.Rules, f[0], f[1], f[2])
@@ -122,6 +124,29 @@ func Start(c Config) (*VM, error) {
 		close(v.Drained)
 	}()
 	return v, nil
+}
+
+// keepFiles keeps the files that Save reads.
+func (v *VM) keepFiles(c Config) (err error) {
+	if v.ram, err = duplicate(c.RAM); err != nil {
+		return err
+	}
+	for _, d := range c.Disks {
+		var kept qemu.DiskFiles
+		for _, f := range d.Saved {
+			if f, err = duplicate(f); err != nil {
+				return err
+			}
+			kept.Saved = append(kept.Saved, f)
+		}
+		if d.Overlay != nil {
+			if kept.Overlay, err = duplicate(d.Overlay); err != nil {
+				return err
+			}
+		}
+		v.disks = append(v.disks, kept)
+	}
+	return nil
 }
 
 // duplicate returns another descriptor of a file.
@@ -231,11 +256,14 @@ func (v *VM) Discard() {
 	v.Record.Close(false)
 }
 
-// Close frees the machine's memory file after the machine's end. It first waits until the work of Save is
+// Close frees the files of the machine's memory and disks after the machine's end. It first waits until the work of Save is
 // undone.
 func (v *VM) Close() {
 	v.resuming.Wait()
 	if v.ram != nil {
 		v.ram.Close()
+	}
+	for _, d := range v.disks {
+		d.Close()
 	}
 }

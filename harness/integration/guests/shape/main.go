@@ -3,6 +3,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"runtime"
@@ -19,8 +20,8 @@ func main() {
 		switch lines.Text() {
 		case "cpus":
 			cpus()
-		case "exit":
-			return
+		case "fill":
+			fmt.Println(fill())
 		}
 	}
 }
@@ -54,4 +55,20 @@ func current() int {
 		return -1
 	}
 	return int(cpu)
+}
+
+// fill writes random bytes to the first disk, past the cache, until a write fails, and says how far it came.
+func fill() string {
+	disk, err := os.OpenFile("/dev/vda", os.O_WRONLY|os.O_SYNC, 0)
+	if err != nil {
+		return err.Error()
+	}
+	defer disk.Close()
+	block := make([]byte, 64<<10)
+	rand.Read(block)
+	for i := 0; ; i++ {
+		if _, err := disk.Write(block); err != nil {
+			return fmt.Sprintf("block %d: %v", i, err)
+		}
+	}
 }
