@@ -44,10 +44,18 @@ func Start(ctx context.Context, s Spec) (*Machine, error) {
 		return nil, err
 	}
 	p.started = started
-	if s.From == nil {
-		return p.launch(ctx, nil, "")
+	from := s.From
+	if from == nil {
+		from = plain{}
 	}
-	return s.From.start(ctx, p)
+	m, err := from.start(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if m.delivery != nil {
+		go m.deliver()
+	}
+	return m, nil
 }
 
 // A Source is what a machine starts from: [Cold], a [*Template] or a [*TemplateCache].
@@ -62,7 +70,14 @@ var Cold Source = cold{}
 type cold struct{}
 
 func (cold) start(ctx context.Context, p *plan) (*Machine, error) {
-	return p.launch(ctx, nil, "asked for")
+	return p.launch(ctx, how{why: "asked for"})
+}
+
+// plain is the Source of a Spec without From.
+type plain struct{}
+
+func (plain) start(ctx context.Context, p *plan) (*Machine, error) {
+	return p.launch(ctx, how{})
 }
 
 // prepare checks a Spec, finds its QEMU and chooses the acceleration.
@@ -89,7 +104,7 @@ func (p *plan) noteInputs() {
 	if !testcache.Active() {
 		return
 	}
-	for _, file := range []string{p.spec.Kernel, p.spec.Initramfs} {
+	for _, file := range []string{p.spec.Kernel, p.spec.Initramfs, p.spec.Program} {
 		// A file whose name has its hash does not change. The cache that holds it updates the file's
 		// time, which would make the go command run the test again.
 		if sum, err := regular.SHA256(file); file != "" && (err != nil || !strings.Contains(filepath.Base(file), sum)) {
@@ -105,13 +120,19 @@ func (p *plan) noteInputs() {
 	}
 }
 
-// restored restores the machine from a template. why says why the machine is not a prefetched one; it is
-// empty if nothing was prefetched.
-func (p *plan) restored(ctx context.Context, t *template.Template, id template.Identity, why string) (*Machine, error) {
-	if err := t.Fits(id); err != nil {
+// A how says how a machine starts.
+type how struct {
+	from    *template.Template // nil for a machine that boots
+	savable bool               // the restored machine is to be saved, so it gets a copy of the template's memory
+	why     string             // why the machine does not start in a faster mode, for the Result
+}
+
+// restored restores the machine from a template, which must be of a machine with an identity.
+func (p *plan) restored(ctx context.Context, h how, id template.Identity) (*Machine, error) {
+	if err := h.from.Fits(id); err != nil {
 		return nil, err
 	}
-	m, err := p.launch(ctx, t, why)
+	m, err := p.launch(ctx, h)
 	if failed := (*BootError)(nil); errors.As(err, &failed) && ctx.Err() == nil {
 		line, _, _ := strings.Cut(failed.Stderr, "\n")
 		return nil, fmt.Errorf("restoring it failed: %w %s", failed.Err, printable.Text(line))
@@ -121,10 +142,10 @@ func (p *plan) restored(ctx context.Context, t *template.Template, id template.I
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
-// launch starts QEMU and boots the machine, or restores it if t is not nil. why says why the machine does
-// not start in a faster mode, for the Result.
-func (p *plan) launch(ctx context.Context, t *template.Template, why string) (*Machine, error) {
-	mode, kind, began := BootCold, qemu.OwnRAM, time.Now()
+// launch starts QEMU and boots or restores the machine. If the machine has a delivery then, the caller
+// starts it.
+func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
+	t, mode, kind, began := h.from, BootCold, qemu.OwnRAM, time.Now()
 	var ram, state *os.File
 	var err error
 	if t != nil {
@@ -135,11 +156,14 @@ func (p *plan) launch(ctx context.Context, t *template.Template, why string) (*M
 			return nil, fmt.Errorf("boot %s: %w", p.spec.Target, context.Cause(ctx))
 		}
 		mode, kind = BootRestored, qemu.RestoreRAM(t.Version)
+		if p.delivers(t) {
+			mode = BootDelivered
+		}
 		if ram, state, err = t.OpenFiles(); err != nil {
 			return nil, err
 		}
 		defer state.Close()
-		if p.spec.Savable {
+		if p.spec.Savable || h.savable {
 			if ram, err = p.copyRAM(ctx, ram); err != nil {
 				return nil, err
 			}
@@ -171,13 +195,16 @@ func (p *plan) launch(ctx context.Context, t *template.Template, why string) (*M
 		rec.Close(false)
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
-	m := p.machine(v, began, mode, why)
+	m := p.machine(v, began, mode, h.why)
 	m.writeResult(func(*Result) {})
 	go m.hash()
 	m.forwards, err = v.Connect(ctx, p.qemu.Forwards)
 	m.noteVersion()
 	if err != nil {
 		return nil, m.giveUp(ctx, err)
+	}
+	if p.delivers(t) {
+		m.delivery = &delivery{done: make(chan struct{})}
 	}
 	go m.watch()
 	return m, nil

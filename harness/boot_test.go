@@ -21,7 +21,7 @@ func TestAStartThatWaitsForTheRestoreLimiterCanBeCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("the user cancelled")
 	time.AfterFunc(10*time.Millisecond, func() { cancel(why) })
-	_, err = p.launch(ctx, &template.Template{}, "")
+	_, err = p.launch(ctx, how{from: &template.Template{}})
 	require.ErrorIs(t, err, why)
 	require.ErrorContains(t, err, "boot x86_64: ")
 }

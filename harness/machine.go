@@ -26,11 +26,12 @@ type Machine struct {
 	begin    machinetime.Moment // the deadlines of WaitReady count from this moment
 
 	template atomic.Pointer[pendingTemplate] // the template that WaitReady saves; nil if it saves none
+	delivery *delivery                       // of the program; nil if the initramfs or the template has it
 
 	hostFiles *hostFiles // what the guest has of the host's files
 
 	closing  atomic.Bool   // Close has been called
-	hashed   chan struct{} // closed when the record has the hashes of the kernel and the initramfs
+	hashed   chan struct{} // closed when the record has the hashes of the machine's files
 	ended    chan struct{} // see Done
 	err      error         // how the machine ended; set before ended is closed
 	exit     *Exit         // how the guest's program ended, if that is known; set before ended is closed
@@ -219,6 +220,9 @@ func (m *Machine) closeWithin(ctx context.Context) {
 		m.vm.AwaitCrash(ctx)
 		m.vm.Process.Kill()
 		<-m.ended
+		if m.delivery != nil {
+			<-m.delivery.done
+		}
 		if t := m.template.Swap(nil); t != nil {
 			t.Close()
 		}

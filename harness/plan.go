@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"guesthouse.example/harness/internal/crash"
+	"guesthouse.example/harness/internal/executable"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/kernelfile"
@@ -92,6 +94,9 @@ func (s Spec) plan() (*plan, error) {
 	default:
 		return nil, fmt.Errorf("unknown acceleration %q: write %q or %q", s.Accel, TCG, KVM)
 	}
+	if err := s.checkProgram(); err != nil {
+		return nil, err
+	}
 	forwards, err := parseForwards(s.Ports)
 	if err != nil {
 		return nil, err
@@ -102,15 +107,32 @@ func (s Spec) plan() (*plan, error) {
 	}
 	p.qemu = qemu.Machine{
 		Binary: p.spec.QEMU, Target: t,
-		Kernel: s.Kernel, Initramfs: s.Initramfs, Cmdline: s.Cmdline,
+		Kernel: s.Kernel, Initramfs: s.Initramfs, Cmdline: slices.Concat(s.Cmdline, s.programWords()),
 		Memory: p.spec.Memory, CPUs: p.spec.CPUs, Network: network, Forwards: forwards, Filtered: p.spec.Outbound.filtered(),
 		UserArgs: s.QEMUArgs,
+	}
+	if err := p.checkCmdline(); err != nil {
+		return nil, err
 	}
 	p.use(choice{accel: TCG})
 	if s.Accel == KVM {
 		p.use(choice{accel: KVM})
 	}
 	return p, nil
+}
+
+// checkCmdline refuses a kernel command line that Linux would cut off. The words of Args and Env are at its
+// end.
+func (p *plan) checkCmdline() error {
+	n, limit := len(p.qemu.KernelCmdline()), p.qemu.Target.CmdlineMax
+	if p.spec.Initramfs == "" || n <= limit { // another kernel may accept a longer one
+		return nil
+	}
+	why := ""
+	if words := p.spec.programWords(); len(words) > 0 {
+		why = fmt.Sprintf(", of which the program's arguments and environment take %d; they may be longer with Spec.Program", len(strings.Join(words, " ")))
+	}
+	return fmt.Errorf("kernel command line: it has %d bytes, and the kernel of %s reads %d%s", n, p.spec.Target, limit, why)
 }
 
 // use sets the acceleration.
@@ -147,8 +169,13 @@ func (s Spec) check() (*plan, error) {
 			return nil, err
 		}
 	}
+	if s.Program != "" {
+		if _, err := executable.CheckStatic(s.Program, p.qemu.Target); err != nil {
+			return nil, err
+		}
+	}
 	// A process that repeats the run may have another working directory.
-	files := []*string{&p.spec.Kernel, &p.spec.Initramfs}
+	files := []*string{&p.spec.Kernel, &p.spec.Initramfs, &p.spec.Program}
 	if strings.Contains(p.spec.QEMU, "/") {
 		files = append(files, &p.spec.QEMU)
 	}

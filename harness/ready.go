@@ -8,13 +8,15 @@ import (
 	"time"
 
 	"guesthouse.example/harness/console"
+	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/guestconn"
+	"guesthouse.example/internal/initramfs"
 	"guesthouse.example/internal/printable"
 )
 
-// WaitReady waits until the console has matched Spec.Ready. It fails if the first byte or the match is late,
-// if the guest crashes or ends, if a file of the record cannot be written, or if ctx ends. Its error
-// is a *BootError.
+// WaitReady waits until the console has matched Spec.Ready, after Spec.Program was started if there is one.
+// It fails if the first byte or the match is late, if the program cannot be started, if the guest crashes
+// or ends, if a file of the record cannot be written, or if ctx ends. Its error is a *BootError.
 func (m *Machine) WaitReady(ctx context.Context) error {
 	recordCtx, cancel := m.vm.Record.WithFailure(ctx)
 	defer cancel()
@@ -49,11 +51,21 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 // saveTemplate saves the ready machine as a template of the cache. If the machine cannot be saved, the
 // Result says why, and there is no error.
 func (m *Machine) saveTemplate(ctx context.Context, t *pendingTemplate) error {
-	why, err := t.finish(ctx, m)
-	if err == nil {
-		m.writeResult(func(r *Result) { r.Why = why })
+	unsaved, err := t.finish(ctx, m)
+	if err != nil {
+		return err
 	}
-	return err
+	m.writeResult(func(r *Result) {
+		switch {
+		case unsaved != "":
+			r.Why = unsaved
+		case m.delivery != nil && m.delivery.unsaved != "":
+			r.Why += ", saved for the next; of its platform: " + m.delivery.unsaved
+		default:
+			r.Why += ", saved for the next"
+		}
+	})
+	return nil
 }
 
 func (m *Machine) waitReady(ctx context.Context) error {
@@ -63,13 +75,21 @@ func (m *Machine) waitReady(ctx context.Context) error {
 	if err := m.vm.Console.WaitByte(firstCtx); err != nil {
 		return m.whyNotReady(err)
 	}
-	shown := fmt.Errorf("its console has not shown %q", m.plan.spec.Ready)
-	late := fmt.Errorf("%w: not ready within %v: %w", ErrGuest, m.plan.spec.ReadyWithin, shown)
-	readyCtx, cancel := m.vm.Clock.WithDeadline(ctx, m.begin, m.plan.spec.ReadyWithin, late)
+	from, err := m.awaitProgram(ctx)
+	if err != nil {
+		return m.whyNotReady(err)
+	}
+	readyCtx, cancel := m.untilReady(ctx, from, m.plan.spec.Ready)
 	defer cancel()
-	readyCtx, cancel = m.vm.Clock.WithWatchdog(readyCtx, m.plan.spec.ReadyWithin/hangsAfter, m.vm.Console.Len, shown)
-	defer cancel()
-	_, at, err := m.vm.Console.WaitFor(readyCtx, m.plan.spec.Ready, 0)
+	pattern := m.plan.spec.Ready
+	if pattern == DefaultReady && m.plan.spec.Program == "" {
+		pattern += "|" + PlatformReady
+	}
+	match, at, err := m.vm.Console.WaitFor(readyCtx, pattern, 0)
+	if err == nil && pattern != m.plan.spec.Ready && match[0] == initramfs.Ready {
+		return fmt.Errorf("the initramfs %s is a platform, which has no guest program: name one in Spec.Program, or set Spec.Ready to harness.PlatformReady",
+			m.plan.spec.Initramfs)
+	}
 	if err == nil && m.plan.spec.Ready == DefaultReady {
 		err = m.waitPrompt(readyCtx, at)
 	}
@@ -98,10 +118,10 @@ func (m *Machine) waitPrompt(ctx context.Context, from int64) error {
 	return err
 }
 
-// whyNotReady replaces the error of a console that has ended by the reason for the machine's end. It
-// returns any other error, and nil, unchanged.
+// whyNotReady replaces the error of a console or of an agent's line that has ended by the reason for the
+// machine's end. It returns any other error, and nil, unchanged.
 func (m *Machine) whyNotReady(err error) error {
-	if !errors.Is(err, console.ErrEnded) {
+	if !errors.Is(err, console.ErrEnded) && !errors.Is(err, agent.ErrLineEnded) {
 		return err
 	}
 	<-m.ended

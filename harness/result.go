@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -24,6 +25,7 @@ type BootMode string
 
 const (
 	BootCold       BootMode = "cold"       // it booted its kernel
+	BootDelivered  BootMode = "delivered"  // its platform was restored from a template, and its program delivered into it
 	BootRestored   BootMode = "restored"   // it was restored from a template
 	BootPrefetched BootMode = "prefetched" // it was restored from a template before Start was called
 )
@@ -55,10 +57,11 @@ type Result struct {
 	// [console.Console.Warnings].
 	Warnings []string `json:"warnings,omitempty"`
 
-	// KernelSHA256 and InitramfsSHA256 are hashes in hexadecimal. They are empty while they are
-	// computed, during the boot, and if the file was removed before.
+	// KernelSHA256, InitramfsSHA256 and ProgramSHA256 are hashes in hexadecimal. They are empty while
+	// they are computed, during the boot, and if there is no such file, or it was removed before.
 	KernelSHA256    string `json:"kernel_sha256,omitempty"`
 	InitramfsSHA256 string `json:"initramfs_sha256,omitempty"`
+	ProgramSHA256   string `json:"program_sha256,omitempty"`
 }
 
 // Result returns the machine's result so far.
@@ -103,17 +106,34 @@ func (m *Machine) withRecordFailure(err error) error {
 	}
 }
 
-// hash records the hashes of the kernel and the initramfs while the machine boots.
+// hashes are the SHA-256 of a machine's files in hexadecimal; empty for a file that the machine does not have.
+type hashes struct{ kernel, initramfs, program string }
+
+// hashesOf returns the hashes of the files of a Spec. An error is that of the first file that cannot be read;
+// such a file has no hash.
+func hashesOf(s Spec) (h hashes, err error) {
+	for _, f := range []struct {
+		file string
+		sum  *string
+	}{{s.Kernel, &h.kernel}, {s.Initramfs, &h.initramfs}, {s.Program, &h.program}} {
+		if f.file == "" {
+			continue
+		}
+		sum, failed := regular.SHA256(f.file)
+		*f.sum, err = sum, cmp.Or(err, failed)
+	}
+	return h, err
+}
+
+// hash records the hashes of the machine's files while it boots.
 func (m *Machine) hash() {
 	defer close(m.hashed)
-	kernel, _ := regular.SHA256(m.plan.spec.Kernel) // a file that has gone has no hash
-	initramfs := ""
-	if m.plan.spec.Initramfs != "" {
-		initramfs, _ = regular.SHA256(m.plan.spec.Initramfs)
-	}
-	m.writeResult(func(r *Result) { r.KernelSHA256, r.InitramfsSHA256 = kernel, initramfs })
-	if origin := m.plan.spec.Origin; origin == nil || origin.KernelSHA256 != kernel || origin.InitramfsSHA256 != initramfs {
-		m.correctSpec(origin.withHashes(kernel, initramfs))
+	h, _ := hashesOf(m.plan.spec) // a file that has gone has no hash
+	m.writeResult(func(r *Result) {
+		r.KernelSHA256, r.InitramfsSHA256, r.ProgramSHA256 = h.kernel, h.initramfs, h.program
+	})
+	if o := m.plan.spec.Origin; o == nil || (hashes{o.KernelSHA256, o.InitramfsSHA256, o.ProgramSHA256}) != h {
+		m.correctSpec(o.withHashes(h))
 	}
 }
 

@@ -56,7 +56,7 @@ func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	if err != nil {
 		return fail(err)
 	}
-	if err := m.vm.Save(ctx, building, id, true); err != nil {
+	if err := m.vm.Save(ctx, building, id, m.plan.spec.guestName(), true); err != nil {
 		return fail(err)
 	}
 	if err := os.Rename(building, dir); err != nil {

@@ -22,6 +22,19 @@ type Spec struct {
 	Kernel    string `json:"kernel"`
 	Initramfs string `json:"initramfs,omitempty"`
 
+	// Program is the guest program: a static executable of this host, built for
+	// the target, such as package images builds. The initramfs is then a
+	// platform, which has no program of its own (images.Platform). When the
+	// platform is ready, the harness delivers the program to /bin/uinit and
+	// starts it there. Without Program, init starts /bin/uinit of the initramfs.
+	Program string `json:"program,omitempty"`
+
+	// Args and Env are the arguments and further environment variables (K=V) of
+	// the guest program. If it is in the initramfs, they go over the kernel's
+	// command line, which bounds their length.
+	Args []string `json:"args,omitempty"`
+	Env  []string `json:"env,omitempty"`
+
 	// Cmdline is appended to the target's kernel command line. It sets the
 	// guest's addresses with guesthouse.ip=ADDRESS/BITS (or dhcp) and
 	// guesthouse.ip6=ADDRESS/BITS (or none), and QEMU's network follows them.
@@ -51,7 +64,8 @@ type Spec struct {
 
 	// Ready is a regular expression. The machine is ready when the console
 	// matches it. If it is empty, it is DefaultReady, and Boot also waits for
-	// the prompt below it: from then on the guest answers what is typed.
+	// the prompt below it: from then on the guest answers what is typed. A
+	// platform without a program needs PlatformReady.
 	Ready string `json:"ready,omitempty"`
 
 	// Crashes are regular expressions for what the guest prints when it
@@ -63,8 +77,10 @@ type Spec struct {
 	// FirstByteWithin and ReadyWithin bound the time from QEMU's start to the
 	// first byte on the console and to Ready. They are in nanoseconds in JSON,
 	// and 0 stands for 30 s and 90 s of the machine's time; see
-	// [Machine.Within]. A guest that prints nothing and is mostly idle for a
-	// quarter of ReadyWithin hangs, and the boot fails then.
+	// [Machine.Within]. With a Program, ReadyWithin bounds both the time until
+	// the platform is ready and the time from then to Ready. A guest that prints
+	// nothing and is mostly idle for a quarter of ReadyWithin hangs, and the boot
+	// fails then.
 	FirstByteWithin time.Duration `json:"first_byte_within,omitempty"`
 	ReadyWithin     time.Duration `json:"ready_within,omitempty"`
 
@@ -98,8 +114,8 @@ type Spec struct {
 	// Test is the name of the test that boots the machine, for the Result.
 	Test string `json:"-"`
 
-	// Origin identifies Kernel and Initramfs on a host that does not have these
-	// files. The spec.json of every record has their hashes.
+	// Origin identifies Kernel, Initramfs and Program on a host that does not
+	// have these files. The spec.json of every record has their hashes.
 	Origin *Origin `json:"origin,omitempty"`
 
 	// QEMU is the emulator's binary. If it is empty, the target's is looked up in
@@ -111,23 +127,24 @@ type Spec struct {
 	QEMUArgs []string `json:"qemu_args,omitempty"`
 }
 
-// An Origin identifies the kernel and the initramfs of a Spec by their hashes, and says how they were
-// made if that is known.
+// An Origin identifies the kernel, the initramfs and the program of a Spec by their hashes, and says how
+// they were made if that is known.
 type Origin struct {
 	KernelSHA256    string `json:"kernel_sha256,omitempty"`    // in hexadecimal
 	KernelPackage   string `json:"kernel_package,omitempty"`   // a Debian package and its version; empty for a kernel of the user's own
 	InitramfsSHA256 string `json:"initramfs_sha256,omitempty"` // in hexadecimal
-	Guest           string `json:"guest,omitempty"`            // the import path of the guest program in the initramfs
+	ProgramSHA256   string `json:"program_sha256,omitempty"`   // in hexadecimal
+	Guest           string `json:"guest,omitempty"`            // the import path of the guest program
 }
 
 // withHashes returns the origin of files with these hashes. It keeps the package and the guest of o, which
 // may be nil, only if o has the same hashes.
-func (o *Origin) withHashes(kernel, initramfs string) *Origin {
-	origin := Origin{KernelSHA256: kernel, InitramfsSHA256: initramfs}
-	if o != nil && o.KernelSHA256 == kernel {
+func (o *Origin) withHashes(h hashes) *Origin {
+	origin := Origin{KernelSHA256: h.kernel, InitramfsSHA256: h.initramfs, ProgramSHA256: h.program}
+	if o != nil && o.KernelSHA256 == h.kernel {
 		origin.KernelPackage = o.KernelPackage
 	}
-	if o != nil && o.InitramfsSHA256 == initramfs {
+	if o != nil && o.InitramfsSHA256 == h.initramfs && o.ProgramSHA256 == h.program {
 		origin.Guest = o.Guest
 	}
 	return &origin
@@ -135,6 +152,9 @@ func (o *Origin) withHashes(kernel, initramfs string) *Origin {
 
 // DefaultReady matches the line that guest.Main prints above its first prompt when all services are up.
 const DefaultReady = `guesthouse: ready$`
+
+// PlatformReady matches the line that init prints when a platform is ready for its program.
+const PlatformReady = `^init: ready$`
 
 // guestPrompt is the prompt of guest.Main.
 const guestPrompt = "uart:~$ "

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -54,6 +55,16 @@ func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		"address":           {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.300/24"} }, "guesthouse.ip=192.0.2.300/24: write dhcp, none, or an IPv4 address"},
 		"no prefix":         {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip=192.0.2.3"} }, "guesthouse.ip=192.0.2.3: write"},
 		"IPv6 address":      {func(s *Spec) { s.Cmdline = []string{"guesthouse.ip6=192.0.2.3/24"} }, "write none, or an IPv6 address"},
+
+		"no platform":         {func(s *Spec) { s.Program = "/nonexistent" }, "program /nonexistent: it needs an initramfs that is a platform"},
+		"missing program":     {func(s *Spec) { s.Initramfs, s.Program = s.Kernel, "/nonexistent" }, "program /nonexistent: no such file or directory"},
+		"program directory":   {func(s *Spec) { s.Initramfs, s.Program = s.Kernel, "/" }, "program /: not a regular file"},
+		"program for another": {func(s *Spec) { s.Initramfs, s.Program, s.Target = s.Kernel, "/proc/self/exe", otherTarget() }, "; the target is " + otherTarget()},
+		"no one gets them":    {func(s *Spec) { s.Args = []string{"-v"} }, "arguments and environment: the machine has neither a program nor an initramfs"},
+		"variable without =":  {func(s *Spec) { s.Initramfs, s.Env = s.Kernel, []string{"K"} }, `variable "K" of the guest program: write KEY=VALUE`},
+		"NUL in an argument":  {func(s *Spec) { s.Initramfs, s.Args = s.Kernel, []string{"a\x00b"} }, "holds a NUL byte"},
+		"command line too long": {func(s *Spec) { s.Initramfs, s.Args = s.Kernel, []string{strings.Repeat("x", 2047)} },
+			"and the kernel of x86_64 reads 2047, of which the program's arguments and environment take 2062; they may be longer with Spec.Program"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := minimal(t)
@@ -63,6 +74,28 @@ func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 			require.NotErrorIs(t, err, ErrGuest)
 		})
 	}
+}
+
+// otherTarget returns a target that does not run the programs of this host.
+func otherTarget() string {
+	if runtime.GOARCH == "arm64" {
+		return "x86_64"
+	}
+	return "arm64"
+}
+
+// Init gets the arguments of a program in the initramfs from the kernel's command line, and those of a
+// delivered one from the harness.
+func TestOnlyABuiltInProgramsArgumentsAreOnTheCommandLine(t *testing.T) {
+	s := minimal(t)
+	s.Initramfs, s.Args, s.Env = s.Kernel, []string{"-v", "two words"}, []string{"K=V"}
+	p, err := s.check()
+	require.NoError(t, err)
+	require.True(t, strings.HasSuffix(p.qemu.KernelCmdline(), " guesthouse.arg=-v guesthouse.arg=two%20words guesthouse.env=K=V"), p.qemu.KernelCmdline())
+	s.Program = "/proc/self/exe"
+	p, err = s.plan()
+	require.NoError(t, err)
+	require.NotContains(t, p.qemu.KernelCmdline(), "guesthouse.arg")
 }
 
 func TestQEMUsNetworkFollowsTheGuestsAddress(t *testing.T) {
@@ -119,6 +152,8 @@ func TestASpecIsTheSameAfterJSON(t *testing.T) {
 	s := minimal(t)
 	s.Ports, s.Cmdline, s.Memory, s.Crashes = []string{"udp/1"}, []string{"x=1"}, 128, []string{`FATAL\b`}
 	s.CPUs, s.Disks = 2, []Disk{{File: "/disk", Format: "raw", Write: true}, {Size: 1}}
+	s.Program, s.Args, s.Env = "/program", []string{"-v", ""}, []string{"K=V"}
+	s.Origin = &Origin{ProgramSHA256: "12", Guest: "a/guest"}
 	text, err := json.Marshal(s)
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "spec.json")

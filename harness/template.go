@@ -5,7 +5,6 @@ import (
 
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/template"
-	"guesthouse.example/internal/regular"
 )
 
 // A Template is a machine that was saved when it was ready. It is a [Source]: a restored machine is
@@ -31,23 +30,26 @@ func OpenTemplate(dir string) (*Template, error) {
 func (t *Template) Dir() string { return t.files.Dir() }
 
 // start restores the machine. If the template does not fit or cannot be restored, the machine boots, and
-// its Result says why.
+// its Result says why. A program is delivered into a template of its platform.
 func (t *Template) start(ctx context.Context, p *plan) (*Machine, error) {
 	if t == nil {
-		return p.launch(ctx, nil, "")
+		return p.launch(ctx, how{})
 	}
 	why := p.noTemplate()
 	if why == "" {
 		id, err := p.identity()
+		if p.delivers(t.files) {
+			id = id.Platform(PlatformReady)
+		}
 		if err == nil {
 			var m *Machine
-			if m, err = p.restored(ctx, t.files, id, ""); err == nil || ctx.Err() != nil {
+			if m, err = p.restored(ctx, how{from: t.files}, id); err == nil || ctx.Err() != nil {
 				return m, err
 			}
 		}
 		why = oneLine(err)
 	}
-	return p.launch(ctx, nil, why)
+	return p.launch(ctx, how{why: why})
 }
 
 // identity returns what the plan's machine and its template must have in common.
@@ -57,8 +59,10 @@ func (p *plan) identity() (template.Identity, error) {
 	if id.QEMU, err = qemu.Identity(p.qemu.Binary); err != nil {
 		return id, err
 	}
-	if id.Kernel, err = regular.SHA256(p.spec.Kernel); err == nil && p.spec.Initramfs != "" {
-		id.Initramfs, err = regular.SHA256(p.spec.Initramfs)
+	h, err := hashesOf(p.spec)
+	id.Kernel, id.Initramfs = h.kernel, h.initramfs
+	if p.spec.Program != "" {
+		id.Program = &template.Program{SHA256: h.program, Args: p.spec.Args, Env: p.spec.Env}
 	}
 	return id, err
 }

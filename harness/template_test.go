@@ -19,7 +19,7 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	base := minimal(t)
 	base.Initramfs = base.Kernel
 	identify := func(s Spec) template.Identity {
-		p, err := s.check()
+		p, err := s.plan()
 		require.NoError(t, err)
 		p.qemu.Binary = binary
 		id, err := p.identity()
@@ -28,6 +28,24 @@ func TestATemplateFitsOnlyTheSameMachine(t *testing.T) {
 	}
 	saved := &template.Template{Description: template.Description{Of: identify(base)}}
 	require.NoError(t, saved.Fits(identify(base)))
+
+	// The templates of a platform serve all programs.
+	program := base
+	program.Program, program.Args = "/proc/self/exe", []string{"-v"}
+	delivered := identify(program)
+	platform := base
+	platform.Ready = PlatformReady
+	for what, change := range map[string]func(*Spec){
+		"program": func(s *Spec) { s.Program = "/bin/true" },
+		"argument or environment variable of the program": func(s *Spec) { s.Args = []string{"-q"} },
+		"ready pattern": func(s *Spec) { s.Ready = "login:" },
+	} {
+		s := program
+		change(&s)
+		other := identify(s)
+		require.EqualError(t, (&template.Template{Description: template.Description{Of: delivered}}).Fits(other), "the template was saved with another "+what)
+		require.Equal(t, identify(platform), other.Platform(PlatformReady))
+	}
 
 	for what, change := range map[string]func(*Spec){
 		"target": func(s *Spec) { s.Target = "arm" },

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +18,10 @@ import (
 // share a cache.
 //
 // Machines are of the same kind if they have the same QEMU binary, QEMU arguments, kernel, initramfs,
-// ready pattern, Disks (with unchanged files) and Outbound. Templates are not used after the host has booted again, because a power
-// cut may have left an incomplete one.
+// program with arguments and environment, ready pattern, Disks (with unchanged files) and Outbound. With a Program, the cache also
+// saves the platform before the program is delivered, for all programs: the first machine of another
+// program is restored from the platform's template, and the program is delivered into it. Templates are
+// not used after the host has booted again, because a power cut may have left an incomplete one.
 type TemplateCache struct {
 	// Dir is the directory of the templates. If it is empty, the templates are in
 	// guesthouse/templates in the user's cache directory.
@@ -72,11 +75,28 @@ type cached struct {
 	id    template.Identity
 }
 
+// cachedAs returns the entry of machines with an identity.
+func cachedAs(cache *template.Cache, id template.Identity, anyGuest bool) (cached, error) {
+	key, err := template.Key(id, anyGuest)
+	return cached{cache, key, id}, err
+}
+
+const (
+	firstOfItsKind = "the first boot of its kind"
+	firstRun       = "the first run of its program"
+)
+
 // start restores the machine from the cache's template if there is one. If another process is making
-// the template, start waits for that process. The first machine of a kind boots, and WaitReady saves it.
-// If the template or the cache cannot be used, the machine boots, and its Result says why.
+// the template, start waits for that process. The first machine of a kind starts in another way, and
+// WaitReady saves it. If the template or the cache cannot be used, the machine boots, and its Result says
+// why.
+//
+// The first machine of a program starts from the template of its platform, in the same way: the first one
+// on a platform boots and is saved when the platform is ready. A machine that saves its platform holds two
+// build locks. It has taken the program's first, and no machine that holds the lock of a platform waits for
+// another lock, so machines cannot wait for each other.
 func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
-	cold := func(why string) (*Machine, error) { return p.launch(ctx, nil, why) }
+	cold := func(why string) (*Machine, error) { return p.launch(ctx, how{why: why}) }
 	if why := p.noTemplate(); why != "" {
 		return cold(why)
 	}
@@ -88,18 +108,17 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 	if err != nil {
 		return cold("no template: " + oneLine(err))
 	}
-	key, err := template.Key(id, c.AnyGuest)
+	entry, err := cachedAs(cache, id, c.AnyGuest)
 	if err != nil {
 		return cold("no template: " + oneLine(err))
 	}
-	entry := cached{cache, key, id}
 
 	prefetchNext := func() {
 		if c.Prefetch {
-			c.prefetched.Add(key, p.spec.Memory, func(ctx context.Context) (*vm.VM, error) { return entry.prefetch(ctx, p) })
+			c.prefetched.Add(entry.key, p.spec.Memory, func(ctx context.Context) (*vm.VM, error) { return entry.prefetch(ctx, p) })
 		}
 	}
-	v, slower := c.takePrefetched(ctx, p, key)
+	v, slower := c.takePrefetched(ctx, p, entry.key)
 	if v != nil {
 		m, err := p.adopt(ctx, v)
 		if err == nil {
@@ -113,45 +132,82 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 		slower = unusable.Error()
 	}
 	restore := func() (m *Machine, why string, err error) {
-		if m, why, err = entry.restore(ctx, p, slower); m != nil {
+		if m, why, err = entry.restore(ctx, p, how{why: slower}); m != nil {
 			prefetchNext()
 		}
 		return m, why, err
 	}
+	first := cold
+	if p.spec.Program != "" {
+		first = func(why string) (*Machine, error) { return c.onPlatform(ctx, p, cache, id, why) }
+	}
+	m, build, err := entry.obtain(ctx, p, restore, first)
+	if build != nil {
+		m.template.Store(&pendingTemplate{Build: build, entry: entry, guest: p.spec.guestName(), anyGuest: c.AnyGuest, saved: prefetchNext})
+	}
+	return m, err
+}
+
+// onPlatform starts a machine whose program is then delivered: it restores the platform, or boots it and
+// lets it be saved. why says why there is no template of the program; it is empty if the machine is the
+// first of its kind, which is to be saved.
+func (c *TemplateCache) onPlatform(ctx context.Context, p *plan, cache *template.Cache, id template.Identity, why string) (*Machine, error) {
+	platform, err := cachedAs(cache, id.Platform(PlatformReady), false)
+	if err != nil {
+		return p.launch(ctx, how{why: "no template: " + oneLine(err)})
+	}
+	restore := func() (*Machine, string, error) {
+		return platform.restore(ctx, p, how{why: cmp.Or(why, firstRun), savable: why == ""})
+	}
+	m, build, err := platform.obtain(ctx, p, restore, func(slower string) (*Machine, error) {
+		return p.launch(ctx, how{why: cmp.Or(slower, why, firstOfItsKind)})
+	})
+	if build != nil {
+		m.delivery.platform = &pendingTemplate{Build: build, entry: platform, guest: platformName, saved: func() {}}
+	}
+	return m, err
+}
+
+// obtain calls restore, which restores a machine from the entry's template. If there is none, obtain waits
+// for the entry's build lock and calls restore again, or calls first, which starts the first machine of its
+// kind. If build is not nil, that machine is to be saved and build is to be closed. The argument of first
+// says why the machine is not to be saved; it is empty if it is to be saved.
+func (c cached) obtain(ctx context.Context, p *plan, restore func() (m *Machine, why string, err error), first func(why string) (*Machine, error)) (m *Machine, build *store.Build, err error) {
 	m, why, err := restore()
 	if m != nil || err != nil {
-		return m, err
+		return m, nil, err
 	}
 	if why != "" {
-		return cold(why)
+		m, err = first(why)
+		return m, nil, err
 	}
-	build, err := cache.Build(ctx, key)
+	build, err = c.cache.Build(ctx, c.key, c.id.Program != nil)
 	if err != nil && ctx.Err() != nil {
-		return nil, fmt.Errorf("boot %s: wait for its template: %w", p.spec.Target, context.Cause(ctx))
+		return nil, nil, fmt.Errorf("boot %s: wait for its template: %w", p.spec.Target, context.Cause(ctx))
 	}
 	if err != nil {
-		return cold("no template: " + oneLine(err))
+		m, err = first("no template: " + oneLine(err))
+		return m, nil, err
 	}
 	if build.Waited {
 		defer build.Close()
 		m, why, err := restore()
 		if m != nil || err != nil {
-			return m, err
+			return m, nil, err
 		}
 		if why == "" {
 			// If each waiting process made the template in turn, a guest that is
 			// never ready would keep the last of them waiting for minutes.
 			why = "no template: another machine has booted to be saved, and was not saved"
 		}
-		return cold(why)
+		m, err = first(why)
+		return m, nil, err
 	}
-	m, err = cold("the first boot of its kind")
-	if err != nil {
+	if m, err = first(""); err != nil {
 		build.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	m.template.Store(&pendingTemplate{Build: build, entry: entry, anyGuest: c.AnyGuest, saved: prefetchNext})
-	return m, nil
+	return m, build, nil
 }
 
 // takePrefetched takes a prefetched VM of the plan's kind, or returns nil and the reason if it is known.
@@ -162,16 +218,17 @@ func (c *TemplateCache) takePrefetched(ctx context.Context, p *plan, key string)
 	return c.prefetched.Take(ctx, key)
 }
 
-// restore restores a machine from the cached template. If it returns neither a machine nor an error, the
-// machine must boot: why is empty if the template can be made, and otherwise says why not. restore
-// removes a template with a Fault. slower says why the machine is not a prefetched one.
-func (c cached) restore(ctx context.Context, p *plan, slower string) (m *Machine, why string, err error) {
+// restore restores a machine from the cached template, which it adds to h. If it returns neither a machine
+// nor an error, the machine must start in another way: why is empty if the template can be made, and
+// otherwise says why not. restore removes a template with a Fault.
+func (c cached) restore(ctx context.Context, p *plan, h how) (m *Machine, why string, err error) {
 	t, why, err := c.cache.Lookup(c.key)
 	if err == nil {
 		if t == nil {
 			return nil, why, nil
 		}
-		if m, err = p.restored(ctx, t, c.id, slower); err == nil {
+		h.from = t
+		if m, err = p.restored(ctx, h, c.id); err == nil {
 			return m, "", nil
 		}
 	}
@@ -202,16 +259,17 @@ func (c cached) prefetch(ctx context.Context, p *plan) (*vm.VM, error) {
 type pendingTemplate struct {
 	*store.Build
 	entry    cached
+	guest    string // the name of the guest program, for people
 	anyGuest bool
 	saved    func() // called when the template has been published
 }
 
-// finish saves the machine and returns Why of its Result. It returns an error only if the machine cannot
-// go on or ctx has ended.
+// finish saves the machine. It returns why the machine could not be saved, or "". The error is not nil only
+// if the machine cannot go on or ctx has ended.
 func (t *pendingTemplate) finish(ctx context.Context, m *Machine) (why string, err error) {
 	err = m.plan.disksUnchanged()
 	if err == nil {
-		err = m.vm.Save(ctx, t.Path(""), t.entry.id, t.anyGuest)
+		err = m.vm.Save(ctx, t.Path(""), t.entry.id, t.guest, t.anyGuest)
 	}
 	if err == nil {
 		err = t.entry.cache.Publish(t.Build, t.entry.key)
@@ -219,7 +277,7 @@ func (t *pendingTemplate) finish(ctx context.Context, m *Machine) (why string, e
 	switch {
 	case err == nil:
 		t.saved()
-		return "the first boot of its kind, saved for the next", nil
+		return "", nil
 	case errors.Is(err, vm.ErrStillStopped), ctx.Err() != nil:
 		return "", err
 	}

@@ -216,6 +216,23 @@ func buildProgram(ctx context.Context, t target.Target, guestPkg string, o Optio
 	return e, nil
 }
 
+// PlatformAndProgram calls [Platform] and [Program] at the same time.
+func PlatformAndProgram(ctx context.Context, targetName, guestPkg string, o Options) (Image, Executable, error) {
+	var platform Image
+	var program Executable
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		platform, err = Platform(ctx, targetName, o)
+		return err
+	})
+	g.Go(func() (err error) {
+		program, err = Program(ctx, targetName, guestPkg, o)
+		return err
+	})
+	err := g.Wait()
+	return platform, program, err
+}
+
 // BuildInitramfs builds the initramfs as [Build] does, for the kernel k. It returns
 // the path of the initramfs and its SHA-256 in hexadecimal.
 func BuildInitramfs(ctx context.Context, k Kernel, guestPkg string, o Options) (path, sum string, err error) {

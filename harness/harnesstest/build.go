@@ -16,51 +16,98 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// builds holds the image of each target and guest program, because the sources do not
-// change while a test binary runs.
-var builds sync.Map // "target guest" → func() (images.Image, error)
+// builds holds the Spec of each target and guest program, because the sources do not change while a test
+// binary runs.
+var builds sync.Map // "target guest" → func() (harness.Spec, error)
 
 // Spec builds the guest program for the target and returns a Spec that boots it. The guest
 // is an import path, or the path of a directory that begins with a dot. The first build may
 // take a minute or two. It reports its progress on standard error, which go test -v shows at once.
+//
+// The Spec's initramfs is a platform, and its Program is the guest program, so an edit of
+// the program costs no boot. With GUESTHOUSE_BUILTIN=1 the program is part of the initramfs.
 func Spec(t testing.TB, target, guest string) harness.Spec {
 	t.Helper()
-	build, _ := builds.LoadOrStore(target+" "+guest, sync.OnceValues(func() (images.Image, error) {
-		return buildImage(target, guest, images.Options{})
+	builtIn := readSettings(t).builtIn
+	build, _ := builds.LoadOrStore(fmt.Sprint(target, " ", guest, " ", builtIn), sync.OnceValues(func() (harness.Spec, error) {
+		return buildSpec(target, guest, builtIn, images.Options{})
 	}))
-	return specOf(t, target, guest, build.(func() (images.Image, error)))
+	return specOf(t, target, guest, build.(func() (harness.Spec, error)))
 }
 
 // SpecWith is like Spec, with options for the image: further files, build flags, or your own
 // kernel. The build logs to standard error unless the options have a Log.
 func SpecWith(t testing.TB, target, guest string, options images.Options) harness.Spec {
 	t.Helper()
-	return specOf(t, target, guest, func() (images.Image, error) { return buildImage(target, guest, options) })
+	builtIn := readSettings(t).builtIn
+	return specOf(t, target, guest, func() (harness.Spec, error) { return buildSpec(target, guest, builtIn, options) })
 }
 
-func specOf(t testing.TB, target, guest string, build func() (images.Image, error)) harness.Spec {
+// BuiltInSpec is like Spec, but the guest program is part of the initramfs, as "guesthouse build" makes it.
+// It is for a kernel without virtio_console: such a guest has no agent that could take a program.
+func BuiltInSpec(t testing.TB, target, guest string) harness.Spec {
+	t.Helper()
+	return specOf(t, target, guest, func() (harness.Spec, error) { return buildSpec(target, guest, true, images.Options{}) })
+}
+
+// Platform returns a Spec that boots a machine without a guest program, for a test that only runs
+// commands in it; see Machine.Output. Its kernel and initramfs are those of Spec.
+func Platform(t testing.TB, target string) harness.Spec {
+	t.Helper()
+	build, _ := builds.LoadOrStore(target+" platform", sync.OnceValues(func() (harness.Spec, error) {
+		return buildPlatform(target)
+	}))
+	return specOf(t, target, "", build.(func() (harness.Spec, error)))
+}
+
+func buildPlatform(target string) (harness.Spec, error) {
+	defer reportProgress(os.Stderr, building(target, ""))()
+	image, err := images.Platform(context.Background(), target, images.Options{Log: os.Stderr})
+	spec := specFor(image, images.Executable{})
+	spec.Ready = harness.PlatformReady
+	return spec, err
+}
+
+func specOf(t testing.TB, target, guest string, build func() (harness.Spec, error)) harness.Spec {
 	t.Helper()
 	Require(t, target)
 	t.Cleanup(testcache.Look) // the guest's sources may have been edited meanwhile
 	defer beforeDeadline(t, func() { reportTimeout(t, building(target, guest)) })()
-	image, err := build()
+	spec, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return harness.Spec{Target: target, Kernel: image.Kernel, Initramfs: image.Initramfs, Origin: &harness.Origin{
-		KernelSHA256: image.KernelSHA256, KernelPackage: strings.TrimSpace(image.KernelPackage + " " + image.KernelVersion),
-		InitramfsSHA256: image.InitramfsSHA256, Guest: image.Guest,
-	}}
+	return spec
 }
 
 func building(target, guest string) string {
+	if guest == "" {
+		return target + ": building the platform"
+	}
 	return fmt.Sprintf("%s: building the guest %s", target, guest)
 }
 
-func buildImage(target, guest string, options images.Options) (images.Image, error) {
+// buildSpec builds the files of a Spec. If builtIn is true, the guest is part of the initramfs, and also
+// with the user's own kernel, which may lack the driver over which a program is delivered.
+func buildSpec(target, guest string, builtIn bool, options images.Options) (harness.Spec, error) {
 	defer reportProgress(os.Stderr, building(target, guest))()
 	options.Log = cmp.Or[io.Writer](options.Log, os.Stderr)
-	return images.Build(context.Background(), target, guest, options)
+	if builtIn || options.Kernel != "" {
+		image, err := images.Build(context.Background(), target, guest, options)
+		return specFor(image, images.Executable{}), err
+	}
+	platform, program, err := images.PlatformAndProgram(context.Background(), target, guest, options)
+	return specFor(platform, program), err
+}
+
+// specFor returns the Spec of a machine that boots an image. If the image is a platform, the program is
+// delivered into it.
+func specFor(image images.Image, program images.Executable) harness.Spec {
+	return harness.Spec{Target: image.Target, Kernel: image.Kernel, Initramfs: image.Initramfs, Program: program.Path,
+		Origin: &harness.Origin{
+			KernelSHA256: image.KernelSHA256, KernelPackage: strings.TrimSpace(image.KernelPackage + " " + image.KernelVersion),
+			InitramfsSHA256: image.InitramfsSHA256, ProgramSHA256: program.SHA256, Guest: cmp.Or(image.Guest, program.Guest),
+		}}
 }
 
 const (

@@ -17,6 +17,7 @@ const (
 	requireVariable  = "GUESTHOUSE_REQUIRE"  // a list: a test on one of these fails if the target's QEMU is missing
 	coldVariable     = "GUESTHOUSE_COLD"     // a switch, off by default: boot and do not restore machines
 	prefetchVariable = "GUESTHOUSE_PREFETCH" // a switch, on by default: restore the next machine in advance
+	builtInVariable  = "GUESTHOUSE_BUILTIN"  // a switch, off by default: build guest programs into their initramfs
 )
 
 // settings are the values of the environment variables.
@@ -25,18 +26,20 @@ type settings struct {
 	required []string
 	cold     bool
 	prefetch bool
+	builtIn  bool
 }
 
 // readSettings reads the environment. It fails the test if a variable is unknown or has a wrong
 // value, because users notice an ignored setting late.
 func readSettings(t testing.TB) (s settings) {
 	t.Helper()
-	var errs [5]error
+	var errs [6]error
 	s.targets, errs[0] = targetList(targetsVariable)
 	s.required, errs[1] = targetList(requireVariable)
 	s.cold, errs[2] = switchValue(coldVariable, false)
 	s.prefetch, errs[3] = switchValue(prefetchVariable, true)
-	errs[4] = unknownVariable(os.Environ())
+	s.builtIn, errs[4] = switchValue(builtInVariable, false)
+	errs[5] = unknownVariable(os.Environ())
 	for _, err := range errs {
 		if err != nil {
 			t.Fatal(err)
@@ -82,7 +85,7 @@ func switchValue(variable string, unset bool) (bool, error) {
 // unknownVariable returns an error if the environment has an unknown GUESTHOUSE_ variable, such as
 // a misspelt one.
 func unknownVariable(environ []string) error {
-	known := []string{targetsVariable, requireVariable, coldVariable, prefetchVariable}
+	known := []string{targetsVariable, requireVariable, coldVariable, prefetchVariable, builtInVariable}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(name, "GUESTHOUSE_") || value == "" || slices.Contains(known, name) ||

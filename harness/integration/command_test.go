@@ -137,8 +137,7 @@ func TestAMachineIsNotSavedWhileACommandRuns(t *testing.T) {
 
 func TestACommandNeedsAnAgent(t *testing.T) {
 	target := oneTarget(t)
-	spec := harnesstest.Spec(t, target, "./guests/ends")
-	spec.Cmdline = withoutAgent
+	spec := withoutAgent(t, target, "./guests/ends")
 	m := harnesstest.Boot(t, spec)
 	require.EqualError(t, m.Machine.Command(t.Context(), "uname", "-m").Run(),
 		`command "uname -m" in `+target+`: the guest has no agent: it has not opened the port guesthouse.agent`)

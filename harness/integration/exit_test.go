@@ -28,18 +28,22 @@ var endings = map[string]harness.Exit{
 	"lie":    {Status: 3},
 }
 
-// withoutAgent is a command line with which the kernel has no driver for the agent's port.
-var withoutAgent = []string{"module_blacklist=virtio_console"}
+// withoutAgent returns the Spec of a machine whose kernel has no driver for the agent's port. The guest is
+// part of its initramfs, because no agent could take a program.
+func withoutAgent(t *testing.T, target, guest string) harness.Spec {
+	spec := harnesstest.BuiltInSpec(t, target, guest)
+	spec.Cmdline = []string{"module_blacklist=virtio_console"}
+	return spec
+}
 
 func TestTheEndOfTheGuestsProgramIsReported(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
-	for name, cmdline := range map[string][]string{"by the agent": nil, "on the console": withoutAgent} {
+	byAgent := harnesstest.Spec(t, target, "./guests/ends")
+	for name, spec := range map[string]harness.Spec{"by the agent": byAgent, "on the console": withoutAgent(t, target, "./guests/ends")} {
 		t.Run(name, func(t *testing.T) {
 			cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
 			for told, exit := range endings {
-				spec := harnesstest.Spec(t, target, "./guests/ends")
-				spec.Cmdline = cmdline
 				err := ends(t, cache, spec, told, exit)
 				switch {
 				case told == "panic" && errors.As(err, new(*harness.ExitError)):
@@ -94,9 +98,8 @@ func TestTheExitStatusIsReportedInEveryBootMode(t *testing.T) {
 func TestABootErrorHasTheExitStatus(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
-	spec := harnesstest.Spec(t, target, "./guests/ends")
-	for _, cmdline := range [][]string{nil, withoutAgent} {
-		spec.Cmdline = append([]string{"uroot.uinitargs=now"}, cmdline...)
+	for _, spec := range []harness.Spec{harnesstest.Spec(t, target, "./guests/ends"), withoutAgent(t, target, "./guests/ends")} {
+		spec.Args = []string{"now"}
 		err := boot(t, spec)
 		require.ErrorIs(t, err, harness.ErrGuest)
 		require.ErrorContains(t, err, `its console has not shown "guesthouse: ready$": the guest failed: its program has ended: exit status 3`)

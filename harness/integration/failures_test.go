@@ -43,6 +43,7 @@ func boot(t *testing.T, spec harness.Spec) *harness.BootError {
 	require.NotEmpty(t, result.Error)
 	require.Equal(t, sha256File(t, spec.Kernel), result.KernelSHA256)
 	require.Equal(t, sha256File(t, spec.Initramfs), result.InitramfsSHA256)
+	require.Equal(t, sha256File(t, spec.Program), result.ProgramSHA256)
 	return failed
 }
 
@@ -62,7 +63,7 @@ func sha256File(t *testing.T, file string) string {
 func failing(t *testing.T, target, way string) harness.Spec {
 	t.Helper()
 	spec := harnesstest.Spec(t, target, "./guests/fails")
-	spec.Cmdline = []string{"uroot.uinitargs=" + way}
+	spec.Args = []string{way}
 	return spec
 }
 
@@ -145,7 +146,7 @@ func TestABootFailsIfTheConsoleStaysSilent(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
-	spec.Initramfs = ""
+	spec.Initramfs, spec.Program = "", ""
 	spec.Cmdline = []string{"loglevel=0 root=/dev/nowhere rootwait"} // the kernel waits for that disk, silently
 	spec.FirstByteWithin = 5 * time.Second
 	err := boot(t, spec)
@@ -158,7 +159,7 @@ func TestABootErrorShowsTheKernelPanic(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
-	spec.Initramfs = "" // the kernel finds no root file system
+	spec.Initramfs, spec.Program = "", "" // the kernel finds no root file system
 	err := boot(t, spec)
 	require.ErrorIs(t, err, harness.ErrGuest)
 	require.ErrorContains(t, err, "Kernel panic - not syncing: VFS: Unable to mount root fs")

@@ -56,8 +56,7 @@ func TestShutdownPowersOffUnderTraffic(t *testing.T) {
 }
 
 func TestShutdownTypesPoweroffToAGuestWithoutAnAgent(t *testing.T) {
-	spec := harnesstest.Spec(t, oneTarget(t), "./guests/ends")
-	spec.Cmdline = withoutAgent
+	spec := withoutAgent(t, oneTarget(t), "./guests/ends")
 	spec.Dir = t.TempDir()
 	m := harnesstest.Boot(t, spec)
 	m.Shutdown()

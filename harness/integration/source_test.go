@@ -14,8 +14,8 @@ func from(source harness.Source, spec harness.Spec) harness.Spec {
 	return spec
 }
 
-// inEveryBootMode calls f with a machine of a Spec that booted, one that was prefetched and one that was
-// restored, in this order.
+// inEveryBootMode calls f with a machine of a Spec that booted, one that was prefetched, one that was
+// restored, and one whose program was delivered into a restored platform, in this order.
 func inEveryBootMode(t *testing.T, spec harness.Spec, f func(*harness.Machine)) {
 	t.Helper()
 	spec.Accel = harness.TCG // which templates require
@@ -35,4 +35,8 @@ func inEveryBootMode(t *testing.T, spec harness.Spec, f func(*harness.Machine)) 
 	cache.Close()
 	cache.Prefetch = false
 	try(harness.BootRestored)
+	if spec.Program != "" {
+		spec.Env = append(spec.Env, "DELIVERED=1") // which makes it another kind
+		try(harness.BootDelivered)
+	}
 }

@@ -76,7 +76,7 @@ func TestOnlyAFaultyTemplateIsRemoved(t *testing.T) {
 	// The state has the right hash and is garbage. Only QEMU can notice that.
 	template := only()
 	forgeState(t, template)
-	require.Contains(t, bootFrom(t, cache, spec), "cold: restoring it failed: QEMU")
+	require.Contains(t, bootFrom(t, cache, spec), string(withoutTemplate(spec))+": restoring it failed: QEMU")
 	all := templates(t, cache)
 	require.Empty(t, all, "the next boot saves another template")
 }

@@ -27,6 +27,15 @@ func TestAnImportedFileIsFoundUntilItIsDamaged(t *testing.T) {
 		"initramfs": {func(sum, text string) (string, error) {
 			return c.ImportInitramfs(t.Context(), sum, strings.NewReader(text))
 		}, c.FindInitramfs},
+		"program": {func(sum, text string) (string, error) {
+			path, err := c.ImportProgram(t.Context(), sum, strings.NewReader(text))
+			if err == nil {
+				info, err := os.Stat(path)
+				require.NoError(t, err)
+				require.NotZero(t, info.Mode()&0o100, "it is executable")
+			}
+			return path, err
+		}, c.FindProgram},
 	} {
 		t.Run(name, func(t *testing.T) {
 			is := sum("content")

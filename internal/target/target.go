@@ -71,6 +71,11 @@ type Target struct {
 	// makes the boot of an emulated machine slow.
 	Cmdline []string
 
+	// CmdlineMax is the length limit in bytes of the kernel's command line; the
+	// kernel ignores the rest. Source: COMMAND_LINE_SIZE, without the NUL, in
+	// arch/*/include/asm/setup.h and include/uapi/asm/setup.h of Linux.
+	CmdlineMax int
+
 	// ClockRate is the kernel argument, without its value in kHz, that tells the
 	// kernel the rate of its clock's counter; empty if the kernel can read the
 	// rate from the machine. Under emulation the counter is the host's TSC.
@@ -113,6 +118,7 @@ var table = []Target{
 		OptionalModules: agent,
 		DeviceModules:   disk,
 		Cmdline:         append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
+		CmdlineMax:      2047,
 		ClockRate:       "tsc_early_khz=",
 		EarlyConsole:    []string{"ignore_loglevel", "earlyprintk=ttyS0,115200"},
 	},
@@ -140,6 +146,7 @@ var table = []Target{
 		DeviceModules:   disk,
 		// The emulated TSC never drifts, so no watchdog need check it.
 		Cmdline:      append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
+		CmdlineMax:   2047,
 		ClockRate:    "tsc_early_khz=",
 		EarlyConsole: []string{"ignore_loglevel", "earlyprintk=ttyS0,115200"},
 	},
@@ -162,6 +169,7 @@ var table = []Target{
 		OptionalModules: agent,
 		DeviceModules:   disk,
 		Cmdline:         append([]string{"console=ttyAMA0"}, quick...),
+		CmdlineMax:      1023,
 		EarlyConsole:    []string{"ignore_loglevel", "earlycon"},
 	},
 	{
@@ -184,6 +192,7 @@ var table = []Target{
 		OptionalModules: agent,
 		DeviceModules:   disk,
 		Cmdline:         append([]string{"console=ttyAMA0"}, quick...),
+		CmdlineMax:      2047,
 		EarlyConsole:    []string{"ignore_loglevel", "earlycon"},
 	},
 }

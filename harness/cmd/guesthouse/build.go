@@ -9,6 +9,7 @@ import (
 	"os"
 	"text/tabwriter"
 
+	"guesthouse.example/harness"
 	"guesthouse.example/images"
 	"guesthouse.example/internal/target"
 )
@@ -30,6 +31,19 @@ const cacheUsage = "the cache `directory` for kernels and images (default: guest
 
 func (f *imageFlags) build(ctx context.Context, log io.Writer) (images.Image, error) {
 	return images.Build(ctx, f.target, f.guest, f.options(log))
+}
+
+// fill makes a Spec boot the guest program. If builtIn is true, the program is part of the initramfs.
+// Otherwise the harness delivers it.
+func (f *imageFlags) fill(ctx context.Context, spec *harness.Spec, builtIn bool, log io.Writer) error {
+	if builtIn {
+		image, err := f.build(ctx, log)
+		setImage(spec, image, images.Executable{})
+		return err
+	}
+	image, program, err := images.PlatformAndProgram(ctx, f.target, f.guest, f.options(log))
+	setImage(spec, image, program)
+	return err
 }
 
 func (f *imageFlags) options(log io.Writer) images.Options {

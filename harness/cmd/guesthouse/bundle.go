@@ -25,18 +25,19 @@ import (
 
 const bundleUsage = `guesthouse bundle [flags] RECORD
 
-Packs the record directory of a run, its kernel and its initramfs into one file. On another
+Packs the record directory of a run, its kernel, its initramfs and its program into one file. On another
 host, "guesthouse run -spec FILE" boots that machine without a network, a cache or the guest's
 sources. The file is a tar archive, compressed with zstd. The same record always gives the same
 bytes. RECORD is the directory that the run named with -dir, or the one that a failed run kept.`
 
-// A bundle begins with spec.json, the kernel and the initramfs, because run reads only these. The
-// other files of the record follow. spec.json names the kernel and the initramfs as below.
+// A bundle begins with spec.json, the kernel, the initramfs and the program, because run reads only these.
+// The other files of the record follow. spec.json names these files as below.
 const (
 	bundledKernel    = "kernel"
 	bundledInitramfs = "initramfs"
+	bundledProgram   = "program"
 	maxSpec          = 1 << 20 // bytes of a bundle's spec.json
-	maxImage         = 4 << 30 // bytes of a bundle's kernel or initramfs
+	maxImage         = 4 << 30 // bytes of a bundle's kernel, initramfs or program
 )
 
 func bundleCommand(ctx context.Context, args []string, std stdio) error {
@@ -96,7 +97,7 @@ func writeBundle(file, dir string, spec harness.Spec) (err error) {
 }
 
 func packRecord(t *tar.Writer, dir string, spec harness.Spec) error {
-	kernel, initramfs := spec.Kernel, spec.Initramfs
+	kernel, initramfs, program := spec.Kernel, spec.Initramfs, spec.Program
 	of := harness.Origin{}
 	if spec.Origin != nil {
 		of = *spec.Origin
@@ -115,6 +116,12 @@ func packRecord(t *tar.Writer, dir string, spec harness.Spec) error {
 		}
 		spec.Initramfs = bundledInitramfs
 	}
+	if program != "" {
+		if of.ProgramSHA256, err = fileSHA256(program); err != nil {
+			return err
+		}
+		spec.Program = bundledProgram
+	}
 	text, err := json.MarshalIndent(spec, "", "\t")
 	if err != nil {
 		return err
@@ -128,6 +135,11 @@ func packRecord(t *tar.Writer, dir string, spec harness.Spec) error {
 	}
 	if initramfs != "" {
 		if err := packFile(t, bundledInitramfs, initramfs); err != nil {
+			return err
+		}
+	}
+	if program != "" {
+		if err := packFile(t, bundledProgram, program); err != nil {
 			return err
 		}
 	}
@@ -189,7 +201,7 @@ func isBundle(file string) (bool, error) {
 	return bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), err
 }
 
-// unpackBundle puts a bundle's kernel and initramfs into the cache and returns a Spec that boots
+// unpackBundle puts a bundle's kernel, initramfs and program into the cache and returns a Spec that boots
 // them. It writes nothing else and uses no file name of the bundle, because a bundle may be hostile.
 func unpackBundle(ctx context.Context, file string, o images.Options) (spec harness.Spec, err error) {
 	defer func() {
@@ -244,8 +256,9 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 	if !isUsualQEMU(spec) || len(spec.QEMUArgs) > 0 {
 		return spec, fmt.Errorf("the recorded run chose its own QEMU program or arguments (%q %q), which can access anything on this host: unpack the bundle with tar, check its spec.json, and give that file to run -spec", spec.QEMU, spec.QEMUArgs)
 	}
-	if spec.Kernel != bundledKernel || spec.Initramfs != "" && spec.Initramfs != bundledInitramfs || spec.Origin == nil {
-		return spec, fmt.Errorf("%s: it does not name the kernel and the initramfs of the bundle: this file is not the bundle of a record", records.SpecFile)
+	if spec.Kernel != bundledKernel || spec.Initramfs != "" && spec.Initramfs != bundledInitramfs ||
+		spec.Program != "" && spec.Program != bundledProgram || spec.Origin == nil {
+		return spec, fmt.Errorf("%s: it does not name the files of the bundle: this file is not the bundle of a record", records.SpecFile)
 	}
 	if out := spec.Outbound; out != "" && out != harness.OutboundNone {
 		spec.Outbound = harness.OutboundNone
@@ -268,6 +281,14 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 			return spec, err
 		}
 		if spec.Initramfs, err = cache.ImportInitramfs(ctx, spec.Origin.InitramfsSHA256, t); err != nil {
+			return spec, err
+		}
+	}
+	if spec.Program != "" {
+		if err := next(bundledProgram, maxImage); err != nil {
+			return spec, err
+		}
+		if spec.Program, err = cache.ImportProgram(ctx, spec.Origin.ProgramSHA256, t); err != nil {
 			return spec, err
 		}
 	}

@@ -116,9 +116,10 @@ func TestABundleBootsElsewhere(t *testing.T) {
 	require.Equal(t, harness.OutboundNone, there.Outbound)
 	require.True(t, strings.HasPrefix(there.Kernel, elsewhere.cache+"/"), "it boots its own files: %s", there.Kernel)
 	require.True(t, strings.HasPrefix(there.Initramfs, elsewhere.cache+"/"), "it boots its own files: %s", there.Initramfs)
+	require.True(t, strings.HasPrefix(there.Program, elsewhere.cache+"/"), "it boots its own files: %s", there.Program)
 
 	// The cache now has the files, so the record of another home boots too.
-	spec.Kernel, spec.Initramfs = "/nonexistent/kernel", "/nonexistent/initramfs"
+	spec.Kernel, spec.Initramfs, spec.Program = "/nonexistent/kernel", "/nonexistent/initramfs", "/nonexistent/program"
 	stdout, stderr, err = elsewhere.run(t, "run", "-spec", writeSpec(t, spec))
 	require.NoError(t, err, stderr)
 	require.Contains(t, stdout, boots)
@@ -136,7 +137,8 @@ func TestABundleBootsElsewhere(t *testing.T) {
 		"field":    {archive(t, "spec.json", `{"nosuch": 1}`), `spec.json: json: unknown field "nosuch"`},
 		"qemu":     {archive(t, "spec.json", `{"qemu": "/bin/evil"}`), "the recorded run chose its own QEMU program or arguments"},
 		"args":     {archive(t, "spec.json", `{"qemu_args": ["-hda", "/dev/sda"]}`), "the recorded run chose its own QEMU program or arguments"},
-		"host":     {archive(t, "spec.json", `{"kernel": "/etc/passwd", "origin": {}}`), "it does not name the kernel and the initramfs of the bundle"},
+		"host":     {archive(t, "spec.json", `{"kernel": "/etc/passwd", "origin": {}}`), "it does not name the files of the bundle"},
+		"program":  {archive(t, "spec.json", `{"kernel": "kernel", "initramfs": "initramfs", "program": "/bin/sh", "origin": {}}`), "it does not name the files of the bundle"},
 		"kernel":   {archive(t, "spec.json", `{"kernel": "kernel", "origin": {}}`, "initramfs", ""), `"initramfs" is in the place of kernel`},
 		"hash":     {archive(t, "spec.json", `{"kernel": "kernel", "origin": {"kernel_sha256": "../../evil"}}`, "kernel", "x"), "../../evil: not a SHA-256"},
 		"tampered": {archive(t, "spec.json", `{"kernel": "kernel", "origin": {"kernel_sha256": "`+strings.Repeat("0", 64)+`"}}`, "kernel", "x"), "its SHA-256 is 2d71164"},
@@ -177,21 +179,22 @@ func TestARecordOfAnotherHomeIsBuiltAgain(t *testing.T) {
 	harnesstest.Require(t, anyTarget)
 	_, spec := ourRun(t)
 	here := colleague(t)
-	spec.Kernel, spec.Initramfs = "/nonexistent/kernel", "/nonexistent/initramfs"
+	spec.Kernel, spec.Initramfs, spec.Program = "/nonexistent/kernel", "/nonexistent/initramfs", "/nonexistent/program"
 	stdout, stderr, err := here.run(t, "run", "-spec", writeSpec(t, spec))
 	require.NoError(t, err, stderr)
 	require.Contains(t, stdout, boots)
 	built, err := filepath.Glob(filepath.Join(here.cache, "guesthouse", "initramfs", "*"))
 	require.NoError(t, err)
 	require.Equal(t, []string{filepath.Join(here.cache, "guesthouse", "initramfs", spec.Origin.InitramfsSHA256+".cpio")}, built)
+	require.FileExists(t, filepath.Join(here.cache, "guesthouse", "programs", spec.Origin.ProgramSHA256))
 
-	// Other sources, here those of another guest, give another initramfs.
+	// Other sources, here those of another guest, give another program.
 	here = colleague(t)
 	spec.Origin.Guest = "guesthouse.example/harness/integration/guests/fails"
 	_, stderr, err = here.run(t, "run", "-spec", writeSpec(t, spec))
 	require.Error(t, err)
-	require.Contains(t, stderr, "guesthouse: error: the initramfs /nonexistent/initramfs, SHA-256 "+spec.Origin.InitramfsSHA256+
-		": no such file, it is not in the cache, and the sources of "+spec.Origin.Guest+" on this host give another initramfs, SHA-256 ")
+	require.Contains(t, stderr, "guesthouse: error: the program /nonexistent/program, SHA-256 "+spec.Origin.ProgramSHA256+
+		": no such file, it is not in the cache, and the sources of "+spec.Origin.Guest+" on this host give another program, SHA-256 ")
 	require.Contains(t, stderr, "guesthouse: hint: on the host of the run, use guesthouse bundle RECORD; then give the bundle to run -spec\n")
 
 	// If the host has neither the file nor the sources, the error says what is missing, and the hint
@@ -216,7 +219,7 @@ func TestTheRecordOfAnyRunHasTheHashesOfItsFiles(t *testing.T) {
 		require.NoError(t, m.Close())
 		recorded, err := harness.ReadSpec(filepath.Join(spec.Dir, "spec.json"))
 		require.NoError(t, err)
-		require.Equal(t, &harness.Origin{KernelSHA256: origin.KernelSHA256, InitramfsSHA256: origin.InitramfsSHA256}, recorded.Origin)
+		require.Equal(t, &harness.Origin{KernelSHA256: origin.KernelSHA256, InitramfsSHA256: origin.InitramfsSHA256, ProgramSHA256: origin.ProgramSHA256}, recorded.Origin)
 		require.Regexp(t, `^\d+\.\d+\.\d+`, m.Result().QEMU)
 	}
 }

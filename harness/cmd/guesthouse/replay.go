@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,15 +18,16 @@ import (
 	"guesthouse.example/internal/imagecache"
 )
 
-func origin(i images.Image) *harness.Origin {
-	return &harness.Origin{
+// setImage makes a Spec boot an image. If the image is a platform, the machine gets the program.
+func setImage(spec *harness.Spec, i images.Image, program images.Executable) {
+	spec.Kernel, spec.Initramfs, spec.Program = i.Kernel, i.Initramfs, program.Path
+	spec.Origin = &harness.Origin{
 		KernelSHA256: i.KernelSHA256, KernelPackage: strings.TrimSpace(i.KernelPackage + " " + i.KernelVersion),
-		InitramfsSHA256: i.InitramfsSHA256, Guest: i.Guest,
+		InitramfsSHA256: i.InitramfsSHA256, ProgramSHA256: program.SHA256, Guest: cmp.Or(i.Guest, program.Guest),
 	}
 }
 
-// replay returns the Spec in a record's spec.json or in a bundle, with a kernel and an initramfs that
-// exist on this host.
+// replay returns the Spec in a record's spec.json or in a bundle, with files that exist on this host.
 func (f *imageFlags) replay(ctx context.Context, file string, log io.Writer) (harness.Spec, error) {
 	is, err := isBundle(file)
 	if err != nil {
@@ -64,6 +66,13 @@ func (f *imageFlags) find(ctx context.Context, spec harness.Spec, log io.Writer)
 	is, err = hasSHA256(spec.Initramfs, of.InitramfsSHA256)
 	if err == nil && !is {
 		spec.Initramfs, err = f.findInitramfs(ctx, spec, of, log)
+	}
+	if err != nil || spec.Program == "" {
+		return spec, err
+	}
+	is, err = hasSHA256(spec.Program, of.ProgramSHA256)
+	if err == nil && !is {
+		spec.Program, err = f.findProgram(ctx, spec, of, log)
 	}
 	return spec, err
 }
@@ -114,18 +123,56 @@ func (f *imageFlags) findInitramfs(ctx context.Context, spec harness.Spec, of ha
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		return path, err
 	}
-	if of.Guest == "" {
+	var built images.Image
+	sources := of.Guest
+	switch {
+	case spec.Program != "":
+		sources = "guesthouse"
+		built, err = images.Platform(ctx, spec.Target, f.options(log))
+	case of.Guest == "":
 		return "", &missingError{what, "no such file, it is not in the cache, and the record does not name the guest to build"}
+	default:
+		built, err = images.Build(ctx, spec.Target, of.Guest, f.options(log))
 	}
-	built, err := images.Build(ctx, spec.Target, of.Guest, f.options(log))
 	if err != nil {
 		return "", &missingError{what, fmt.Sprintf("no such file, it is not in the cache, and building its guest again failed: %v", err)}
 	}
 	if built.InitramfsSHA256 != of.InitramfsSHA256 {
-		return "", &missingError{what, fmt.Sprintf("no such file, it is not in the cache, and the sources of %s on this host give another initramfs, %s: check out the sources of the run and use its version of Go",
-			of.Guest, named(built.InitramfsSHA256))}
+		return "", &missingError{what, otherSources(sources, "initramfs", built.InitramfsSHA256)}
 	}
 	return built.Initramfs, nil
+}
+
+func (f *imageFlags) findProgram(ctx context.Context, spec harness.Spec, of harness.Origin, log io.Writer) (string, error) {
+	what := fmt.Sprintf("the program %s, %s", spec.Program, named(of.ProgramSHA256))
+	if of.ProgramSHA256 == "" {
+		return "", &missingError{what, "it is not here"}
+	}
+	cache, err := imagecache.Open(f.cache)
+	if err != nil {
+		return "", err
+	}
+	path, err := cache.FindProgram(of.ProgramSHA256)
+	if err == nil || !errors.Is(err, os.ErrNotExist) {
+		return path, err
+	}
+	if of.Guest == "" {
+		return "", &missingError{what, "no such file, it is not in the cache, and the record does not name its package"}
+	}
+	built, err := images.Program(ctx, spec.Target, of.Guest, f.options(log))
+	if err != nil {
+		return "", &missingError{what, fmt.Sprintf("no such file, it is not in the cache, and building it again failed: %v", err)}
+	}
+	if built.SHA256 != of.ProgramSHA256 {
+		return "", &missingError{what, otherSources(of.Guest, "program", built.SHA256)}
+	}
+	return built.Path, nil
+}
+
+// otherSources says that a build has given another file than that of the record.
+func otherSources(sources, file, sum string) string {
+	return fmt.Sprintf("no such file, it is not in the cache, and the sources of %s on this host give another %s, %s: check out the sources of the run and use its version of Go",
+		sources, file, named(sum))
 }
 
 func named(sum string) string {

@@ -9,12 +9,14 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/internal/template"
+	"guesthouse.example/internal/printable"
 )
 
 const templatesUsage = `guesthouse templates [-clear]
 
-Lists the saved machines in the template cache. The most recently used comes first. Instead of
-booting a machine, run restores a saved machine of the same kind.`
+Lists the saved machines in the template cache, each with its guest program, or with "platform".
+The most recently used comes first. Instead of booting a machine, run restores a saved machine
+of the same kind. It delivers a new guest program into a restored platform.`
 
 func templatesCommand(_ context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("templates", flag.ContinueOnError)
@@ -34,7 +36,8 @@ func templatesCommand(_ context.Context, args []string, std stdio) error {
 	}
 	table := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
 	for _, t := range cache.List() {
-		fmt.Fprintf(table, "%s\t%s\t%.0f MiB\tused %s\n", t.Key, t.Target, float64(t.Bytes)/(1<<20), t.Used.Format(time.DateTime))
+		fmt.Fprintf(table, "%s\t%s\t%.0f MiB\tused %s\t%s\n", t.Key, t.Target, float64(t.Bytes)/(1<<20), t.Used.Format(time.DateTime),
+			printable.Text(t.Guest))
 	}
 	return table.Flush()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/gofrs/flock"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/harness/internal/template"
 )
 
 // The states of a host in which a boot waits.
@@ -103,11 +105,13 @@ func hold(t *testing.T, dir string) (all []*flock.Flock) {
 	require.NoError(t, os.MkdirAll(dir, 0o777))
 	for _, a := range digits {
 		for _, b := range digits {
-			lock := flock.New(filepath.Join(dir, string(a)+string(b)))
-			ok, err := lock.TryLock()
-			require.NoError(t, err)
-			require.True(t, ok)
-			all = append(all, lock)
+			for _, layer := range []string{"b", "d"} { // see template.Cache.Build
+				lock := flock.New(filepath.Join(dir, layer+string(a)+string(b)))
+				ok, err := lock.TryLock()
+				require.NoError(t, err)
+				require.True(t, ok)
+				all = append(all, lock)
+			}
 		}
 	}
 	return all
@@ -130,12 +134,12 @@ func TestABootEndsWithItsContextWhileARestoreHangs(t *testing.T) {
 	cache.Prefetch = false
 	tryBoots(t, restores, host{spec, cache}, "harness.Boot from a cache", "harness.Start from a cache")
 
-	dirs, err := filepath.Glob(filepath.Join(cache.Dir, "????????????????????????????????"))
+	saved, err := template.OpenCache(cache.Dir)
 	require.NoError(t, err)
-	require.Len(t, dirs, 1)
-	template, err := harness.OpenTemplate(dirs[0])
+	all := slices.DeleteFunc(saved.List(), func(e template.Entry) bool { return e.Guest == "platform" })
+	require.Len(t, all, 1)
+	spec.From, err = harness.OpenTemplate(filepath.Join(cache.Dir, all[0].Key))
 	require.NoError(t, err)
-	spec.From = template
 	tryBoots(t, restores, host{spec, cache}, "harness.Boot", "harness.Start", "harness.Machine.WaitReady",
 		"harness.Boot from a cache", "harness.Start from a cache")
 }

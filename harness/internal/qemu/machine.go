@@ -104,8 +104,7 @@ func (m Machine) machineArgs(ram RAM, alone bool) []string {
 	// A restored machine has booted. Reading kernel and initramfs again would take most of QEMU's
 	// start.
 	if !ram.restored() {
-		args = append(args, "-kernel", m.Kernel,
-			"-append", strings.Join(slices.Concat(m.Target.Cmdline, m.clockRate(), m.Cmdline), " "))
+		args = append(args, "-kernel", m.Kernel, "-append", m.KernelCmdline())
 		if m.Initramfs != "" {
 			args = append(args, "-initrd", m.Initramfs)
 		}
@@ -118,6 +117,11 @@ func (m Machine) machineArgs(ram RAM, alone bool) []string {
 		args = append(args, "-incoming", "defer")
 	}
 	return args
+}
+
+// KernelCmdline returns the kernel's command line.
+func (m Machine) KernelCmdline() string {
+	return strings.Join(slices.Concat(m.Target.Cmdline, m.clockRate(), m.Cmdline), " ")
 }
 
 // netdev returns the value of -netdev. A restored machine gets its forwards later, when its guest has

@@ -43,9 +43,9 @@ func OpenCache(dir string) (*Cache, error) {
 		}
 		dir = filepath.Join(base, "guesthouse", "templates")
 	}
-	// Lock files are never removed, so all keys share 256 of them. Builds of two keys with the same lock
+	// Lock files are never removed, so all keys share 512 of them. Builds of two keys with the same lock
 	// file wait for each other.
-	s, err := store.Open(dir, store.Options{Private: true, LockPrefix: 2})
+	s, err := store.Open(dir, store.Options{Private: true, LockPrefix: 3})
 	if err != nil {
 		return nil, err
 	}
@@ -72,9 +72,14 @@ func (c *Cache) Lookup(key string) (t *Template, reason string, err error) {
 }
 
 // Build waits for the build lock of a key and returns a directory for the template; see
-// store.Build.
-func (c *Cache) Build(ctx context.Context, key string) (*store.Build, error) {
-	return c.store.Build(ctx, key)
+// store.Build. If delivered is true, the template is of a machine into which a program was delivered.
+// Such templates have other locks than all others, because the caller may hold two locks: that of the
+// program's template, and then that of its platform's.
+func (c *Cache) Build(ctx context.Context, key string, delivered bool) (*store.Build, error) {
+	if delivered {
+		return c.store.Build(ctx, "d"+key)
+	}
+	return c.store.Build(ctx, "b"+key)
 }
 
 // Publish makes the directory of a build the template with a key, and prunes the cache.
@@ -121,6 +126,7 @@ func (c *Cache) Clear() error {
 type Entry struct {
 	Key    string
 	Target string
+	Guest  string    // Description.Guest
 	Bytes  int64     // on the disk
 	Used   time.Time // when a machine was last saved or restored
 }
@@ -128,10 +134,10 @@ type Entry struct {
 // List returns the templates, the most recently used first.
 func (c *Cache) List() (all []Entry) {
 	for _, e := range c.templates() {
-		t := Entry{e.Name, "?", e.Bytes, e.Used}
+		t := Entry{Key: e.Name, Target: "?", Bytes: e.Bytes, Used: e.Used}
 		var d Description
 		if text, err := regular.ReadFile(filepath.Join(e.Path, descriptionName)); err == nil && json.Unmarshal(text, &d) == nil {
-			t.Target = d.Of.Target
+			t.Target, t.Guest = d.Of.Target, d.Guest
 		}
 		all = append(all, t)
 	}

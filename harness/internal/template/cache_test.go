@@ -21,7 +21,7 @@ func testCache(t *testing.T) *Cache {
 // publish makes a template in a cache.
 func publish(t *testing.T, c *Cache, key string) {
 	t.Helper()
-	b, err := c.Build(t.Context(), key)
+	b, err := c.Build(t.Context(), key, false)
 	require.NoError(t, err)
 	defer b.Close()
 	saved(t, b.Path(""))
@@ -117,7 +117,7 @@ func TestClearKeepsTemplatesThatAreBeingBuilt(t *testing.T) {
 	c := testCache(t)
 	publish(t, c, "aa")
 	c.Note("bb", "it has no agent")
-	b, err := c.Build(t.Context(), "cc")
+	b, err := c.Build(t.Context(), "cc", false)
 	require.NoError(t, err)
 	require.NoError(t, os.MkdirAll(c.store.Path("tmp", "gone-1"), 0o700))
 	require.NoError(t, c.Clear())

@@ -23,6 +23,39 @@ type Identity struct {
 	Disks []DiskIdentity `json:"disks,omitempty"`
 
 	Outbound string `json:"outbound"` // the filter runs in a prefetched machine before a Spec is known
+
+	// Program is the program that was delivered into the machine; nil if none was.
+	Program *Program `json:"program,omitempty"`
+}
+
+// A Program is a program that was delivered into a platform.
+type Program struct {
+	SHA256 string   `json:"sha256"`
+	Args   []string `json:"args,omitempty"`
+	Env    []string `json:"env,omitempty"`
+}
+
+// Platform returns the identity of the machine before a program was delivered into it. A platform is ready
+// when its console matches the pattern ready.
+func (id Identity) Platform(ready string) Identity {
+	id.Program, id.Ready = nil, ready
+	return id
+}
+
+// programSum returns the hash of the delivered program, or "".
+func (id Identity) programSum() string {
+	if id.Program == nil {
+		return ""
+	}
+	return id.Program.SHA256
+}
+
+// programArgs returns a text that differs with the arguments and the environment of the program.
+func (id Identity) programArgs() string {
+	if id.Program == nil {
+		return ""
+	}
+	return fmt.Sprintf("%q %q", id.Program.Args, id.Program.Env)
 }
 
 // Format is the current format of templates. Increase it with every change after which older templates
@@ -40,6 +73,8 @@ func (id Identity) difference(other Identity) string {
 		{"QEMU", id.QEMU, other.QEMU},
 		{"kernel", id.Kernel, other.Kernel},
 		{"initramfs", id.Initramfs, other.Initramfs},
+		{"program", id.programSum(), other.programSum()},
+		{"argument or environment variable of the program", id.programArgs(), other.programArgs()},
 		{"ready pattern", id.Ready, other.Ready},
 		{"disk, or another content of a disk's file", diskText(id.Disks), diskText(other.Disks)},
 		{"Outbound", id.Outbound, other.Outbound},

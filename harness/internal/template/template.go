@@ -39,7 +39,8 @@ const (
 // A Description is the content of template.json.
 type Description struct {
 	Of      Identity      `json:"of"`
-	Version string        `json:"qemu_version"` // from the greeting of QEMU's monitor
+	Guest   string        `json:"guest,omitempty"` // the name of the guest program, for people
+	Version string        `json:"qemu_version"`    // from the greeting of QEMU's monitor
 	Saved   time.Time     `json:"saved"`
 	RAM     File          `json:"ram"`
 	State   File          `json:"state"`

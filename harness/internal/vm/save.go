@@ -15,9 +15,10 @@ var ErrStillStopped = errors.New("the machine does not go on after it was saved"
 // errNotSavable says that Save cannot read the guest's memory.
 var errNotSavable = errors.New("it was restored from a template without Spec.Savable, runs with KVM, writes to the file of a disk, has QEMU arguments of its own, or the host has no memfd_create")
 
-// Save writes a template with an identity into a directory, and lets the machine go on. A guest without an
-// agent is saved only with anyGuest; otherwise the error wraps ErrNoAgent.
-func (v *VM) Save(ctx context.Context, dir string, id template.Identity, anyGuest bool) error {
+// Save writes a template with an identity into a directory, and lets the machine go on. guest names the
+// guest program for people. A guest without an agent is saved only with anyGuest; otherwise the error wraps
+// ErrNoAgent.
+func (v *VM) Save(ctx context.Context, dir string, id template.Identity, guest string, anyGuest bool) error {
 	if v.ram == nil {
 		return errNotSavable
 	}
@@ -33,7 +34,7 @@ func (v *VM) Save(ctx context.Context, dir string, id template.Identity, anyGues
 		return err
 	}
 	var r resumption
-	err = v.write(ctx, dir, id, anyGuest, &r)
+	err = v.write(ctx, dir, template.Description{Of: id, Guest: guest}, anyGuest, &r)
 	if stopped := v.resume(ctx, &r, func() { release(); <-v.saving }); stopped != nil {
 		if err != nil {
 			stopped = fmt.Errorf("%w; saving it failed before: %w", stopped, err)
@@ -57,9 +58,9 @@ func acquire(ctx context.Context, token chan<- struct{}) error {
 	}
 }
 
-// write stops the machine and writes a template into a directory. It notes in r what must be undone
-// before the machine goes on.
-func (v *VM) write(ctx context.Context, dir string, id template.Identity, anyGuest bool, r *resumption) error {
+// write stops the machine, completes the description of a template and writes the template into a
+// directory. It notes in r what must be undone before the machine goes on.
+func (v *VM) write(ctx context.Context, dir string, d template.Description, anyGuest bool, r *resumption) error {
 	v.warmUp(ctx)
 	saved, err := v.quiesce(ctx, r)
 	if err != nil && (!anyGuest || !errors.Is(err, ErrNoAgent)) {
@@ -72,7 +73,7 @@ func (v *VM) write(ctx context.Context, dir string, id template.Identity, anyGue
 	if err := v.stopWithoutConnections(ctx, r); err != nil {
 		return err
 	}
-	d := template.Description{Of: id, Version: v.QMP.Version(), Saved: time.Now(), Agent: saved}
+	d.Version, d.Saved, d.Agent = v.QMP.Version(), time.Now(), saved
 	w := template.NewWriter(dir)
 	if err := v.saveState(ctx, w, r); err != nil {
 		return err

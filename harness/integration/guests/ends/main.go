@@ -34,6 +34,8 @@ func main() {
 	fmt.Print("guesthouse: ready\nuart:~$ ")
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		switch lines.Text() {
+		case "args":
+			fmt.Printf("%q %q\n", os.Args[1:], os.Getenv("K"))
 		case "exit 0":
 			os.Exit(0)
 		case "exit 3":
