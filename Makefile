@@ -32,7 +32,7 @@ gotestsum := $(tool) gotestsum --format $(if $(CI),pkgname,testname) --format-hi
 
 qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
-	@$(leash) $(guesthouse) run -target $(TARGET) $(ARGS)
+	@$(leash) $(guesthouse) run -cold -target $(TARGET) $(ARGS)
 
 # -count=1, because tests of machines depend on the host, which Go's cache of results does not know.
 # Unit tests (make unit) use that cache.
@@ -52,10 +52,11 @@ soak: qemu
 	@$(GO) build -buildvcs=false -o out/guesthouse-soak ./harness/integration/soak
 	@$(leash) out/guesthouse-soak -n $(or $(N),200) $(ARGS)
 
-# Every integration test on every target, the model test with many programs, and each fuzz target for
-# minutes.
+# Every integration test on every target, once with guest programs that are delivered and once with
+# programs in their initramfs; the model test with many programs; and each fuzz target for minutes.
 nightly: $(guesthouse)
 	@for target in x86 x86_64 arm arm64; do $(MAKE) integration TARGET=$$target || exit 1; done
+	@GUESTHOUSE_BUILTIN=1 $(MAKE) integration TARGET=arm64
 	$(leash) $(GO) test -run TestModel -timeout 60m ./guest/socketservice -rapid.checks=100000
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m -fuzzminimizetime 1s ./guest/socketservice
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzJudge -fuzztime 2m ./harness/internal/outbound

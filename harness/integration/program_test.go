@@ -110,7 +110,7 @@ func TestATemplateOfAPlatformTakesAnyProgram(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, string(log), "deliver")
 
-	spec.Args = []string{"others"}
+	spec.Args, spec.Dir = []string{"others"}, ""
 	m = harnesstest.Boot(t, spec)
 	require.Equal(t, "the template was saved with another argument or environment variable of the program", m.Result().Why)
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -18,7 +17,7 @@ import (
 // SHA-256 than sum is an error. If ctx ends while a Read of r blocks, ImportKernel returns without
 // waiting for the Read.
 func (c *Cache) ImportKernel(ctx context.Context, sum string, r io.Reader) (string, error) {
-	return c.imported(ctx, "kernel", Perm(Kernels), sum, r, func(b *store.Build) (string, error) {
+	return c.imported(ctx, "kernel", sum, r, func(b *store.Build) (string, error) {
 		dir := c.Path(Kernels, sum)
 		if err := os.Mkdir(b.Path("kernel"), 0o777); err != nil {
 			return "", err
@@ -46,7 +45,7 @@ func (c *Cache) ImportProgram(ctx context.Context, sum string, r io.Reader) (str
 }
 
 func (c *Cache) importHashed(ctx context.Context, folder, sum string, r io.Reader) (string, error) {
-	return c.imported(ctx, kinds[folder], Perm(folder), sum, r, func(b *store.Build) (string, error) {
+	return c.imported(ctx, kinds[folder], sum, r, func(b *store.Build) (string, error) {
 		file, err := c.HashedPath(folder, sum)
 		if err == nil && Perm(folder) != Perm(Initramfs) {
 			err = os.Chmod(b.Path(importName), 0o755)
@@ -61,7 +60,7 @@ func (c *Cache) importHashed(ctx context.Context, folder, sum string, r io.Reade
 const importName = "import" // the name of the file in the build's directory
 
 // imported reads a file into a build's directory, checks it, and calls publish.
-func (c *Cache) imported(ctx context.Context, what string, perm fs.FileMode, sum string, r io.Reader, publish func(*store.Build) (string, error)) (string, error) {
+func (c *Cache) imported(ctx context.Context, what, sum string, r io.Reader, publish func(*store.Build) (string, error)) (string, error) {
 	step := "import " + what
 	if !isSHA256.MatchString(sum) {
 		return "", Fail(step, sum, errors.New("not a SHA-256"), "")
@@ -72,7 +71,7 @@ func (c *Cache) imported(ctx context.Context, what string, perm fs.FileMode, sum
 	}
 	defer b.Close()
 	h := sha256.New()
-	f, err := os.OpenFile(b.Path(importName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	f, err := os.Create(b.Path(importName))
 	if err == nil {
 		err = copyUntil(ctx, io.MultiWriter(f, h), r)
 		err = errors.Join(err, f.Close())
