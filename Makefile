@@ -53,10 +53,15 @@ soak: qemu
 	@$(leash) out/guesthouse-soak -n $(or $(N),200) $(ARGS)
 
 # Every integration test on every target, once with guest programs that are delivered and once with
-# programs in their initramfs; the model test with many programs; and each fuzz target for minutes.
+# programs in their initramfs; the echo service on real-time kernels; the model test with many programs;
+# and each fuzz target for minutes.
 nightly: $(guesthouse)
 	@for target in x86 x86_64 arm arm64; do $(MAKE) integration TARGET=$$target || exit 1; done
 	@GUESTHOUSE_BUILTIN=1 $(MAKE) integration TARGET=arm64
+	@for target in x86_64:amd64 arm64:arm64; do \
+		GUESTHOUSE_TARGETS=$${target%:*} GUESTHOUSE_TEST_KERNELS=debian:linux-image-rt-$${target#*:} \
+			$(GO) test -count=1 -timeout 20m -run TestKernelsByName ./harness/integration || exit 1; \
+	done
 	$(leash) $(GO) test -run TestModel -timeout 60m ./guest/socketservice -rapid.checks=100000
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m -fuzzminimizetime 1s ./guest/socketservice
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzJudge -fuzztime 2m ./harness/internal/outbound

@@ -27,7 +27,7 @@ var rules = []struct {
 	{folder: "internal/apart", imports: "internal/tied"},
 	{folder: "internal/leash", imports: "internal/sys"},
 	{folder: "internal/store", imports: "internal/sys"},
-	{folder: "internal/imagecache", imports: "internal/regular internal/store internal/testcache"},
+	{folder: "internal/imagecache", imports: "internal/regular internal/store internal/sys internal/testcache"},
 	{folder: "internal/kernelfile", imports: "internal/regular internal/target"},
 	{folder: "guest", imports: "guest internal/diskproto internal/initramfs internal/wire internal/subnet"},
 	{folder: "host/traffic", std: true},

@@ -186,31 +186,49 @@ func (a *apt) find(ctx context.Context, name, version string) (stanza, error) {
 	if a.updateFailed != nil {
 		return stanza{}, fmt.Errorf("no package %s, and %w", wanted, a.updateFailed)
 	}
-	return stanza{}, &missingError{wanted}
+	return stanza{}, &missingError{wanted: wanted}
 }
 
 // A missingError says that the sources do not offer a package. The network is not at fault.
-type missingError struct{ wanted string }
+type missingError struct {
+	wanted string
+	near   []string // packages of kernels with similar names
+}
 
-func (e *missingError) Error() string { return "apt's sources offer no package " + e.wanted }
+func (e *missingError) Error() string {
+	text := "apt's sources offer no package " + e.wanted
+	if len(e.near) > 0 {
+		text += "; similar names are " + strings.Join(e.near, ", ")
+	}
+	return text
+}
 
 // kernelDepends matches the packages that hold parts of a kernel, and their versions,
 // in the dependencies of the kernel's package. Releases of Debian distribute the files
 // over these packages in different ways.
 var kernelDepends = regexp.MustCompile(`^(linux-(?:image|binary|modules|base)-[0-9][^ (]*)(?: \(= ([^)]+)\))?$`)
 
-// newest returns the kernel's packages that a metapackage depends on, directly or not.
-func (a *apt) newest(ctx context.Context, metapackage string) (imagecache.KernelSet, error) {
-	meta, err := a.find(ctx, metapackage, "")
+// resolve returns the packages that make up the kernel of a package. If the package is a metapackage,
+// they are the packages that it depends on, directly or not. An empty version means the newest one.
+func (a *apt) resolve(ctx context.Context, name, version string) (imagecache.KernelSet, error) {
+	first, err := a.find(ctx, name, version)
+	if missing, ok := errors.AsType[*missingError](err); ok {
+		missing.near = a.nearest(ctx, name)
+	}
 	if err != nil {
 		return nil, err
 	}
 	var set imagecache.KernelSet
-	seen := map[string]bool{}
-	for queue := []stanza{meta}; len(queue) > 0; queue = queue[1:] {
+	seen := map[string]bool{name: true}
+	for queue := []stanza{first}; len(queue) > 0; queue = queue[1:] {
+		meta := false
 		for _, depend := range strings.Split(queue[0].depends, ",") {
 			m := kernelDepends.FindStringSubmatch(strings.TrimSpace(depend))
-			if m == nil || seen[m[1]] {
+			if m == nil {
+				continue
+			}
+			meta = meta || strings.HasPrefix(m[1], imagePrefix)
+			if seen[m[1]] {
 				continue
 			}
 			seen[m[1]] = true
@@ -218,15 +236,23 @@ func (a *apt) newest(ctx context.Context, metapackage string) (imagecache.Kernel
 			if err != nil {
 				return nil, err
 			}
-			set = append(set, s.Deb)
 			queue = append(queue, s)
+		}
+		if !meta && concrete.MatchString(queue[0].Package) {
+			set = append(set, queue[0].Deb)
 		}
 	}
 	if len(set) == 0 {
-		return nil, fmt.Errorf("%v depends on no kernel package: %q", meta.Deb, meta.depends)
+		return nil, fmt.Errorf("%v depends on no kernel package: %q", first.Deb, first.depends)
 	}
 	return set, nil
 }
+
+// imagePrefix begins the names of the packages of kernels.
+const imagePrefix = "linux-image-"
+
+// concrete matches the packages that hold files of a kernel, unless they depend on another linux-image.
+var concrete = regexp.MustCompile(`^linux-(?:image|binary|modules|base)-(?:unsigned-)?[0-9]`)
 
 // offers reports whether the sources still offer a set that was tested. If they
 // offer the same version with another hash, it returns an error.

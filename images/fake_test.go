@@ -204,17 +204,32 @@ func fakeAptCache(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	args = verb(args)[1:]
+	args = verb(args)
+	if args[0] == "pkgnames" {
+		for _, p := range m.Packages {
+			if strings.HasPrefix(p.Package, args[1]) {
+				fmt.Println(p.Package)
+			}
+		}
+		return 0
+	}
+	args = args[1:]
 	one := args[0] == "--no-all-versions"
-	found := false
-	for _, p := range m.Packages {
-		if p.Package == args[len(args)-1] && !(one && found) {
-			found = true
-			fmt.Printf("Package: %s\nVersion: %s\nDepends: %s\nDescription: fake\n with a second line\nSize: %d\nSHA256: %s\n\n",
-				p.Package, p.Version, p.Depends, p.Size, p.SHA256)
+	if one {
+		args = args[1:]
+	}
+	any := false
+	for _, name := range args {
+		found := false
+		for _, p := range m.Packages {
+			if p.Package == name && !(one && found) {
+				found, any = true, true
+				fmt.Printf("Package: %s\nVersion: %s\nDepends: %s\nDescription: fake\n with a second line\nSize: %d\nSHA256: %s\n\n",
+					p.Package, p.Version, p.Depends, p.Size, p.SHA256)
+			}
 		}
 	}
-	if !found {
+	if !any {
 		fmt.Fprintln(os.Stderr, "E: No packages found")
 		return 100
 	}

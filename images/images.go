@@ -19,7 +19,7 @@
 // byte, whatever the directory, the cache or GOFLAGS.
 //
 // The package does not boot machines; package harness does. It does not build
-// kernels. On a host without apt, or for your own kernel, set [Options.Kernel].
+// kernels. For another kernel, and on a host without apt, set [Options.Kernel].
 // The package runs on Linux and needs the go command at run time.
 package images
 
@@ -54,12 +54,21 @@ type Options struct {
 	// for -mod, -modfile and -overlay, which say where the sources are.
 	BuildFlags []string
 
-	// Kernel is the path of your own kernel, which replaces Debian's package.
-	// Build does not need apt then. Modules is the directory of the kernel's
-	// modules, with the layout of /lib/modules/RELEASE, as the kernel's "make
-	// modules_install" writes it. It is empty for a kernel with all drivers
-	// built in.
-	Kernel, Modules string
+	// Kernel names the kernel. The empty string and "debian" mean the Debian kernel
+	// with which guesthouse was tested. "debian:PACKAGE" is the newest version of
+	// any linux-image package that apt offers for the target's architecture, and
+	// "debian:PACKAGE=VERSION" is that version. "host" is the kernel that this host
+	// runs, with the modules in /lib/modules. Any other name is the path of a file,
+	// or of a directory with a kernel and its modules in lib/modules, such as an
+	// unpacked package or a Go module that holds a kernel. Build needs apt only for
+	// "debian" and "debian:PACKAGE".
+	Kernel string
+
+	// Modules is the directory of the modules of the kernel file that Kernel names,
+	// with the layout of /lib/modules/RELEASE, as the kernel's "make
+	// modules_install" writes it. It is empty for a kernel with all drivers built
+	// in.
+	Modules string
 
 	// Files adds files to the initramfs. It maps absolute paths in the guest to
 	// files of the host. A file that is executable on the host is executable in

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"guesthouse.example/internal/imagecache"
@@ -27,9 +28,9 @@ type Kernel struct {
 	// /lib/modules/RELEASE. It is empty for your own kernel without modules.
 	Modules string
 
-	// Release is the kernel's release, as "uname -r" prints it. For your own
-	// kernel it is the release that the modules are made for, or empty without
-	// modules.
+	// Release is the kernel's release, as "uname -r" prints it. If the file of your
+	// own kernel does not tell, it is the release that the modules are made for, or
+	// empty without modules.
 	Release string
 
 	// Package and Version name the Debian package. Tested reports that
@@ -48,72 +49,97 @@ func (k Kernel) image() Image {
 	}
 }
 
-// FetchKernel returns the kernel of a target. It returns your own kernel
-// ([Options.Kernel]) if you set one. Otherwise it returns the kernel in the cache,
-// which needs neither apt nor a network, or fetches a Debian package.
+// FetchKernel returns the kernel of a target that [Options.Kernel] names. A Debian
+// kernel comes from the cache, which needs neither apt nor a network, or else from
+// apt.
 //
-// It fetches the package with which this version of guesthouse was tested. If
-// the apt sources no longer offer that package, FetchKernel fetches the newest
-// one that they offer and logs that. The cache keeps this choice until a version
-// of guesthouse that was tested with another package uses the cache.
+// Without a name, FetchKernel fetches the package with which this version of
+// guesthouse was tested. If the apt sources no longer offer that package,
+// FetchKernel fetches the newest one that they offer and logs that. The cache
+// keeps this choice until a version of guesthouse that was tested with another
+// package uses the cache. A package that you name stays in the cache too, so its
+// newer versions are fetched only after "guesthouse kernels -clear".
+//
+// If the kernel lacks a driver without which a part of guesthouse does not work,
+// FetchKernel logs which part that is.
 func FetchKernel(ctx context.Context, targetName string, o Options) (Kernel, error) {
 	t, err := target.Lookup(targetName)
 	if err != nil {
 		return Kernel{}, err
 	}
-	if o.Kernel != "" || o.Modules != "" {
-		return ownKernel(t, o)
+	k, err := namedKernel(ctx, t, o)
+	if err == nil && !k.Tested {
+		err = k.check(t, o)
 	}
-	tested, err := imagecache.Tested(t.Name)
-	if err != nil {
-		return Kernel{}, err
-	}
-	return fetchKernel(ctx, t, tested, o)
-}
-
-func ownKernel(t target.Target, o Options) (Kernel, error) {
-	const step = "use kernel"
-	if o.Kernel == "" {
-		return Kernel{}, fail(step, t.Name, errors.New("modules without a kernel"), ownKernelHint)
-	}
-	path, err := filepath.Abs(o.Kernel)
-	if err != nil {
-		return Kernel{}, fail(step, o.Kernel, err, "")
-	}
-	o.inputs.depends(path)
-	k := Kernel{Target: t.Name, Path: path}
-	if k.SHA256, err = imagecache.HashFile(path); err != nil {
-		return Kernel{}, fail(step, o.Kernel, err, "name the kernel's file: vmlinuz, bzImage or Image")
-	}
-	if o.Modules == "" {
-		return k, nil
-	}
-	k.Modules, err = filepath.Abs(o.Modules)
-	if err == nil {
-		o.inputs.depends(k.Modules)
-		k.Modules, err = filepath.EvalSymlinks(k.Modules)
-	}
-	if err == nil {
-		var modules *tree
-		if modules, err = readTree(k.Modules, nil, o.inputs); err == nil {
-			k.Release, err = modules.release()
-		}
-	}
-	if err != nil {
-		return Kernel{}, fail("use modules", o.Modules, err, "name the directory of the kernel's modules, such as /lib/modules/RELEASE")
-	}
-	return k, nil
+	return k, err
 }
 
 func fetchKernel(ctx context.Context, t target.Target, tested imagecache.KernelSet, o Options) (Kernel, error) {
+	return fetched(ctx, t, tested, o, fetching{
+		inputs: func(c *imagecache.Cache) []string {
+			// A tested kernel that appears counts before a choice. Its hashes fix the rest of its directory.
+			return []string{c.Path(imagecache.Kernels, tested.Key(), imagecache.ManifestName), c.ChoicePath(t.Name)}
+		},
+		cached: func(c *imagecache.Cache) (imagecache.Kernel, error) { return c.Kernel(t.Name, tested) },
+		choose: func(ctx context.Context, a *apt) (imagecache.KernelSet, error) {
+			if ok, err := a.offers(ctx, tested); ok || err != nil {
+				return tested, err
+			}
+			return a.resolve(ctx, t.KernelPackage, "")
+		},
+		why: func(set imagecache.KernelSet) string {
+			switch {
+			case slices.Equal(set, tested):
+				return ""
+			case len(tested) == 0:
+				return "; guesthouse was tested with no kernel for this target"
+			}
+			return fmt.Sprintf(" instead of the tested %v, which apt's sources no longer offer", tested[0])
+		},
+		choice: func(c *imagecache.Cache, set imagecache.KernelSet) string {
+			if slices.Equal(set, tested) {
+				return ""
+			}
+			return c.ChoicePath(t.Name)
+		},
+		hint: "check that apt's sources are Debian's and not limited to other architectures, or " + ownKernelHint,
+	})
+}
+
+// fetchPackage returns the kernel of a package, or of the packages that it depends on. An empty version
+// means the newest one.
+func fetchPackage(ctx context.Context, t target.Target, tested imagecache.KernelSet, name, version string, o Options) (Kernel, error) {
+	return fetched(ctx, t, tested, o, fetching{
+		inputs: func(c *imagecache.Cache) []string { return []string{c.PackagePath(t.Name, name, version)} },
+		cached: func(c *imagecache.Cache) (imagecache.Kernel, error) {
+			return c.PackagedKernel(t.Name, name, version, tested)
+		},
+		choose: func(ctx context.Context, a *apt) (imagecache.KernelSet, error) { return a.resolve(ctx, name, version) },
+		why:    func(imagecache.KernelSet) string { return "" },
+		choice: func(c *imagecache.Cache, _ imagecache.KernelSet) string { return c.PackagePath(t.Name, name, version) },
+		hint:   "list the packages with: guesthouse kernels -all -target " + t.Name,
+	})
+}
+
+// A fetching is what differs between the tested kernel and one that the user names.
+type fetching struct {
+	inputs func(*imagecache.Cache) []string // the files that decide what is cached
+	cached func(*imagecache.Cache) (imagecache.Kernel, error)
+	choose func(context.Context, *apt) (imagecache.KernelSet, error)
+	why    func(imagecache.KernelSet) string                    // the end of the line that says what is fetched
+	choice func(*imagecache.Cache, imagecache.KernelSet) string // the file that remembers the choice; "" if none has to
+	hint   string                                               // if apt offers no such package
+}
+
+// fetched returns a kernel from the cache, or fetches it.
+func fetched(ctx context.Context, t target.Target, tested imagecache.KernelSet, o Options, f fetching) (Kernel, error) {
 	const step = "fetch kernel"
 	c, err := openCache(o)
 	if err != nil {
 		return Kernel{}, err
 	}
-	// A tested kernel that appears counts before a choice. Its hashes fix the rest of its directory.
-	o.inputs.add(false, c.Path(imagecache.Kernels, tested.Key(), imagecache.ManifestName), c.ChoicePath(t.Name))
-	k, err := c.Kernel(t.Name, tested)
+	o.inputs.add(false, f.inputs(c)...)
+	k, err := f.cached(c)
 	if err == nil {
 		return cachedKernel(t, k), nil
 	}
@@ -123,7 +149,7 @@ func fetchKernel(ctx context.Context, t target.Target, tested imagecache.KernelS
 	}
 	defer b.Close()
 	// Another process may have fetched the kernel while this one waited for the lock.
-	k, err = c.Kernel(t.Name, tested)
+	k, err = f.cached(c)
 	if err == nil {
 		return cachedKernel(t, k), nil
 	}
@@ -133,7 +159,7 @@ func fetchKernel(ctx context.Context, t target.Target, tested imagecache.KernelS
 	} else {
 		o.notice("%s: the cached kernel is damaged (%v), fetching it again", t.Name, damage)
 	}
-	set, err := fetch(ctx, c, b, t, tested, o)
+	set, err := fetch(ctx, c, b, t, tested, o, f)
 	if err == nil {
 		k, err = c.OpenKernel(set, tested)
 	}
@@ -145,7 +171,7 @@ func fetchKernel(ctx context.Context, t target.Target, tested imagecache.KernelS
 		case errors.As(err, &mismatch):
 			hint = "the file was altered on the mirror or on its way: try again or use another mirror; guesthouse has not kept the file"
 		case errors.As(err, &missing):
-			hint = "check that apt's sources are Debian's and not limited to other architectures, or " + ownKernelHint
+			hint = f.hint
 		}
 		if damage != nil {
 			err = fmt.Errorf("the cached kernel is damaged (%v), and fetching it again failed: %w", damage, err)
@@ -165,8 +191,9 @@ func cachedKernel(t target.Target, k imagecache.Kernel) Kernel {
 	}
 }
 
-// fetch chooses a set of packages, downloads and unpacks it, and publishes it in the cache.
-func fetch(ctx context.Context, c *imagecache.Cache, b *store.Build, t target.Target, tested imagecache.KernelSet, o Options) (imagecache.KernelSet, error) {
+// fetch chooses a set of packages, downloads and unpacks it unless the cache has it, and publishes the
+// kernel and the choice in the cache.
+func fetch(ctx context.Context, c *imagecache.Cache, b *store.Build, t target.Target, tested imagecache.KernelSet, o Options, f fetching) (imagecache.KernelSet, error) {
 	a, err := newApt(b.Path("apt"), t.DebianArch)
 	if err != nil {
 		return nil, err
@@ -178,52 +205,23 @@ func fetch(ctx context.Context, c *imagecache.Cache, b *store.Build, t target.Ta
 	if err := a.update(ctx); err != nil {
 		return nil, err
 	}
-	set := tested
-	ok, err := a.offers(ctx, tested)
+	set, err := f.choose(ctx, a)
 	if err != nil {
 		return nil, err
-	}
-	if !ok {
-		if set, err = a.newest(ctx, t.KernelPackage); err != nil {
-			return nil, err
-		}
 	}
 	stop()
-	switch {
-	case ok:
-		o.notice("%s: fetching %v (%s MB)", t.Name, set[0], megabytes(set.Size()))
-	case len(tested) == 0:
-		o.notice("%s: fetching %v (%s MB); guesthouse was tested with no kernel for this target", t.Name, set[0], megabytes(set.Size()))
-	default:
-		o.notice("%s: fetching %v (%s MB) instead of the tested %v, which apt's sources no longer offer",
-			t.Name, set[0], megabytes(set.Size()), tested[0])
-	}
-	stop = o.progress("kernel "+t.Name, growing(filepath.Join(a.dir, "debs"), set.Size()))
-	if err := os.Mkdir(b.Path("kernel"), 0o777); err != nil {
-		return nil, err
-	}
-	u := unpacker{dir: b.Path("kernel"), files: map[string]string{}}
-	for _, d := range set {
-		path, err := a.download(ctx, d)
-		if err != nil {
+	if _, err := c.OpenKernel(set, tested); err != nil {
+		o.notice("%s: fetching %v (%s MB)%s", t.Name, set[0], megabytes(set.Size()), f.why(set))
+		stop = o.progress("kernel "+t.Name, growing(filepath.Join(a.dir, "debs"), set.Size()))
+		if err := unpack(ctx, a, b, set); err != nil {
 			return nil, err
 		}
-		if err := u.unpackDeb(ctx, a, path); err != nil {
-			return nil, fmt.Errorf("unpack %v: %w", d, err)
+		if err := b.Publish("kernel", c.Path(imagecache.Kernels, set.Key())); err != nil {
+			return nil, err
 		}
 	}
-	m, err := u.manifest()
-	if err != nil {
-		return nil, fmt.Errorf("unpack %v: %w", set[0], err)
-	}
-	m.Debs = set
-	if err := m.Write(u.dir); err != nil {
-		return nil, err
-	}
-	if err := b.Publish("kernel", c.Path(imagecache.Kernels, set.Key())); err != nil {
-		return nil, err
-	}
-	if ok {
+	path := f.choice(c, set)
+	if path == "" {
 		return set, nil
 	}
 	data, err := json.MarshalIndent(imagecache.Choice{Tested: tested, Taken: set}, "", "\t")
@@ -233,7 +231,30 @@ func fetch(ctx context.Context, c *imagecache.Cache, b *store.Build, t target.Ta
 	if err := os.WriteFile(b.Path("choice"), append(data, '\n'), 0o666); err != nil {
 		return nil, err
 	}
-	return set, b.Publish("choice", c.ChoicePath(t.Name))
+	return set, b.Publish("choice", path)
+}
+
+// unpack downloads a set of packages and writes the kernel that they hold into the directory "kernel" of b.
+func unpack(ctx context.Context, a *apt, b *store.Build, set imagecache.KernelSet) error {
+	if err := os.Mkdir(b.Path("kernel"), 0o777); err != nil {
+		return err
+	}
+	u := unpacker{dir: b.Path("kernel"), files: map[string]string{}}
+	for _, d := range set {
+		path, err := a.download(ctx, d)
+		if err != nil {
+			return err
+		}
+		if err := u.unpackDeb(ctx, a, path); err != nil {
+			return fmt.Errorf("unpack %v: %w", d, err)
+		}
+	}
+	m, err := u.manifest()
+	if err != nil {
+		return fmt.Errorf("unpack %v: %w", set[0], err)
+	}
+	m.Debs = set
+	return m.Write(u.dir)
 }
 
 // unpackDeb takes the kernel and the modules out of a package. It does not run the package's

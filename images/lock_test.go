@@ -72,5 +72,5 @@ func newestSet(ctx context.Context, c *imagecache.Cache, t target.Target) (image
 	if err := a.update(ctx); err != nil {
 		return nil, err
 	}
-	return a.newest(ctx, t.KernelPackage)
+	return a.resolve(ctx, t.KernelPackage, "")
 }

@@ -80,7 +80,7 @@ func stamped[T result](ctx context.Context, t target.Target, o Options, kind str
 	return r, err
 }
 
-//go:embed apt.go busybox.go cpio.go exec.go gotool.go images.go initramfs.go inputs.go kernel.go modules.go own.go progress.go stamp.go unpack.go
+//go:embed apt.go busybox.go cpio.go exec.go gotool.go images.go initramfs.go inputs.go kernel.go kernelname.go modules.go needs.go offers.go own.go ownkernel.go progress.go stamp.go unpack.go
 var sources embed.FS
 
 // sourcesSum is the hash of this package's own sources, because another version of the package may make
@@ -115,6 +115,11 @@ func stampKey(c *imagecache.Cache, t target.Target, o Options, kind string, thin
 	for _, path := range []*string{&o.Kernel, &o.Modules} {
 		if *path == "" {
 			continue
+		}
+		if *path == hostKernel { // another one may run after the next boot of the host
+			if *path, err = hostRelease(); err != nil {
+				return "", err
+			}
 		}
 		if *path, err = filepath.Abs(*path); err != nil {
 			return "", err

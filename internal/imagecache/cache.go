@@ -5,12 +5,13 @@
 //
 // A cache is a store with these folders:
 //
-//	kernels/KEY/          an unpacked kernel package: vmlinuz, modules/ and a manifest
-//	kernels/TARGET.json   the kernel that replaces a tested one that apt no longer offers
-//	busybox/KEY/          u-root's commands, compiled into one program, with a manifest
+//	kernels/KEY/                  an unpacked kernel package: vmlinuz, modules/ and a manifest
+//	kernels/TARGET.json           the kernel that replaces a tested one that apt no longer offers
+//	kernels/PACKAGE@TARGET.json   the kernel of a package that a user has named
+//	busybox/KEY/                  u-root's commands, compiled into one program, with a manifest
 //	initramfs/SHA256.cpio
-//	programs/SHA256       a guest program
-//	stamps/KEY            a result of package images and the states of what it depends on
+//	programs/SHA256               a guest program
+//	stamps/KEY                    a result of package images and the states of what it depends on
 package imagecache
 
 import (

@@ -1,15 +1,18 @@
 package imagecache
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/store"
+	"guesthouse.example/internal/sys"
 	"guesthouse.example/internal/testcache"
 )
 
@@ -27,8 +30,9 @@ type Kernel struct {
 // Path returns the path of the kernel's file.
 func (k Kernel) Path() string { return filepath.Join(k.Dir, KernelName) }
 
-// Choice is the content of kernels/TARGET.json: the kernel that replaces the tested one. It is valid
-// as long as lock.json still names Tested.
+// Choice is the content of kernels/TARGET.json, the kernel that replaces the tested one, and of
+// kernels/PACKAGE@TARGET.json, the kernel of a package that a user has named. The first is valid as long
+// as lock.json still names Tested.
 type Choice struct {
 	Tested KernelSet `json:"tested"`
 	Taken  KernelSet `json:"taken"`
@@ -37,6 +41,20 @@ type Choice struct {
 // ChoicePath returns the path of the Choice of a target.
 func (c *Cache) ChoicePath(target string) string { return c.Path(Kernels, target+".json") }
 
+// PackagePath returns the path of the Choice for a package that a user has named. An empty version means
+// the one that was the newest.
+func (c *Cache) PackagePath(target, name, version string) string {
+	if version != "" {
+		name += "=" + version
+	}
+	return c.Path(Kernels, name+ofTarget+target+choiceExt)
+}
+
+const (
+	ofTarget  = "@" // in no name and no version of a package
+	choiceExt = ".json"
+)
+
 // Kernel returns the kernel of a target: the tested one, or the one that was chosen instead. Its
 // error wraps fs.ErrNotExist if the cache has none; any other error means that it is damaged.
 func (c *Cache) Kernel(target string, tested KernelSet) (Kernel, error) {
@@ -44,20 +62,84 @@ func (c *Cache) Kernel(target string, tested KernelSet) (Kernel, error) {
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return k, err
 	}
-	file := c.ChoicePath(target)
-	testcache.Depends(file)
-	data, err := regular.ReadFile(file)
+	choice, err := readChoice(c.ChoicePath(target))
 	if err != nil {
 		return Kernel{}, err
-	}
-	var choice Choice
-	if err := json.Unmarshal(data, &choice); err != nil {
-		return Kernel{}, fmt.Errorf("%s: %w", filepath.Base(file), err)
 	}
 	if !slices.Equal(choice.Tested, tested) {
 		return Kernel{}, fs.ErrNotExist // lock.json has changed since.
 	}
 	return c.OpenKernel(choice.Taken, tested)
+}
+
+// PackagedKernel returns the kernel that was fetched for a package that a user has named. Its error is
+// like that of Kernel.
+func (c *Cache) PackagedKernel(target, name, version string, tested KernelSet) (Kernel, error) {
+	choice, err := readChoice(c.PackagePath(target, name, version))
+	if err != nil {
+		return Kernel{}, err
+	}
+	return c.OpenKernel(choice.Taken, tested)
+}
+
+func readChoice(file string) (choice Choice, err error) {
+	testcache.Depends(file)
+	data, err := regular.ReadFile(file)
+	if err != nil {
+		return choice, err
+	}
+	if err := json.Unmarshal(data, &choice); err != nil {
+		return choice, fmt.Errorf("%s: %w", filepath.Base(file), err)
+	}
+	return choice, nil
+}
+
+// NamedKernels returns the names of the packages for which users have fetched kernels of a target, such as
+// linux-image-rt-arm64 or linux-image-rt-arm64=6.1.192-3, with the kernels.
+func (c *Cache) NamedKernels(target string) map[string]KernelSet {
+	named := map[string]KernelSet{}
+	for _, e := range c.store.Entries(Kernels) {
+		name, ok := strings.CutSuffix(e.Name, ofTarget+target+choiceExt)
+		if !ok {
+			continue
+		}
+		if choice, err := readChoice(e.Path); err == nil && len(choice.Taken) > 0 {
+			named[name] = choice.Taken
+		}
+	}
+	return named
+}
+
+// RemoveKernels removes all kernels except those that a build uses if no kernel is named. A machine that
+// is about to boot may lose its kernel.
+func (c *Cache) RemoveKernels(ctx context.Context) error {
+	const step = "remove kernels"
+	b, err := c.Build(ctx, "remove-kernels")
+	if err != nil {
+		return Fail(step, c.Path(), err, "")
+	}
+	defer b.Close()
+	var lock map[string]KernelSet
+	if err := json.Unmarshal(lockJSON, &lock); err != nil {
+		return Fail(step, "lock.json", err, "")
+	}
+	kept := map[string]bool{}
+	for target, tested := range lock {
+		kept[tested.Key()] = true
+		file := c.ChoicePath(target)
+		if choice, err := readChoice(file); err == nil && slices.Equal(choice.Tested, tested) {
+			kept[choice.Taken.Key()], kept[filepath.Base(file)] = true, true
+		}
+	}
+	for _, e := range c.store.Entries(Kernels) {
+		if kept[e.Name] {
+			continue
+		}
+		if err := c.store.Remove(e.Path); err != nil {
+			return Fail(step, c.Path(), err, "")
+		}
+	}
+	return nil
 }
 
 // OpenKernel returns the kernel of a set and checks its hash.
@@ -78,4 +160,17 @@ func (c *Cache) OpenKernel(set, tested KernelSet) (Kernel, error) {
 	testcache.Depends(f.Name())
 	store.Use(k.Dir)
 	return k, nil
+}
+
+// Holds returns the path of the kernel of a set and the bytes that its directory takes on the disk, if the
+// cache has it. It does not read the files.
+func (c *Cache) Holds(set KernelSet) (path string, bytes int64, ok bool) {
+	if len(set) == 0 {
+		return "", 0, false
+	}
+	k := Kernel{Dir: c.Path(Kernels, set.Key())}
+	if _, err := ReadManifest(k.Dir); err != nil {
+		return "", 0, false
+	}
+	return k.Path(), sys.DiskUsage(k.Dir), true
 }

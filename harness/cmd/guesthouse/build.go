@@ -22,10 +22,12 @@ type imageFlags struct {
 func (f *imageFlags) register(flags *flag.FlagSet) {
 	flags.StringVar(&f.target, "target", "x86_64", "the `target`, one of the emulated machines that guesthouse targets lists")
 	flags.StringVar(&f.guest, "guest", "guesthouse.example/guest/cmd/uinit", "the guest program: a main `package` that calls guest.Main")
-	flags.StringVar(&f.kernel, "kernel", "", "your own kernel `file`, instead of Debian's kernel")
-	flags.StringVar(&f.modules, "modules", "", "the `directory` of the modules of your own kernel, such as /lib/modules/RELEASE")
+	flags.StringVar(&f.kernel, "kernel", "", kernelUsage)
+	flags.StringVar(&f.modules, "modules", "", "the `directory` of the modules of a kernel file, such as /lib/modules/RELEASE")
 	flags.StringVar(&f.cache, "cache", "", cacheUsage)
 }
+
+const kernelUsage = "the `kernel`: debian, debian:PACKAGE or debian:PACKAGE=VERSION for a package of the host's apt, host for the kernel of this host, or a file or directory with a kernel (default debian, the tested one)"
 
 const cacheUsage = "the cache `directory` for kernels and images (default: guesthouse in the user's cache directory)"
 

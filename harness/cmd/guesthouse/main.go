@@ -9,6 +9,7 @@
 //	guesthouse targets                              list the targets
 //	guesthouse templates [-clear]                   list or remove the saved machines
 //	guesthouse images [-clear]                      list or remove the cached kernels and initramfs
+//	guesthouse kernels [-target T]                  list the kernels to boot, by name
 //
 // With -h, each command prints its flags. The exit status is 0 for success, 1
 // for a failure, 2 for a wrong command line, and 128 plus the signal's number
@@ -54,6 +55,7 @@ usage:
 	guesthouse templates [-clear]
 	                             list or remove the saved machines that run restores
 	guesthouse images [-clear]   list or remove the cached kernels and initramfs
+	guesthouse kernels [flags]   list the kernels to boot, by name
 
 To list the flags of a command, use guesthouse COMMAND -h.
 `
@@ -75,6 +77,7 @@ var commands = map[string]command{
 	"targets":   targetsCommand,
 	"templates": templatesCommand,
 	"images":    imagesCommand,
+	"kernels":   kernelsCommand,
 }
 
 // errUsage is wrapped by every error that a wrong command line causes.
@@ -97,7 +100,7 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	}
 	run, ok := commands[args[0]]
 	if !ok {
-		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, bundle, traffic, doctor, targets, templates and images\n", args[0])
+		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, bundle, traffic, doctor, targets, templates, images and kernels\n", args[0])
 		return 2
 	}
 

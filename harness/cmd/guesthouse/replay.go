@@ -100,12 +100,14 @@ func (f *imageFlags) findKernel(ctx context.Context, spec harness.Spec, of harne
 	if of.KernelPackage == "" {
 		return "", &missingError{what, "no such file, and it is not in the cache"}
 	}
-	k, err := images.FetchKernel(ctx, spec.Target, f.options(log))
+	options := f.options(log)
+	options.Kernel = "debian:" + strings.Replace(of.KernelPackage, " ", "=", 1)
+	k, err := images.FetchKernel(ctx, spec.Target, options)
 	if err != nil {
 		return "", &missingError{what, fmt.Sprintf("no such file, it is not in the cache, and fetching %s failed: %v", of.KernelPackage, err)}
 	}
 	if k.SHA256 != of.KernelSHA256 {
-		return "", &missingError{what, fmt.Sprintf("no such file, and it is not in the cache; it is from %s, but this version of guesthouse fetches %s %s", of.KernelPackage, k.Package, k.Version)}
+		return "", &missingError{what, fmt.Sprintf("no such file, and it is not in the cache; apt's sources offer another file as %s", of.KernelPackage)}
 	}
 	return k.Path, nil
 }
