@@ -4,6 +4,7 @@
 #   make test [TARGET=arm64]       run every check and test that has to pass
 #   make integration [TARGET=…]    run only the tests on real QEMU, and write out/junit.xml
 #   make soak [N=200]              boot again and again under load and with faults, and write out/soak.json
+#   make cover                     run all tests, and print the coverage of each package
 #   make nightly                   run the tests that take too long for every change
 #
 # With TARGET=arm64, the tests that run on every target run only on that one.
@@ -28,7 +29,7 @@ tool := $(GO) tool -modfile=scripts/tools/go.mod
 # gotestsum prints the name of each test that ends, and at last how many passed and failed.
 gotestsum := $(tool) gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
-.PHONY: qemu-run test unit integration soak nightly check qemu images lock bench-boot bench-socket bench-register figures pictures race tidy clean $(guesthouse)
+.PHONY: qemu-run test cover unit integration soak nightly check qemu images lock bench-boot bench-socket bench-register figures pictures race tidy clean $(guesthouse)
 
 qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
@@ -68,6 +69,13 @@ nightly: $(guesthouse)
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzStream -fuzztime 1m ./harness/internal/outbound
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzDetector -fuzztime 1m ./harness/internal/crash
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime 1m ./harness/internal/hostfs
+
+# The coverage of each package by all tests, with what ran in machines, on all targets or on TARGET. It
+# builds every guest anew. ARGS are for go test, such as ARGS='-run TestDisks'.
+cover: qemu
+	@mkdir -p out
+	$(leash) $(GO) test -count=1 -timeout 90m -coverpkg=./... -coverprofile=out/cover.out $(ARGS) ./... >out/cover.log || { cat out/cover.log; exit 1; }
+	@awk -f scripts/cover.awk out/cover.out | sort -n
 
 check: $(guesthouse)
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; } >&2

@@ -93,6 +93,8 @@ func (l *line) answer(m wire.Message) error {
 		l.echo.Stop()
 	case wire.Resume:
 		restored()
+	case wire.Coverage:
+		writeCoverage()
 	case wire.PowerOff:
 		go l.powerOff() // the end of the program is the answer
 		return nil

@@ -242,6 +242,10 @@ func (p *plan) machine(v *vm.VM, began time.Time, mode BootMode, why string) *Ma
 		result: Result{PID: v.Process.PID(), State: StateBooting, Test: p.spec.Test, Target: p.spec.Target, Boot: mode, Why: why,
 			Accel: p.accel.accel, AccelWhy: p.accel.why, AccelEvidence: p.accel.evidence},
 	}
+	if p.spec.CoverDir != "" {
+		m.covered = &coverage{dir: p.spec.CoverDir}
+		v.Agent.OnCovered(m.covered.add)
+	}
 	m.life = guestconn.NewLife(v.Ending)
 	return m
 }

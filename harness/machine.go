@@ -30,6 +30,7 @@ type Machine struct {
 
 	hostFiles *hostFiles // what the guest has of the host's files
 
+	covered  *coverage     // nil without Spec.CoverDir
 	closing  atomic.Bool   // Close has been called
 	hashed   chan struct{} // closed when the record has the hashes of the machine's files
 	ended    chan struct{} // see Done
@@ -215,14 +216,16 @@ func (m *Machine) Close() error {
 
 // closeWithin is Close, but it waits for the rest of a crash only until ctx ends.
 func (m *Machine) closeWithin(ctx context.Context) {
-	m.closing.Store(true)
 	m.close.Do(func() {
+		m.collectCoverage(ctx)
+		m.closing.Store(true)
 		m.vm.AwaitCrash(ctx)
 		m.vm.Process.Kill()
 		<-m.ended
 		if m.delivery != nil {
 			<-m.delivery.done
 		}
+		m.noteCoverage()
 		if t := m.template.Swap(nil); t != nil {
 			t.Close()
 		}

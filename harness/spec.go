@@ -111,6 +111,12 @@ type Spec struct {
 	// a run without failure. If this process is killed, a later boot removes it.
 	Dir string `json:"-"`
 
+	// CoverDir is a directory for the coverage data of the guest's programs that were built with go build
+	// -cover: the files that such programs write into GOCOVERDIR. Their data arrives when the machine powers
+	// off. On Close, only a program with package guest, built with -covermode=atomic, can give its data. If
+	// CoverDir is empty, the data is dropped. Package harnesstest sets it in a test with coverage.
+	CoverDir string `json:"-"`
+
 	// Test is the name of the test that boots the machine, for the Result.
 	Test string `json:"-"`
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,6 +78,8 @@ func specOf(t testing.TB, target, guest string, build func() (harness.Spec, erro
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { collectCoverage(t) }) // after the Cleanups that end the machines
+	spec.CoverDir = coverDir()
 	return spec
 }
 
@@ -92,6 +95,7 @@ func building(target, guest string) string {
 func buildSpec(target, guest string, builtIn bool, options images.Options) (harness.Spec, error) {
 	defer reportProgress(os.Stderr, building(target, guest))()
 	options.Log = cmp.Or[io.Writer](options.Log, os.Stderr)
+	options.BuildFlags = slices.Concat(coverFlags(), options.BuildFlags)
 	if builtIn || options.Kernel != "" {
 		image, err := images.Build(context.Background(), target, guest, options)
 		return specFor(image, images.Executable{}), err

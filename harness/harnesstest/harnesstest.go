@@ -28,6 +28,11 @@
 // It runs the test again after a change of the guest's sources, of the packages
 // and files that they import and embed, of the kernel, of QEMU or of the
 // environment. With -count=1, go test always runs the test.
+//
+// In a test with coverage, guests are built with coverage too, and what ran in
+// them is in the test's profile. The go command counts the packages that are named
+// or imported, so name the guest's: go test -coverpkg=./... ./... The environment
+// variable GUESTHOUSE_COVERPKG names other packages than the guest's main module.
 package harnesstest
 
 import (

@@ -13,11 +13,12 @@ import (
 
 // The environment variables of this package. An empty one counts as unset.
 const (
-	targetsVariable  = "GUESTHOUSE_TARGETS"  // a list: EachTarget runs only these
-	requireVariable  = "GUESTHOUSE_REQUIRE"  // a list: a test on one of these fails if the target's QEMU is missing
-	coldVariable     = "GUESTHOUSE_COLD"     // a switch, off by default: boot and do not restore machines
-	prefetchVariable = "GUESTHOUSE_PREFETCH" // a switch, on by default: restore the next machine in advance
-	builtInVariable  = "GUESTHOUSE_BUILTIN"  // a switch, off by default: build guest programs into their initramfs
+	targetsVariable       = "GUESTHOUSE_TARGETS"  // a list: EachTarget runs only these
+	requireVariable       = "GUESTHOUSE_REQUIRE"  // a list: a test on one of these fails if the target's QEMU is missing
+	coldVariable          = "GUESTHOUSE_COLD"     // a switch, off by default: boot and do not restore machines
+	prefetchVariable      = "GUESTHOUSE_PREFETCH" // a switch, on by default: restore the next machine in advance
+	coverPackagesVariable = "GUESTHOUSE_COVERPKG" // a list of patterns, as go build -coverpkg has it: the packages whose code is counted in guests
+	builtInVariable       = "GUESTHOUSE_BUILTIN"  // a switch, off by default: build guest programs into their initramfs
 )
 
 // settings are the values of the environment variables.
@@ -85,7 +86,7 @@ func switchValue(variable string, unset bool) (bool, error) {
 // unknownVariable returns an error if the environment has an unknown GUESTHOUSE_ variable, such as
 // a misspelt one.
 func unknownVariable(environ []string) error {
-	known := []string{targetsVariable, requireVariable, coldVariable, prefetchVariable, builtInVariable}
+	known := []string{targetsVariable, requireVariable, coldVariable, prefetchVariable, builtInVariable, coverPackagesVariable}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(name, "GUESTHOUSE_") || value == "" || slices.Contains(known, name) ||

@@ -29,7 +29,7 @@ import (
 )
 
 // version is the version of the protocol. Both ends must use the same version.
-const version = 3
+const version = 4
 
 // PortName is the name of the virtio-serial port.
 const PortName = "guesthouse.agent"
@@ -37,6 +37,10 @@ const PortName = "guesthouse.agent"
 // ProgramVariable is the environment variable that holds the number of the descriptor on which
 // the guest's program talks to the agent. Init sets it.
 const ProgramVariable = "GUESTHOUSE_AGENT"
+
+// CoverDir is the guest's directory for the coverage data of programs that were built with -cover. Init makes
+// it, and sets GOCOVERDIR to it.
+const CoverDir = "/run/guesthouse/cover"
 
 // BootIDFile holds the guest's BootID. Init writes the file and mounts it over
 // /proc/sys/kernel/random/boot_id.
@@ -108,14 +112,16 @@ const (
 	Close                      // both: the sender, or the reader, has closed a stream; payload Stream, one byte
 	Signal                     // harness: send a signal to a command's process group; payload Number
 	Resize                     // harness: a command's terminal has a new size; payload Size
-	lastType   = Resize
+	Coverage                   // request: send what the program has covered so far, in Covered; answered when all is sent
+	Covered                    // guest: a piece of a file with coverage data; payload CoverPiece
+	lastType   = Covered
 )
 
 var typeNames = [...]string{Hello: "hello", Restored: "restored", PowerOff: "power-off", Event: "event",
 	Statistics: "statistics", Quiesce: "quiesce", Failed: "failed", WarmUp: "warm-up", Ended: "ended", Remark: "remark",
 	Execute: "execute", Data: "data", Exited: "exited", Kill: "kill", Subscribe: "subscribe", Resume: "resume",
 	Started: "started", Refused: "refused", Credit: "credit", Close: "close", Signal: "signal", Resize: "resize",
-	Run: "run", Deliver: "deliver"}
+	Run: "run", Deliver: "deliver", Coverage: "coverage", Covered: "covered"}
 
 func (t Type) String() string {
 	if int(t) < len(typeNames) && typeNames[t] != "" {

@@ -64,7 +64,7 @@ func TestTheErrorOfABadFrameSaysWhatIsWrongAndWhere(t *testing.T) {
 		change func([]byte) []byte
 	}{
 		{`it begins with "XHAG", not with "GHAG"`, func(b []byte) []byte { b[0] = 'X'; return b }},
-		{"protocol version 1 instead of 3: build guest and harness from the same source", func(b []byte) []byte { b[5] = 1; return b }},
+		{"protocol version 1 instead of 4: build guest and harness from the same source", func(b []byte) []byte { b[5] = 1; return b }},
 		{"checksum", func(b []byte) []byte { b[len(b)-1] ^= 1; return b }},
 		{"checksum", func(b []byte) []byte { b[11] ^= 1; return b }},
 		{"event has a payload of 4278190084 bytes: the limit is 65536", func(b []byte) []byte { b[20] = 0xff; return b }},

@@ -32,7 +32,7 @@ func main() {
 	log.SetPrefix("init: ")
 	log.SetFlags(0) // the machine's clock may still be wrong
 	// While no program is in the foreground of the console, Ctrl-C must not end init.
-	signal.Notify(make(chan os.Signal), unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP)
 	libinit.SetEnv()
 	createRootfs()
 	libinit.NetInit()
@@ -61,6 +61,7 @@ func main() {
 		p.begin()
 	}()
 	last := <-p.over
+	harness.Covered()
 	if last.ran {
 		harness.Ended(last.exit)
 	}

@@ -68,6 +68,9 @@ func Open(children *Children) (*Agent, error) {
 	if p == nil {
 		return a, err
 	}
+	if err := makeCoverDir(); err != nil {
+		a.remarks = append(a.remarks, "coverage: "+err.Error())
+	}
 	a.random, err = unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		p.Close()
@@ -167,6 +170,9 @@ func (a *Agent) answer(m wire.Message) error {
 			return err
 		}
 		return a.reply(m, why(a.delivery.add(c)))
+	case wire.Coverage:
+		go a.answerCoverage(m) // which waits for the program
+		return nil
 	case wire.Execute:
 		return a.execute(m)
 	case wire.Data, wire.Credit, wire.Close, wire.Signal, wire.Resize, wire.Kill:

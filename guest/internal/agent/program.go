@@ -18,11 +18,13 @@ import (
 // passes on only the messages that a program may send, and closes the program's line if the program
 // breaks the protocol or does not read its requests. That does not affect the harness's line.
 type program struct {
-	line  *wire.Conn
-	near  socket
-	far   *os.File      // the program's end
-	calm  chan struct{} // gets a token when the program answers Quiesce
-	ended chan struct{} // closed when listen has read the program's last message
+	line *wire.Conn
+	near socket
+	far  *os.File      // the program's end
+	calm chan struct{} // gets a token when the program answers Quiesce
+
+	covered chan struct{} // gets a token when the program answers Coverage
+	ended   chan struct{} // closed when listen has read the program's last message
 
 	mu        sync.Mutex
 	connected bool              // the program has said hello, and its line is intact
@@ -32,7 +34,7 @@ type program struct {
 }
 
 func newProgram() (*program, error) {
-	p := &program{calm: make(chan struct{}, 1), ended: make(chan struct{}), asked: make(map[uint32]uint32)}
+	p := &program{calm: make(chan struct{}, 1), covered: make(chan struct{}, 1), ended: make(chan struct{}), asked: make(map[uint32]uint32)}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		close(p.ended)
@@ -86,6 +88,11 @@ func (a *Agent) receive(m wire.Message) error {
 		select {
 		case p.calm <- struct{}{}:
 		default: // quiesce no longer waits for an earlier answer
+		}
+	case wire.Coverage:
+		select {
+		case p.covered <- struct{}{}:
+		default:
 		}
 	case wire.Subscribe:
 		p.subscribed.Store(true)

@@ -47,7 +47,8 @@ type Client struct {
 	told     chan struct{} // closed and replaced at every event
 	powerOff string
 	exit     *wire.Exit
-	commands map[uint32]*Command // by the sequence numbers of their requests
+	covered  func(name string, data []byte, last bool) // gets the coverage data; nil to drop it
+	commands map[uint32]*Command                       // by the sequence numbers of their requests
 }
 
 // New returns the client of a machine. The client logs every message as a line. For a machine that is restored
@@ -119,6 +120,14 @@ func (c *Client) receive(m wire.Message) error {
 			return err
 		}
 		c.exit = &exit
+	case wire.Covered:
+		p, err := wire.DecodeCoverPiece(m.Payload)
+		if err != nil {
+			return err
+		}
+		if c.covered != nil {
+			c.covered(p.Name, p.Data, p.Last)
+		}
 	case wire.Started, wire.Refused, wire.Data, wire.Credit, wire.Close, wire.Exited:
 		if command := c.commands[m.Answers]; command != nil {
 			return command.receive(m)
@@ -183,6 +192,14 @@ func (c *Client) Exit() *wire.Exit {
 	return c.exit
 }
 
+// OnCovered sets the function that gets the guest's coverage data, piece by piece: of each file of the guest's
+// CoverDir its name, and whether the piece is the last. The caller must not call the client in it.
+func (c *Client) OnCovered(f func(name string, data []byte, last bool)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.covered = f
+}
+
 // Remark adds a line to the log that is no message.
 func (c *Client) Remark(text string) { c.logf("harness: %s\n", text) }
 
@@ -197,7 +214,7 @@ func (c *Client) logMessage(sender string, m wire.Message) {
 	case wire.Refused:
 		refusal, _ := wire.DecodeRefusal(m.Payload)
 		c.logf("%s: %s: %d: %q\n", sender, m.Type, refusal.Status, refusal.Why)
-	case wire.Data, wire.Credit: // too many
+	case wire.Data, wire.Credit, wire.Covered: // too many
 	case wire.Ended, wire.Exited:
 		exit, _ := wire.DecodeExit(m.Payload) // receive reports the error
 		c.logf("%s: %s: %v %q\n", sender, m.Type, exit, exit.Why)

@@ -28,6 +28,13 @@ func (c *Client) Stats(ctx context.Context) (wire.Stats, error) {
 	return s, nil
 }
 
+// Coverage asks the guest for its coverage data. The function of OnCovered has got all of it when Coverage
+// returns.
+func (c *Client) Coverage(ctx context.Context) error {
+	_, err := c.ask(ctx, wire.Coverage, nil)
+	return err
+}
+
 // PowerOff asks the agent to end the guest's program and to power the machine off. The agent does
 // not answer: the end of the machine is the answer.
 func (c *Client) PowerOff(ctx context.Context) error {
