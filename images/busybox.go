@@ -16,11 +16,18 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// commands are u-root's commands in every guest: a shell, a DHCP client, and commands with which a
-// person finds a fault. Each of them is a tool of busybox.mod.
+// commands are u-root's commands in every guest: a shell, a DHCP client, and commands that scripts and
+// tests expect and with which a person finds a fault. Each of them is a tool of busybox.mod. They are a
+// tenth of the program, and add nothing measurable to its start: makebb makes the package-level
+// initialization of a command wait until the command is called.
 var commands = []string{
-	"cat", "cp", "dhclient", "dmesg", "echo", "free", "find", "gosh", "grep", "head", "hexdump", "id", "ip", "kill",
-	"ls", "mkdir", "mount", "netstat", "ping", "poweroff", "ps", "rm", "shutdown", "sleep", "tail", "uname",
+	"basename", "blkid", "cat", "chmod", "chroot", "comm", "cp", "date", "dd", "df", "dhclient", "dirname",
+	"dmesg", "du", "echo", "false", "find", "free", "gosh", "grep", "head", "hexdump", "hostname", "id", "insmod",
+	"ip", "kill", "ln", "losetup", "ls", "lsmod", "md5sum", "mkdir", "mkfifo", "mknod", "mktemp", "mount", "mv",
+	"netstat", "pidof", "ping", "poweroff", "printenv", "ps", "pwd", "readlink", "realpath", "rm", "rmmod", "seq",
+	"shasum", "shutdown", "sleep", "sort", "strings", "stty", "sync", "tail", "tar", "tee", "time", "timeout",
+	"touch", "tr", "true", "truncate", "tty", "umount", "uname", "uniq", "unshare", "uptime", "wc", "which",
+	"xargs", "yes",
 }
 
 // plainShell is the build tag that leaves gosh's line editor out. The editor sends queries to the

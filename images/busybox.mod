@@ -44,6 +44,8 @@ require (
 	github.com/muesli/termenv v0.15.1 // indirect
 	github.com/peterh/liner v1.2.2 // indirect
 	github.com/pierrec/lz4/v4 v4.1.22 // indirect
+	github.com/rck/unit v0.0.3 // indirect
+	github.com/rekby/gpt v0.0.0-20200219180433-a930afbc6edc // indirect
 	github.com/rivo/uniseg v0.4.4 // indirect
 	github.com/sahilm/fuzzy v0.1.0 // indirect
 	github.com/u-root/gobusybox/src v0.0.0-20250101170133-2e884e4509c7 // indirect
@@ -59,30 +61,80 @@ require (
 
 tool (
 	github.com/u-root/gobusybox/src/cmd/makebb
+	github.com/u-root/u-root/cmds/core/basename
+	github.com/u-root/u-root/cmds/core/blkid
 	github.com/u-root/u-root/cmds/core/cat
+	github.com/u-root/u-root/cmds/core/chmod
+	github.com/u-root/u-root/cmds/core/chroot
+	github.com/u-root/u-root/cmds/core/comm
 	github.com/u-root/u-root/cmds/core/cp
+	github.com/u-root/u-root/cmds/core/date
+	github.com/u-root/u-root/cmds/core/dd
+	github.com/u-root/u-root/cmds/core/df
 	github.com/u-root/u-root/cmds/core/dhclient
+	github.com/u-root/u-root/cmds/core/dirname
 	github.com/u-root/u-root/cmds/core/dmesg
+	github.com/u-root/u-root/cmds/core/du
 	github.com/u-root/u-root/cmds/core/echo
+	github.com/u-root/u-root/cmds/core/false
 	github.com/u-root/u-root/cmds/core/find
 	github.com/u-root/u-root/cmds/core/free
 	github.com/u-root/u-root/cmds/core/gosh
 	github.com/u-root/u-root/cmds/core/grep
 	github.com/u-root/u-root/cmds/core/head
 	github.com/u-root/u-root/cmds/core/hexdump
+	github.com/u-root/u-root/cmds/core/hostname
 	github.com/u-root/u-root/cmds/core/id
+	github.com/u-root/u-root/cmds/core/insmod
 	github.com/u-root/u-root/cmds/core/ip
 	github.com/u-root/u-root/cmds/core/kill
+	github.com/u-root/u-root/cmds/core/ln
+	github.com/u-root/u-root/cmds/core/losetup
 	github.com/u-root/u-root/cmds/core/ls
+	github.com/u-root/u-root/cmds/core/lsmod
+	github.com/u-root/u-root/cmds/core/md5sum
 	github.com/u-root/u-root/cmds/core/mkdir
+	github.com/u-root/u-root/cmds/core/mkfifo
+	github.com/u-root/u-root/cmds/core/mknod
+	github.com/u-root/u-root/cmds/core/mktemp
 	github.com/u-root/u-root/cmds/core/mount
+	github.com/u-root/u-root/cmds/core/mv
 	github.com/u-root/u-root/cmds/core/netstat
+	github.com/u-root/u-root/cmds/core/pidof
 	github.com/u-root/u-root/cmds/core/ping
 	github.com/u-root/u-root/cmds/core/poweroff
+	github.com/u-root/u-root/cmds/core/printenv
 	github.com/u-root/u-root/cmds/core/ps
+	github.com/u-root/u-root/cmds/core/pwd
+	github.com/u-root/u-root/cmds/core/readlink
+	github.com/u-root/u-root/cmds/core/realpath
 	github.com/u-root/u-root/cmds/core/rm
+	github.com/u-root/u-root/cmds/core/rmmod
+	github.com/u-root/u-root/cmds/core/seq
+	github.com/u-root/u-root/cmds/core/shasum
 	github.com/u-root/u-root/cmds/core/shutdown
 	github.com/u-root/u-root/cmds/core/sleep
+	github.com/u-root/u-root/cmds/core/sort
+	github.com/u-root/u-root/cmds/core/strings
+	github.com/u-root/u-root/cmds/core/stty
+	github.com/u-root/u-root/cmds/core/sync
 	github.com/u-root/u-root/cmds/core/tail
+	github.com/u-root/u-root/cmds/core/tar
+	github.com/u-root/u-root/cmds/core/tee
+	github.com/u-root/u-root/cmds/core/time
+	github.com/u-root/u-root/cmds/core/timeout
+	github.com/u-root/u-root/cmds/core/touch
+	github.com/u-root/u-root/cmds/core/tr
+	github.com/u-root/u-root/cmds/core/true
+	github.com/u-root/u-root/cmds/core/truncate
+	github.com/u-root/u-root/cmds/core/tty
+	github.com/u-root/u-root/cmds/core/umount
 	github.com/u-root/u-root/cmds/core/uname
+	github.com/u-root/u-root/cmds/core/uniq
+	github.com/u-root/u-root/cmds/core/unshare
+	github.com/u-root/u-root/cmds/core/uptime
+	github.com/u-root/u-root/cmds/core/wc
+	github.com/u-root/u-root/cmds/core/which
+	github.com/u-root/u-root/cmds/core/xargs
+	github.com/u-root/u-root/cmds/core/yes
 )

@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/u-root/u-root/pkg/libinit"
-	"github.com/u-root/u-root/pkg/ulog"
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/guest/internal/agent"
@@ -33,8 +32,7 @@ func main() {
 	log.SetFlags(0) // the machine's clock may still be wrong
 	// While no program is in the foreground of the console, Ctrl-C must not end init.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP)
-	libinit.SetEnv()
-	createRootfs()
+	makeRootfs()
 	libinit.NetInit()
 	if err := libinit.InstallAllModules(); err != nil {
 		log.Print(err)
@@ -83,19 +81,6 @@ func bringNetworkUp() error {
 		log.Print(err) // QEMU asks for the address when it needs it
 	}
 	return nil
-}
-
-// createRootfs mounts the file systems that u-root's init mounts. It mounts version 2 of the control
-// groups instead of version 1, because it can freeze and kill several processes at once.
-func createRootfs() {
-	libinit.Create(libinit.PreNamespace, false)
-	ulog.KernelLog.Reinit() // /dev/kmsg exists now
-	libinit.Create(libinit.Namespace, false)
-	libinit.Create([]libinit.Creator{
-		libinit.Dir{Name: "/run", Mode: 0o755},
-		libinit.Mount{Source: "tmpfs", Target: "/run", FSType: "tmpfs"},
-		libinit.Mount{Source: "cgroup2", Target: "/sys/fs/cgroup", FSType: "cgroup2"},
-	}, true)
 }
 
 // takeConsole makes init the leader of the console's session. When a session's leader ends, Linux

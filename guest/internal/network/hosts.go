@@ -20,8 +20,8 @@ const (
 	hostName  = "host"
 )
 
-// nameHosts adds the names of the guest and of the host to /etc/hosts, and makes the file if it is
-// missing.
+// nameHosts adds the names of the guest and of the host to /etc/hosts, and makes this file and others
+// that resolve names if they are missing.
 func nameHosts(own []netip.Prefix, routers []netip.Addr) error {
 	if err := createFile("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"); err != nil {
 		return err
@@ -31,6 +31,9 @@ func nameHosts(own []netip.Prefix, routers []netip.Addr) error {
 	}
 	// Without this file Go and the C libraries ask a name server first.
 	if err := createFile("/etc/nsswitch.conf", "hosts: files dns\n"); err != nil {
+		return err
+	}
+	if err := createFile("/etc/resolv.conf", resolver(own)); err != nil {
 		return err
 	}
 	if name, err := os.Hostname(); err == nil && name == "(none)" {
@@ -57,6 +60,18 @@ func hosts(own []netip.Prefix, routers []netip.Addr) string {
 		fmt.Fprintf(&b, "%v %s\n", host, hostName)
 	}
 	return b.String()
+}
+
+// resolver returns the text of /etc/resolv.conf. The name server is QEMU's, which answers only if
+// Spec.Outbound lets the guest reach it; with DHCP, the DHCP client has written the file.
+func resolver(own []netip.Prefix) string {
+	for _, prefix := range own {
+		if prefix.Addr().Is4() && prefix.Bits() <= prefix.Addr().BitLen()-3 {
+			_, dns := subnet.Others(prefix)
+			return fmt.Sprintf("nameserver %v\noptions timeout:1 attempts:2\n", dns)
+		}
+	}
+	return ""
 }
 
 // hostOf returns the host's address in the network of one of the guest's addresses. It is the

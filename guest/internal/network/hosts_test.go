@@ -26,3 +26,9 @@ func TestHostsNamesTheMachineAndItsHost(t *testing.T) {
 		require.Equal(t, c.want, hosts(c.own, c.routers), name)
 	}
 }
+
+func TestTheResolverIsQEMUs(t *testing.T) {
+	v4, v6 := netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64")
+	require.Equal(t, "nameserver 192.0.2.3\noptions timeout:1 attempts:2\n", resolver([]netip.Prefix{v6, v4}))
+	require.Empty(t, resolver([]netip.Prefix{v6, netip.MustParsePrefix("192.0.2.1/31")}))
+}
