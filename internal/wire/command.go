@@ -91,7 +91,7 @@ func (c Command) Encode() ([]byte, error) {
 
 // DecodeCommand decodes the payload of Execute.
 func DecodeCommand(b []byte) (c Command, err error) {
-	if len(b) < commandHeader || b[0] > commandFlags || b[len(b)-1] != 0 {
+	if len(b) <= commandHeader || b[0] > commandFlags || b[len(b)-1] != 0 {
 		return c, errors.New("execute: malformed payload")
 	}
 	flags := b[0]

@@ -71,6 +71,9 @@ func Open(children *Children) (*Agent, error) {
 	if err := makeCoverDir(); err != nil {
 		a.remarks = append(a.remarks, "coverage: "+err.Error())
 	}
+	if failed := a.makeSpare(); failed != nil {
+		a.remarks = append(a.remarks, failed.Error())
+	}
 	a.random, err = unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		p.Close()

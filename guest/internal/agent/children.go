@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -95,6 +96,12 @@ func (g *group) kill(processGroup int) {
 	if g == nil || os.WriteFile(g.dir+"/cgroup.kill", []byte("1"), 0) != nil { // since Linux 5.14
 		unix.Kill(-processGroup, unix.SIGKILL)
 	}
+}
+
+// empty reports whether no process is left in the group.
+func (g *group) empty() bool {
+	text, err := os.ReadFile(g.dir + "/cgroup.events")
+	return err == nil && strings.Contains(string(text), "populated 0")
 }
 
 // remove removes the group, unless processes are left in it.

@@ -20,9 +20,68 @@ import (
 
 // commands are the harness's commands that run, or whose streams have not ended.
 type commands struct {
-	mu   sync.Mutex
-	all  map[uint32]*command // by the sequence number of the request
-	null int                 // descriptor of /dev/null; 0 before the first command
+	mu     sync.Mutex
+	all    map[uint32]*command // by the sequence number of the request
+	null   int                 // descriptor of /dev/null; 0 before the first command
+	groups int                 // how many control groups were made
+	spare  []*group            // of these, the empty ones
+}
+
+// maxSpare is how many empty control groups are kept.
+const maxSpare = 8
+
+// makeSpare makes a control group ahead of time. In a restored machine all code is slow at first, and that of a new
+// group takes longer than the rest of the agent's work for a command.
+func (a *Agent) makeSpare() error {
+	if a.programs == nil {
+		return nil
+	}
+	c := &a.commands
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.groups++
+	g, err := newGroup("command-"+strconv.Itoa(c.groups), a.programs)
+	if err == nil {
+		c.spare = append(c.spare, g)
+	}
+	return err
+}
+
+// group returns an empty control group, or nil in a kernel without them. Without a group of its own a command runs
+// in the program's group.
+func (a *Agent) group() *group {
+	c := &a.commands
+	for range 2 {
+		c.mu.Lock()
+		if last := len(c.spare) - 1; last >= 0 {
+			g := c.spare[last]
+			c.spare = c.spare[:last]
+			c.mu.Unlock()
+			return g
+		}
+		c.mu.Unlock()
+		if err := a.makeSpare(); err != nil {
+			a.remark(err.Error())
+			break
+		}
+	}
+	return nil
+}
+
+// giveBack keeps a group for the next command, or removes it. A group with processes that a command has left
+// behind stays.
+func (a *Agent) giveBack(g *group) {
+	if g == nil {
+		return
+	}
+	c := &a.commands
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.spare) < maxSpare && g.empty() {
+		c.spare = append(c.spare, g)
+	} else {
+		g.remove()
+	}
 }
 
 // A command runs without the console, in a session and a control group of its own.
@@ -104,10 +163,12 @@ func (c *command) start(r wire.Command) (ended <-chan unix.WaitStatus, err error
 		}
 	}
 	path := r.Args[0]
-	if strings.Contains(path, "/") && !filepath.IsAbs(path) {
+	if !strings.Contains(path, "/") {
+		path, err = lookPath(path)
+	} else if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)
 	}
-	if path, err = exec.LookPath(path); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	r.Args[0] = path // u-root's busybox resolves "sh", a link to another command, only by its path
@@ -125,31 +186,47 @@ func (c *command) start(r wire.Command) (ended <-chan unix.WaitStatus, err error
 	}
 	defer files.closeCommands()
 	a := c.agent
-	if a.programs != nil {
-		// Without a group of its own the command runs in the program's group.
-		if c.group, err = newGroup("command-"+strconv.FormatUint(uint64(c.number), 10), a.programs); err != nil {
-			a.remark(err.Error())
-		}
-	}
+	c.group = a.group()
 	c.group.hold(attr)
 	a.commands.mu.Lock() // so that the messages about the command find it as soon as it runs
-	defer a.commands.mu.Unlock()
 	c.pid, ended, err = a.children.Start(func() (int, error) {
 		return syscall.ForkExec(path, r.Args, &syscall.ProcAttr{Dir: dir, Env: env, Files: files.descriptors(), Sys: attr})
 	})
+	if err == nil {
+		a.commands.all[c.number] = c
+	}
+	a.commands.mu.Unlock()
 	if err != nil {
-		c.group.remove()
+		a.giveBack(c.group)
 		files.closeAgents()
 		return nil, startError(path, err)
 	}
-	a.commands.all[c.number] = c
 	return ended, nil
 }
 
-// startError explains the error of a program that exists.
+// lookPath is exec.LookPath for a name without a slash. It runs less code: in a restored machine all code is slow at
+// first.
+func lookPath(name string) (string, error) {
+	for dir := range strings.SplitSeq(os.Getenv("PATH"), ":") {
+		path := dir + "/" + name
+		var info unix.Stat_t
+		if unix.Stat(path, &info) == nil && info.Mode&unix.S_IFMT == unix.S_IFREG && info.Mode&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
+}
+
+// startError explains why a path could not be run.
 func startError(path string, err error) error {
-	if errors.Is(err, unix.ENOENT) {
+	info, failed := os.Stat(path)
+	switch {
+	case failed != nil:
+		return failed
+	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%s: its interpreter is missing: %w", path, errMissing{})
+	case info.IsDir():
+		err = unix.EISDIR
 	}
 	return &os.PathError{Op: "run", Path: path, Err: err}
 }
@@ -205,7 +282,7 @@ func (c *command) follow(ended <-chan unix.WaitStatus) {
 		delete(c.agent.commands.all, c.number)
 	}
 	c.agent.commands.mu.Unlock()
-	c.group.remove()
+	c.agent.giveBack(c.group)
 	if c.terminal != nil {
 		c.terminal.Close()
 	}

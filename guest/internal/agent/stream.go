@@ -189,10 +189,9 @@ func newOutput(c *command, s wire.Stream, pipe *os.File) *output {
 // holds. Then it closes the stream. It reads only what the harness has room for, so a command whose output
 // nobody reads waits, as it does for any pipe.
 func (o *output) copy() {
-	buf := make([]byte, 1+wire.MaxData)
-	buf[0] = byte(o.stream)
+	buf := make([]byte, 1+firstRead)
 	read := func(limit int, read func([]byte) (int, error)) (n int, err error) {
-		room := o.allowance.Take(limit)
+		room := o.allowance.Take(min(limit, len(buf)-1))
 		if room == 0 {
 			return 0, io.ErrClosedPipe // the harness reads no more
 		}
@@ -200,7 +199,11 @@ func (o *output) copy() {
 		n = max(n, 0)
 		o.allowance.Return(room - n)
 		if n > 0 {
+			buf[0] = byte(o.stream)
 			o.command.say(wire.Data, buf[:1+n])
+		}
+		if n == firstRead && len(buf) == 1+firstRead {
+			buf = make([]byte, 1+wire.MaxData)
 		}
 		return n, err
 	}
@@ -223,6 +226,9 @@ func (o *output) copy() {
 		o.command.say(wire.Close, wire.EncodeStream(o.stream))
 	}
 }
+
+// firstRead is the size in bytes of the buffer for the first reads of an output. Most commands write little.
+const firstRead = 2 << 10
 
 // lastBytes makes copy send what the pipe holds, and end.
 func (o *output) lastBytes() { o.pipe.SetReadDeadline(past) }
