@@ -29,7 +29,7 @@ var rules = []struct {
 	{folder: "internal/store", imports: "internal/sys"},
 	{folder: "internal/imagecache", imports: "internal/regular internal/store internal/sys internal/testcache"},
 	{folder: "internal/kernelfile", imports: "internal/regular internal/target"},
-	{folder: "guest", imports: "guest internal/diskproto internal/initramfs internal/wire internal/subnet"},
+	{folder: "guest", imports: "guest internal/diskproto internal/filetree internal/initramfs internal/wire internal/subnet"},
 	{folder: "host/traffic", std: true},
 	{folder: "images", imports: "images internal"},
 	{folder: "images/testdata", imports: ""},

@@ -2,6 +2,7 @@ package harnesstest
 
 import (
 	"context"
+	"io/fs"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -75,6 +76,33 @@ func (m *Machine) Type(keys string) {
 	m.t.Helper()
 	m.do(func(ctx context.Context) error { return m.Console().Type(ctx, []byte(keys)) })
 }
+
+// CopyIn copies a file or a directory of the host into the guest; see [harness.Machine.CopyIn]. It waits for at
+// most ten times [Within] of the machine's time.
+func (m *Machine) CopyIn(hostPath, guestPath string) {
+	m.t.Helper()
+	m.copy(func(ctx context.Context) error { return m.Machine.CopyIn(ctx, hostPath, guestPath) })
+}
+
+// CopyOut copies a file or a directory of the guest to the host; see [harness.Machine.CopyOut]. It waits for at
+// most ten times [Within] of the machine's time.
+func (m *Machine) CopyOut(guestPath, hostPath string) {
+	m.t.Helper()
+	m.copy(func(ctx context.Context) error { return m.Machine.CopyOut(ctx, guestPath, hostPath) })
+}
+
+// copy calls f with a context that leaves time for much data.
+func (m *Machine) copy(f func(ctx context.Context) error) {
+	m.t.Helper()
+	ctx, cancel := m.Machine.Within(context.WithoutCancel(m.t.Context()), 10*Within)
+	defer cancel()
+	if err := f(ctx); err != nil {
+		m.fatal(err)
+	}
+}
+
+// FS returns the guest's files, for reading; see [harness.Machine.FS].
+func (m *Machine) FS() fs.FS { return m.Machine.FS() }
 
 // Output runs a command in the guest without the console, and returns the command's
 // standard output. The test fails if the command does not exit with status 0. It is short for

@@ -80,7 +80,8 @@ const (
 type Type uint16
 
 // The messages. The answer to a request has the request's type. "Harness" and "guest" say which end sends
-// a message that is no request; requests come from the harness.
+// a message that is no request; requests come from the harness. Only one request is under way at a time. A
+// call is a request that may take long: other requests and calls may be under way beside it.
 //
 // The agent answers Execute with Started or Refused. A command that was started has Data, Credit and Close
 // on its streams, and ends with Exited. The ends of its output may come before or after Exited. The harness
@@ -114,14 +115,17 @@ const (
 	Resize                     // harness: a command's terminal has a new size; payload Size
 	Coverage                   // request: send what the program has covered so far, in Covered; answered when all is sent
 	Covered                    // guest: a piece of a file with coverage data; payload CoverPiece
-	lastType   = Covered
+	CopyIn                     // call: write what a channel of the disk sends; payload CopyRequest, answer Result
+	CopyOut                    // call: send a file or a tree to a channel of the disk; payload CopyRequest, answer Result
+	Look                       // call: describe or read a file; payload LookRequest, answer Result and what was asked for
+	lastType   = Look
 )
 
 var typeNames = [...]string{Hello: "hello", Restored: "restored", PowerOff: "power-off", Event: "event",
 	Statistics: "statistics", Quiesce: "quiesce", Failed: "failed", WarmUp: "warm-up", Ended: "ended", Remark: "remark",
 	Execute: "execute", Data: "data", Exited: "exited", Kill: "kill", Subscribe: "subscribe", Resume: "resume",
 	Started: "started", Refused: "refused", Credit: "credit", Close: "close", Signal: "signal", Resize: "resize",
-	Run: "run", Deliver: "deliver", Coverage: "coverage", Covered: "covered"}
+	Run: "run", Deliver: "deliver", Coverage: "coverage", Covered: "covered", CopyIn: "copy in", CopyOut: "copy out", Look: "look"}
 
 func (t Type) String() string {
 	if int(t) < len(typeNames) && typeNames[t] != "" {

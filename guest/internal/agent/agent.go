@@ -33,6 +33,7 @@ type Agent struct {
 	mu    sync.Mutex // held while a message is sent to the harness
 	loud  *sync.Cond // signals that quiet has become false
 	quiet bool       // from the answer to Quiesce to the answer to Restored
+	talk  int        // counts the conversations
 
 	program  *program
 	programs *group   // holds all processes but init; nil in a kernel without control groups
@@ -40,6 +41,7 @@ type Agent struct {
 	remarks  []string // to send after the hello
 	children *Children
 	commands commands
+	bulk     bulk
 
 	// These belong to serve.
 	delivery delivery
@@ -176,6 +178,8 @@ func (a *Agent) answer(m wire.Message) error {
 	case wire.Coverage:
 		go a.answerCoverage(m) // which waits for the program
 		return nil
+	case wire.CopyIn, wire.CopyOut, wire.Look:
+		return a.call(m)
 	case wire.Execute:
 		return a.execute(m)
 	case wire.Data, wire.Credit, wire.Close, wire.Signal, wire.Resize, wire.Kill:
@@ -191,6 +195,9 @@ func (a *Agent) answer(m wire.Message) error {
 		}
 		return a.reply(m, nil)
 	case wire.Restored:
+		a.mu.Lock()
+		a.talk++
+		a.mu.Unlock()
 		a.endCommands()
 		r, err := wire.DecodeRestore(m.Payload)
 		if err == nil {

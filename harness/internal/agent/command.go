@@ -280,12 +280,15 @@ func (c *Command) Release() {
 
 var errReleased = errors.New("the command is not followed any more")
 
-// noCommands returns an error while commands run.
+// noCommands returns an error while commands run or files are copied.
 func (c *Client) noCommands() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := len(c.commands); n > 0 {
 		return fmt.Errorf("%d of the guest's commands still run: wait for their end", n)
+	}
+	if len(c.calls) > 0 {
+		return errors.New("files of the guest are being copied or read: wait for the end")
 	}
 	return nil
 }
