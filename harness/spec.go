@@ -251,6 +251,9 @@ func (s Spec) Command() ([]string, error) {
 // Validate returns an error for a Spec that cannot boot with any kernel and
 // initramfs. Boot returns it too.
 func (s Spec) Validate() error {
-	_, err := s.plan()
+	p, err := s.plan()
+	if err == nil {
+		err = p.findDisks()
+	}
 	return err
 }

@@ -176,7 +176,10 @@ func TestRunBootsAGuestWithoutPackageGuest(t *testing.T) {
 // The command that -n prints boots the machine without guesthouse.
 func TestThePrintedCommandBoots(t *testing.T) {
 	harnesstest.Require(t, anyTarget)
-	status, stdout, stderr := call(t, "run", "-target", anyTarget, "-n")
+	disk := filepath.Join(t.TempDir(), "a, disk")
+	content := append([]byte("from the host\n"), make([]byte, 1<<20)...)
+	require.NoError(t, os.WriteFile(disk, content, 0o600))
+	status, stdout, stderr := call(t, "run", "-target", anyTarget, "-cpus", "2", "-disk", disk, "-disk", "64", "-n")
 	require.Equal(t, 0, status, stderr)
 	qemu := exec.CommandContext(t.Context(), "sh", "-c", "exec "+stdout)
 	console, err := qemu.StdoutPipe()
@@ -187,15 +190,27 @@ func TestThePrintedCommandBoots(t *testing.T) {
 	defer qemu.Process.Kill()
 	var seen strings.Builder
 	buf := make([]byte, 4096)
-	for !strings.Contains(seen.String(), "uart:~$ ") {
-		n, err := console.Read(buf)
-		require.NoError(t, err, seen.String())
-		seen.Write(buf[:n])
+	sees := func(text string) {
+		for !strings.Contains(seen.String(), text) {
+			n, err := console.Read(buf)
+			require.NoError(t, err, seen.String())
+			seen.Write(buf[:n])
+		}
+		seen.Reset()
 	}
-	_, err = io.WriteString(keyboard, "poweroff\r")
-	require.NoError(t, err)
+	types := func(line string) {
+		_, err = io.WriteString(keyboard, line+"\r")
+		require.NoError(t, err)
+	}
+	sees("uart:~$ ")
+	types("sh head -n 1 /dev/vda; echo changed >/dev/vda; echo $(cat /sys/block/vdb/size) sectors, $(grep -c ^processor /proc/cpuinfo) processors")
+	sees("\nfrom the host\r\n131072 sectors, 2 processors\r\n")
+	types("poweroff")
 	io.Copy(io.Discard, console)
 	require.NoError(t, qemu.Wait())
+	after, err := os.ReadFile(disk)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(content, after), "the disk's file stays as it was")
 }
 
 // A user's own kernel boots with its own modules, without which it would have no
