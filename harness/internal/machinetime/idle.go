@@ -26,7 +26,7 @@ func (m Moment) idleSince(from Moment) bool {
 
 // In the machine's time.
 const (
-	idleFor    = 50 * time.Millisecond // a guest that was idle for so long has finished its work
+	idleFor    = 20 * time.Millisecond // a guest that was idle for so long has finished its work
 	idleWithin = time.Second           // the longest wait of WaitIdle
 )
 

@@ -16,6 +16,7 @@
 package template
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -52,7 +53,7 @@ type Description struct {
 // A File is the state and the hash of a file when the machine was saved.
 type File struct {
 	regular.State
-	SHA256 string `json:"sha256"`
+	SHA256 string `json:"sha256"` // of memory and disks: that of sumSparse
 }
 
 // A Template is the directory of a template and its description.
@@ -165,7 +166,7 @@ func checkContent(f *os.File, name string, saved File) (regular.State, error) {
 	}
 	sum := ""
 	if stat.Size == saved.Size {
-		if sum, err = hashSparse(f, saved.Size); err != nil {
+		if sum, err = sumSparse(context.Background(), f, saved.Size, nil); err != nil {
 			return stat, err
 		}
 	}

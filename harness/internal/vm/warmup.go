@@ -23,19 +23,24 @@ func (v *VM) warmUp(ctx context.Context) {
 	ctx, cancel := v.Within(ctx, warmUpWithin)
 	defer cancel()
 	if v.AwaitAgent(ctx) == nil {
-		v.echoDatagrams(ctx)
+		echoes := warmUpEchoes
+		if v.from != nil { // the template's machine has rehearsed, and its guest program alone has not
+			echoes = warmUpAgain
+		}
+		v.echoDatagrams(ctx, echoes)
 	}
 }
 
 const (
 	warmUpEchoes = 10                    // more echoes gain nothing
+	warmUpAgain  = 3                     // the first two allocate the program's memory
 	echoWithin   = 20 * time.Millisecond // without an echo, the datagram counts as lost and is sent again
 )
 
-// echoDatagrams makes the guest's agent echo datagrams. QEMU thereby translates the guest's code for
+// echoDatagrams makes the guest's agent echo n datagrams. QEMU thereby translates the guest's code for
 // datagrams, and both ends learn each other's address, which takes most of the time of a first echo. The
 // guest's services do not see the datagrams.
-func (v *VM) echoDatagrams(ctx context.Context) error {
+func (v *VM) echoDatagrams(ctx context.Context, n int) error {
 	ctx, cancel := v.Within(ctx, AgentWithin)
 	defer cancel()
 	port, err := v.Agent.WarmUp(ctx)
@@ -47,7 +52,7 @@ func (v *VM) echoDatagrams(ctx context.Context) error {
 		return err
 	}
 	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(forwarded[0].Host))
-	err = echo(ctx, host)
+	err = echo(ctx, host, n)
 	remove := func() error {
 		ctx, cancel := v.Within(context.WithoutCancel(ctx), warmUpWithin)
 		defer cancel()
@@ -61,19 +66,19 @@ func (v *VM) echoDatagrams(ctx context.Context) error {
 	return errors.Join(err, remove())
 }
 
-// echo sends datagrams until the guest's agent has echoed warmUpEchoes of them.
-func echo(ctx context.Context, host string) error {
+// echo sends datagrams until the guest's agent has echoed n of them.
+func echo(ctx context.Context, host string, n int) error {
 	conn, err := net.Dial("udp", host)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	for done := 0; done < warmUpEchoes; {
+	for done := 0; done < n; {
 		conn.Write([]byte{0})
 		conn.SetReadDeadline(time.Now().Add(echoWithin))
-		n, err := conn.Read(make([]byte, 1))
+		got, err := conn.Read(make([]byte, 1))
 		switch {
-		case n == 1:
+		case got == 1:
 			done++
 		case ctx.Err() != nil:
 			return fmt.Errorf("warm-up: no echo of the guest's agent: %w", context.Cause(ctx))
