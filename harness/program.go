@@ -8,7 +8,6 @@ import (
 	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/initramfs"
-	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/wire"
 )
 
@@ -97,25 +96,16 @@ func (m *Machine) startProgram(ctx context.Context) error {
 	if err := m.vm.AwaitAgent(ctx); err != nil {
 		return err
 	}
-	spec := m.plan.spec
-	f, err := regular.Open(spec.Program)
+	unlock, err := m.hostFiles.lock(ctx)
 	if err != nil {
-		return fmt.Errorf("program: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("program: %w", err)
-	}
-	sum, err := regular.SHA256(spec.Program) // known already, if the machine is to be saved
-	if err != nil {
-		return fmt.Errorf("program: %w", err)
-	}
-	file := wire.File{Path: initramfs.Program, Perm: 0o755, Size: info.Size()}
-	if err := m.vm.Agent.Deliver(ctx, file, f, sum); err != nil {
 		return err
 	}
-	return m.vm.Agent.Run(ctx, wire.Program{Args: spec.Args, Env: spec.Env})
+	err = m.deliverFile(ctx, m.plan.spec.Program, initramfs.Program)
+	unlock()
+	if err != nil {
+		return err
+	}
+	return m.vm.Agent.Run(ctx, wire.Program{Args: m.plan.spec.Args, Env: m.plan.spec.Env})
 }
 
 // untilReady returns a context that ends when the console should have shown a pattern: ReadyWithin after

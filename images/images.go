@@ -225,8 +225,14 @@ func buildProgram(ctx context.Context, t target.Target, guestPkg string, o Optio
 	return e, nil
 }
 
-// PlatformAndProgram calls [Platform] and [Program] at the same time.
+// PlatformAndProgram calls [Platform] and [Program] at the same time. With a kernel file of your own without
+// [Options.Modules], it calls [Build] instead and returns no program, because that kernel may lack
+// virtio_console, the driver of the port over which a program is delivered.
 func PlatformAndProgram(ctx context.Context, targetName, guestPkg string, o Options) (Image, Executable, error) {
+	if info, err := os.Stat(o.Kernel); err == nil && info.Mode().IsRegular() && o.Modules == "" {
+		image, err := Build(ctx, targetName, guestPkg, o)
+		return image, Executable{}, err
+	}
 	var platform Image
 	var program Executable
 	g, ctx := errgroup.WithContext(ctx)

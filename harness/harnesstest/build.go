@@ -90,13 +90,12 @@ func building(target, guest string) string {
 	return fmt.Sprintf("%s: building the guest %s", target, guest)
 }
 
-// buildSpec builds the files of a Spec. If builtIn is true, the guest is part of the initramfs, and also
-// with the user's own kernel, which may lack the driver over which a program is delivered.
+// buildSpec builds the files of a Spec. If builtIn is true, the guest is part of the initramfs.
 func buildSpec(target, guest string, builtIn bool, options images.Options) (harness.Spec, error) {
 	defer reportProgress(os.Stderr, building(target, guest))()
 	options.Log = cmp.Or[io.Writer](options.Log, os.Stderr)
 	options.BuildFlags = slices.Concat(coverFlags(), options.BuildFlags)
-	if builtIn || options.Kernel != "" {
+	if builtIn {
 		image, err := images.Build(context.Background(), target, guest, options)
 		return specFor(image, images.Executable{}), err
 	}

@@ -111,9 +111,8 @@ func run(ctx context.Context, args []string, std stdio) error {
 			}
 			spec.Kernel = image.kernel
 		} else {
-			// The program of a machine that boots anyway is part of the initramfs, as build makes it. A
-			// user's own kernel may lack the driver over which a program is delivered.
-			if err := image.fill(ctx, &spec, *cold || dryRun || image.kernel != "", std.err); err != nil {
+			// The program of a machine that boots anyway is part of the initramfs, as build makes it.
+			if err := image.fill(ctx, &spec, *cold || dryRun, std.err); err != nil {
 				return err
 			}
 		}
