@@ -274,7 +274,7 @@ func TestTheReferenceListsEveryField(t *testing.T) {
 		}
 	}
 	reference := read(t, "docs/reference.md")
-	for _, typ := range []string{"Spec", "Disk", "Result"} {
+	for _, typ := range []string{"Spec", "Disk", "Share", "Result"} {
 		_, section, ok := strings.Cut(reference, "\n## "+typ+"\n")
 		require.True(t, ok, "a section %s", typ)
 		section, _, _ = strings.Cut(section, "\n## ")

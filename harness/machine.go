@@ -39,6 +39,7 @@ type Machine struct {
 	typedOff atomic.Bool   // Shutdown has asked the guest to power off without its agent
 	close    sync.Once
 	life     *guestconn.Life // bounds the connections of Dial
+	shares   mountedShares   // the directories that the guest has mounted
 
 	resultMu sync.Mutex
 	result   Result
@@ -229,6 +230,7 @@ func (m *Machine) closeWithin(ctx context.Context) {
 		if t := m.template.Swap(nil); t != nil {
 			t.Close()
 		}
+		m.shares.close()
 		m.resultMu.Lock()
 		m.sealed = true
 		m.resultMu.Unlock()

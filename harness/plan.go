@@ -97,6 +97,9 @@ func (s Spec) plan() (*plan, error) {
 	if err := s.checkProgram(); err != nil {
 		return nil, err
 	}
+	if p.spec.Share, err = s.completeShares(); err != nil {
+		return nil, err
+	}
 	forwards, err := parseForwards(s.Ports)
 	if err != nil {
 		return nil, err
@@ -171,6 +174,11 @@ func (s Spec) check() (*plan, error) {
 	}
 	if s.Program != "" {
 		if _, err := executable.CheckStatic(s.Program, p.qemu.Target); err != nil {
+			return nil, err
+		}
+	}
+	for _, share := range p.spec.Share {
+		if err := share.checkDirectory(); err != nil {
 			return nil, err
 		}
 	}

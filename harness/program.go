@@ -71,7 +71,11 @@ func (m *Machine) deliver() {
 	d.started = m.vm.Clock.Now()
 	ctx, cancel = m.untilReady(ctx, d.started, m.plan.spec.Ready)
 	defer cancel()
-	if err := m.startProgram(ctx); err != nil {
+	err := m.mountShares(ctx)
+	if err == nil {
+		err = m.startProgram(ctx)
+	}
+	if err != nil {
 		d.err = m.vm.OrCrash(ctx, err)
 	}
 }

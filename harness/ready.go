@@ -34,6 +34,9 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 		}
 		t.Close()
 	}
+	if err == nil && m.delivery == nil {
+		err = m.mountShares(ctx) // after the save, so that the template serves machines with other shares
+	}
 	if err != nil {
 		m.vm.AwaitCrash(ctx)
 		// A cancelled context and a Close are no failures of the run.

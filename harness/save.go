@@ -25,14 +25,17 @@ import (
 // are late by the age of the template.
 //
 // A restored machine can be saved if its Spec has Savable. A test can thus save a machine in the middle of
-// a scenario and continue from there any number of times. A machine with KVM, QEMUArgs or a Disk with
-// Write cannot be saved.
+// a scenario and continue from there any number of times. A machine with KVM, QEMUArgs, shares or a Disk with
+// Write cannot be saved; a machine with shares can be restored from a template of one without.
 func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	fail := func(err error) (*Template, error) {
 		return nil, fmt.Errorf("save %s into %s: %w", m.plan.spec.Target, dir, err)
 	}
 	if state := m.Result().State; state != StateReady {
 		return fail(fmt.Errorf("the machine is not ready but %s", state))
+	}
+	if shares := m.plan.spec.Share; len(shares) > 0 {
+		return fail(fmt.Errorf("its guest has mounted directories of the host (%s), and no machine that is restored could read them: save a machine without Spec.Share, and restore it with Spec.Share", shares[0].Guest))
 	}
 	if err := m.vm.Crashed(); err != nil {
 		return fail(err)

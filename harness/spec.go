@@ -57,6 +57,9 @@ type Spec struct {
 	// Ports are the guest's ports that Dial reaches: "udp/4242", "tcp/80".
 	Ports []string `json:"ports,omitempty"`
 
+	// Share are directories of the host that the guest sees.
+	Share []Share `json:"share,omitempty"`
+
 	// Outbound is what the guest may connect to: nothing (empty or "none"), the
 	// host's loopback ("host"), or everything that the host can reach
 	// ("internet"). It does not bind a second network in QEMUArgs.

@@ -19,7 +19,7 @@ import (
 //
 // Machines are of the same kind if they have the same QEMU binary, QEMU arguments, kernel, initramfs,
 // program with arguments and environment, ready pattern, Disks (with unchanged files) and Outbound. With a Program, the cache also
-// saves the platform before the program is delivered, for all programs: the first machine of another
+// saves the platform before the program is delivered, for all programs and shares: the first machine of another
 // program is restored from the platform's template, and the program is delivered into it. Templates are
 // not used after the host has booted again, because a power cut may have left an incomplete one.
 type TemplateCache struct {
@@ -111,6 +111,10 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 	entry, err := cachedAs(cache, id, c.AnyGuest)
 	if err != nil {
 		return cold("no template: " + oneLine(err))
+	}
+
+	if p.spec.Program != "" && len(p.spec.Share) > 0 {
+		return c.onPlatform(ctx, p, cache, id, "its program starts after its shares are mounted")
 	}
 
 	prefetchNext := func() {

@@ -176,7 +176,7 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine, o Options) (
 		return nil, err
 	}
 	wanted := slices.Concat(t.Modules, modules.among(t.OptionalModules))
-	c, err := modules.closure(slices.Concat(wanted, modules.among(t.DeviceModules)))
+	c, err := modules.closure(slices.Concat(wanted, modules.among(t.DeviceModules), modules.among(t.ShareModules)))
 	if err != nil {
 		return nil, err
 	}

@@ -67,6 +67,10 @@ type Target struct {
 	// if the machine has a device that they drive: arguments for QEMU may add one.
 	DeviceModules []string
 
+	// ShareModules are in the initramfs if the kernel has them. Init loads them
+	// when the machine mounts directories of the host.
+	ShareModules []string
+
 	// Cmdline is the kernel command line that selects the console and skips what
 	// makes the boot of an emulated machine slow.
 	Cmdline []string
@@ -99,6 +103,9 @@ var agent = []string{"virtio_console"}
 // disk drives the disk of the guest's agent, and -drive if=virtio.
 var disk = []string{"virtio_blk"}
 
+// shares are the file systems of directories of the host.
+var shares = []string{"fuse", "overlay"}
+
 var table = []Target{
 	{
 		Name:            "x86",
@@ -117,6 +124,7 @@ var table = []Target{
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
 		DeviceModules:   disk,
+		ShareModules:    shares,
 		Cmdline:         append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
 		CmdlineMax:      2047,
 		ClockRate:       "tsc_early_khz=",
@@ -144,6 +152,7 @@ var table = []Target{
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
 		DeviceModules:   disk,
+		ShareModules:    shares,
 		// The emulated TSC never drifts, so no watchdog need check it.
 		Cmdline:      append([]string{"console=ttyS0", "tsc=reliable", "no_timer_check"}, quick...),
 		CmdlineMax:   2047,
@@ -168,6 +177,7 @@ var table = []Target{
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
 		DeviceModules:   disk,
+		ShareModules:    shares,
 		Cmdline:         append([]string{"console=ttyAMA0"}, quick...),
 		CmdlineMax:      1023,
 		EarlyConsole:    []string{"ignore_loglevel", "earlycon"},
@@ -191,6 +201,7 @@ var table = []Target{
 		Modules:         []string{"virtio_pci", "virtio_net"},
 		OptionalModules: agent,
 		DeviceModules:   disk,
+		ShareModules:    shares,
 		Cmdline:         append([]string{"console=ttyAMA0"}, quick...),
 		CmdlineMax:      2047,
 		EarlyConsole:    []string{"ignore_loglevel", "earlycon"},

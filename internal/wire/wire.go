@@ -118,14 +118,15 @@ const (
 	CopyIn                     // call: write what a channel of the disk sends; payload CopyRequest, answer Result
 	CopyOut                    // call: send a file or a tree to a channel of the disk; payload CopyRequest, answer Result
 	Look                       // call: describe or read a file; payload LookRequest, answer Result and what was asked for
-	lastType   = Look
+	Mount                      // request: mount directories of the host; payload Shares, answer text: why they were not mounted, or empty
+	lastType   = Mount
 )
 
 var typeNames = [...]string{Hello: "hello", Restored: "restored", PowerOff: "power-off", Event: "event",
 	Statistics: "statistics", Quiesce: "quiesce", Failed: "failed", WarmUp: "warm-up", Ended: "ended", Remark: "remark",
 	Execute: "execute", Data: "data", Exited: "exited", Kill: "kill", Subscribe: "subscribe", Resume: "resume",
 	Started: "started", Refused: "refused", Credit: "credit", Close: "close", Signal: "signal", Resize: "resize",
-	Run: "run", Deliver: "deliver", Coverage: "coverage", Covered: "covered", CopyIn: "copy in", CopyOut: "copy out", Look: "look"}
+	Run: "run", Deliver: "deliver", Coverage: "coverage", Covered: "covered", CopyIn: "copy in", CopyOut: "copy out", Look: "look", Mount: "mount"}
 
 func (t Type) String() string {
 	if int(t) < len(typeNames) && typeNames[t] != "" {

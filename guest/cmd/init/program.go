@@ -75,6 +75,7 @@ func (p *program) begin() {
 		p.over <- end{why: fmt.Sprintf("no program: the initramfs has no %s, and the machine has no port %s over which a harness can deliver one",
 			initramfs.Program, wire.PortName)}
 	default:
+		_ = loadShareModules() // a kernel without them can still run programs
 		fmt.Fprintln(os.Stderr, initramfs.Ready)
 	}
 }

@@ -102,6 +102,9 @@ type Machine interface {
 	// that says why it does not.
 	Run(wire.Program) error
 
+	// Mount mounts directories of the host.
+	Mount([]wire.Share) error
+
 	// PowerOff ends the guest program and powers the machine off. The argument told reports
 	// whether the agent has asked the program to end. The agent calls it on a goroutine of its own.
 	PowerOff(told bool)
@@ -180,6 +183,12 @@ func (a *Agent) answer(m wire.Message) error {
 		return nil
 	case wire.CopyIn, wire.CopyOut, wire.Look:
 		return a.call(m)
+	case wire.Mount:
+		shares, err := wire.DecodeShares(m.Payload)
+		if err != nil {
+			return err
+		}
+		return a.reply(m, why(a.machine.Mount(shares)))
 	case wire.Execute:
 		return a.execute(m)
 	case wire.Data, wire.Credit, wire.Close, wire.Signal, wire.Resize, wire.Kill:

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"guesthouse.example/guest/internal/share"
 )
 
 // Children are init's child processes: the guest's program, the harness's commands, and their orphans.
@@ -30,7 +32,10 @@ func NewChildren() *Children {
 func (c *Children) Start(start func() (pid int, err error)) (pid int, ended <-chan unix.WaitStatus, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if pid, err = start(); err != nil {
+	release := share.HoldWorld()
+	pid, err = start()
+	release()
+	if err != nil {
 		return 0, nil, err
 	}
 	status := make(chan unix.WaitStatus, 1)

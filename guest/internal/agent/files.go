@@ -22,6 +22,9 @@ type bulk struct {
 	disk *disk.Disk
 }
 
+// Disk returns the machine's disk.
+func (a *Agent) Disk() (*disk.Disk, error) { return a.bulk.open() }
+
 // open returns the machine's disk.
 func (b *bulk) open() (*disk.Disk, error) {
 	b.mu.Lock()

@@ -44,6 +44,18 @@ func Load(file string) error {
 	return errors.Join(errs...)
 }
 
+// LoadFileSystem loads the kernel module of a file system, unless the kernel has the file system already.
+func LoadFileSystem(name string) error {
+	list, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		return err
+	}
+	if slices.Contains(strings.Fields(string(list)), name) {
+		return nil
+	}
+	return new(prober).load(name)
+}
+
 // A prober reads the kernel's list of modules only at the first load, because a kernel without modules
 // has no list.
 type prober struct{ *kmodule.Prober }

@@ -65,6 +65,7 @@ func run(ctx context.Context, args []string, std stdio) error {
 		spec.Disks = append(spec.Disks, harness.ParseDisk(text))
 		return nil
 	})
+	flags.Func("share", "a directory of the host for the guest, as `DIR[:PATH[:MODE]]`: PATH is where the guest has it (default DIR), MODE is ro, overlay (changes stay in the guest) or rw (default ro); may be repeated", addShare(&spec.Share))
 	flags.Func("port", "a guest `port` to forward from the host, such as udp/4242; may be repeated (default: udp/4242 and tcp/4242)",
 		appendTo(&spec.Ports))
 	flags.Func("append", "`words` to append to the kernel command line, such as guesthouse.ip=dhcp; may be repeated", appendTo(&spec.Cmdline))
@@ -168,6 +169,15 @@ func awaitEnd(ctx context.Context, m *harness.Machine) {
 	}
 }
 
+// addShare returns the function of a flag that adds a share.
+func addShare(list *[]harness.Share) func(string) error {
+	return func(text string) error {
+		s, err := harness.ParseShare(text)
+		*list = append(*list, s)
+		return err
+	}
+}
+
 func appendTo(list *[]string) func(string) error {
 	return func(s string) error {
 		*list = append(*list, s)
@@ -204,6 +214,9 @@ func printCommand(spec harness.Spec, std stdio) error {
 	isUDP := func(port string) bool { return strings.HasPrefix(port, "udp/") }
 	if cmp.Or(spec.Outbound, harness.OutboundNone) == harness.OutboundNone && slices.ContainsFunc(spec.Ports, isUDP) {
 		fmt.Fprintln(std.err, "guesthouse: note: in this command, restrict=on isolates the guest and also drops the answers from its UDP ports; -outbound internet removes it")
+	}
+	if len(spec.Share) > 0 {
+		fmt.Fprintln(std.err, "guesthouse: note: this command mounts no directories of the host, because the harness serves them")
 	}
 	return nil
 }
