@@ -36,8 +36,9 @@ qemu-run: $(guesthouse)
 	@$(leash) $(guesthouse) run -cold -target $(TARGET) $(ARGS)
 
 # -count=1, because tests of machines depend on the host, which Go's cache of results does not know.
-# Unit tests (make unit) use that cache.
-test: check qemu
+# Unit tests (make unit) use that cache. The checks take the processor, the installation waits for the network.
+test: $(guesthouse)
+	@$(leash) $(MAKE) -j2 check qemu
 	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 40m ./...
 
 # Unit tests need no QEMU and no network.
@@ -83,7 +84,7 @@ check: $(guesthouse)
 	$(leash) $(tool) staticcheck ./...
 	cd bench && $(leash) $(GO) vet ./...
 
-# Installs QEMU for every target for which it is missing.
+# Installs QEMU for every target for which it is missing, and meanwhile builds the images.
 qemu: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse)
 
@@ -96,8 +97,10 @@ lock: $(guesthouse)
 	$(leash) $(GO) test -count=1 ./images -run 'TestLock$$' -update
 	@if git diff --quiet internal/imagecache/lock.json; then echo "internal/imagecache/lock.json has the newest kernels"; else git --no-pager diff -U0 internal/imagecache/lock.json; fi
 
+# With -trimpath, as guests are built, so that Go compiles the standard library once for the command and
+# for the guests of the host's architecture.
 $(guesthouse):
-	@mkdir -p $(@D) && $(GO) build -buildvcs=false -o $(@D) ./harness/cmd/guesthouse ./internal/leash
+	@mkdir -p $(@D) && $(GO) build -buildvcs=false -trimpath -ldflags='-X "guesthouse.example/images.sourceDir=$(CURDIR)"' -o $(@D) ./harness/cmd/guesthouse ./internal/leash
 
 # The benchmarks have a module of their own, so that no user's go.mod lists the peers that they measure.
 # Of the targets above, only check looks at that module: it must compile.

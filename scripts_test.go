@@ -1,6 +1,7 @@
 package guesthouse
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,13 +20,14 @@ type machine struct {
 
 func newMachine(t *testing.T) machine {
 	m := machine{t, t.TempDir()}
-	for _, tool := range []string{"sh", "awk", "env", "dirname"} {
+	for _, tool := range []string{"sh", "awk", "env", "dirname", "mktemp", "cat", "rm", "sleep"} {
 		path, err := exec.LookPath(tool)
 		require.NoError(t, err)
 		require.NoError(t, os.Symlink(path, filepath.Join(m.bin, tool)))
 	}
 	// The list of targets is the command's own: these are its columns.
-	m.has("guesthouse", `echo "TARGET MACHINE CPU QEMU PACKAGE KERNEL"
+	m.has("guesthouse", `[ "$1" = targets ] || { echo "guesthouse $*" >>"$CALLS"; [ "$1" = build ] && eval "$BUILD"; exit; }
+echo "TARGET MACHINE CPU QEMU PACKAGE KERNEL"
 echo "x86 q35 qemu32 qemu-system-i386 qemu-system-x86 linux"
 echo "x86_64 q35 qemu64 qemu-system-x86_64 qemu-system-x86 linux"
 echo "arm64 virt cortex-a57 qemu-system-aarch64 qemu-system-arm linux"`)
@@ -37,71 +39,112 @@ func (m machine) has(name, script string) {
 	require.NoError(m.t, os.WriteFile(filepath.Join(m.bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
 }
 
-// install runs the script and returns what it said.
-func (m machine) install(targets ...string) (string, error) {
+// install runs the script and returns what it said and which programs it called.
+func (m machine) install(targets ...string) (said, calls string, err error) {
+	return m.installWhile("", targets...)
+}
+
+// installWhile is like install. The build of the images runs a shell script.
+func (m machine) installWhile(build string, targets ...string) (said, calls string, err error) {
 	cmd := exec.Command("/bin/sh", append([]string{"scripts/install-qemu.sh", "guesthouse"}, targets...)...)
-	cmd.Env = []string{"PATH=" + m.bin}
-	var said strings.Builder
-	cmd.Stderr = &said
-	err := cmd.Run()
-	return said.String(), err
+	list := filepath.Join(m.t.TempDir(), "calls")
+	cmd.Env = []string{"PATH=" + m.bin, "CALLS=" + list, "BUILD=" + build, "TMPDIR=" + m.t.TempDir()}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	err = cmd.Run() // waits until no process holds stderr open
+	text, readErr := os.ReadFile(list)
+	if !errors.Is(readErr, os.ErrNotExist) {
+		require.NoError(m.t, readErr)
+	}
+	return stderr.String(), string(text), err
 }
 
 const (
 	root   = "echo 0"
 	user   = "echo 1000"
-	aptGet = `echo "apt-get $*" >&2`
+	aptGet = `echo "apt-get $*" >>"$CALLS"`
 )
 
 func TestQEMUThatIsThereIsLeftAlone(t *testing.T) {
 	m := newMachine(t)
 	m.has("qemu-system-x86_64", "")
-	said, err := m.install("x86_64")
+	said, calls, err := m.install("x86_64")
 	require.NoError(t, err)
 	require.Empty(t, said)
+	require.Empty(t, calls)
 }
 
-func TestMissingQEMUIsInstalled(t *testing.T) {
+func TestMissingQEMUIsInstalledWhileTheImagesAreBuilt(t *testing.T) {
 	m := newMachine(t)
 	m.has("id", root)
 	m.has("apt-get", aptGet)
-	said, err := m.install()
+	said, calls, err := m.install()
 	require.NoError(t, err)
-	require.Regexp(t, `apt-get .* update\n(?s:.*)apt-get .* install --no-install-recommends qemu-system-x86 qemu-system-arm\n`, said)
+	require.Equal(t, "installing qemu-system-x86 qemu-system-arm\n", said)
+	require.Regexp(t, `apt-get .* update\n(?s:.*)apt-get .* install --no-install-recommends qemu-system-x86 qemu-system-arm\n`, calls)
+	require.Contains(t, calls, "guesthouse build -target all\n")
 
 	m.has("qemu-system-x86_64", "")
 	m.has("qemu-system-i386", "")
-	said, err = m.install()
+	_, calls, err = m.install()
 	require.NoError(t, err)
-	require.Regexp(t, `install --no-install-recommends qemu-system-arm\n`, said, "only what is missing")
+	require.Regexp(t, `install --no-install-recommends qemu-system-arm\n`, calls, "only what is missing")
+
+	_, calls, err = m.install("arm64")
+	require.NoError(t, err)
+	require.Contains(t, calls, "guesthouse build -target arm64\n")
+	require.Regexp(t, `install .*\n(?s:.*)guesthouse doctor -target arm64\n`, calls, "QEMU is there when KVM is probed")
 }
 
 func TestMissingQEMUIsInstalledWithSudo(t *testing.T) {
 	m := newMachine(t)
 	m.has("id", user)
 	m.has("apt-get", aptGet)
-	m.has("sudo", `echo "sudo $1" >&2; exec "$@"`)
-	said, err := m.install("arm64")
+	m.has("sudo", `echo "sudo $1" >>"$CALLS"; exec "$@"`)
+	_, calls, err := m.install("arm64")
 	require.NoError(t, err)
-	require.Regexp(t, `sudo apt-get\napt-get .* update\nsudo env\napt-get .* install --no-install-recommends qemu-system-arm\n`, said)
+	require.Regexp(t, `sudo apt-get\n(?s:.*)apt-get .* update\n(?s:.*)sudo env\n(?s:.*)apt-get .* install --no-install-recommends qemu-system-arm\n`, calls)
+}
+
+// The installation waits for the build to begin, and the build would not end by itself.
+func TestAFailedInstallationEndsTheBuild(t *testing.T) {
+	m := newMachine(t)
+	m.has("id", root)
+	m.has("apt-get", `case "$*" in *install*) while [ ! -s "$CALLS" ]; do sleep 0.01; done; echo "E: unmet dependencies" >&2; exit 100;; esac`)
+	said, _, err := m.installWhile("exec sleep 1000", "arm64")
+	require.Error(t, err)
+	require.Equal(t, "installing qemu-system-arm\nE: unmet dependencies\n"+
+		"error: QEMU is missing, and apt-get could not install qemu-system-arm\n", said)
+}
+
+func TestAFailedBuildFailsAfterTheInstallation(t *testing.T) {
+	m := newMachine(t)
+	m.has("id", root)
+	m.has("apt-get", aptGet)
+	said, calls, err := m.installWhile("echo broken >&2; exit 3", "arm64")
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, 3, exit.ExitCode())
+	require.Contains(t, said, "broken\n")
+	require.Contains(t, calls, "install --no-install-recommends qemu-system-arm\n", "dpkg is not interrupted")
 }
 
 func TestWhereQEMUCannotBeInstalledTheErrorNamesThePackages(t *testing.T) {
 	m := newMachine(t)
-	said, err := m.install("arm64")
+	said, _, err := m.install("arm64")
 	require.Error(t, err)
 	require.Equal(t, "error: QEMU is missing and this system has no apt-get: install your system's equivalent of the Debian packages qemu-system-arm\n", said)
 
 	m.has("apt-get", aptGet)
 	m.has("id", user)
-	said, err = m.install("arm64")
+	said, _, err = m.install("arm64")
 	require.Error(t, err)
 	require.Equal(t, "error: QEMU is missing: run as root: apt-get install --no-install-recommends qemu-system-arm\n", said, "nothing was tried")
 }
 
 func TestAnUnknownTargetInstallsNothing(t *testing.T) {
 	m := newMachine(t)
-	said, err := m.install("vax")
+	said, _, err := m.install("vax")
 	require.Error(t, err)
 	require.Equal(t, "error: unknown target 'vax': the targets are x86 x86_64 arm64 \n", said)
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -159,7 +160,7 @@ func (g *goTool) busybox(ctx context.Context, b *store.Build, t target.Target, p
 	g = g.in(b.Path(""))
 	// makebb runs on this host, not on the target.
 	if _, err := run(ctx, command{dir: g.dir, env: append(g.env, "GOOS=", "GOARCH="), path: g.path,
-		args: []string{"build", "-o", tool, makebb}}); err != nil {
+		args: append(append([]string{"build"}, likeThisProgram()...), "-o", tool, makebb)}); err != nil {
 		return err
 	}
 	if _, err := run(ctx, command{dir: g.dir, env: g.environ(t), path: tool,
@@ -177,4 +178,14 @@ func (g *goTool) busybox(ctx context.Context, b *store.Build, t target.Target, p
 		return err
 	}
 	return imagecache.Manifest{Files: map[string]string{"bb": sum}}.Write(out)
+}
+
+// likeThisProgram returns the build flag -trimpath if this program was built with it. A program for this
+// host that is built in the same way finds the standard library compiled already.
+func likeThisProgram() []string {
+	info, ok := debug.ReadBuildInfo()
+	if ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-trimpath", Value: "true"}) {
+		return []string{"-trimpath"}
+	}
+	return nil
 }

@@ -13,13 +13,20 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
+// sourceDir is the directory of guesthouse's sources, for a program that is built with -trimpath. The
+// Makefile sets it with the linker's flag -X.
+var sourceDir string
+
 // OwnDir returns the directory of the sources of this program's version of guesthouse, for Options.Dir. A
 // platform from these sources needs no module of the user. It fails if the sources are not on this host, because
 // the program was built elsewhere or with -trimpath, and are not published either.
 func OwnDir(ctx context.Context) (string, error) {
 	const step = "find the sources of"
-	_, file, _, _ := runtime.Caller(0)
-	if dir := filepath.Dir(filepath.Dir(file)); filepath.IsAbs(file) && isOwn(dir) {
+	dir := sourceDir
+	if _, file, _, ok := runtime.Caller(0); ok && dir == "" && filepath.IsAbs(file) {
+		dir = filepath.Dir(filepath.Dir(file))
+	}
+	if dir != "" && isOwn(dir) {
 		return dir, nil
 	}
 	version := ownVersion()

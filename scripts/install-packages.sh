@@ -21,7 +21,15 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 echo "installing $*" >&2
+# A line for each package would hide the lines of what runs meanwhile.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+failed() {
+	cat "$log" >&2
+	echo "error: $what is missing, and apt-get could not install $*" >&2
+	exit 1
+}
 # A failed update does not end the script: often one of many sources is broken, and the installation succeeds.
-$sudo apt-get -qq -o DPkg::Lock::Timeout=300 update >&2 || echo "warning: apt-get update failed; continuing with the packages that apt knows" >&2
+$sudo apt-get -qq -o DPkg::Lock::Timeout=300 update >>"$log" 2>&1 || echo "warning: apt-get update failed; continuing with the packages that apt knows" >>"$log"
 $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
-	install --no-install-recommends "$@" >&2
+	install --no-install-recommends "$@" >>"$log" 2>&1 || failed "$@"

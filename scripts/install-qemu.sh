@@ -1,17 +1,20 @@
 #!/bin/sh
-# Installs the missing Debian packages of QEMU.
+# Installs the missing Debian packages of QEMU. Meanwhile it builds the targets' images, which
+# need no QEMU.
 #
-#   install-qemu.sh GUESTHOUSE [TARGET…]    (all targets if none is named)
+#   install-qemu.sh GUESTHOUSE [TARGET]    (all targets if none is named)
 #
 # GUESTHOUSE is the built guesthouse command. Its list of targets names the package of
-# each emulator.
+# each emulator. The exit status is that of the installation, or of the build if that fails.
+# A failed installation ends the build. A failed build does not end the installation, because
+# dpkg must not be interrupted.
 set -eu
 
 guesthouse=$1
 shift
 
 packages=
-for target in ${*:-$("$guesthouse" targets | awk 'NR > 1 { print $1 }')}; do
+for target in ${1:-$("$guesthouse" targets | awk 'NR > 1 { print $1 }')}; do
 	row=$("$guesthouse" targets | awk -v t="$target" '$1 == t { print $4, $5 }')
 	[ -n "$row" ] || {
 		echo "error: unknown target '$target': the targets are $("$guesthouse" targets | awk 'NR > 1 { printf "%s ", $1 }')" >&2
@@ -25,5 +28,15 @@ for target in ${*:-$("$guesthouse" targets | awk 'NR > 1 { print $1 }')}; do
 done
 [ -n "$packages" ] || exit 0
 
+"$guesthouse" build -target "${1:-all}" >/dev/null &
+build=$!
+trap 'kill "$build" 2>/dev/null || true' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
 # shellcheck disable=SC2086 # each package is a word
-exec "$(dirname "$0")/install-packages.sh" QEMU $packages
+"$(dirname "$0")/install-packages.sh" QEMU $packages
+
+# Doctor probes KVM with the kernel, which the build has fetched by now. The verdict is cached.
+"$guesthouse" doctor ${1:+-target "$1"} >/dev/null 2>&1 || true # run reports what is wrong
+wait "$build"
