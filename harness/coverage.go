@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"guesthouse.example/internal/printable"
 )
 
 // A coverage writes the coverage data of a machine's programs into Spec.CoverDir.
@@ -113,7 +115,7 @@ func (m *Machine) collectCoverage(ctx context.Context) {
 	ctx, cancel := m.Within(ctx, coverWithin)
 	defer cancel()
 	if err := m.vm.Agent.Coverage(ctx); err != nil {
-		m.vm.Agent.Remark("the coverage of this machine's programs is lost: " + err.Error())
+		m.lostCoverage(err)
 	}
 }
 
@@ -122,7 +124,15 @@ func (m *Machine) noteCoverage() {
 	if m.covered == nil {
 		return
 	}
-	if err := m.covered.result(); err != nil {
-		m.vm.Agent.Remark("coverage: " + err.Error())
+	err := m.covered.result()
+	if err == nil {
+		err = m.vm.Crashed()
 	}
+	if err != nil {
+		m.lostCoverage(err)
+	}
+}
+
+func (m *Machine) lostCoverage(why error) {
+	m.vm.Agent.Remark("the coverage of this machine's programs is lost: " + printable.Text(why.Error()))
 }
