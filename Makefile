@@ -75,7 +75,7 @@ nightly: $(guesthouse)
 # builds every guest anew. ARGS are for go test, such as ARGS='-run TestDisks'.
 cover: qemu
 	@mkdir -p out
-	$(leash) $(GO) test -count=1 -timeout 90m -coverpkg=./... -coverprofile=out/cover.out $(ARGS) ./... >out/cover.log || { cat out/cover.log; exit 1; }
+	$(leash) $(gotestsum) -- -count=1 -timeout 90m -coverpkg=./... -coverprofile=out/cover.out $(ARGS) ./...
 	@awk -f scripts/cover.awk out/cover.out | sort -n
 
 check: $(guesthouse)
