@@ -29,7 +29,7 @@ tool := $(GO) tool -modfile=scripts/tools/go.mod
 # gotestsum prints the name of each test that ends, and at last how many passed and failed.
 gotestsum := $(tool) gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
-.PHONY: qemu-run test cover unit integration soak nightly check qemu images lock bench-boot bench-socket bench-register figures pictures race tidy clean $(guesthouse)
+.PHONY: qemu-run test cover unit integration soak nightly check qemu images lock bench-boot bench-exec bench-socket bench-register figures pictures race tidy clean $(guesthouse)
 
 qemu-run: $(guesthouse)
 	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
@@ -114,6 +114,14 @@ bench-boot: qemu
 	cd bench/boot && $(GO) build -buildvcs=false -o $(CURDIR)/out/bench/bench-boot . && \
 		$(leash) $(CURDIR)/out/bench/bench-boot -out $(CURDIR)/out/bench $(ARGS)
 
+# Measures what a program in a machine costs: an empty test, an edit, copies, many machines. Writes into
+# out/bench.
+bench-exec: qemu
+	@$(call check-bench,./exec/... ./internal/...)
+	@mkdir -p out/bench
+	cd bench/exec && $(GO) build -buildvcs=false -o $(CURDIR)/out/bench/bench-exec . && \
+		$(leash) $(CURDIR)/out/bench/bench-exec -out $(CURDIR)/out/bench $(ARGS)
+
 # Measures the socket service beside other event loops, and writes into out/bench. QUICK=1 is for development.
 bench-socket: $(guesthouse)
 	@scripts/install-gcc.sh
@@ -125,7 +133,7 @@ bench-socket: $(guesthouse)
 # Puts the newest results of the benchmarks into docs/img and bench/*/README.md. Without a run in
 # out/bench it draws those again that the pages have.
 figures:
-	@status=0; for bench in boot socket; do \
+	@status=0; for bench in boot exec socket; do \
 		(cd bench/$$bench && $(GO) run . -figures -out $(CURDIR)/out/bench) || status=1; \
 	done; exit $$status
 

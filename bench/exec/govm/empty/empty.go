@@ -1,0 +1,2 @@
+// Package empty has one empty test, which govmtest runs in a machine.
+package empty
