@@ -14,8 +14,8 @@ import (
 // Save saves the ready machine into a new directory, from which any number of machines can be
 // restored ([Spec].From). The directory is complete when it appears.
 //
-// Save first makes the guest's agent echo some datagrams, and waits until the guest is idle, for at most
-// 6 s of the machine's time. The machine then stands still for some tenths of a second, and goes on. Save
+// Save first makes the guest's agent echo some datagrams, unless the machine was restored or saved before. It
+// waits until the guest is idle, for at most 6 s of the machine's time in all. The machine then stands still for some tenths of a second, and goes on. Save
 // fails if a TCP connection to the machine is open. It waits up to 5 s of the machine's time for
 // connections that are about to close.
 //

@@ -72,7 +72,7 @@ func (v *VM) reseedFailed(err error) error {
 func (v *VM) Prefetch(ctx context.Context) error {
 	_, err := v.connect(ctx, nil, false)
 	if err == nil {
-		err = v.echoDatagrams(ctx, warmUpEchoes)
+		err = v.echoDatagrams(ctx)
 	}
 	if err == nil {
 		// Quiesce also ends the agent's echo.

@@ -61,7 +61,10 @@ func acquire(ctx context.Context, token chan<- struct{}) error {
 // write stops the machine, completes the description of a template and writes the template into a
 // directory. It notes in r what must be undone before the machine goes on.
 func (v *VM) write(ctx context.Context, dir string, d template.Description, anyGuest bool, r *resumption) error {
-	v.warmUp(ctx)
+	if !v.warm {
+		v.warmUp(ctx)
+		v.warm = true
+	}
 	saved, err := v.quiesce(ctx, r)
 	if err != nil && (!anyGuest || !errors.Is(err, ErrNoAgent)) {
 		return err

@@ -56,6 +56,7 @@ type VM struct {
 	collected chan struct{}      // see CrashCollected
 
 	saving   chan struct{}  // holds a token while Save runs
+	warm     bool           // warmUp is not needed; guarded by saving
 	resuming sync.WaitGroup // goroutines that let the machine go on after Save
 }
 
@@ -79,7 +80,7 @@ type Config struct {
 // Connect.
 func Start(c Config) (*VM, error) {
 	v := &VM{
-		QEMU: c.QEMU, Record: c.Record, from: c.From,
+		QEMU: c.QEMU, Record: c.Record, from: c.From, warm: c.From != nil,
 		Drained:   make(chan struct{}),
 		migration: make(chan string, 16),
 		collected: make(chan struct{}),

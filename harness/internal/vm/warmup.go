@@ -17,30 +17,26 @@ import (
 const warmUpWithin = 5 * time.Second
 
 // warmUp makes the guest echo datagrams before it is saved. At its first datagram a guest resolves the
-// gateway's address and allocates memory, which each restored machine would otherwise do again. Save
-// ignores a failure: the guest may have no agent, or its link may be down.
+// gateway's address and allocates memory, which each restored machine would otherwise do again. A machine
+// that was restored or saved has done so before; a program that was started since gains nothing more from
+// it. Save ignores a failure: the guest may have no agent, or its link may be down.
 func (v *VM) warmUp(ctx context.Context) {
 	ctx, cancel := v.Within(ctx, warmUpWithin)
 	defer cancel()
 	if v.AwaitAgent(ctx) == nil {
-		echoes := warmUpEchoes
-		if v.from != nil { // the template's machine has rehearsed, and its guest program alone has not
-			echoes = warmUpAgain
-		}
-		v.echoDatagrams(ctx, echoes)
+		v.echoDatagrams(ctx)
 	}
 }
 
 const (
 	warmUpEchoes = 10                    // more echoes gain nothing
-	warmUpAgain  = 3                     // the first two allocate the program's memory
 	echoWithin   = 20 * time.Millisecond // without an echo, the datagram counts as lost and is sent again
 )
 
-// echoDatagrams makes the guest's agent echo n datagrams. QEMU thereby translates the guest's code for
+// echoDatagrams makes the guest's agent echo datagrams. QEMU thereby translates the guest's code for
 // datagrams, and both ends learn each other's address, which takes most of the time of a first echo. The
 // guest's services do not see the datagrams.
-func (v *VM) echoDatagrams(ctx context.Context, n int) error {
+func (v *VM) echoDatagrams(ctx context.Context) error {
 	ctx, cancel := v.Within(ctx, AgentWithin)
 	defer cancel()
 	port, err := v.Agent.WarmUp(ctx)
@@ -52,7 +48,7 @@ func (v *VM) echoDatagrams(ctx context.Context, n int) error {
 		return err
 	}
 	host := net.JoinHostPort("127.0.0.1", strconv.Itoa(forwarded[0].Host))
-	err = echo(ctx, host, n)
+	err = echo(ctx, host)
 	remove := func() error {
 		ctx, cancel := v.Within(context.WithoutCancel(ctx), warmUpWithin)
 		defer cancel()
@@ -66,19 +62,19 @@ func (v *VM) echoDatagrams(ctx context.Context, n int) error {
 	return errors.Join(err, remove())
 }
 
-// echo sends datagrams until the guest's agent has echoed n of them.
-func echo(ctx context.Context, host string, n int) error {
+// echo sends datagrams until the guest's agent has echoed warmUpEchoes of them.
+func echo(ctx context.Context, host string) error {
 	conn, err := net.Dial("udp", host)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	for done := 0; done < n; {
+	for done := 0; done < warmUpEchoes; {
 		conn.Write([]byte{0})
 		conn.SetReadDeadline(time.Now().Add(echoWithin))
-		got, err := conn.Read(make([]byte, 1))
+		n, err := conn.Read(make([]byte, 1))
 		switch {
-		case got == 1:
+		case n == 1:
 			done++
 		case ctx.Err() != nil:
 			return fmt.Errorf("warm-up: no echo of the guest's agent: %w", context.Cause(ctx))
