@@ -117,6 +117,20 @@ func TestACommandRunsBeforeTheGuestIsReadyAndFailsAfterItsEnd(t *testing.T) {
 	require.Error(t, m.Command(ctx, "uname").Run())
 }
 
+func TestTheErrorOfACommandShowsTheCrashOfItsGuest(t *testing.T) {
+	t.Parallel()
+	m, err := harness.Boot(t.Context(), echoSpec(t, oneTarget(t)))
+	require.NoError(t, err)
+	defer m.Close()
+	ctx, cancel := m.Within(t.Context(), 4*harnesstest.Within)
+	defer cancel()
+	err = m.Command(ctx, "sh", "-c", "echo c > /proc/sysrq-trigger; sleep 1000").Run()
+	require.ErrorIs(t, err, harness.ErrGuest)
+	require.ErrorContains(t, err, "sysrq triggered crash")
+	require.NotErrorIs(t, err, context.DeadlineExceeded)
+	require.False(t, errors.As(err, new(*harness.CommandError)))
+}
+
 func TestAMachineIsNotSavedWhileACommandRuns(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)

@@ -160,6 +160,34 @@ func TestStreamsThatNobodyReadsHoldUpNothingElse(t *testing.T) {
 	require.Less(t, in.n.Load(), int64(8*(1<<20)), "the harness reads a Stdin only as far as the guest has room")
 }
 
+// The output is larger than the guest's memory.
+func TestMuchOutputFlowsInLittleMemory(t *testing.T) {
+	t.Parallel()
+	spec := harnesstest.Spec(t, oneTarget(t), "./guests/runs")
+	spec.Memory = 128
+	m := harnesstest.Boot(t, spec)
+	var block [4096]byte // as the guest makes it
+	for i := range block {
+		block[i] = byte(i * i / 7)
+	}
+	const size = 192 << 20
+	n, wrong := 0, 0
+	cmd := m.Machine.Command(inTime(t, m), runs, "pour", fmt.Sprint(size))
+	cmd.Stdout = writerFunc(func(p []byte) (int, error) {
+		for done := 0; done < len(p); {
+			k := min(len(p)-done, len(block)-n%len(block))
+			if !bytes.Equal(p[done:done+k], block[n%len(block):][:k]) {
+				wrong++
+			}
+			done, n = done+k, n+k
+		}
+		return len(p), nil
+	})
+	require.NoError(t, cmd.Run())
+	require.Equal(t, size, n)
+	require.Zero(t, wrong)
+}
+
 // A countedReader is an input without an end.
 type countedReader struct{ n atomic.Int64 }
 
