@@ -196,6 +196,7 @@ func (a *Agent) answer(m wire.Message) error {
 	case wire.Quiesce:
 		a.echo.Stop()
 		a.program.quiesce()
+		settle()
 		if err := a.freezer.freeze(); err != nil {
 			a.remark("stop all programs: " + err.Error())
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,39 @@ func (n *Announcer) Announce() error {
 		}
 	}
 	return nil
+}
+
+const (
+	settleTick  = 10 * time.Millisecond
+	settleTicks = 120 // more than the second that the kernel takes at most
+)
+
+// settle waits until the kernel has set the flag IFF_RUNNING of all network cards that have a carrier.
+// It does so up to a second after the boot, and then makes IPv6 addresses and sends packets. Otherwise
+// each restored machine would do this work again, just when its first packet comes.
+func settle() {
+	for range settleTicks {
+		if settled() {
+			return
+		}
+		time.Sleep(settleTick)
+	}
+}
+
+func settled() bool {
+	cards, err := net.Interfaces()
+	if err != nil {
+		return true
+	}
+	for _, card := range cards {
+		if card.Flags&net.FlagUp == 0 || card.Flags&net.FlagRunning != 0 {
+			continue
+		}
+		if carrier, err := os.ReadFile("/sys/class/net/" + card.Name + "/carrier"); err == nil && string(carrier) == "1\n" {
+			return false
+		}
+	}
+	return true
 }
 
 // A packet is an announcement and the interface that sends it.

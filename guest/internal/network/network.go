@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +39,39 @@ func Configure() error {
 	return configure(card, ip, ip6)
 }
 
+// hasCarrier reports whether the driver has seen the card's carrier. The kernel tells the carrier itself
+// only of an interface that is up.
+func hasCarrier(name string) bool {
+	up, down := counter(name, "carrier_up_count"), counter(name, "carrier_down_count")
+	return up > 0 && up >= down // a driver begins without carrier
+}
+
+// counter returns a counter of an interface, or 0 if the kernel does not have it.
+func counter(name, file string) int {
+	text, err := os.ReadFile("/sys/class/net/" + name + "/" + file)
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return n
+}
+
+// awaitCarrier waits until the kernel lets packets through an interface that has been brought up. If
+// the driver had seen the carrier before, the kernel lets them through at once, and only sets the flag
+// IFF_RUNNING up to a second later, because it handles one change of a carrier a second. Otherwise it
+// drops all packets until the flag is set. It never sets the flag if QEMU has cut the link, which is no
+// error.
+func awaitCarrier(name string, hadCarrier bool) error {
+	if hadCarrier {
+		return nil
+	}
+	running := func(l netlink.Link) bool { return l.Attrs().RawFlags&unix.IFF_RUNNING != 0 }
+	if _, err := watchLink(name, running); err != nil && !errors.Is(err, errLinkLate) {
+		return fmt.Errorf("interface %s: carrier: %w", name, err)
+	}
+	return nil
+}
+
 // none is the value of guesthouse.ip and guesthouse.ip6 for no address.
 const none = "none"
 
@@ -65,14 +99,12 @@ func configure(name, ip, ip6 string) error {
 	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_syncookies", []byte("2"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("SYN cookies: %w", err)
 	}
+	carrier := hasCarrier(name)
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("interface %s: up: %w", name, err)
 	}
-	// The kernel drops all packets until it sees the card's carrier. It never sees one if QEMU has
-	// cut the link, which is no error.
-	running := func(l netlink.Link) bool { return l.Attrs().RawFlags&unix.IFF_RUNNING != 0 }
-	if _, err := watchLink(name, running); err != nil && !errors.Is(err, errLinkLate) {
-		return fmt.Errorf("interface %s: carrier: %w", name, err)
+	if err := awaitCarrier(name, carrier); err != nil {
+		return err
 	}
 	var own []netip.Prefix
 	var routers []netip.Addr
