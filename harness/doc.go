@@ -21,6 +21,6 @@
 // ends.
 //
 // The package boots a kernel and an initramfs; package images builds them. It is no
-// general front end of QEMU: a machine has one processor, one network card and one
-// serial console. The package needs a Linux host.
+// general front end of QEMU: a machine has one network card and one serial console.
+// The package needs a Linux host.
 package harness
