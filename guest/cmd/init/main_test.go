@@ -29,3 +29,14 @@ func TestTheLastWordsBeginALine(t *testing.T) {
 		lastWords(end{ran: true, exit: wire.Exit{Signal: 9, Why: "Out of memory: Killed process 84 (uinit)"}}, false))
 	require.Equal(t, "init: the harness asked for it; the machine powers off\n", lastWords(end{why: "the harness asked for it"}, true))
 }
+
+func TestAProgramIsNotStartedAtTheWrongTime(t *testing.T) {
+	for is, says := range map[state]string{
+		booting: `the guest still boots: wait until its console shows "init: ready"`,
+		running: "/bin/uinit has already been started: a machine runs it once",
+		ending:  "the machine powers off",
+	} {
+		p := &program{state: is}
+		require.EqualError(t, p.Run(wire.Program{}), says)
+	}
+}
