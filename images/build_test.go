@@ -58,6 +58,7 @@ func TestBuild(t *testing.T) {
 				warm.Log = failOnWrite{t}
 				again, err := Build(t.Context(), tgt.Name, hello, warm)
 				require.NoError(t, err)
+				img.Inputs, again.Inputs = nil, nil // of a build whose inputs are too new they are unknown
 				require.Equal(t, img, again)
 			})
 			t.Run("damaged", func(t *testing.T) {
@@ -82,7 +83,8 @@ func TestBuild(t *testing.T) {
 		}
 		wg.Wait()
 		require.NoError(t, errors.Join(errs...))
-		require.Len(t, slices.Compact(images), 1)
+		same := func(a, b Image) bool { return a.Initramfs == b.Initramfs && a.Kernel == b.Kernel }
+		require.Len(t, slices.CompactFunc(images, same), 1)
 	})
 	t.Run("failures", func(t *testing.T) { testBuildFails(t, o) })
 }

@@ -111,6 +111,10 @@ type Image struct {
 	// KernelPackage and KernelVersion name the Debian package. They are empty
 	// for your own kernel.
 	KernelPackage, KernelVersion string
+
+	// Inputs are the files whose change makes another image, present or not: sources,
+	// settings, a choice of kernel. They are empty if the image depends on more.
+	Inputs []string `json:"-"`
 }
 
 // Build returns the kernel and the initramfs for a target, such as "x86_64" or

@@ -183,6 +183,7 @@ func fetched(ctx context.Context, t target.Target, tested imagecache.KernelSet, 
 }
 
 func cachedKernel(t target.Target, k imagecache.Kernel) Kernel {
+	addIndex(k)
 	return Kernel{
 		Target: t.Name, Path: k.Path(), SHA256: k.Manifest.Files[imagecache.KernelName],
 		Modules: filepath.Join(k.Dir, "modules"), Release: k.Manifest.Release,
@@ -254,6 +255,9 @@ func unpack(ctx context.Context, a *apt, b *store.Build, set imagecache.KernelSe
 		return fmt.Errorf("unpack %v: %w", set[0], err)
 	}
 	m.Debs = set
+	if err := indexModules(u.dir, &m); err != nil {
+		return err
+	}
 	return m.Write(u.dir)
 }
 

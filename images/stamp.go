@@ -75,12 +75,21 @@ func stamped[T result](ctx context.Context, t target.Target, o Options, kind str
 	if err == nil && file != "" {
 		if s, ok := newStamp(r, o.inputs); ok {
 			s.write(ctx, c, file)
+			return s.result(), nil
 		}
 	}
 	return r, err
 }
 
-//go:embed apt.go busybox.go cpio.go exec.go gotool.go images.go initramfs.go inputs.go kernel.go kernelname.go modules.go needs.go offers.go own.go ownkernel.go progress.go stamp.go unpack.go
+// result returns the result with the names of its inputs.
+func (s *stamp[T]) result() T {
+	if image, ok := any(&s.Result).(*Image); ok {
+		image.Inputs = s.Names
+	}
+	return s.Result
+}
+
+//go:embed apt.go busybox.go cpio.go exec.go gotool.go images.go initramfs.go inputs.go kernel.go kernelname.go moduleindex.go modules.go needs.go offers.go own.go ownkernel.go progress.go stamp.go unpack.go
 var sources embed.FS
 
 // sourcesSum is the hash of this package's own sources, because another version of the package may make
@@ -218,7 +227,7 @@ func readStamp[T result](ctx context.Context, c *imagecache.Cache, file string) 
 		testcache.DependsOnEnv(s.Env...)
 		testcache.Depends(s.Names...)
 	}
-	return s.Result, true
+	return s.result(), true
 }
 
 // markEvery is how often a file of the cache is marked as used. A mark changes the file's state.
