@@ -26,7 +26,9 @@ var executed = map[string][2]string{
 	"go mod edit":   {"usermodule_test.go", `"mod", "edit", "-require=guesthouse.example@v0.0.0", "-replace=guesthouse.example=`},
 	"go mod tidy":   {"usermodule_test.go", `"mod", "tidy"`},
 	"go run guesthouse.example/harness/cmd/guesthouse run -guest ./cmd/upper": {"harness/cmd/guesthouse/testdata/script/readme.txt", "exec guesthouse run -guest ./cmd/upper -target arm64"},
-	"printf 'net sockets\\n' | make qemu-run":                                 {"harness/cmd/guesthouse/testdata/script/run.txt", "net sockets"},
+	"go test -exec":                           {"harness/cmd/guesthouse/testdata/script/gotest.txt", "exec go test -v -exec 'guesthouse exec' ./p"},
+	"GOARCH=arm64 go test -exec":              {"harness/cmd/guesthouse/testdata/script/gotest.txt", "env GOARCH=arm64"},
+	"printf 'net sockets\\n' | make qemu-run": {"harness/cmd/guesthouse/testdata/script/run.txt", "net sockets"},
 }
 
 func TestEveryCommandOfTheREADMEIsExecutedByATest(t *testing.T) {

@@ -23,7 +23,7 @@ func (f *imageFlags) register(flags *flag.FlagSet) {
 	flags.StringVar(&f.target, "target", "x86_64", "the `target`, one of the emulated machines that guesthouse targets lists")
 	flags.StringVar(&f.guest, "guest", "guesthouse.example/guest/cmd/uinit", "the guest program: a main `package` that calls guest.Main")
 	flags.StringVar(&f.kernel, "kernel", "", kernelUsage)
-	flags.StringVar(&f.modules, "modules", "", "the `directory` of the modules of a kernel file, such as /lib/modules/RELEASE")
+	flags.StringVar(&f.modules, "modules", "", modulesUsage)
 	flags.StringVar(&f.cache, "cache", "", cacheUsage)
 }
 

@@ -2,6 +2,8 @@
 // console. It also builds what the machine boots from and sends traffic to it.
 //
 //	guesthouse run [-target T] [-guest PACKAGE] …   boot a machine and connect to its console
+//	guesthouse exec [flags] PROGRAM [ARGUMENT …]    run a program in a fresh machine, as go test -exec does
+//	guesthouse test [flags] [packages]              run go test in machines of several targets and kernels
 //	guesthouse build [-target T] [-guest PACKAGE]   build a kernel and an initramfs and print their paths
 //	guesthouse bundle RECORD                        pack a record with its kernel and initramfs, to boot it elsewhere
 //	guesthouse traffic NETWORK ADDRESS …            check or load an echo service
@@ -45,6 +47,10 @@ const usage = `guesthouse boots a guest in an emulated machine and connects you 
 
 usage:
 	guesthouse run [flags]       boot a machine and connect to its console
+	guesthouse exec [flags] PROGRAM [ARGUMENT …]
+	                             run a program in a fresh machine; go test -exec 'guesthouse exec'
+	guesthouse test [flags] [packages]
+	                             run go test with machines of several targets and kernels
 	guesthouse build [flags]     build a kernel and an initramfs and print their paths
 	guesthouse bundle [-o FILE] RECORD
 	                             pack a record with its kernel and initramfs, to boot it elsewhere
@@ -70,6 +76,8 @@ type stdio struct {
 
 var commands = map[string]command{
 	"run":       runCommand,
+	"exec":      execCommand,
+	"test":      testCommand,
 	"build":     buildCommand,
 	"bundle":    bundleCommand,
 	"traffic":   trafficCommand,
@@ -100,13 +108,16 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	}
 	run, ok := commands[args[0]]
 	if !ok {
-		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, build, bundle, traffic, doctor, targets, templates, images and kernels\n", args[0])
+		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, exec, test, build, bundle, traffic, doctor, targets, templates, images and kernels\n", args[0])
 		return 2
 	}
 
 	signal.Ignore(syscall.SIGXFSZ) // so that a write beyond the file size limit returns an error
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
+	if args[0] == "exec" { // its program gets the signals
+		return report(ctx, run(ctx, args[1:], stdio{stdin, stdout, stderr}), stderr)
+	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
 		syscall.SIGPIPE) // the reader of the output has gone: the command cleans up before it ends
@@ -140,12 +151,15 @@ func isBroken(fd int32) bool {
 // report prints an error as "error:" and "hint:" and returns the exit status.
 func report(ctx context.Context, err error, stderr io.Writer) int {
 	var signaled signalError
-	if errors.As(context.Cause(ctx), &signaled) {
+	if errors.As(context.Cause(ctx), &signaled) || errors.As(err, &signaled) {
 		fmt.Fprintf(stderr, "guesthouse: %v\n", signaled)
 		return 128 + int(signaled.Signal)
 	}
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
+	}
+	if status := silentStatus(0); errors.As(err, &status) {
+		return int(status)
 	}
 	what, hint := err.Error(), ""
 	var image *images.Error
@@ -184,6 +198,12 @@ type statusError struct {
 }
 
 func (e statusError) Unwrap() error { return e.error }
+
+// A silentStatus is the exit status of a command that has nothing to say, because the program that it ran, or
+// its own output, has said why.
+type silentStatus int
+
+func (s silentStatus) Error() string { return fmt.Sprint("exit status ", int(s)) }
 
 // statusOwn is the exit status of a command that runs a program in the guest, if guesthouse itself fails or
 // the machine is lost, so that the program's status is unknown. Docker uses the same status.

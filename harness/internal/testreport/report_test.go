@@ -81,7 +81,7 @@ func TestAReportPrintsWhatGoTestPrints(t *testing.T) {
 	}
 	require.True(t, r.Failed())
 	require.Equal(t, "FAIL m/bad [arm64, 6.1.0]: TestBad\nFAIL m/broken [arm64, 6.1.0]: outside its tests\nFAIL m/panics [arm64, 6.1.0]: TestPanic\n"+
-		"FAIL: 4 machine kinds: packages: 1 passed, 3 failed, 1 without tests; tests: 2 passed, 2 failed, 1 skipped; 1.5 s\n",
+		"FAIL: 4 kinds of machine: packages: 1 passed, 3 failed, 1 without tests; tests: 2 passed, 2 failed, 1 skipped; 1.5 s\n",
 		r.Summary(4, 1500*time.Millisecond))
 
 	_, printed = report(t, Options{Verbose: true}, events(t, "-v"))

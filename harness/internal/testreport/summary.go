@@ -55,13 +55,14 @@ func (r *Report) Summary(runs int, took time.Duration) string {
 		verdict = "FAIL"
 	}
 	fmt.Fprintf(&b, "%s: %s: packages: %d passed, %d failed, %d without tests; tests: %d passed, %d failed, %d skipped; %.1f s\n",
-		verdict, count(runs, "machine kind"), packages["pass"], packages["fail"], packages["none"], tests["pass"], tests["fail"], tests["skip"], took.Seconds())
+		verdict, kinds(runs), packages["pass"], packages["fail"], packages["none"], tests["pass"], tests["fail"], tests["skip"], took.Seconds())
 	return b.String()
 }
 
-func count(n int, what string) string {
+// kinds says how many kinds of machine there are.
+func kinds(n int) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 kind of machine"
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d kinds of machine", n)
 }
