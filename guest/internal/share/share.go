@@ -111,19 +111,26 @@ var serving atomic.Bool
 // But Go's runtime stops in the midst of a fork: the thread keeps its processor (a P, of which an emulated
 // machine has one) until the new process has its program, and does not stop for the garbage collector. So
 // there is a second processor for the goroutines that carry, and no garbage collection that would stop them to
-// wait for the first one.
+// wait for the first one. Without runtime.GC, a collection that another goroutine has just decided on could
+// begin during the fork.
 func HoldWorld() (release func()) {
 	if !serving.Load() {
 		return func() {}
 	}
-	percent := debug.SetGCPercent(-1) // waits for the end of a garbage collection
+	percent := debug.SetGCPercent(-1)
+	runtime.GC()
 	return func() { debug.SetGCPercent(percent) }
 }
 
 // serve carries requests until the file system is unmounted. A request that cannot be carried fails with
 // EIO, so that no program waits forever.
 func serve(fd int, line Line) {
-	buf := make([]byte, maxData+4096) // its pages exist when they are used
+	// Outside Go's heap, in which it would make the garbage collector work. Its pages exist when they are used.
+	buf, err := unix.Mmap(-1, 0, maxData+4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return
+	}
+	defer unix.Munmap(buf)
 	for {
 		n, err := unix.Read(fd, buf)
 		switch {
