@@ -219,6 +219,11 @@ func readStamp[T result](ctx context.Context, c *imagecache.Cache, file string) 
 			s.Outputs[i], changed = is, true
 		}
 	}
+	for i, f := range s.Result.files() {
+		if s.Outputs[i] != (regular.State{}) {
+			regular.Know(s.Outputs[i], f.sum)
+		}
+	}
 	if changed {
 		s.write(ctx, c, file)
 	}

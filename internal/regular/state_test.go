@@ -85,3 +85,18 @@ func TestACopyAndAnUpdateHaveAnotherState(t *testing.T) {
 	require.NotEqual(t, one.Inode, state("copy", "one").Inode)
 	require.NotEqual(t, one, state("file", "two"))
 }
+
+func TestAFileWhoseHashIsKnownIsNotRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, []byte("1"), 0o666))
+	state, err := StateAt(file)
+	require.NoError(t, err)
+	Know(state, "told")
+	sum, err := SHA256(file)
+	require.NoError(t, err)
+	require.Equal(t, "told", sum)
+	require.NoError(t, os.WriteFile(file, []byte("22"), 0o666))
+	sum, err = SHA256(file)
+	require.NoError(t, err)
+	require.NotEqual(t, "told", sum, "the file has changed")
+}
