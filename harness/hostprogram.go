@@ -12,7 +12,6 @@ import (
 	"guesthouse.example/harness/internal/executable"
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/target"
-	"guesthouse.example/internal/wire"
 )
 
 // hostPrograms is the directory of the guest for programs of the host. Each is in a directory that its hash
@@ -131,10 +130,6 @@ func (m *Machine) deliverFile(ctx context.Context, file, path string) error {
 		return &fileError{err}
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return &fileError{err}
-	}
 	sum, err := regular.SHA256(file)
 	if err != nil {
 		return &fileError{err}
@@ -142,10 +137,8 @@ func (m *Machine) deliverFile(ctx context.Context, file, path string) error {
 	if m.hostFiles.sums[path] == sum {
 		return nil
 	}
-	ctx, cancel := m.vm.UnlessCrashed(ctx)
-	defer cancel()
-	if err := m.vm.Agent.Deliver(ctx, wire.File{Path: path, Perm: 0o755, Size: info.Size()}, f, sum); err != nil {
-		return m.vm.OrCrash(ctx, fmt.Errorf("copy %s into the guest: %w", file, err))
+	if err := m.vm.Deliver(ctx, f, path, 0o755, sum); err != nil {
+		return fmt.Errorf("copy %s into the guest: %w", file, err)
 	}
 	m.hostFiles.sums[path] = sum
 	return nil

@@ -40,7 +40,7 @@ func deliveries(t *testing.T, m *harnesstest.Machine) int {
 	t.Helper()
 	log, err := os.ReadFile(filepath.Join(m.Dir(), "agent.log"))
 	require.NoError(t, err)
-	return strings.Count(string(log), "harness: deliver")
+	return strings.Count(string(log), "harness: copy in")
 }
 
 func TestAProgramOfTheHostRunsInTheGuest(t *testing.T) {

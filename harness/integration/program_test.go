@@ -108,7 +108,7 @@ func TestATemplateOfAPlatformTakesAnyProgram(t *testing.T) {
 	echoes(t, m.Dial("tcp", echoPort), "restored")
 	log, err := os.ReadFile(filepath.Join(spec.Dir, "agent.log"))
 	require.NoError(t, err)
-	require.NotContains(t, string(log), "deliver")
+	require.NotContains(t, string(log), "copy in")
 
 	spec.Args, spec.Dir = []string{"others"}, ""
 	m = harnesstest.Boot(t, spec)

@@ -106,7 +106,7 @@ const (
 	Subscribe                  // program: send Resume to it
 	Resume                     // request: the machine is restored and has an owner; answered when the program has reacted
 	Run                        // request: start the guest program of a platform; payload Program, answer text: why it was not started, or empty
-	Deliver                    // request: a piece of a file for the guest; payload Chunk, answer text: why it was refused, or empty
+	_                          // guests of an earlier version answer it; it means nothing
 	Started                    // guest: a command runs
 	Refused                    // guest: a command was not started; payload Refusal
 	Credit                     // both: the sender of a stream may send more; payload Stream, one byte, and Number
@@ -126,7 +126,7 @@ var typeNames = [...]string{Hello: "hello", Restored: "restored", PowerOff: "pow
 	Statistics: "statistics", Quiesce: "quiesce", Failed: "failed", WarmUp: "warm-up", Ended: "ended", Remark: "remark",
 	Execute: "execute", Data: "data", Exited: "exited", Kill: "kill", Subscribe: "subscribe", Resume: "resume",
 	Started: "started", Refused: "refused", Credit: "credit", Close: "close", Signal: "signal", Resize: "resize",
-	Run: "run", Deliver: "deliver", Coverage: "coverage", Covered: "covered", CopyIn: "copy in", CopyOut: "copy out", Look: "look", Mount: "mount"}
+	Run: "run", Coverage: "coverage", Covered: "covered", CopyIn: "copy in", CopyOut: "copy out", Look: "look", Mount: "mount"}
 
 func (t Type) String() string {
 	if int(t) < len(typeNames) && typeNames[t] != "" {

@@ -148,8 +148,8 @@ func FuzzReceive(f *testing.F) {
 	f.Add(appendFrame(nil, 9, Message{Type: Restored, Payload: Restore{Entropy: make([]byte, 32)}.Encode()}))
 	program, _ := Program{Args: []string{"a", ""}, Env: []string{"K=V"}}.Encode()
 	f.Add(appendFrame(nil, 0, Message{Type: Run, Payload: program}))
-	chunk, _ := Chunk{File: File{Path: "/a", Perm: 0o755, Size: 3}, Offset: 1, Data: []byte("bc")}.Encode()
-	f.Add(appendFrame(nil, 0, Message{Type: Deliver, Payload: chunk}))
+	look, _ := LookRequest{What: ReadFile, Path: "/a", Offset: 1, Length: 2}.Encode()
+	f.Add(appendFrame(nil, 0, Message{Type: Look, Payload: look}))
 	command, _ := Command{Args: []string{"a", ""}, Env: []string{"K=V"}, Piped: [Streams]bool{true, false, true}}.Encode()
 	f.Add(appendFrame(nil, 0, Message{Type: Execute, Payload: command}))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -174,11 +174,13 @@ func FuzzReceive(f *testing.F) {
 				require.NoError(t, err)
 				require.Equal(t, m.Payload, again)
 			}
-			if c, err := DecodeChunk(m.Payload); err == nil {
-				again, err := c.Encode()
+			if r, err := DecodeLookRequest(m.Payload); err == nil {
+				again, err := r.Encode()
 				require.NoError(t, err)
 				require.Equal(t, m.Payload, again)
 			}
+			DecodeCopyRequest(m.Payload)
+			DecodeFileInfos(m.Payload)
 		}
 	})
 }

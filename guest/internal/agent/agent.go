@@ -1,5 +1,5 @@
 // Package agent is the guest's end of the line to the harness. It runs in init. It runs the
-// harness's commands, writes the files that the harness delivers, makes init start the program of a
+// harness's commands, copies files to and from the harness, makes init start the program of a
 // platform, reseeds the guest after a restore, reports how the guest's program ended, and relays
 // messages between the harness and a program that uses package guest. All but the relaying works with
 // every program, and without one.
@@ -44,10 +44,9 @@ type Agent struct {
 	bulk     bulk
 
 	// These belong to serve.
-	delivery delivery
-	echo     WarmUpEcho // for a program that does not use package guest
-	warm     bool       // WarmUpRuntime was called
-	network  Announcer  // prepared when the machine becomes quiet
+	echo    WarmUpEcho // for a program that does not use package guest
+	warm    bool       // WarmUpRuntime was called
+	network Announcer  // prepared when the machine becomes quiet
 }
 
 // Open opens the harness's port and makes the line to the program. If it returns an error, the agent
@@ -172,12 +171,6 @@ func (a *Agent) answer(m wire.Message) error {
 			return err
 		}
 		return a.reply(m, why(a.machine.Run(p)))
-	case wire.Deliver:
-		c, err := wire.DecodeChunk(m.Payload)
-		if err != nil {
-			return err
-		}
-		return a.reply(m, why(a.delivery.add(c)))
 	case wire.Coverage:
 		go a.answerCoverage(m) // which waits for the program
 		return nil

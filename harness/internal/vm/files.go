@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"strings"
@@ -53,29 +54,39 @@ func expected(info fs.FileInfo) int {
 	return int(min(info.Size()+records, filetree.MaxBatch))
 }
 
-// Deliver writes an open file of the host to a path of the guest. It replaces a file there, and makes
-// directories that are missing. If sum is not empty, it is the SHA-256 that the file must have, in hexadecimal.
+// Deliver writes an open file of the host to a path of the guest, where it replaces a file. It makes directories
+// that are missing. The file appears in the guest only if its SHA-256, in hexadecimal, is sum.
 func (v *VM) Deliver(ctx context.Context, f *os.File, guestPath string, perm fs.FileMode, sum string) error {
-	before, err := f.Stat()
+	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if sum != "" {
-		hash := sha256.New()
-		if _, err := io.Copy(hash, io.NewSectionReader(f, 0, before.Size())); err != nil {
-			return err
-		}
-		if is := hex.EncodeToString(hash.Sum(nil)); is != sum {
-			return fmt.Errorf("%s: its content has changed: the SHA-256 is %s, not %s", f.Name(), is, sum)
-		}
-	}
-	request := wire.CopyRequest{Path: guestPath, Exact: true, Expect: expected(before)}
+	request := wire.CopyRequest{Path: guestPath, Exact: true, Expect: expected(info)}
 	return v.copyIn(ctx, request, func(emit func([]byte) error) error {
-		if now, err := f.Stat(); err != nil || !now.ModTime().Equal(before.ModTime()) {
-			return errors.Join(err, fmt.Errorf("%s has changed while it was delivered", f.Name()))
-		}
-		return filetree.SendFile(f, perm, emit)
+		return filetree.SendFile(f, perm, checked(f, sum, emit))
 	})
+}
+
+// checked returns a function that calls emit, but fails at the last batch if the file's SHA-256 is not sum. It
+// computes the hash while the file is sent.
+func checked(f *os.File, sum string, emit func([]byte) error) func([]byte) error {
+	hashed := make(chan error, 1)
+	go func() {
+		hash := sha256.New()
+		_, err := io.Copy(hash, io.NewSectionReader(f, 0, math.MaxInt64))
+		if is := hex.EncodeToString(hash.Sum(nil)); err == nil && is != sum {
+			err = fmt.Errorf("%s: its content has changed: the SHA-256 is %s, not %s", f.Name(), is, sum)
+		}
+		hashed <- err
+	}()
+	return func(batch []byte) error {
+		if filetree.IsLast(batch) {
+			if err := <-hashed; err != nil {
+				return err
+			}
+		}
+		return emit(batch)
+	}
 }
 
 // copyIn makes the guest's agent write the stream that send emits.

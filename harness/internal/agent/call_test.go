@@ -1,0 +1,47 @@
+package agent
+
+import (
+	"context"
+	"io/fs"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness/internal/guestfault"
+	"guesthouse.example/internal/wire"
+)
+
+func TestCallsAndRequestsDoNotWaitForEachOther(t *testing.T) {
+	c, _, guest := newPair(t)
+	first, err := c.Begin(t.Context(), wire.CopyIn, nil)
+	require.NoError(t, err)
+	second, err := c.Begin(t.Context(), wire.Look, nil)
+	require.NoError(t, err)
+	var asked [2]wire.Message
+	for i := range asked {
+		asked[i], err = guest.Receive()
+		require.NoError(t, err)
+	}
+	go answer(t, guest, func(wire.Message) []byte { return nil })
+	require.NoError(t, c.Run(t.Context(), wire.Program{}))
+
+	_, err = c.Quiesce(t.Context())
+	require.ErrorContains(t, err, "files of the guest are being copied or read")
+
+	_, err = guest.Send(wire.Message{Type: wire.Look, Answers: asked[1].Sequence, Payload: wire.Result{Data: []byte("data")}.Encode()})
+	require.NoError(t, err)
+	data, err := second.Await(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "data", string(data))
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = first.Await(ended)
+	require.ErrorIs(t, err, context.Canceled)
+	_, err = guest.Send(wire.Message{Type: wire.CopyIn, Answers: asked[0].Sequence, Payload: wire.Result{Err: fs.ErrNotExist}.Encode()})
+	require.NoError(t, err)
+	_, err = first.Await(t.Context())
+	require.ErrorIs(t, err, guestfault.ErrGuest)
+	require.ErrorContains(t, err, "file does not exist")
+	require.NoError(t, c.noCommands())
+}
