@@ -238,8 +238,8 @@ func (s *Spec) UnmarshalJSON(text []byte) error {
 // is KVM.
 //
 // With OutboundNone, QEMU runs with restrict=on, under which forwarded UDP ports
-// do not answer. OutboundHost is an error: QEMU cannot do that without the
-// harness.
+// do not answer. OutboundHost and Program are errors: QEMU can do neither
+// without the harness.
 func (s Spec) Command() ([]string, error) {
 	p, err := s.check()
 	if err != nil {
@@ -247,6 +247,9 @@ func (s Spec) Command() ([]string, error) {
 	}
 	if p.spec.Outbound == OutboundHost {
 		return nil, errHostAlone
+	}
+	if p.spec.Program != "" {
+		return nil, fmt.Errorf("program %s: only the harness delivers it: for a QEMU command, build it into the initramfs (images.Build, or guesthouse run -n -guest PACKAGE)", p.spec.Program)
 	}
 	return append([]string{p.qemu.Binary}, p.qemu.TerminalArgs()...), nil
 }

@@ -1,6 +1,9 @@
 package harness
 
 import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -137,6 +140,24 @@ func TestCommandAllowsNoMoreThanTheHarness(t *testing.T) {
 	s.Outbound = OutboundHost
 	_, err := s.Command()
 	require.ErrorContains(t, err, `"host" needs the harness`)
+}
+
+// staticProgram returns the smallest file that passes for a program of x86_64.
+func staticProgram(t *testing.T) (file string) {
+	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: 1, Entry: 0x1000, Ehsize: 64}
+	copy(h.Ident[:], elf.ELFMAG+"\x02\x01\x01")
+	var b bytes.Buffer
+	require.NoError(t, binary.Write(&b, binary.LittleEndian, h))
+	file = filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(file, b.Bytes(), 0o755))
+	return file
+}
+
+func TestCommandCannotDeliverAProgram(t *testing.T) {
+	s := minimal(t)
+	s.Initramfs, s.Program = s.Kernel, staticProgram(t)
+	_, err := s.Command()
+	require.ErrorContains(t, err, "program "+s.Program+": only the harness delivers it: for a QEMU command, build it into the initramfs")
 }
 
 func TestQEMUArgsComeLast(t *testing.T) {

@@ -138,6 +138,7 @@ var inner = map[string]func(*testing.T){
 		m.Send("poweroff")
 		m.Expect("never said")
 	},
+	"program": func(t *testing.T) { t.Logf("its program is %q", Spec(t, "arm64", echoGuest).Program) },
 	"how": func(t *testing.T) {
 		result := Boot(t, Spec(t, "arm64", echoGuest)).Result()
 		t.Logf("the machine is %s: %s", result.Boot, result.Why)
@@ -286,6 +287,16 @@ func TestNoOutputOfAGuestControlsATerminal(t *testing.T) {
 			require.Contains(t, read, "result.json")
 		})
 	}
+}
+
+func TestTheBuiltInSwitchPutsTheProgramIntoTheInitramfs(t *testing.T) {
+	Require(t, "arm64")
+	out, ok := run(t, "program", []string{"GUESTHOUSE_BUILTIN=yes"})
+	require.True(t, ok, out)
+	require.Contains(t, out, `its program is ""`)
+	out, ok = run(t, "program", []string{"GUESTHOUSE_BUILTIN="})
+	require.True(t, ok, out)
+	require.Regexp(t, `its program is "/.+"`, out)
 }
 
 func TestTheNextMachineOfAKindIsPrefetched(t *testing.T) {
