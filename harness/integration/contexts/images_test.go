@@ -36,6 +36,26 @@ var ofImages = []row[images.Options]{
 		_, _, err := images.BuildInitramfs(ctx, images.Kernel{Target: target}, guest, o)
 		return err
 	}},
+	{name: "images.Platform", call: func(ctx context.Context, o images.Options) error {
+		_, err := images.Platform(ctx, target, o)
+		return err
+	}, atOnce: map[string]string{isFIFO: "not a regular file"}},
+	{name: "images.Program", call: func(ctx context.Context, o images.Options) error {
+		_, err := images.Program(ctx, target, guest, o)
+		return err
+	}},
+	{name: "images.PlatformAndProgram", call: func(ctx context.Context, o images.Options) error {
+		_, _, err := images.PlatformAndProgram(ctx, target, guest, o)
+		return err
+	}, atOnce: map[string]string{isFIFO: "not a regular file"}},
+	{name: "images.Offers", call: func(ctx context.Context, o images.Options) error {
+		_, err := images.Offers(ctx, target, o)
+		return err
+	}},
+	{name: "images.OwnDir", call: func(ctx context.Context, o images.Options) error {
+		_, err := images.OwnDir(ctx)
+		return err
+	}, atOnce: map[string]string{goHangs: ""}}, // the sources are here, so it asks no go command
 	{name: "images.FetchKernel", call: func(ctx context.Context, o images.Options) error {
 		_, err := images.FetchKernel(ctx, target, o)
 		return err
@@ -70,6 +90,13 @@ var ofImages = []row[images.Options]{
 		_, err := cacheOf(o).ImportInitramfs(ctx, strings.Repeat("0", 64), reader)
 		return err
 	}},
+	{name: "imagecache.Cache.ImportProgram", call: func(ctx context.Context, o images.Options) error {
+		reader, writer := io.Pipe()
+		defer writer.Close()
+		_, err := cacheOf(o).ImportProgram(ctx, strings.Repeat("0", 64), reader)
+		return err
+	}},
+	{name: "imagecache.Cache.RemoveKernels", call: func(ctx context.Context, o images.Options) error { return cacheOf(o).RemoveKernels(ctx) }},
 	{name: "imagecache.Cache.Clear", call: func(ctx context.Context, o images.Options) error { return cacheOf(o).Clear(ctx) }},
 }
 
@@ -100,7 +127,7 @@ func tryImages(t *testing.T, state string, o images.Options, names ...string) {
 func TestABuildEndsWithItsContextWhileAnotherHasTheLock(t *testing.T) {
 	o := images.Options{Cache: t.TempDir()}
 	require.NoError(t, os.MkdirAll(filepath.Join(o.Cache, "locks"), 0o777))
-	for _, thing := range []string{"kernel-" + target, "busybox-" + target, "check", "clear", "import-kernel", "import-initramfs"} {
+	for _, thing := range []string{"kernel-" + target, "busybox-" + target, "check", "clear", "remove-kernels", "import-kernel", "import-initramfs", "import-program"} {
 		lock := flock.New(filepath.Join(o.Cache, "locks", thing))
 		ok, err := lock.TryLock()
 		require.NoError(t, err)
@@ -108,11 +135,12 @@ func TestABuildEndsWithItsContextWhileAnotherHasTheLock(t *testing.T) {
 		defer lock.Close()
 	}
 	tryImages(t, locked, o, "images.Build", "images.BuildInitramfs", "images.FetchKernel", "imagecache.Cache.Build", "imagecache.Cache.BuildOutside",
-		"imagecache.Cache.Check", "imagecache.Cache.Clear", "imagecache.Cache.ImportKernel", "imagecache.Cache.ImportInitramfs")
+		"imagecache.Cache.Check", "imagecache.Cache.Clear", "imagecache.Cache.ImportKernel", "imagecache.Cache.ImportInitramfs",
+		"images.Platform", "images.PlatformAndProgram", "imagecache.Cache.ImportProgram", "imagecache.Cache.RemoveKernels")
 }
 
 func TestAnImportEndsWithItsContextWhileItsReaderBlocks(t *testing.T) {
-	tryImages(t, slow, images.Options{Cache: t.TempDir()}, "imagecache.Cache.ImportKernel", "imagecache.Cache.ImportInitramfs")
+	tryImages(t, slow, images.Options{Cache: t.TempDir()}, "imagecache.Cache.ImportKernel", "imagecache.Cache.ImportInitramfs", "imagecache.Cache.ImportProgram")
 }
 
 // hanging puts programs with these names into PATH. They hang, with a child that holds their output open.
@@ -126,13 +154,16 @@ func hanging(t *testing.T, names ...string) {
 }
 
 func TestABuildEndsWithItsContextWhileTheGoCommandHangs(t *testing.T) {
+	kernel := filepath.Join(t.TempDir(), "kernel")
+	require.NoError(t, os.WriteFile(kernel, []byte("of no known format"), 0o600))
 	hanging(t, "go")
-	tryImages(t, goHangs, images.Options{Cache: t.TempDir(), Kernel: os.Args[0]}, "images.Build", "images.BuildInitramfs")
+	tryImages(t, goHangs, images.Options{Cache: t.TempDir(), Kernel: kernel}, "images.Build", "images.BuildInitramfs",
+		"images.Platform", "images.Program", "images.PlatformAndProgram", "images.OwnDir")
 }
 
 func TestABuildEndsWithItsContextWhileAptHangs(t *testing.T) {
 	hanging(t, "apt-get", "apt-cache", "dpkg-deb")
-	tryImages(t, aptHangs, images.Options{Cache: t.TempDir()}, "images.Build", "images.FetchKernel")
+	tryImages(t, aptHangs, images.Options{Cache: t.TempDir()}, "images.Build", "images.FetchKernel", "images.Platform", "images.Offers")
 }
 
 func TestABuildIsNotHeldUpByAFIFO(t *testing.T) {

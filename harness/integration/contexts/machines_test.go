@@ -88,6 +88,17 @@ var ofMachines = []row[*harness.Machine]{
 	{name: "harness.Machine.Command", call: func(ctx context.Context, m *harness.Machine) error {
 		return m.Command(ctx, "sleep", "1000").Run()
 	}, atOnce: map[string]string{deaf: noAgent}},
+	{name: "harness.Machine.CopyIn", call: func(ctx context.Context, m *harness.Machine) error {
+		return m.CopyIn(ctx, os.Args[0], "/tmp/copy")
+	}, atOnce: map[string]string{deaf: noAgent}},
+	{name: "harness.Machine.CopyOut", call: func(ctx context.Context, m *harness.Machine) error {
+		dir, err := os.MkdirTemp("", "")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		return m.CopyOut(ctx, "/bbin", dir)
+	}, atOnce: map[string]string{deaf: noAgent}},
 	{name: "harness.Machine.Event", call: func(ctx context.Context, m *harness.Machine) error {
 		_, err := m.Event(ctx)
 		return err
