@@ -267,10 +267,9 @@ func TestManyFilesAndManyShares(t *testing.T) {
 	}
 	ctx, cancel := m.Machine.Within(t.Context(), 5*time.Minute)
 	defer cancel()
-	out, err := m.Machine.Command(ctx, "/a/files", "walk", "/a/tree").Output()
+	out, err := m.Machine.Command(ctx, "/a/files", "count", "/a/tree").Output()
 	require.NoError(t, err)
-	require.Regexp(t, fmt.Sprintf(`^%d files, 0 bytes`, many), string(out))
-	t.Logf("%s", out)
+	require.Equal(t, fmt.Sprintf("%d files\n", many), string(out))
 	m.Shutdown()
 }
 
