@@ -30,37 +30,50 @@ var hostKVM = kvm.NewProber()
 // KVM boots the machine's kernel, or TCG. The error says that ctx has ended, or why KVM does not work if
 // Spec.Accel is KVM.
 func (p *plan) chooseAccel(ctx context.Context, prober *kvm.Prober) error {
-	_, fromTemplate := p.spec.From.(*Template)
+	template, fromTemplate := p.spec.From.(*Template)
 	switch {
 	case p.spec.Accel == TCG:
-		p.use(choice{TCG, "asked for", ""})
+		p.use(choice{accel: TCG, why: "asked for"})
 		return nil
 	case p.spec.Accel == KVM:
 		evidence, err := prober.Probe(ctx, p.qemu, false)
-		p.use(choice{KVM, "asked for", evidence})
 		if failed, ok := errors.AsType[*kvm.Error](err); ok {
-			return (*KVMError)(failed)
+			err = (*KVMError)(failed)
 		}
+		p.useKVM(prober, "asked for", evidence)
 		return err
-	case fromTemplate:
-		p.use(choice{TCG, "templates are restored under TCG", ""})
+	case fromTemplate && !template.underKVM():
+		p.use(choice{accel: TCG, why: "the template was saved under TCG"})
 		return nil
 	case len(p.spec.QEMUArgs) > 0:
 		// The user's arguments may forbid KVM, as -icount does, and the probe boots without them.
-		p.use(choice{TCG, "it has QEMU arguments of its own", ""})
+		p.use(choice{accel: TCG, why: "it has QEMU arguments of its own"})
 		return nil
 	}
 	evidence, err := prober.Probe(ctx, p.qemu, true)
 	var failed *kvm.Error
 	switch {
 	case err == nil:
-		p.use(choice{KVM, "it boots the kernel", evidence})
+		p.useKVM(prober, "it boots the kernel", evidence)
 	case ctx.Err() != nil:
 		return err
 	case errors.As(err, &failed):
-		p.use(choice{TCG, failed.What, failed.Evidence})
+		p.use(choice{accel: TCG, why: failed.What, evidence: failed.Evidence})
 	default:
-		p.use(choice{TCG, "KVM could not be tried", oneLine(err)})
+		p.use(choice{accel: TCG, why: "KVM could not be tried", evidence: oneLine(err)})
 	}
 	return nil
+}
+
+// useKVM sets the acceleration to KVM. The reason says whether templates work too: the probe knows it for
+// this host, since its last boot.
+func (p *plan) useKVM(prober *kvm.Prober, why, evidence string) {
+	c := choice{accel: KVM, why: why, evidence: evidence, notRestored: prober.Restores(p.qemu)}
+	if c.notRestored == nil {
+		c.why += ", and restores a saved machine"
+	} else {
+		c.why += ", and restores no machine"
+		c.evidence += "; not restored: " + oneLine(c.notRestored)
+	}
+	p.use(c)
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/harness/internal/kvm"
+	"guesthouse.example/harness/internal/qemu"
+	files "guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/target"
 )
 
@@ -97,15 +99,15 @@ func TestKVMIsChosenIfItBootsTheKernel(t *testing.T) {
 	prober := newProber(t.TempDir())
 	require.NoError(t, p.chooseAccel(t.Context(), prober))
 	require.Equal(t, KVM, p.accel.accel)
-	require.Equal(t, "it boots the kernel", p.accel.why)
-	require.Contains(t, p.accel.evidence, "the kernel's first byte came after ")
+	require.Equal(t, "it boots the kernel, and restores no machine", p.accel.why)
+	require.Regexp(t, `^the kernel's first byte came after .*; not restored: it was not tried$`, p.accel.evidence)
 
 	again := asking(t, p, "")
 	require.NoError(t, again.chooseAccel(t.Context(), prober))
 	require.Equal(t, chosen(p), chosen(again))
 	asked := asking(t, p, KVM)
 	require.NoError(t, asked.chooseAccel(t.Context(), prober))
-	require.Equal(t, []any{KVM, "asked for", p.accel.evidence}, chosen(asked))
+	require.Equal(t, []any{KVM, "asked for, and restores no machine", p.accel.evidence}, chosen(asked))
 	tcg := asking(t, p, TCG)
 	require.NoError(t, tcg.chooseAccel(t.Context(), prober))
 	require.Equal(t, []any{TCG, "asked for", ""}, chosen(tcg))
@@ -118,7 +120,7 @@ func TestTCGIsChosenForMachinesThatTheProbeDoesNotBoot(t *testing.T) {
 	template := *p
 	template.spec.From = &Template{}
 	require.NoError(t, template.chooseAccel(t.Context(), prober))
-	require.Equal(t, []any{TCG, "templates are restored under TCG", ""}, chosen(&template))
+	require.Equal(t, []any{TCG, "the template was saved under TCG", ""}, chosen(&template))
 	args := *p
 	args.spec.QEMUArgs = []string{"-icount", "shift=auto"}
 	require.NoError(t, args.chooseAccel(t.Context(), prober))
@@ -130,6 +132,51 @@ func TestTCGIsChosenForMachinesThatTheProbeDoesNotBoot(t *testing.T) {
 	require.NoError(t, p.chooseAccel(t.Context(), prober))
 	require.Equal(t, "KVM could not be tried", p.accel.why)
 	require.Contains(t, p.accel.evidence, "no such file or directory")
+}
+
+// Under KVM a machine is saved and restored only where the probe has restored one.
+func TestTemplatesUnderKVM(t *testing.T) {
+	for name, c := range map[string]struct {
+		restore error
+		why, no string
+	}{
+		"restored":     {nil, "it boots the kernel, and restores a saved machine", ""},
+		"not restored": {errors.New("restoring a machine: no MSR"), "it boots the kernel, and restores no machine", "KVM has restored no machine on this host: restoring a machine: no MSR"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, _ := fakeQEMU(t, boots)
+			prober := newProber(t.TempDir())
+			prober.Restore = func(context.Context, qemu.Machine, time.Duration) error { return c.restore }
+			require.NoError(t, p.chooseAccel(t.Context(), prober))
+			require.Equal(t, KVM, p.accel.accel)
+			require.Equal(t, c.why, p.accel.why)
+			require.Equal(t, c.no, p.noTemplate())
+			require.Equal(t, c.no == "", p.savable())
+
+			// A template fits only the acceleration, the host and the boot on which it was saved.
+			id, err := p.identity()
+			require.NoError(t, err)
+			require.NotEmpty(t, id.Host)
+			underTCG := asking(t, p, TCG)
+			require.NoError(t, underTCG.chooseAccel(t.Context(), prober))
+			require.Empty(t, underTCG.noTemplate())
+			other, err := underTCG.identity()
+			require.NoError(t, err)
+			require.Empty(t, other.Host)
+			require.ErrorContains(t, (&files.Template{Description: files.Description{Of: other}}).Fits(id), "the template was saved with another host")
+			require.True(t, (&Template{&files.Template{Description: files.Description{Of: id}}}).underKVM())
+			require.False(t, (&Template{&files.Template{Description: files.Description{Of: other}}}).underKVM())
+
+			// A Spec's own template decides.
+			from := *p
+			from.spec.From = &Template{&files.Template{Description: files.Description{Of: id}}}
+			require.NoError(t, from.chooseAccel(t.Context(), prober))
+			require.Equal(t, KVM, from.accel.accel)
+			from.spec.From = &Template{&files.Template{Description: files.Description{Of: other}}}
+			require.NoError(t, from.chooseAccel(t.Context(), prober))
+			require.Equal(t, []any{TCG, "the template was saved under TCG", ""}, chosen(&from))
+		})
+	}
 }
 
 // On a host with a broken KVM the user waits for the probe once, and not for each kernel.

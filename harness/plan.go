@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -34,6 +35,7 @@ type plan struct {
 type choice struct {
 	accel         Accel
 	why, evidence string
+	notRestored   error // under KVM: why machines are not restored; nil if the probe has restored one
 }
 
 // plan completes a Spec and refuses one that cannot boot with any files. It opens no file.
@@ -119,7 +121,7 @@ func (s Spec) plan() (*plan, error) {
 	}
 	p.use(choice{accel: TCG})
 	if s.Accel == KVM {
-		p.use(choice{accel: KVM})
+		p.use(choice{accel: KVM, notRestored: errNotProbed})
 	}
 	return p, nil
 }
@@ -137,6 +139,9 @@ func (p *plan) checkCmdline() error {
 	}
 	return fmt.Errorf("kernel command line: it has %d bytes, and the kernel of %s reads %d%s", n, p.spec.Target, limit, why)
 }
+
+// errNotProbed is why a machine under KVM has no templates before the probe of KVM.
+var errNotProbed = errors.New("KVM was not probed")
 
 // use sets the acceleration.
 func (p *plan) use(c choice) { p.accel, p.qemu.KVM = c, c.accel == KVM }

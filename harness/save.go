@@ -25,8 +25,8 @@ import (
 // are late by the age of the template.
 //
 // A restored machine can be saved if its Spec has Savable. A test can thus save a machine in the middle of
-// a scenario and continue from there any number of times. A machine with KVM, QEMUArgs, shares or a Disk with
-// Write cannot be saved; a machine with shares can be restored from a template of one without.
+// a scenario and continue from there any number of times. A machine with QEMUArgs, shares or a Disk with
+// Write cannot be saved, nor one under a KVM that restored no machine in the probe; a machine with shares can be restored from a template of one without.
 func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	fail := func(err error) (*Template, error) {
 		return nil, fmt.Errorf("save %s into %s: %w", m.plan.spec.Target, dir, err)

@@ -88,8 +88,8 @@ type Spec struct {
 	ReadyWithin     time.Duration `json:"ready_within,omitempty"`
 
 	// Accel is how QEMU runs the guest's processor. If it is empty, Start
-	// chooses KVM if KVM boots the kernel, and TCG otherwise, or if From is a
-	// *Template or there are QEMUArgs. To find out, Start boots the kernel
+	// chooses KVM if KVM boots the kernel, and TCG otherwise, or if there are
+	// QEMUArgs or From is a *Template that was saved under TCG. To find out, Start boots the kernel
 	// under both to the first byte on the console; KVM may take 2 s longer
 	// than TCG, and 10 s at most, of the machine's time. The finding holds
 	// until the host boots again. The Result has the choice and the reason. If

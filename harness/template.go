@@ -2,9 +2,11 @@ package harness
 
 import (
 	"context"
+	"strings"
 
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/template"
+	"guesthouse.example/internal/sys"
 )
 
 // A Template is a machine that was saved when it was ready. It is a [Source]: a restored machine is
@@ -59,6 +61,12 @@ func (p *plan) identity() (template.Identity, error) {
 	if id.QEMU, err = qemu.Identity(p.qemu.Binary); err != nil {
 		return id, err
 	}
+	if p.accel.accel == KVM {
+		// The probe's verdict, and the state of the host's processor, are of this boot of this host.
+		if id.Host, err = sys.BootID(); err != nil {
+			return id, err
+		}
+	}
 	h, err := hashesOf(p.spec)
 	id.Kernel, id.Initramfs = h.kernel, h.initramfs
 	if p.spec.Program != "" {
@@ -72,8 +80,8 @@ func (p *plan) noTemplate() string {
 	switch {
 	case p.savable():
 		return ""
-	case p.accel.accel != TCG:
-		return "templates are for " + string(TCG)
+	case p.accel.notRestored != nil:
+		return "KVM has restored no machine on this host: " + oneLine(p.accel.notRestored)
 	}
 	if p.writes() {
 		return "it writes to the file of a disk"
@@ -83,8 +91,14 @@ func (p *plan) noTemplate() string {
 
 // savable reports whether the machine may be saved. A machine with QEMU arguments may not: they may
 // name a disk, a file or a port that two machines must not share, and they may change the memory. A
-// machine under KVM may not either, because its state depends on the host. A machine that writes to the file of a disk may not, because the
-// file does not stay as it was when the machine was saved.
+// machine under KVM may only where the probe of KVM has restored one, because its state depends on the
+// host. A machine that writes to the file of a disk may not, because the file does not stay as it was when
+// the machine was saved.
 func (p *plan) savable() bool {
-	return len(p.spec.QEMUArgs) == 0 && p.accel.accel == TCG && !p.writes()
+	return len(p.spec.QEMUArgs) == 0 && p.accel.notRestored == nil && !p.writes()
+}
+
+// underKVM reports whether the template was saved under KVM.
+func (t *Template) underKVM() bool {
+	return t != nil && t.files != nil && strings.Contains(strings.Join(t.files.Of.Args, " "), ",accel=kvm")
 }

@@ -95,7 +95,7 @@ func TestNoTemplateSaysWhyAMachineHasNone(t *testing.T) {
 	for why, change := range map[string]func(*Spec){
 		"":                                 func(s *Spec) {},
 		"it has QEMU arguments of its own": func(s *Spec) { s.QEMUArgs = []string{"-pidfile", "pid"} },
-		"templates are for tcg":            func(s *Spec) { s.Accel = KVM },
+		"KVM has restored no machine on this host: KVM was not probed": func(s *Spec) { s.Accel = KVM },
 	} {
 		s := minimal(t)
 		change(&s)

@@ -32,7 +32,18 @@ func (p *Prober) compare(ctx context.Context, m qemu.Machine) (verdict, error) {
 		return verdict{}, err
 	}
 	if accelerated.failure == nil {
-		return verdict{Boots: true, Evidence: fmt.Sprintf("the kernel's first byte came after %.2f s%s", accelerated.took.Seconds(), compared)}, nil
+		v := verdict{Boots: true, Evidence: fmt.Sprintf("the kernel's first byte came after %.2f s%s", accelerated.took.Seconds(), compared)}
+		if p.Restore == nil {
+			v.NotRestored = "it was not tried"
+			return v, nil
+		}
+		if err := p.Restore(ctx, m, p.Within); err != nil {
+			if ctx.Err() != nil {
+				return verdict{}, context.Cause(ctx)
+			}
+			v.NotRestored = strings.Join(strings.Fields(err.Error()), " ")
+		}
+		return v, nil
 	}
 	evidence := accelerated.failure.Error() + compared
 	if accelerated.output != "" {
@@ -51,16 +62,24 @@ type boot struct {
 // memory is the least memory of a probed machine, in MiB, so that no probe fails for lack of memory.
 const memory = 256
 
+// alone returns the machine as probes boot it: without an initramfs, with a kernel that prints as early as
+// it can.
+func alone(m qemu.Machine) (qemu.Machine, error) {
+	var err error
+	m.Initramfs, m.Cmdline, m.Memory = "", m.Target.EarlyConsole, max(m.Memory, memory)
+	m.Network, err = qemu.ParseNetwork(nil)
+	return m, err
+}
+
 // bootToFirstByte boots the kernel without an initramfs, with arguments that make it print as early as it
 // can. The error is the cause of ctx, or says why QEMU did not start.
 func bootToFirstByte(ctx context.Context, m qemu.Machine, within time.Duration) (b boot, err error) {
-	m.Initramfs, m.Cmdline, m.Memory = "", m.Target.EarlyConsole, max(m.Memory, memory)
-	if m.Network, err = qemu.ParseNetwork(nil); err != nil {
+	if m, err = alone(m); err != nil {
 		return b, err
 	}
 	var output head
 	start := time.Now()
-	proc, err := m.StartProbe(&output)
+	proc, err := m.StartProbe(&output, qemu.OwnRAM, nil, nil)
 	if err != nil {
 		return b, err
 	}

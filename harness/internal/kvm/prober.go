@@ -2,6 +2,7 @@ package kvm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,6 +24,10 @@ type Prober struct {
 	Margin   time.Duration          // how much longer it may take under KVM than under TCG
 	CacheDir func() (string, error) // where verdicts are cached
 
+	// Restore saves and restores a machine with the acceleration that it names, within a time for each of
+	// both. A nil Restore restores nothing.
+	Restore func(ctx context.Context, m qemu.Machine, within time.Duration) error
+
 	mu       sync.Mutex
 	verdicts map[key]verdict // the verdicts that this process has found or loaded
 }
@@ -31,7 +36,7 @@ type Prober struct {
 func NewProber() *Prober {
 	return &Prober{
 		Device: "/dev/kvm", HostArch: runtime.GOARCH, CreateVM: createVM,
-		Within: 10 * time.Second, Margin: 2 * time.Second,
+		Within: 10 * time.Second, Margin: 2 * time.Second, Restore: saveAndRestore,
 		CacheDir: func() (string, error) {
 			base, err := os.UserCacheDir()
 			return filepath.Join(base, "guesthouse", "accel"), err
@@ -71,4 +76,20 @@ func (p *Prober) Probe(ctx context.Context, m qemu.Machine, presume bool) (evide
 		cure = "to probe KVM again, remove " + shellquote.Word(v.file)
 	}
 	return "", &Error{Target: m.Target.Name, What: "KVM is present but does not boot a guest", Evidence: v.Evidence, Cure: cure}
+}
+
+// Restores returns nil if a machine with the kernel of m was saved and restored under KVM, in the probe that
+// has found that KVM boots the kernel. Otherwise the error says why not. Restores itself starts no machine.
+func (p *Prober) Restores(m qemu.Machine) error {
+	k, err := keyOf(m)
+	if err != nil {
+		return err
+	}
+	switch v, known := p.known(k, false); {
+	case !known || !v.Boots:
+		return errors.New("KVM has not booted the kernel")
+	case v.NotRestored != "":
+		return errors.New(v.NotRestored)
+	}
+	return nil
 }

@@ -19,11 +19,15 @@ type verdict struct {
 	Boots    bool   `json:"boots"`
 	Evidence string `json:"evidence"`
 
+	// NotRestored says why a machine that was saved under KVM could not be restored. It is empty if it
+	// could, or if the kernel does not boot.
+	NotRestored string `json:"not_restored,omitempty"`
+
 	file string // the file that holds it; empty if the cache does not
 }
 
 // format is the format of cached verdicts. Increase it when the meaning of a verdict changes.
-const format = 2
+const format = 3
 
 // A key is everything that a verdict depends on.
 type key struct {

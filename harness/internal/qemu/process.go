@@ -63,12 +63,13 @@ func (m Machine) Start(args []string, stderr io.Writer, ram, state *os.File, dis
 	return start(m.Binary, args, stderr, ram, state, diskFiles(disks), m.hasDisk(), m.Filtered)
 }
 
-// StartProbe starts a QEMU that boots the kernel at once, without a network. It ignores the user's
-// arguments, because they may name files or ports that two machines must not share.
-func (m Machine) StartProbe(stderr io.Writer) (*Process, error) {
+// StartProbe starts a QEMU that boots the kernel at once, or waits for the device state of a machine to
+// restore, without a network. ram and state are as for Start. It ignores the user's arguments, because they
+// may name files or ports that two machines must not share.
+func (m Machine) StartProbe(stderr io.Writer, kind RAM, ram, state *os.File) (*Process, error) {
 	m.Forwards, m.Disks, m.Filtered = nil, nil, true // QEMU cuts the guest off
-	args := slices.Concat(sandboxArgs(m.Binary, nil), m.machineArgs(OwnRAM, true), connectionArgs())
-	return start(m.Binary, args, stderr, nil, nil, nil, false, false)
+	args := slices.Concat(sandboxArgs(m.Binary, nil), m.machineArgs(kind, true), connectionArgs())
+	return start(m.Binary, args, stderr, ram, state, nil, false, false)
 }
 
 func start(binary string, args []string, stderr io.Writer, ram, state *os.File, disks []*os.File, disk, filtered bool) (_ *Process, err error) {
@@ -153,6 +154,13 @@ func (p *Process) Exited() bool {
 	<-p.Done
 	exit, ok := errors.AsType[*exec.ExitError](p.err)
 	return p.err == nil || ok && exit.Exited()
+}
+
+// Succeeded waits for QEMU's end and reports whether its exit status is 0, as after a guest's own reboot or
+// power-off.
+func (p *Process) Succeeded() bool {
+	<-p.Done
+	return p.err == nil
 }
 
 // connPair returns the two ends of a socket pair: the harness's, and a file for QEMU to inherit.

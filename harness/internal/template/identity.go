@@ -22,6 +22,8 @@ type Identity struct {
 
 	Disks []DiskIdentity `json:"disks,omitempty"`
 
+	Host string `json:"host,omitempty"` // the boot of the host under KVM; empty under TCG
+
 	Outbound string `json:"outbound"` // the filter runs in a prefetched machine before a Spec is known
 
 	// Program is the program that was delivered into the machine; nil if none was.
@@ -70,6 +72,7 @@ func (id Identity) difference(other Identity) string {
 	}{
 		{"format", id.Format, other.Format},
 		{"target", id.Target, other.Target},
+		{"host, or in another boot of it", id.Host, other.Host},
 		{"QEMU", id.QEMU, other.QEMU},
 		{"kernel", id.Kernel, other.Kernel},
 		{"initramfs", id.Initramfs, other.Initramfs},

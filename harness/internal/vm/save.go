@@ -13,7 +13,7 @@ import (
 var ErrStillStopped = errors.New("the machine does not go on after it was saved")
 
 // errNotSavable says that Save cannot read the guest's memory.
-var errNotSavable = errors.New("it was restored from a template without Spec.Savable, runs with KVM, writes to the file of a disk, has QEMU arguments of its own, or the host has no memfd_create")
+var errNotSavable = errors.New("it was restored from a template without Spec.Savable, runs with a KVM that restores no machine, writes to the file of a disk, has QEMU arguments of its own, or the host has no memfd_create")
 
 // Save writes a template with an identity into a directory, and lets the machine go on. guest names the
 // guest program for people. A guest without an agent is saved only with anyGuest; otherwise the error wraps
