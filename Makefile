@@ -64,6 +64,7 @@ nightly: $(guesthouse)
 		GUESTHOUSE_TARGETS=$${target%:*} GUESTHOUSE_TEST_KERNELS=debian:linux-image-rt-$${target#*:} \
 			$(GO) test -count=1 -timeout 20m -run TestKernelsByName ./harness/integration || exit 1; \
 	done
+	$(leash) $(guesthouse) test -target x86_64,arm64 -tags inguest -junit out/inguest.xml ./harness/integration/inguest
 	$(leash) $(GO) test -run TestModel -timeout 60m ./guest/socketservice -rapid.checks=100000
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m -fuzzminimizetime 1s ./guest/socketservice
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzJudge -fuzztime 2m ./harness/internal/outbound
