@@ -22,9 +22,11 @@ const (
 	driver = "/sys/bus/virtio/drivers/virtio_console"
 	ports  = "/sys/class/virtio-ports"
 
-	portWithin = 2 * time.Second // bounds the wait for the port's name after the driver has started
-	portTick   = 5 * time.Millisecond
-	maxIdle    = time.Second // the longest pause between two reads while no host is connected
+	// Looks for the port's name after the driver has started. They bound the wait by their number: the
+	// guest's clock also counts the time in which a busy host does not run the guest.
+	portLooks = 1000
+	portTick  = 5 * time.Millisecond
+	maxIdle   = time.Second // the longest pause between two reads while no host is connected
 )
 
 // openPort opens the harness's port. It returns nil without an error if the machine has no such port.
@@ -34,20 +36,21 @@ func openPort() (*port, error) {
 	if len(devices) == 0 {
 		return nil, nil
 	}
-	for late := time.Now().Add(portWithin); ; time.Sleep(portTick) {
+	for looks := 1; ; looks++ {
 		if dev := findPort(ports); dev != "" {
 			fd, err := unix.Open(dev, unix.O_RDWR|unix.O_CLOEXEC, 0)
 			if err == nil {
 				return &port{fd}, nil
 			}
 			// The name may appear before the device node.
-			if !errors.Is(err, unix.ENOENT) || time.Now().After(late) {
+			if !errors.Is(err, unix.ENOENT) || looks == portLooks {
 				return nil, fmt.Errorf("agent: %w", &os.PathError{Op: "open", Path: dev, Err: err})
 			}
 		}
-		if time.Now().After(late) {
+		if looks == portLooks {
 			return nil, nil
 		}
+		time.Sleep(portTick)
 	}
 }
 
