@@ -204,7 +204,7 @@ func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
 		return nil, m.giveUp(ctx, err)
 	}
 	if p.delivers(t) {
-		m.delivery = &delivery{done: make(chan struct{})}
+		m.delivery = newDelivery()
 	}
 	go m.watch()
 	return m, nil

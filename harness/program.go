@@ -15,9 +15,15 @@ import (
 type delivery struct {
 	platform *pendingTemplate   // saved when the platform is ready; nil if it is not to be saved
 	unsaved  string             // why the platform could not be saved; empty if it was, or was not to be
+	booted   chan struct{}      // closed when the platform is ready, or never will be
+	begun    chan struct{}      // closed when the platform has been saved and the delivery begins, or never will
 	done     chan struct{}      // closed when the program has been started, or could not be
 	err      error              // why the program could not be started
 	started  machinetime.Moment // when the delivery began: ReadyWithin counts from then
+}
+
+func newDelivery() *delivery {
+	return &delivery{booted: make(chan struct{}), begun: make(chan struct{}), done: make(chan struct{})}
 }
 
 // checkProgram refuses a program without a platform, and arguments that no program gets. It opens no file.
@@ -51,31 +57,26 @@ func (p *plan) delivers(t *template.Template) bool {
 }
 
 // deliver waits until the platform is ready, saves it if it is to be saved, delivers the program and
-// starts it. It ends when the machine ends.
+// starts it. It ends when the machine ends. It has no deadline: WaitReady has.
 func (m *Machine) deliver() {
 	d := m.delivery
 	defer close(d.done)
 	ctx, cancel := m.vm.UnlessCrashed(context.Background())
 	defer cancel()
-	d.started = m.begin
 	d.err = m.awaitPlatform(ctx)
+	close(d.booted)
 	if d.platform != nil {
 		if d.err == nil {
 			d.unsaved, d.err = d.platform.finish(ctx, m)
 		}
 		d.platform.Close() // now other machines may start from the platform
 	}
+	d.started = m.vm.Clock.Now()
+	close(d.begun)
 	if d.err != nil {
 		return
 	}
-	d.started = m.vm.Clock.Now()
-	ctx, cancel = m.untilReady(ctx, d.started, m.plan.spec.Ready)
-	defer cancel()
-	err := m.mountShares(ctx)
-	if err == nil {
-		err = m.startProgram(ctx)
-	}
-	if err != nil {
+	if err := m.startProgram(ctx); err != nil {
 		d.err = m.vm.OrCrash(ctx, err)
 	}
 }
@@ -85,8 +86,6 @@ const uinitStarts = `^init: starting ` + initramfs.Program + `$`
 
 // awaitPlatform waits until the platform is ready for its program.
 func (m *Machine) awaitPlatform(ctx context.Context) error {
-	ctx, cancel := m.untilReady(ctx, m.begin, PlatformReady)
-	defer cancel()
 	match, _, err := m.vm.Console.WaitFor(ctx, PlatformReady+"|"+uinitStarts, 0)
 	if err == nil && match[0] != initramfs.Ready {
 		return fmt.Errorf("the initramfs %s has a guest program of its own, %s: to run %s, build an initramfs without one (images.Platform)",
@@ -126,17 +125,35 @@ func (m *Machine) untilReady(ctx context.Context, from machinetime.Moment, patte
 }
 
 // awaitProgram waits until the program has been started, and returns the moment from which ReadyWithin
-// counts.
+// counts. The time in which the platform is saved does not count.
 func (m *Machine) awaitProgram(ctx context.Context) (machinetime.Moment, error) {
-	if m.delivery == nil { // the initramfs or the template has the program
+	d := m.delivery
+	if d == nil { // the initramfs or the template has the program
 		return m.begin, nil
 	}
-	select {
-	case <-m.delivery.done:
-		return m.delivery.started, m.delivery.err
-	case <-ctx.Done():
-		return m.begin, context.Cause(ctx)
+	wait := func(ctx context.Context, step <-chan struct{}) error {
+		select {
+		case <-step:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
+	bootCtx, cancel := m.untilReady(ctx, m.begin, PlatformReady)
+	err := wait(bootCtx, d.booted)
+	cancel()
+	if err == nil {
+		err = wait(ctx, d.begun)
+	}
+	if err != nil {
+		return m.begin, err
+	}
+	deliveryCtx, cancel := m.untilReady(ctx, d.started, m.plan.spec.Ready)
+	defer cancel()
+	if err := wait(deliveryCtx, d.done); err != nil {
+		return m.begin, err
+	}
+	return d.started, d.err
 }
 
 // platformName is what a list of templates says for a machine without a guest program.
