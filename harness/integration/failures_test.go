@@ -240,8 +240,8 @@ func TestABootErrorNamesTheMissingModuleOrInterface(t *testing.T) {
 	require.ErrorContains(t, err, "its program has ended: exit status 1")
 	require.Contains(t, err.Error(), "<err> guesthouse: kernel module virtio_net: operation not permitted")
 
-	spec = echoSpec(t, target)
-	spec.Cmdline = []string{noPCI[target]} // the kernel does not find the card
+	spec = harnesstest.BuiltInSpec(t, target, echoGuest) // without PCI, no program can be delivered either
+	spec.Cmdline = []string{noPCI[target]}               // the kernel does not find the card
 	err = boot(t, spec)
 	require.ErrorContains(t, err, "its program has ended: exit status 1")
 	require.Contains(t, err.Error(), "<err> guesthouse: interface eth0 is missing: no network card appeared within 5s of loading its driver; the interfaces are [lo]")
