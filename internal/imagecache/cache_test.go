@@ -79,7 +79,7 @@ func TestABuildEndsWithItsContext(t *testing.T) {
 }
 
 // addEntries puts entries into a cache: an initramfs that was used a minute ago, two kernels of
-// which one was used an hour ago, and commands.
+// which one was used two hours ago, and commands.
 func addEntries(t *testing.T, c *Cache) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(c.Path("initramfs/abc.cpio"), make([]byte, 1<<20), 0o666))
@@ -88,7 +88,7 @@ func addEntries(t *testing.T, c *Cache) {
 	}
 	require.NoError(t, Manifest{Debs: KernelSet{{Package: "linux-image-1-fake", Version: "1.2.3-1"}}}.Write(c.Path("kernels/1")))
 	require.NoError(t, os.WriteFile(c.ChoicePath("arm64"), nil, 0o666))
-	for name, ago := range map[string]time.Duration{"initramfs/abc.cpio": time.Minute, "kernels/2": time.Hour} {
+	for name, ago := range map[string]time.Duration{"initramfs/abc.cpio": time.Minute, "kernels/2": 2 * time.Hour} {
 		when := time.Now().Add(-ago)
 		require.NoError(t, os.Chtimes(c.Path(name), when, when))
 	}
