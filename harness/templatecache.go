@@ -141,7 +141,7 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 		}
 		return m, why, err
 	}
-	first := cold
+	first := func(why string) (*Machine, error) { return cold(cmp.Or(why, firstOfItsKind)) }
 	if p.spec.Program != "" {
 		first = func(why string) (*Machine, error) { return c.onPlatform(ctx, p, cache, id, why) }
 	}

@@ -67,6 +67,17 @@ func savedAgain(spec harness.Spec) string {
 	return firstBoot
 }
 
+// A machine that has no program, or has it in its initramfs.
+func TestAPlatformsTemplateIsMadeByItsFirstMachine(t *testing.T) {
+	t.Parallel()
+	spec := harnesstest.Platform(t, oneTarget(t))
+	spec.Accel, spec.From = harness.TCG, &harness.TemplateCache{Dir: t.TempDir()}
+	for _, want := range []string{firstBoot, "restored: "} {
+		m := harnesstest.Boot(t, spec)
+		require.Equal(t, want, string(m.Result().Boot)+": "+m.Result().Why)
+	}
+}
+
 func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
