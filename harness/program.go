@@ -56,8 +56,8 @@ func (p *plan) delivers(t *template.Template) bool {
 	return p.spec.Program != "" && (t == nil || t.Of.Program == nil)
 }
 
-// deliver waits until the platform is ready, saves it if it is to be saved, delivers the program and
-// starts it. It ends when the machine ends. It has no deadline: WaitReady has.
+// deliver waits until the platform is ready, saves it if it is to be saved, mounts the shares, delivers the
+// program and starts it. It ends when the machine ends. It has no deadline: WaitReady has.
 func (m *Machine) deliver() {
 	d := m.delivery
 	defer close(d.done)
@@ -76,7 +76,11 @@ func (m *Machine) deliver() {
 	if d.err != nil {
 		return
 	}
-	if err := m.startProgram(ctx); err != nil {
+	err := m.mountShares(ctx)
+	if err == nil {
+		err = m.startProgram(ctx)
+	}
+	if err != nil {
 		d.err = m.vm.OrCrash(ctx, err)
 	}
 }

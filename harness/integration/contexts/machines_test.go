@@ -90,7 +90,7 @@ var ofMachines = []row[*harness.Machine]{
 	}, atOnce: map[string]string{deaf: noAgent}},
 	{name: "harness.Machine.CopyIn", call: func(ctx context.Context, m *harness.Machine) error {
 		return m.CopyIn(ctx, os.Args[0], "/tmp/copy")
-	}, atOnce: map[string]string{deaf: noAgent}},
+	}, atOnce: map[string]string{deaf: "the machine has no disk for the guest's agent"}},
 	{name: "harness.Machine.CopyOut", call: func(ctx context.Context, m *harness.Machine) error {
 		dir, err := os.MkdirTemp("", "")
 		if err != nil {
@@ -98,7 +98,7 @@ var ofMachines = []row[*harness.Machine]{
 		}
 		defer os.RemoveAll(dir)
 		return m.CopyOut(ctx, "/bbin", dir)
-	}, atOnce: map[string]string{deaf: noAgent}},
+	}, atOnce: map[string]string{deaf: "the machine has no disk for the guest's agent"}},
 	{name: "harness.Machine.Event", call: func(ctx context.Context, m *harness.Machine) error {
 		_, err := m.Event(ctx)
 		return err
