@@ -13,15 +13,24 @@ import (
 
 func TestCallsAndRequestsDoNotWaitForEachOther(t *testing.T) {
 	c, _, guest := newPair(t)
+	received := make(chan wire.Message)
+	go func() { // the line has no buffer: Begin returns when the guest has read the call
+		for range 2 {
+			m, err := guest.Receive()
+			if err != nil {
+				break
+			}
+			received <- m
+		}
+		close(received)
+	}()
+	var asked [2]wire.Message
 	first, err := c.Begin(t.Context(), wire.CopyIn, nil)
 	require.NoError(t, err)
+	asked[0] = <-received
 	second, err := c.Begin(t.Context(), wire.Look, nil)
 	require.NoError(t, err)
-	var asked [2]wire.Message
-	for i := range asked {
-		asked[i], err = guest.Receive()
-		require.NoError(t, err)
-	}
+	asked[1] = <-received
 	go answer(t, guest, func(wire.Message) []byte { return nil })
 	require.NoError(t, c.Run(t.Context(), wire.Program{}))
 
