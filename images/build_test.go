@@ -116,7 +116,7 @@ func requireReproducible(t *testing.T, tgt target.Target, img Image) {
 	dir := t.TempDir()
 	root, err := filepath.Abs("..")
 	require.NoError(t, err)
-	for _, folder := range []string{"images/testdata/hello", "guest", "internal/initramfs", "internal/subnet", "internal/wire"} {
+	for _, folder := range []string{"images/testdata/hello", "guest", "internal/diskproto", "internal/filetree", "internal/initramfs", "internal/subnet", "internal/wire"} {
 		require.NoError(t, os.CopyFS(filepath.Join(dir, folder), os.DirFS(filepath.Join(root, folder))))
 	}
 	for _, name := range []string{"go.mod", "go.sum", "images/busybox.mod", "images/busybox.sum"} {

@@ -59,6 +59,9 @@ func (e Executable) files() []hashedFile { return []hashedFile{{e.Path, e.SHA256
 // stamped calls build and stamps its result. The kind and the things, together with the options and
 // the environment, identify the result.
 func stamped[T result](ctx context.Context, t target.Target, o Options, kind string, things []string, build func(Options) (T, error)) (T, error) {
+	if ctx.Err() != nil { // a stamp would answer all the same
+		return *new(T), fail("build "+kind, t.Name, context.Cause(ctx), "")
+	}
 	c, err := openCache(o)
 	if err != nil {
 		return *new(T), err
