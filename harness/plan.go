@@ -133,11 +133,12 @@ func (p *plan) checkCmdline() error {
 	if p.spec.Initramfs == "" || n <= limit { // another kernel may accept a longer one
 		return nil
 	}
-	why := ""
-	if words := p.spec.programWords(); len(words) > 0 {
-		why = fmt.Sprintf(", of which the program's arguments and environment take %d; they may be longer with Spec.Program", len(strings.Join(words, " ")))
+	words, hint := "", ""
+	if all := p.spec.programWords(); len(all) > 0 {
+		words = fmt.Sprintf(", %d of them for the program's arguments and environment", len(strings.Join(all, " ")))
+		hint = ": deliver the program with Spec.Program, which has no such limit"
 	}
-	return fmt.Errorf("kernel command line: it has %d bytes, and the kernel of %s reads %d%s", n, p.spec.Target, limit, why)
+	return fmt.Errorf("kernel command line: it has %d bytes%s, and the kernel of %s reads %d%s", n, words, p.spec.Target, limit, hint)
 }
 
 // errNotProbed is why a machine under KVM has no templates before the probe of KVM.

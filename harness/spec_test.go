@@ -67,7 +67,7 @@ func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		"variable without =":  {func(s *Spec) { s.Initramfs, s.Env = s.Kernel, []string{"K"} }, `variable "K" of the guest program: write KEY=VALUE`},
 		"NUL in an argument":  {func(s *Spec) { s.Initramfs, s.Args = s.Kernel, []string{"a\x00b"} }, "holds a NUL byte"},
 		"command line too long": {func(s *Spec) { s.Initramfs, s.Args = s.Kernel, []string{strings.Repeat("x", 2047)} },
-			"and the kernel of x86_64 reads 2047, of which the program's arguments and environment take 2062; they may be longer with Spec.Program"},
+			"2062 of them for the program's arguments and environment, and the kernel of x86_64 reads 2047: deliver the program with Spec.Program"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := minimal(t)

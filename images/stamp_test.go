@@ -208,7 +208,7 @@ func TestAStampIsNotTrustedAfterAChange(t *testing.T) {
 			change: func(r *stampRig) { r.edit("mod/main/tagged.go", "special", "!others") }, holds: "tagged-file"},
 		"a vendored file": {
 			prepare: func(r *stampRig) {
-				// A module from the module cache, of which go.sum has the checksum.
+				// A module from the module cache. Go.sum has its checksum.
 				sums, err := os.ReadFile("../go.sum")
 				require.NoError(r.t, err)
 				r.write("mod/go.sum", string(sums))

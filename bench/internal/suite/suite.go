@@ -132,7 +132,7 @@ func (r Row) Cell() string {
 	return fmt.Sprintf("%.0f (%.0f–%.0f)", *r.Median, *r.Min, *r.Max)
 }
 
-// Failures returns a sentence for each metric of which a run has failed.
+// Failures returns a sentence for each metric that has a failed run.
 func (rows Rows) Failures(runs int) (failures []string) {
 	for _, r := range rows {
 		if r.Failed != "" {

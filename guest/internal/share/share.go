@@ -108,11 +108,11 @@ var serving atomic.Bool
 // release when the other one runs.
 //
 // A process that starts, from a program or in a directory of a share, needs answers that this process carries.
-// But Go's runtime stops in the midst of a fork: the thread keeps its processor (a P, of which an emulated
-// machine has one) until the new process has its program, and does not stop for the garbage collector. So
-// there is a second processor for the goroutines that carry, and no garbage collection that would stop them to
-// wait for the first one. Without runtime.GC, a collection that another goroutine has just decided on could
-// begin during the fork.
+// During a fork, the thread keeps its P, the processor of Go's scheduler, until the new process has its
+// program, and does not stop for the garbage collector. A machine with one CPU has only one P. So there is a
+// second P for the goroutines that carry the answers, and no garbage collection, which would stop them and wait
+// for the first P. Without runtime.GC, a collection that another goroutine has just decided on could begin
+// during the fork.
 func HoldWorld() (release func()) {
 	if !serving.Load() {
 		return func() {}
