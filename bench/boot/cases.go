@@ -10,7 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"guesthouse.example/bench/internal/firstecho"
+	"guesthouse.example/bench/internal/echoguest"
+	"guesthouse.example/bench/internal/suite"
 	"guesthouse.example/harness"
 	"guesthouse.example/internal/sys"
 )
@@ -31,6 +32,16 @@ type benchCase struct {
 	restores      bool
 	metrics       []string
 	run           func(b *bench, ctx context.Context, c benchCase) (map[string]float64, error)
+}
+
+// cases returns all cases.
+func (b *bench) cases() (all []suite.Case) {
+	for _, c := range allCases() {
+		all = append(all, suite.Case{Name: c.name, Harness: c.harness, Metrics: c.metrics, Run: func(ctx context.Context) (map[string]float64, error) {
+			return c.run(b, ctx, c)
+		}})
+	}
+	return all
 }
 
 func allCases() (all []benchCase) {
@@ -57,10 +68,13 @@ func allCases() (all []benchCase) {
 // machines boots or restores all machines of the case at the same time, and measures the time until
 // each has answered.
 func (b *bench) machines(ctx context.Context, c benchCase) (map[string]float64, error) {
-	spec := b.specs[c.target]
-	spec.From = harness.Cold
+	prepare := b.guests.Cold
 	if c.restores {
-		spec.From = b.templates[c.target]
+		prepare = b.guests.Restored
+	}
+	spec, err := prepare(ctx, c.target)
+	if err != nil {
+		return nil, err
 	}
 	started := make([]*harness.Machine, c.machines)
 	defer func() {
@@ -74,18 +88,12 @@ func (b *bench) machines(ctx context.Context, c benchCase) (map[string]float64, 
 	begin := time.Now()
 	for i := range started {
 		g.Go(func() error {
-			m, err := harness.Boot(gctx, spec)
-			if err != nil {
-				return err
-			}
+			m, err := echoguest.Boot(gctx, spec, c.network)
 			started[i] = m
-			if r := m.Result(); c.restores && r.Boot != harness.BootRestored {
-				return fmt.Errorf("the machine was booted and not restored: %s", r.Why)
-			}
-			return firstEcho(gctx, m, c.network)
+			return err
 		})
 	}
-	err := g.Wait()
+	err = g.Wait()
 	took := time.Since(begin)
 	if err != nil {
 		return nil, err
@@ -104,7 +112,10 @@ func (b *bench) machines(ctx context.Context, c benchCase) (map[string]float64, 
 func (b *bench) prefetched(ctx context.Context, c benchCase) (map[string]float64, error) {
 	cache := &harness.TemplateCache{Dir: filepath.Join(b.tmp, "cache"), Prefetch: true}
 	defer cache.Close()
-	spec := b.specs[c.target]
+	spec, err := b.guests.Cold(ctx, c.target)
+	if err != nil {
+		return nil, err
+	}
 	spec.Accel, spec.From = harness.TCG, cache
 	before, err := harness.Boot(ctx, spec)
 	if err != nil {
@@ -115,28 +126,16 @@ func (b *bench) prefetched(ctx context.Context, c benchCase) (map[string]float64
 		return nil, errors.Join(errors.New("no machine was prefetched: a quarter of the host's memory must be free"), err)
 	}
 	begin := time.Now()
-	m, err := harness.Boot(ctx, spec)
+	m, err := echoguest.Boot(ctx, spec, c.network)
 	if err != nil {
 		return nil, err
 	}
+	took := time.Since(begin)
 	defer m.Close()
 	if r := m.Result(); r.Boot != harness.BootPrefetched {
 		return nil, fmt.Errorf("the machine was %s and not prefetched: %s", r.Boot, r.Why)
 	}
-	if err := firstEcho(ctx, m, c.network); err != nil {
-		return nil, err
-	}
-	return map[string]float64{ms: float64(time.Since(begin).Microseconds()) / 1000}, nil
-}
-
-// firstEcho connects to a machine and waits for its first answer.
-func firstEcho(ctx context.Context, m *harness.Machine, network string) error {
-	conn, err := m.Dial(ctx, network, echoPort)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	return firstecho.Wait(ctx, conn)
+	return map[string]float64{ms: float64(took.Microseconds()) / 1000}, nil
 }
 
 // memoryOf returns the memory of the machines' QEMUs in MiB.

@@ -1,25 +1,21 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
 
 	"guesthouse.example/bench/internal/chart"
 	"guesthouse.example/bench/internal/publish"
+	"guesthouse.example/bench/internal/suite"
 )
 
 // complete returns an error for a run that lacks a bar of the chart.
-func complete(text []byte) error {
-	r := &report{}
-	if err := json.Unmarshal(text, &r.rows); err != nil {
-		return err
-	}
+func complete(rows suite.Rows) error {
 	for _, tg := range targets {
 		for _, w := range ways {
-			if x, ok := r.rows.At(w.kase+tg, w.harness, ms); !ok || x.Median == nil {
-				return fmt.Errorf("%s of %s has no result: %s", w.kase+tg, w.harness, x.Failed)
+			if err := rows.Lacks(w.kase+tg, w.harness, ms); err != nil {
+				return err
 			}
 		}
 	}
@@ -32,13 +28,13 @@ func pages(root string) (publish.Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &report{}
-	if err := json.Unmarshal(results.JSON, &r.rows); err != nil {
-		return nil, fmt.Errorf("results of boot: %w", err)
+	rows, err := suite.ReadRows(results)
+	if err != nil {
+		return nil, err
 	}
 	p := publish.Pages{}
-	p.Chart("first-echo", r.firstEcho(results.Run))
-	err = p.Section(root, filepath.Join("bench", "boot", "README.md"), r.section(results))
+	p.Chart("first-echo", firstEcho(rows, results.Run))
+	err = p.Section(root, filepath.Join("bench", "boot", "README.md"), section(rows, results))
 	return p, err
 }
 
@@ -54,7 +50,7 @@ var ways = []way{
 }
 
 // firstEcho is the README's chart: a panel for each target, a bar for each way.
-func (r *report) firstEcho(run publish.Run) chart.Chart {
+func firstEcho(rows suite.Rows, run publish.Run) chart.Chart {
 	c := chart.Chart{
 		Title:    "Milliseconds from asking for a machine to its first UDP echo",
 		Subtitle: fmt.Sprintf("%s; medians of %d runs; %s", run.Machine, run.Runs, run.Date),
@@ -63,7 +59,7 @@ func (r *report) firstEcho(run publish.Run) chart.Chart {
 	for _, tg := range targets {
 		panel := chart.Panel{Title: tg}
 		for _, w := range ways {
-			x, _ := r.rows.At(w.kase+tg, w.harness, ms)
+			x, _ := rows.At(w.kase+tg, w.harness, ms)
 			panel.Bars = append(panel.Bars, bar(w.label, x, w.harness == ours))
 		}
 		c.Panels = append(c.Panels, panel)
@@ -72,7 +68,7 @@ func (r *report) firstEcho(run publish.Run) chart.Chart {
 }
 
 // section is the part of README.md that shows the results.
-func (r *report) section(results publish.Results) string {
+func section(rows suite.Rows, results publish.Results) string {
 	var b strings.Builder
 	_, head, _ := strings.Cut(results.Report, "\n") // without its title
 	head, _, _ = strings.Cut(head, "\n|")
@@ -82,10 +78,10 @@ func (r *report) section(results publish.Results) string {
 		fmt.Fprintf(&b, "| %s |", tg)
 		for _, w := range []way{{kase: "prefetched-udp/", harness: ours}, {kase: "restore-udp/", harness: ours}, {kase: "restore-tcp/", harness: ours},
 			{kase: "cold-udp/", harness: ours}, {kase: "cold-tcp/", harness: ours}, {kase: "cold-udp/", harness: peer}} {
-			fmt.Fprintf(&b, " %s |", r.rows.Median(w.kase+tg, w.harness, ms))
+			fmt.Fprintf(&b, " %s |", rows.Median(w.kase+tg, w.harness, ms))
 		}
-		restored, _ := r.rows.At("restore-udp/"+tg, ours, ms)
-		theirs, _ := r.rows.At("cold-udp/"+tg, peer, ms)
+		restored, _ := rows.At("restore-udp/"+tg, ours, ms)
+		theirs, _ := rows.At("cold-udp/"+tg, peer, ms)
 		if restored.Median != nil && theirs.Median != nil {
 			fmt.Fprintf(&b, " %.0f", *theirs.Median / *restored.Median)
 		}
@@ -94,7 +90,7 @@ func (r *report) section(results publish.Results) string {
 	fmt.Fprintf(&b, "\nMachines of %s that are restored at once from one template:\n\n| machines | all have answered after, ms | MiB a machine |\n| ---: | ---: | ---: |\n", manyTarget)
 	for _, n := range counts {
 		name := fmt.Sprintf("many/%d", n)
-		fmt.Fprintf(&b, "| %d | %s | %s |\n", n, r.rows.Median(name, ours, ms), r.rows.Median(name, ours, pssMiB))
+		fmt.Fprintf(&b, "| %d | %s | %s |\n", n, rows.Median(name, ours, ms), rows.Median(name, ours, pssMiB))
 	}
 	b.WriteString("\n[results.md](results.md) is the whole report.\n\n")
 	return b.String()

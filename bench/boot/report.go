@@ -1,13 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"strings"
-	"time"
 
 	"guesthouse.example/bench/internal/chart"
 	"guesthouse.example/bench/internal/results"
@@ -15,69 +10,48 @@ import (
 	"guesthouse.example/internal/svg"
 )
 
-// A report describes a run in words, tables and a chart.
-type report struct {
-	cases []suite.Case
-	rows  suite.Rows
-	runs  int
-	begin time.Time
+// files returns boot.md and boot.svg.
+func files(r suite.Report) map[string]string {
+	return map[string]string{"md": markdown(r), "svg": string(barChart(r).SVG(svg.Light))}
 }
 
-// write writes boot.json, boot.md and boot.svg.
-func (r *report) write(dir string) error {
-	text, err := json.MarshalIndent(r.rows, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write results: %w", err)
-	}
-	var md strings.Builder
-	r.markdown(&md)
-	for name, text := range map[string]string{
-		"boot.json": string(text) + "\n", "boot.md": md.String(), "boot.svg": string(r.chart().SVG(svg.Light)),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
-			return fmt.Errorf("write results: %w", err)
-		}
-	}
-	return nil
-}
-
-func (r *report) markdown(w io.Writer) {
-	fmt.Fprintf(w, "# From the start of QEMU to the first echo\n\n%s, %s UTC.\n\n", results.Machine(), r.begin.UTC().Format("2006-01-02 15:04"))
-	fmt.Fprintf(w, "%d interleaved runs; medians, with the least and the greatest in brackets. "+
-		"All boot the same kernel and initramfs with the machine's emulation (TCG).\n\n", r.runs)
-	fmt.Fprintln(w, "| case | harness | ms | MiB a machine |\n| --- | --- | ---: | ---: |")
-	for _, c := range r.cases {
-		time, _ := r.rows.At(c.Name, c.Harness, ms)
+func markdown(r suite.Report) string {
+	var w strings.Builder
+	w.WriteString(r.Head("From the start of QEMU to the first echo", "All boot the same kernel and initramfs with the machine's emulation (TCG)."))
+	w.WriteString("| case | harness | ms | MiB a machine |\n| --- | --- | ---: | ---: |\n")
+	for _, c := range r.Cases {
+		time, _ := r.Rows.At(c.Name, c.Harness, ms)
 		memory := ""
-		if m, ok := r.rows.At(c.Name, c.Harness, pssMiB); ok && m.Median != nil {
+		if m, ok := r.Rows.At(c.Name, c.Harness, pssMiB); ok && m.Median != nil {
 			memory = m.Cell()
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", c.Name, c.Harness, time.Cell(), memory)
+		fmt.Fprintf(&w, "| %s | %s | %s | %s |\n", c.Name, c.Harness, time.Cell(), memory)
 	}
-	fmt.Fprintln(w)
-	for _, f := range r.rows.Failures(r.runs) {
-		fmt.Fprintf(w, "- %s\n", f)
+	fmt.Fprintln(&w)
+	for _, f := range r.Rows.Failures(r.Runs) {
+		fmt.Fprintf(&w, "- %s\n", f)
 	}
 	for _, tg := range targets {
-		ours, _ := r.rows.At("restore-udp/"+tg, ours, ms)
-		theirs, _ := r.rows.At("cold-udp/"+tg, peer, ms)
+		ours, _ := r.Rows.At("restore-udp/"+tg, ours, ms)
+		theirs, _ := r.Rows.At("cold-udp/"+tg, peer, ms)
 		if ours.Median != nil && theirs.Median != nil && *ours.Median > 0 {
-			fmt.Fprintf(w, "- %s: restored, the first echo is %.1f times as fast as with %s.\n", tg, *theirs.Median / *ours.Median, peer)
+			fmt.Fprintf(&w, "- %s: restored, the first echo is %.1f times as fast as with %s.\n", tg, *theirs.Median / *ours.Median, peer)
 		}
 	}
+	return w.String()
 }
 
-// chart has a bar for each case and harness.
-func (r *report) chart() chart.Chart {
+// barChart has a bar for each case and harness.
+func barChart(r suite.Report) chart.Chart {
 	panel := chart.Panel{}
-	for _, c := range r.cases {
-		x, _ := r.rows.At(c.Name, c.Harness, ms)
+	for _, c := range r.Cases {
+		x, _ := r.Rows.At(c.Name, c.Harness, ms)
 		panel.Bars = append(panel.Bars, bar(c.Name+" "+c.Harness, x, c.Harness == ours))
 	}
 	return chart.Chart{
 		Title: "Milliseconds to the first echo, less is better",
 		Subtitle: fmt.Sprintf("%s, %s; medians of %d runs, lines from least to greatest",
-			results.Machine(), r.begin.UTC().Format("2006-01-02"), r.runs),
+			results.Machine(), r.Begin.UTC().Format("2006-01-02"), r.Runs),
 		Panels: []chart.Panel{panel}, Columns: 1, LabelWidth: 160,
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/hugelgupf/vmtest/qemu"
 	"github.com/hugelgupf/vmtest/qemu/qnetwork"
 
-	"guesthouse.example/bench/internal/firstecho"
+	"guesthouse.example/bench/internal/echoguest"
 )
 
 // A vmtestTarget holds what a user of vmtest chooses: QEMU's machine and the console. On x86 the
@@ -32,7 +32,11 @@ var vmtestTargets = map[string]vmtestTarget{
 // vmtest boots the case's kernel and initramfs with github.com/hugelgupf/vmtest, as its documentation
 // shows, and waits for the first echo.
 func (b *bench) vmtest(ctx context.Context, c benchCase) (map[string]float64, error) {
-	spec, t := b.specs[c.target], vmtestTargets[c.target]
+	spec, err := b.guests.Cold(ctx, c.target)
+	if err != nil {
+		return nil, err
+	}
+	t := vmtestTargets[c.target]
 	port, err := freePort(c.network)
 	if err != nil {
 		return nil, err
@@ -46,7 +50,7 @@ func (b *bench) vmtest(ctx context.Context, c benchCase) (map[string]float64, er
 		qnetwork.HostNetwork("192.0.2.0/24",
 			qnetwork.WithDevice[qnetwork.UserBackend](qnetwork.WithNIC(qnetwork.NICVirtioNet)),
 			qnetwork.WithUser(qnetwork.WithUserArg("host=192.0.2.2",
-				fmt.Sprintf("hostfwd=%s:127.0.0.1:%d-192.0.2.1:%d", c.network, port, echoPort)))))
+				fmt.Sprintf("hostfwd=%s:127.0.0.1:%d-192.0.2.1:%d", c.network, port, echoguest.Port)))))
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +67,7 @@ func (b *bench) vmtest(ctx context.Context, c benchCase) (map[string]float64, er
 		return nil, err
 	}
 	defer conn.Close()
-	if err := firstecho.Wait(ctx, conn); err != nil {
+	if err := echoguest.Wait(ctx, conn); err != nil {
 		return nil, err
 	}
 	return map[string]float64{ms: float64(time.Since(begin).Microseconds()) / 1000}, nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,8 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"guesthouse.example/harness"
-	"guesthouse.example/images"
+	"guesthouse.example/bench/internal/echoguest"
 	"guesthouse.example/internal/target"
 )
 
@@ -22,30 +20,17 @@ type bench struct {
 	cli    string   // the command guesthouse
 	env    []string // of the go command: the caches of the benchmark are its own, and the compiler's is the user's
 
-	images map[string]images.Image      // by target, with the echo guest
-	saved  map[string]*harness.Template // by name
-	made   map[string]bool              // the directories of modules that were made
-	peers  map[string]peerMachine       // by target
+	guests echoguest.Guests
+	made   map[string]bool        // the directories of modules that were made
+	peers  map[string]peerMachine // by target
 }
 
-func newBench(ctx context.Context, source string) (*bench, error) {
-	source, err := filepath.Abs(source)
-	if err != nil {
-		return nil, err
-	}
-	tmp, err := os.MkdirTemp("", "guesthouse-bench-exec-")
-	if err != nil {
-		return nil, fmt.Errorf("make folder for modules and templates: %w", err)
-	}
+func newBench(ctx context.Context, source, tmp string) (*bench, error) {
 	b := &bench{source: source, tmp: tmp, cli: filepath.Join(tmp, "guesthouse"), env: os.Environ(),
-		images: map[string]images.Image{}, saved: map[string]*harness.Template{}, made: map[string]bool{}, peers: map[string]peerMachine{}}
-	if _, err := b.goIn(ctx, source, nil, "build", "-buildvcs=false", "-o", b.cli, "./harness/cmd/guesthouse"); err != nil {
-		return nil, errors.Join(err, b.close())
-	}
-	return b, nil
+		guests: echoguest.Guests{Source: source, Dir: tmp}, made: map[string]bool{}, peers: map[string]peerMachine{}}
+	_, err := b.goIn(ctx, source, nil, "build", "-buildvcs=false", "-o", b.cli, "./harness/cmd/guesthouse")
+	return b, err
 }
-
-func (b *bench) close() error { return os.RemoveAll(b.tmp) }
 
 // goIn runs the go command in a directory, and returns the time that it took. An error has its output.
 func (b *bench) goIn(ctx context.Context, dir string, env []string, args ...string) (time.Duration, error) {
@@ -69,18 +54,6 @@ func architecture(name string) []string {
 		panic(err) // targets lists it
 	}
 	return []string{"GOARCH=" + t.GOARCH, "GOARM=" + t.GOARM}
-}
-
-// image returns the image of a target with the echo guest, and builds it at the first call.
-func (b *bench) image(ctx context.Context, name string) (images.Image, error) {
-	if i, ok := b.images[name]; ok {
-		return i, nil
-	}
-	i, err := images.Build(ctx, name, "guesthouse.example/guest/cmd/uinit", images.Options{Dir: b.source, Log: os.Stderr})
-	if err == nil {
-		b.images[name] = i
-	}
-	return i, err
 }
 
 // emptyModule returns the directory of a module with eight packages, each with one empty test.

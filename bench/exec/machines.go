@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"guesthouse.example/bench/internal/firstecho"
+	"guesthouse.example/bench/internal/echoguest"
 	"guesthouse.example/harness"
 	"guesthouse.example/images"
 )
@@ -22,88 +22,42 @@ const (
 	megabytes = "mb_per_s"
 )
 
-// echoSpec returns a Spec that restores the echo guest from a template, which it saves at the first call.
-func (b *bench) echoSpec(ctx context.Context, target string) (harness.Spec, error) {
-	image, err := b.image(ctx, target)
-	if err != nil {
-		return harness.Spec{}, err
-	}
-	spec := harness.Spec{Target: target, Kernel: image.Kernel, Initramfs: image.Initramfs, Ports: []string{"udp/4242"}, Accel: harness.TCG}
-	return b.restored(ctx, spec, "echo-"+target)
-}
-
 // platformSpec returns a Spec that restores the platform from a template, which it saves at the first call.
 func (b *bench) platformSpec(ctx context.Context, target string, memory int) (harness.Spec, error) {
 	image, err := images.Platform(ctx, target, images.Options{Dir: b.source, Log: os.Stderr})
 	if err != nil {
 		return harness.Spec{}, err
 	}
-	spec := harness.Spec{Target: target, Kernel: image.Kernel, Initramfs: image.Initramfs, Ready: harness.PlatformReady, Memory: memory, Accel: harness.TCG}
-	return b.restored(ctx, spec, fmt.Sprintf("platform-%d-%s", memory, target))
-}
-
-// restored returns the Spec with the template of that name, which it saves at the first call.
-func (b *bench) restored(ctx context.Context, spec harness.Spec, name string) (harness.Spec, error) {
-	if b.saved[name] == nil {
-		spec.From = harness.Cold
-		m, err := harness.Boot(ctx, spec)
-		if err != nil {
-			return spec, err
-		}
-		defer m.Close()
-		if b.saved[name], err = m.Save(ctx, filepath.Join(b.tmp, name)); err != nil {
-			return spec, err
-		}
-	}
-	spec.From = b.saved[name]
-	return spec, nil
+	spec := harness.Spec{Target: target, Kernel: image.Kernel, Initramfs: image.Initramfs, Ready: harness.PlatformReady, Memory: memory}
+	return b.guests.Saved(ctx, spec, fmt.Sprintf("platform-%d-%s", memory, target))
 }
 
 // restore measures the time until a restored machine has answered.
 func (b *bench) restore(ctx context.Context, target string) (map[string]float64, error) {
-	spec, err := b.echoSpec(ctx, target)
+	spec, err := b.guests.Restored(ctx, target)
 	if err != nil {
 		return nil, err
 	}
-	return b.answer(ctx, spec)
+	return answer(ctx, spec)
 }
 
 // cold measures the time until a machine that boots has answered.
 func (b *bench) cold(ctx context.Context, target string) (map[string]float64, error) {
-	spec, err := b.echoSpec(ctx, target)
+	spec, err := b.guests.Cold(ctx, target)
 	if err != nil {
 		return nil, err
 	}
-	spec.From = harness.Cold
-	return b.answer(ctx, spec)
+	return answer(ctx, spec)
 }
 
-func (b *bench) answer(ctx context.Context, spec harness.Spec) (map[string]float64, error) {
+func answer(ctx context.Context, spec harness.Spec) (map[string]float64, error) {
 	began := time.Now()
-	m, err := echoed(ctx, spec)
+	m, err := echoguest.Boot(ctx, spec, "udp")
 	if err != nil {
 		return nil, err
 	}
 	took := time.Since(began)
 	return milliseconds(took), m.Close()
-}
-
-// echoed boots a machine and waits for its first answer.
-func echoed(ctx context.Context, spec harness.Spec) (*harness.Machine, error) {
-	m, err := harness.Boot(ctx, spec)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := m.Dial(ctx, "udp", 4242)
-	if err == nil {
-		err = firstecho.Wait(ctx, conn)
-		conn.Close()
-	}
-	if err != nil {
-		m.Close()
-		return nil, err
-	}
-	return m, nil
 }
 
 // platform measures the time until a restored platform without a program is ready.
@@ -125,7 +79,7 @@ func (b *bench) platform(ctx context.Context, target string) (map[string]float64
 // second. With fewer than n at once, each is closed after its answer.
 func (b *bench) many(n, atOnce int) measurement {
 	return func(ctx context.Context, target string) (map[string]float64, error) {
-		spec, err := b.echoSpec(ctx, target)
+		spec, err := b.guests.Restored(ctx, target)
 		if err != nil {
 			return nil, err
 		}
@@ -141,7 +95,7 @@ func restoreMany(ctx context.Context, spec harness.Spec, n, atOnce int) (map[str
 	machines := make([]*harness.Machine, n)
 	for i := range n {
 		g.Go(func() error {
-			m, err := echoed(gctx, spec)
+			m, err := echoguest.Boot(gctx, spec, "udp")
 			if err == nil && atOnce < n {
 				return m.Close()
 			}

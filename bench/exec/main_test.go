@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -19,12 +18,12 @@ func row(name, harness, metric string, value float64) suite.Row {
 }
 
 func TestTheSectionHasTheRatiosOfOneRun(t *testing.T) {
-	r := &report{rows: suite.Rows{
+	rows := suite.Rows{
 		row("restore-udp/arm", ours, ms, 120), row("exec/arm", ours, ms, 300), row("cold-udp/arm", ours, ms, 4000), row("edit/arm", ours, ms, 800),
 		row("exec-9p/arm", ours, ms, 310), row("exec-9p/arm", peer, ms, 6200), row("copy-in/16/arm64", ours, megabytes, 150),
 		row("machines/200-in-turn", ours, perSecond, 7.25), row("machines/200-in-turn", ours, cpu, 140),
-	}}
-	section := r.section(publish.Results{})
+	}
+	section := section(rows, publish.Results{})
 	require.Contains(t, section, "| arm | 120 | – | 300 | 2.50 | – | – | 4000 | 800 | 0.20 | – |")
 	require.Contains(t, section, "| arm | debian | 310 | 6200 | 20 |")
 	require.Contains(t, section, "| arm64 | 16 | 150 | – |")
@@ -33,7 +32,7 @@ func TestTheSectionHasTheRatiosOfOneRun(t *testing.T) {
 }
 
 func TestARunThatLacksAValueIsNotPublished(t *testing.T) {
-	require.EqualError(t, complete([]byte(`[{"case":"restore-udp/x86","harness":"guesthouse","metric":"ms","median":null,"failed":"broken"}]`)),
+	require.EqualError(t, complete(suite.Rows{{Case: "restore-udp/x86", Harness: ours, Metric: ms, Summary: results.Summary{Failed: "broken"}}}),
 		"restore-udp/x86 of guesthouse has no result: broken")
 }
 
@@ -64,10 +63,6 @@ func TestModulesComeAfterThoseTheyNeed(t *testing.T) {
 }
 
 func TestAReportNamesEveryFailure(t *testing.T) {
-	dir := t.TempDir()
 	rows := suite.Rows{row("exec/arm", ours, ms, 300), {Case: "exec-9p/arm", Harness: peer, Metric: ms, Summary: results.Summary{Failed: "it <broke>"}}}
-	require.NoError(t, (&report{rows: rows, runs: 1, begin: time.Now()}).write(dir))
-	text, err := os.ReadFile(filepath.Join(dir, "exec.md"))
-	require.NoError(t, err)
-	require.Contains(t, string(text), "exec-9p/arm of govmtest succeeded in 0 of 1 runs; its first failure: it <broke>")
+	require.Contains(t, markdown(suite.Report{Rows: rows, Runs: 1}), "exec-9p/arm of govmtest succeeded in 0 of 1 runs; its first failure: it <broke>")
 }

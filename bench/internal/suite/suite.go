@@ -142,3 +142,12 @@ func (rows Rows) Failures(runs int) (failures []string) {
 	}
 	return failures
 }
+
+// Lacks returns an error if no run of a metric has succeeded.
+func (rows Rows) Lacks(name, harness, metric string) error {
+	r, ok := rows.At(name, harness, metric)
+	if ok && r.Median != nil {
+		return nil
+	}
+	return fmt.Errorf("%s of %s has no result: %s", name, harness, r.Failed)
+}

@@ -4,10 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/bench/internal/results"
 )
 
 func TestTheRunsAreInterleavedAndSummedUp(t *testing.T) {
@@ -50,4 +54,19 @@ func TestCasesAreSelectedByTheBeginningOfTheirNames(t *testing.T) {
 	require.Len(t, some, 2)
 	_, err = Select(all, "boot")
 	require.EqualError(t, err, "-cases boot: no case has such a name")
+}
+
+func TestAReportIsWrittenInEveryForm(t *testing.T) {
+	dir := t.TempDir()
+	b := Benchmark{Name: "boot", Files: func(r Report) map[string]string { return map[string]string{"md": r.Head("Title", "All are ours.")} }}
+	r := Report{Rows: Rows{{Case: "cold-udp/x86_64", Harness: "vmtest", Metric: "ms", Summary: results.Summary{Failed: "it <broke>"}}}, Runs: 3,
+		Begin: time.Date(2026, 12, 1, 2, 3, 4, 0, time.UTC)}
+	require.NoError(t, b.write(r, dir))
+	text, err := os.ReadFile(filepath.Join(dir, "boot.json"))
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"failed": "it \u003cbroke\u003e"`)
+	head, err := os.ReadFile(filepath.Join(dir, "boot.md"))
+	require.NoError(t, err)
+	require.Equal(t, "# Title\n\n"+results.Machine()+", 2026-12-01 02:03 UTC.\n\n"+
+		"3 interleaved runs; medians, with the least and the greatest in brackets. All are ours.\n\n", string(head))
 }

@@ -1,4 +1,4 @@
-package firstecho
+package echoguest
 
 import (
 	"context"

@@ -1,5 +1,4 @@
-// Package firstecho waits for the first echo of a machine's guest.
-package firstecho
+package echoguest
 
 import (
 	"context"
