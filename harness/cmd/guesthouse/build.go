@@ -80,11 +80,8 @@ func buildCommand(ctx context.Context, args []string, std stdio) error {
 	var f imageFlags
 	f.register(flags)
 	flags.Lookup("target").Usage += ", or all"
-	if err := parse(flags, args, std, buildUsage); err != nil {
+	if err := parseFlags(flags, args, std, buildUsage); err != nil {
 		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("build: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	if f.guest == noGuest {
 		return fmt.Errorf("build: -guest none leaves nothing to build: name a guest program (%w; see -h)", errUsage)
@@ -120,11 +117,8 @@ packages of QEMU and of the kernel.`
 
 func targetsCommand(_ context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("targets", flag.ContinueOnError)
-	if err := parse(flags, args, std, targetsUsage); err != nil {
+	if err := parseFlags(flags, args, std, targetsUsage); err != nil {
 		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("targets: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TARGET\tMACHINE\tCPU\tQEMU\tQEMU PACKAGE\tKERNEL PACKAGE")

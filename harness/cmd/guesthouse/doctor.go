@@ -50,19 +50,12 @@ func doctorCommand(ctx context.Context, args []string, std stdio) error {
 	only := flags.String("target", "", "the only `target` to check (default: all targets)")
 	cache := flags.String("cache", "", cacheUsage)
 	asJSON := flags.Bool("json", false, "print the findings as JSON")
-	if err := parse(flags, args, std, doctorUsage); err != nil {
+	if err := parseFlags(flags, args, std, doctorUsage); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("doctor: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
-	}
-	targets := target.All()
-	if *only != "" {
-		t, err := target.Lookup(*only)
-		if err != nil {
-			return fmt.Errorf("doctor: %w (%w; see -h)", err, errUsage)
-		}
-		targets = []target.Target{t}
+	targets, err := chosenTargets(*only)
+	if err != nil {
+		return fmt.Errorf("doctor: %w", err)
 	}
 	// The targets are checked at once, because a KVM that opens but does not work costs each of them seconds.
 	of := make([][]finding, len(targets))

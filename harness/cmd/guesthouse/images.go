@@ -19,11 +19,8 @@ func imagesCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("images", flag.ContinueOnError)
 	remove := flags.Bool("clear", false, "remove everything except the kernels; only the kernels would need a network to come back")
 	dir := flags.String("cache", "", cacheUsage)
-	if err := parse(flags, args, std, imagesUsage); err != nil {
+	if err := parseFlags(flags, args, std, imagesUsage); err != nil {
 		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("images: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	cache, err := imagecache.Open(*dir)
 	if err != nil {

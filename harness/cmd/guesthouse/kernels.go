@@ -32,19 +32,12 @@ func kernelsCommand(ctx context.Context, args []string, std stdio) error {
 	cached := flags.Bool("cached", false, "list only the kernels in the cache, which needs no network")
 	remove := flags.Bool("clear", false, "remove all kernels from the cache except the tested ones")
 	dir := flags.String("cache", "", cacheUsage)
-	if err := parse(flags, args, std, kernelsUsage); err != nil {
+	if err := parseFlags(flags, args, std, kernelsUsage); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("kernels: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
-	}
-	targets := target.All()
-	if *only != "" {
-		t, err := target.Lookup(*only)
-		if err != nil {
-			return fmt.Errorf("kernels: %w (%w; see -h)", err, errUsage)
-		}
-		targets = []target.Target{t}
+	targets, err := chosenTargets(*only)
+	if err != nil {
+		return fmt.Errorf("kernels: %w", err)
 	}
 	cache, err := imagecache.Open(*dir)
 	if err != nil {

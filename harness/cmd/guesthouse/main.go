@@ -37,6 +37,7 @@ import (
 	"guesthouse.example/images"
 	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/printable"
+	"guesthouse.example/internal/target"
 )
 
 func main() {
@@ -228,4 +229,26 @@ func parse(flags *flag.FlagSet, args []string, std stdio, usage string) error {
 		return fmt.Errorf("%s: %w (%w; see -h)", flags.Name(), err, errUsage)
 	}
 	return nil
+}
+
+// parseFlags is parse for a command that takes flags and no other arguments.
+func parseFlags(flags *flag.FlagSet, args []string, std stdio, usage string) error {
+	err := parse(flags, args, std, usage)
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("%s: unexpected argument %q (%w; see -h)", flags.Name(), flags.Arg(0), errUsage)
+	}
+	return err
+}
+
+// chosenTargets returns the targets of a command whose flag -target is the only one to look at, or empty for
+// all.
+func chosenTargets(only string) ([]target.Target, error) {
+	if only == "" {
+		return target.All(), nil
+	}
+	t, err := target.Lookup(only)
+	if err != nil {
+		return nil, fmt.Errorf("%w (%w; see -h)", err, errUsage)
+	}
+	return []target.Target{t}, nil
 }

@@ -77,11 +77,8 @@ func run(ctx context.Context, args []string, std stdio) error {
 	flags.StringVar(&accel, "accel", "", "the `acceleration`: tcg or kvm (default: kvm if it boots the kernel, otherwise tcg; always tcg with -qemu-arg)")
 	cold := flags.Bool("cold", false, "boot the machine, even if a saved machine of the same kind could be restored")
 	flags.StringVar(&spec.Dir, "dir", "", "the `directory` for the record of the run (default: a temporary one, which is kept if the run fails)")
-	if err := parse(flags, args, std, runUsage); err != nil {
+	if err := parseFlags(flags, args, std, runUsage); err != nil {
 		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("run: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	spec.Accel = harness.Accel(accel)
 

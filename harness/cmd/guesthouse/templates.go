@@ -21,11 +21,8 @@ of the same kind. It delivers a new guest program into a restored platform.`
 func templatesCommand(_ context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("templates", flag.ContinueOnError)
 	remove := flags.Bool("clear", false, "remove all saved machines; machines that were restored from them continue to run")
-	if err := parse(flags, args, std, templatesUsage); err != nil {
+	if err := parseFlags(flags, args, std, templatesUsage); err != nil {
 		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("templates: unexpected argument %q (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	if *remove {
 		return new(harness.TemplateCache).Clear()
