@@ -119,7 +119,7 @@ func execProgram(ctx context.Context, signals *signals, args []string, std stdio
 
 // platform returns what a machine without a guest program boots from. It is made from the sources of this
 // program's own version of guesthouse, and the working directory and the go command's environment have
-// no influence on it.
+// no influence on it: platform changes the environment of this process.
 func (f *imageFlags) platform(ctx context.Context, log io.Writer) (images.Image, error) {
 	for _, name := range []string{"GOARCH", "GOOS", "GOARM", "GO386", "GOAMD64", "GOARM64", "GOFLAGS", "GOEXPERIMENT", "CGO_ENABLED"} {
 		os.Unsetenv(name)

@@ -252,3 +252,13 @@ func chosenTargets(only string) ([]target.Target, error) {
 	}
 	return []target.Target{t}, nil
 }
+
+// ofArchitecture returns the target whose programs have a GOARCH.
+func ofArchitecture(goarch string) (target.Target, error) {
+	for _, t := range target.All() {
+		if t.GOARCH == goarch {
+			return t, nil
+		}
+	}
+	return target.Target{}, fmt.Errorf("no target runs programs for %s: name one with -target", goarch)
+}

@@ -5,13 +5,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,7 +18,6 @@ import (
 
 	"guesthouse.example/harness/internal/limiter"
 	"guesthouse.example/harness/internal/testreport"
-	"guesthouse.example/images"
 	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/tied"
 )
@@ -105,173 +103,6 @@ func testCommand(ctx context.Context, args []string, std stdio) error {
 	return nil
 }
 
-// A testLine is the command line of guesthouse test.
-type testLine struct {
-	targets, kernels []string
-	junit            string
-	image            imageFlags
-	execArgs         []string // for guesthouse exec
-	goArgs           []string // for go test, without those in the fields below
-	dir              string   // the value of -C
-	coverProfile     string
-	outputDir        string
-	goFlags          map[string]bool // the names of the flags of go test
-}
-
-func (c *testLine) has(goFlag string) bool { return c.goFlags[goFlag] }
-
-// parseTest separates our flags from those of go test, which has no flag of the same name.
-func parseTest(args []string, std stdio) (*testLine, error) {
-	c := &testLine{goFlags: make(map[string]bool)}
-	flags := flag.NewFlagSet("test", flag.ContinueOnError)
-	var targets, kernels string
-	flags.StringVar(&targets, "target", "", "the `targets`, such as x86_64,arm64, or all (default: the target of GOARCH, or of this host)")
-	flags.StringVar(&kernels, "kernel", "debian", "the `kernels`, such as debian,host: a list of what the flag -kernel of guesthouse exec takes")
-	flags.StringVar(&c.image.modules, "modules", "", modulesUsage)
-	flags.StringVar(&c.image.cache, "cache", "", cacheUsage)
-	flags.StringVar(&c.junit, "junit", "", "write the results as JUnit's XML into a `file`")
-	new(machineFlags).register(flags)
-	var own []string
-	for i := 0; i < len(args); i++ {
-		name, value, hasValue := splitFlag(args[i])
-		if name == "args" {
-			c.goArgs = append(c.goArgs, args[i:]...)
-			break
-		}
-		takeValue := func() error {
-			if !hasValue && i+1 == len(args) {
-				return fmt.Errorf("test: -%s needs a value (%w; see -h)", name, errUsage)
-			}
-			if !hasValue {
-				i++
-				value = args[i]
-			}
-			return nil
-		}
-		ours := flags.Lookup(name)
-		switch {
-		case name == "":
-			c.goArgs = append(c.goArgs, args[i])
-		case name == "h" || name == "help":
-			own = []string{"-h"}
-			i = len(args)
-		case ours != nil:
-			if b, ok := ours.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
-				own = append(own, args[i])
-				continue
-			}
-			if err := takeValue(); err != nil {
-				return nil, err
-			}
-			own = append(own, "-"+name+"="+value)
-		default:
-			name = strings.TrimPrefix(name, "test.")
-			into := map[string]*string{"C": &c.dir, "coverprofile": &c.coverProfile, "outputdir": &c.outputDir}[name]
-			if into != nil {
-				if err := takeValue(); err != nil {
-					return nil, err
-				}
-				*into = value
-			} else if name != "json" {
-				c.goArgs = append(c.goArgs, args[i])
-			}
-			c.goFlags[name] = value != "false" && value != "0"
-		}
-	}
-	if err := parse(flags, own, std, testUsage); err != nil {
-		return nil, err
-	}
-	flags.Visit(func(f *flag.Flag) {
-		switch f.Name {
-		case "target", "kernel", "junit":
-		case "modules", "cache":
-			c.execArgs = append(c.execArgs, "-"+f.Name+"="+absoluteIn("", f.Value.String()))
-		case "share", "env":
-			for _, value := range *f.Value.(*listValue) {
-				c.execArgs = append(c.execArgs, "-"+f.Name+"="+value)
-			}
-		default:
-			c.execArgs = append(c.execArgs, "-"+f.Name+"="+f.Value.String())
-		}
-	})
-	if err := c.choose(targets, kernels); err != nil {
-		return nil, fmt.Errorf("test: %w (%w; see -h)", err, errUsage)
-	}
-	return c, nil
-}
-
-// splitFlag splits "-name=value" or "--name". The name is empty if arg is no flag.
-func splitFlag(arg string) (name, value string, hasValue bool) {
-	name, ok := strings.CutPrefix(arg, "-")
-	if !ok {
-		return "", "", false
-	}
-	name, value, hasValue = strings.Cut(strings.TrimPrefix(name, "-"), "=")
-	return name, value, hasValue
-}
-
-// profiles are the flags of go test with which a run writes files for the user. Several runs would write
-// the same files.
-var profiles = []string{"blockprofile", "cpuprofile", "memprofile", "mutexprofile", "trace", "fuzz", "o", "c"}
-
-// choose fills in the targets and kernels, and refuses what does not work together.
-func (c *testLine) choose(targets, kernels string) error {
-	switch targets {
-	case "":
-		t, err := ofArchitecture(cmp.Or(os.Getenv("GOARCH"), runtime.GOARCH))
-		if err != nil {
-			return err
-		}
-		c.targets = []string{t.Name}
-	case "all":
-		c.targets = target.Names()
-	default:
-		c.targets = strings.Split(targets, ",")
-	}
-	var err error
-	if c.kernels, err = images.KernelNames(kernels); err != nil {
-		return err
-	}
-	for i, name := range c.kernels { // go test runs guesthouse exec in the directories of packages
-		if name != "debian" && name != "host" && !strings.HasPrefix(name, "debian:") {
-			c.kernels[i] = absoluteIn("", name)
-		}
-	}
-	for _, name := range c.targets {
-		t, err := target.Lookup(name)
-		if err != nil {
-			return err
-		}
-		for _, sanitizer := range []string{"race", "msan", "asan"} {
-			if c.has(sanitizer) && t.GOARCH != runtime.GOARCH {
-				return fmt.Errorf("-%s needs cgo and therefore a target of this host's architecture, %s; the target is %s", sanitizer, runtime.GOARCH, name)
-			}
-		}
-	}
-	if c.has("exec") {
-		return errors.New("-exec does not work here: the machines are the command that runs the tests")
-	}
-	if len(c.targets)*len(c.kernels) == 1 {
-		return nil
-	}
-	for _, name := range profiles {
-		if c.has(name) {
-			return fmt.Errorf("-%s works with one target and one kernel", name)
-		}
-	}
-	return nil
-}
-
-// ofArchitecture returns the target whose programs have a GOARCH.
-func ofArchitecture(goarch string) (target.Target, error) {
-	for _, t := range target.All() {
-		if t.GOARCH == goarch {
-			return t, nil
-		}
-	}
-	return target.Target{}, fmt.Errorf("no target runs programs for %s: name one with -target", goarch)
-}
-
 // A testRun is one run of go test: on one target, with one kernel.
 type testRun struct {
 	target       target.Target
@@ -286,21 +117,17 @@ type testRun struct {
 // their time.
 func (c *testLine) prepare(ctx context.Context, log io.Writer) (runs []testRun, err error) {
 	seen := make(map[string]bool)
-	for _, name := range c.targets {
+	for _, t := range c.targets {
 		for _, kernel := range c.kernels {
-			t, err := target.Lookup(name)
-			if err != nil {
-				return nil, err
-			}
 			f := c.image
-			f.target, f.kernel = name, kernel
+			f.target, f.kernel = t.Name, kernel
 			image, err := f.platform(ctx, log)
 			if err != nil {
 				return nil, err
 			}
-			r := testRun{target: t, kernel: kernel, name: "[" + name + ", " + cmp.Or(image.Release, filepath.Base(image.Kernel)) + "]"}
+			r := testRun{target: t, kernel: kernel, name: "[" + t.Name + ", " + cmp.Or(image.Release, filepath.Base(image.Kernel)) + "]"}
 			if seen[r.name] {
-				r.name = "[" + name + ", " + kernel + "]"
+				r.name = "[" + t.Name + ", " + kernel + "]"
 			}
 			seen[r.name] = true
 			runs = append(runs, r)
@@ -362,26 +189,17 @@ func (r *testRun) outputDir(c *testLine) string {
 	return dir
 }
 
-// absoluteIn returns the absolute path of a file that is named in a directory, which may be empty.
-func absoluteIn(dir, file string) string {
-	if !filepath.IsAbs(file) {
-		file = filepath.Join(dir, file)
-	}
-	if abs, err := filepath.Abs(file); err == nil {
-		return abs
-	}
-	return file
-}
-
 // environ returns the environment that compiles for the target. It selects the oldest processor of the
 // architecture, as the one that QEMU emulates is an old one.
 func (r *testRun) environ(c *testLine) []string {
-	env := append(os.Environ(), "GOOS=linux", "GOARCH="+r.target.GOARCH, "GO386=sse2", "GOAMD64=v1", "GOARM64=v8.0")
+	var env []string // the last value of a variable counts
+	if !slices.ContainsFunc(sanitizers, c.has) {
+		env = append(env, "CGO_ENABLED=0")
+	}
+	env = append(env, c.environ...)
+	env = append(env, "GOOS=linux", "GOARCH="+r.target.GOARCH, "GO386=sse2", "GOAMD64=v1", "GOARM64=v8.0")
 	if r.target.GOARM != "" {
 		env = append(env, "GOARM="+r.target.GOARM)
-	}
-	if _, set := os.LookupEnv("CGO_ENABLED"); !set && !c.has("race") && !c.has("msan") && !c.has("asan") {
-		env = append(env, "CGO_ENABLED=0")
 	}
 	return env
 }
