@@ -221,9 +221,8 @@ func buildProgram(ctx context.Context, t target.Target, guestPkg string, o Optio
 	if err != nil {
 		return Executable{}, err
 	}
-	e := Executable{Target: t.Name, SHA256: hashBytes(data), Guest: mainPackage(data)}
-	e.Path, err = putHashed(ctx, c, imagecache.Programs, e.SHA256, data)
-	if err != nil {
+	e := Executable{Target: t.Name, Guest: mainPackage(data)}
+	if e.Path, e.SHA256, err = c.Put(ctx, imagecache.Programs, data); err != nil {
 		return Executable{}, fail("write guest", guestPkg, err, "")
 	}
 	return e, nil

@@ -17,7 +17,6 @@ import (
 	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/initramfs"
 	"guesthouse.example/internal/regular"
-	"guesthouse.example/internal/store"
 	"guesthouse.example/internal/target"
 )
 
@@ -132,36 +131,10 @@ func writeInitramfs(ctx context.Context, t target.Target, k Kernel, p programs, 
 	if err != nil {
 		return "", "", fail(step, t.Name, err, "")
 	}
-	sum = hashBytes(data)
-	if file, err = putHashed(ctx, c, imagecache.Initramfs, sum, data); err != nil {
+	if file, sum, err = c.Put(ctx, imagecache.Initramfs, data); err != nil {
 		return "", "", fail(step, t.Name, err, "")
 	}
 	return file, sum, nil
-}
-
-// putHashed writes a file of a folder of the cache whose names are hashes, unless it is there.
-func putHashed(ctx context.Context, c *imagecache.Cache, folder, sum string, data []byte) (file string, err error) {
-	if file, err = c.HashedPath(folder, sum); err != nil {
-		return "", err
-	}
-	if there, err := imagecache.HashFile(file); err == nil && there == sum {
-		store.Use(file)
-		return file, nil
-	}
-	b, err := c.Build(ctx, folder+"-"+sum[:16])
-	if err != nil {
-		return "", err
-	}
-	defer b.Close()
-	err = os.WriteFile(b.Path("file"), data, imagecache.Perm(folder))
-	if err == nil {
-		err = b.Publish("file", file)
-	}
-	if err != nil {
-		return "", err
-	}
-	c.Prune(folder)
-	return file, nil
 }
 
 // moduleRecords returns the records of /lib/modules and of the list of the modules that init loads.

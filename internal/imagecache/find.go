@@ -2,7 +2,6 @@ package imagecache
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"regexp"
 
@@ -37,7 +36,7 @@ func (c *Cache) FindInitramfs(sum string) (string, error) { return c.find(Initra
 func (c *Cache) FindProgram(sum string) (string, error) { return c.find(Programs, sum) }
 
 func (c *Cache) find(folder, sum string) (string, error) {
-	file, err := c.HashedPath(folder, sum)
+	file, err := c.hashedPath(folder, sum)
 	if err == nil {
 		var is string
 		if is, err = HashFile(file); err == nil && is != sum {
@@ -53,21 +52,15 @@ func (c *Cache) find(folder, sum string) (string, error) {
 
 var isSHA256 = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// HashedPath returns the path of the initramfs or the program with a SHA-256, even if the cache does
-// not have it. The folder is Initramfs or Programs.
-func (c *Cache) HashedPath(folder, sum string) (string, error) {
+// hashedPath returns the path of the initramfs or the program with a SHA-256, even if the cache does
+// not have it.
+func (c *Cache) hashedPath(folder, sum string) (string, error) {
 	if !isSHA256.MatchString(sum) {
 		return "", fmt.Errorf("%q is not a SHA-256", sum)
 	}
-	return c.Path(folder, sum+extension[folder]), nil
-}
-
-// Perm returns the permissions of a new file of a folder.
-func Perm(folder string) fs.FileMode {
-	if folder == Programs {
-		return 0o777
+	name := sum
+	if folder == Initramfs {
+		name += ".cpio"
 	}
-	return 0o666
+	return c.Path(folder, name), nil
 }
-
-var extension = map[string]string{Initramfs: ".cpio"}

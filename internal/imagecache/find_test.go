@@ -15,6 +15,38 @@ func sum(text string) string {
 	return s
 }
 
+func TestAFileThatWasPutIsFoundUntilItIsDamaged(t *testing.T) {
+	c := testCache(t)
+	for folder, do := range map[string]struct {
+		find func(sum string) (string, error)
+		mode os.FileMode // for the owner
+	}{
+		Initramfs: {c.FindInitramfs, 0o600},
+		Programs:  {c.FindProgram, 0o700},
+	} {
+		for range 2 { // the second time the file is damaged
+			path, is, err := c.Put(t.Context(), folder, []byte("content"))
+			require.NoError(t, err)
+			require.Equal(t, sum("content"), is)
+			found, err := do.find(is)
+			require.NoError(t, err)
+			require.Equal(t, path, found)
+			info, err := os.Stat(path)
+			require.NoError(t, err)
+			require.Equal(t, do.mode, info.Mode()&0o700, folder)
+			first := info
+
+			path, _, err = c.Put(t.Context(), folder, []byte("content"))
+			require.NoError(t, err)
+			info, err = os.Stat(path)
+			require.NoError(t, err)
+			require.True(t, os.SameFile(first, info), "it was not written again")
+			require.NoError(t, os.WriteFile(path, []byte("CONTENT"), 0o666))
+		}
+	}
+	requireEmpty(t, c.Path("tmp"))
+}
+
 func TestAnImportedFileIsFoundUntilItIsDamaged(t *testing.T) {
 	c := testCache(t)
 	for name, do := range map[string]struct {

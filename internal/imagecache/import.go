@@ -1,6 +1,7 @@
 package imagecache
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/store"
 )
 
@@ -46,15 +48,58 @@ func (c *Cache) ImportProgram(ctx context.Context, sum string, r io.Reader) (str
 
 func (c *Cache) importHashed(ctx context.Context, folder, sum string, r io.Reader) (string, error) {
 	return c.imported(ctx, kinds[folder], sum, r, func(b *store.Build) (string, error) {
-		file, err := c.HashedPath(folder, sum)
-		if err == nil && Perm(folder) != Perm(Initramfs) {
-			err = os.Chmod(b.Path(importName), 0o755)
-		}
-		if err != nil {
-			return "", err
-		}
-		return file, b.Publish(importName, file)
+		return c.publishHashed(b, folder, sum)
 	})
+}
+
+// Put writes an initramfs or a guest program into the cache, unless it is there. The folder is Initramfs or
+// Programs. Put returns the path and the SHA-256 in hexadecimal.
+func (c *Cache) Put(ctx context.Context, folder string, data []byte) (path, sum string, err error) {
+	sum, _ = regular.Sum(bytes.NewReader(data)) // Reading memory does not fail.
+	if path, err = c.find(folder, sum); err == nil {
+		return path, sum, nil
+	}
+	if path, err = c.put(ctx, folder, sum, data); err != nil {
+		return "", "", Fail("write "+kinds[folder], sum, err, "")
+	}
+	return path, sum, nil
+}
+
+func (c *Cache) put(ctx context.Context, folder, sum string, data []byte) (string, error) {
+	b, err := c.Build(ctx, folder+"-"+sum[:16])
+	if err != nil {
+		return "", err
+	}
+	defer b.Close()
+	if err := os.WriteFile(b.Path(importName), data, 0o666); err != nil {
+		return "", err
+	}
+	path, err := c.publishHashed(b, folder, sum)
+	if err == nil {
+		c.Prune(folder)
+	}
+	return path, err
+}
+
+// publishHashed moves the file importName of a build to its place in a folder whose names are hashes.
+func (c *Cache) publishHashed(b *store.Build, folder, sum string) (string, error) {
+	file, err := c.hashedPath(folder, sum)
+	if err == nil && folder == Programs {
+		err = makeExecutable(b.Path(importName))
+	}
+	if err != nil {
+		return "", err
+	}
+	return file, b.Publish(importName, file)
+}
+
+// makeExecutable lets everybody who may read a file execute it.
+func makeExecutable(file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	return os.Chmod(file, info.Mode()|info.Mode()>>2&0o111)
 }
 
 const importName = "import" // the name of the file in the build's directory

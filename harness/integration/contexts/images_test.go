@@ -96,6 +96,10 @@ var ofImages = []row[images.Options]{
 		_, err := cacheOf(o).ImportProgram(ctx, strings.Repeat("0", 64), reader)
 		return err
 	}},
+	{name: "imagecache.Cache.Put", call: func(ctx context.Context, o images.Options) error {
+		_, _, err := cacheOf(o).Put(ctx, imagecache.Programs, nil)
+		return err
+	}},
 	{name: "imagecache.Cache.RemoveKernels", call: func(ctx context.Context, o images.Options) error { return cacheOf(o).RemoveKernels(ctx) }},
 	{name: "imagecache.Cache.Clear", call: func(ctx context.Context, o images.Options) error { return cacheOf(o).Clear(ctx) }},
 }
@@ -123,11 +127,15 @@ func tryImages(t *testing.T, state string, o images.Options, names ...string) {
 	require.Equal(t, len(names), tried)
 }
 
+// sumOfNothing is the SHA-256 of an empty file.
+const sumOfNothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
 // The test holds the locks with other descriptions of the same files, as another process would.
 func TestABuildEndsWithItsContextWhileAnotherHasTheLock(t *testing.T) {
 	o := images.Options{Cache: t.TempDir()}
 	require.NoError(t, os.MkdirAll(filepath.Join(o.Cache, "locks"), 0o777))
-	for _, thing := range []string{"kernel-" + target, "busybox-" + target, "check", "clear", "remove-kernels", "import-kernel", "import-initramfs", "import-program"} {
+	for _, thing := range []string{"kernel-" + target, "busybox-" + target, "check", "clear", "remove-kernels", "import-kernel", "import-initramfs", "import-program",
+		imagecache.Programs + "-" + sumOfNothing[:16]} {
 		lock := flock.New(filepath.Join(o.Cache, "locks", thing))
 		ok, err := lock.TryLock()
 		require.NoError(t, err)
@@ -136,7 +144,7 @@ func TestABuildEndsWithItsContextWhileAnotherHasTheLock(t *testing.T) {
 	}
 	tryImages(t, locked, o, "images.Build", "images.BuildInitramfs", "images.FetchKernel", "imagecache.Cache.Build", "imagecache.Cache.BuildOutside",
 		"imagecache.Cache.Check", "imagecache.Cache.Clear", "imagecache.Cache.ImportKernel", "imagecache.Cache.ImportInitramfs",
-		"images.Platform", "images.PlatformAndProgram", "imagecache.Cache.ImportProgram", "imagecache.Cache.RemoveKernels")
+		"images.Platform", "images.PlatformAndProgram", "imagecache.Cache.ImportProgram", "imagecache.Cache.Put", "imagecache.Cache.RemoveKernels")
 }
 
 func TestAnImportEndsWithItsContextWhileItsReaderBlocks(t *testing.T) {
