@@ -119,9 +119,9 @@ func (c *Cache) RemoveKernels(ctx context.Context) error {
 		return Fail(step, c.Path(), err, "")
 	}
 	defer b.Close()
-	var lock map[string]KernelSet
-	if err := json.Unmarshal(lockJSON, &lock); err != nil {
-		return Fail(step, "lock.json", err, "")
+	lock, err := readLock()
+	if err != nil {
+		return Fail(step, c.Path(), err, "")
 	}
 	kept := map[string]bool{}
 	for target, tested := range lock {

@@ -53,9 +53,14 @@ func (s KernelSet) Size() (n int64) {
 
 // Tested returns the tested kernel of a target, or nil if none was tested.
 func Tested(target string) (KernelSet, error) {
-	var lock map[string]KernelSet
+	lock, err := readLock()
+	return lock[target], err
+}
+
+// readLock returns the tested kernel of each target.
+func readLock() (lock map[string]KernelSet, err error) {
 	if err := json.Unmarshal(lockJSON, &lock); err != nil {
 		return nil, fmt.Errorf("lock.json: %w", err)
 	}
-	return lock[target], nil
+	return lock, nil
 }
