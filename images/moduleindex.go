@@ -44,17 +44,14 @@ func addIndex(k imagecache.Kernel) {
 	if _, there := k.Manifest.Files[depFile]; there {
 		return
 	}
-	m := k.Manifest
-	m.Files = maps.Clone(m.Files)
-	if indexModules(k.Dir, &m) != nil {
-		return
-	}
 	tmp, err := os.MkdirTemp(k.Dir, "index-")
 	if err != nil {
 		return
 	}
 	defer os.RemoveAll(tmp)
-	if m.Write(tmp) == nil {
+	m := k.Manifest
+	m.Files = maps.Clone(m.Files)
+	if indexModules(k.Dir, &m) == nil && m.Write(tmp) == nil {
 		_ = os.Rename(filepath.Join(tmp, imagecache.ManifestName), filepath.Join(k.Dir, imagecache.ManifestName))
 	}
 }
