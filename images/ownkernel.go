@@ -124,7 +124,7 @@ func directoryKernel(t target.Target, dir string, o Options) (Kernel, error) {
 			"name the file of one of them, and its modules with -modules DIR or Options.Modules")
 	}
 	k := found[0]
-	modules, err := modulesIn(dir, k.Release)
+	modules, err := modulesIn(dir, k.Release, o.inputs)
 	if err == nil && modules != "" {
 		err = k.addModules(modules, o)
 	}
@@ -147,9 +147,10 @@ func releaseInName(file string) string {
 
 // modulesIn returns the directory of the modules of a release, or the only directory of modules, or "" if
 // there is none. The tree of the kernel's own build has its modules everywhere.
-func modulesIn(dir, release string) (string, error) {
+func modulesIn(dir, release string, in *inputs) (string, error) {
 	var all []string
 	for _, lib := range []string{"lib/modules", "usr/lib/modules"} {
+		in.depends(filepath.Join(dir, lib))
 		entries, err := os.ReadDir(filepath.Join(dir, lib))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
@@ -207,6 +208,7 @@ func installedKernel(t target.Target, root, release string, o Options) (Kernel, 
 	const step = "use the host's kernel"
 	files := []string{"boot/vmlinuz-" + release, "lib/modules/" + release + "/vmlinuz", "boot/Image-" + release}
 	i := slices.IndexFunc(files, func(f string) bool {
+		o.inputs.depends(filepath.Join(root, f))
 		_, err := os.Lstat(filepath.Join(root, f))
 		return err == nil
 	})
@@ -228,7 +230,7 @@ func installedKernel(t target.Target, root, release string, o Options) (Kernel, 
 	if k.Release == "" {
 		k.Release = release
 	}
-	modules, err := modulesIn(root, release)
+	modules, err := modulesIn(root, release, o.inputs)
 	if err == nil && filepath.Base(modules) != release {
 		modules = "" // those of another kernel
 	}

@@ -124,16 +124,13 @@ func stampKey(c *imagecache.Cache, t target.Target, o Options, kind string, thin
 	if err != nil {
 		return "", err
 	}
-	for _, path := range []*string{&o.Kernel, &o.Modules} {
-		if *path == "" {
-			continue
-		}
-		if *path == hostKernel { // another one may run after the next boot of the host
-			if *path, err = hostRelease(); err != nil {
-				return "", err
-			}
-		}
-		if *path, err = filepath.Abs(*path); err != nil {
+	kernel, err := kernelKey(o.Kernel)
+	if err != nil {
+		return "", err
+	}
+	modules := o.Modules
+	if modules != "" {
+		if modules, err = filepath.Abs(modules); err != nil {
 			return "", err
 		}
 	}
@@ -144,8 +141,20 @@ func stampKey(c *imagecache.Cache, t target.Target, o Options, kind string, thin
 		}
 	}
 	data, err := json.Marshal([]any{sourcesSum(), c.Path(), t, tested, initramfs.Program, initramfs.ModulesFile,
-		kind, things, dir, tool, o.Kernel, o.Modules, files, goEnviron()})
+		kind, things, dir, tool, kernel, modules, files, goEnviron()})
 	return hashBytes(data), err
+}
+
+// kernelKey returns what identifies the kernel that a name in Options.Kernel stands for.
+func kernelKey(name string) (string, error) {
+	if name == hostKernel { // another one may run after the next boot of the host
+		release, err := hostRelease()
+		return hostKernel + " " + release, err
+	}
+	if distribution, _, _ := strings.Cut(name, ":"); name == "" || distribution == debianKernel {
+		return name, nil
+	}
+	return filepath.Abs(name)
 }
 
 // goEnviron returns the environment variables that the go command reads, but not those that only

@@ -279,6 +279,76 @@ func (r *stampRig) cached() string {
 	return files[0]
 }
 
+// A directory or file that was missing decides about a kernel too.
+func TestAStampOfAKernelIsNotTrustedAfterAChange(t *testing.T) {
+	const builtin = "kernel/drivers/virtio/virtio_pci.ko\nkernel/drivers/net/virtio_net.ko\n"
+	for name, c := range map[string]struct {
+		has     string // a file beside the kernel
+		adds    string // the file that is added
+		modules string // the directory of the modules after the change
+	}{
+		"modules of the kernel's release beside others": {
+			has:  "lib/modules/1/modules.builtin",
+			adds: "lib/modules/2/modules.builtin", modules: "lib/modules/2"},
+		"modules where there were none": {
+			has:  "usr/lib/firmware",
+			adds: "usr/lib/modules/2/modules.builtin", modules: "usr/lib/modules/2"},
+		"the modules of a build": {
+			has:  "modules.builtin",
+			adds: "modules.order", modules: "."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newStampRig(t)
+			r.o.Kernel = r.path("kernel")
+			r.write("kernel/vmlinuz", string(bzImage("2")))
+			r.write("kernel/"+c.has, builtin)
+			kernel := func() (modules string, fetched bool) {
+				tgt, err := target.Lookup("x86_64")
+				require.NoError(t, err)
+				image, err := stamped(t.Context(), tgt, r.o, "kernel", nil, func(o Options) (Image, error) {
+					fetched = true
+					k, err := FetchKernel(t.Context(), tgt.Name, o)
+					image := k.image()
+					image.Initramfs, image.InitramfsSHA256 = image.Kernel, image.KernelSHA256
+					return image, err
+				})
+				require.NoError(t, err)
+				return image.Modules, fetched
+			}
+			r.settle()
+			before, _ := kernel()
+			r.settle()
+			kernel()
+			_, fetched := kernel()
+			require.False(t, fetched, "nothing has changed")
+			r.write("kernel/"+c.adds, builtin)
+			after, fetched := kernel()
+			require.True(t, fetched)
+			require.NotEqual(t, before, after)
+			require.Equal(t, r.path(filepath.Join("kernel", c.modules)), after)
+		})
+	}
+}
+
+// A file that has the name of a kernel is another kernel.
+func TestTheKernelNamesAStamp(t *testing.T) {
+	release, err := hostRelease()
+	require.NoError(t, err)
+	seen := map[string]string{}
+	for _, name := range []string{"", "debian", "debian:linux-image-rt-arm64", "./debian:linux-image-rt-arm64", "host", "./host", release, "host " + release} {
+		key, err := kernelKey(name)
+		require.NoError(t, err)
+		require.Empty(t, seen[key], "%q has the key of %q", name, seen[key])
+		seen[key] = "kernel " + name
+	}
+	before, err := kernelKey("debian")
+	require.NoError(t, err)
+	t.Chdir(t.TempDir())
+	after, err := kernelKey("debian")
+	require.NoError(t, err)
+	require.Equal(t, before, after, "a name is the same kernel in every directory")
+}
+
 // Another Go is another GOROOT, or another VERSION in the same one.
 func TestAStampIsNotTrustedWithAnotherGo(t *testing.T) {
 	r := newStampRig(t)
