@@ -2,11 +2,9 @@ package images
 
 import (
 	"bytes"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -446,24 +444,4 @@ func TestTheEnvironmentNamesAStamp(t *testing.T) {
 		}
 	}
 	require.False(t, readByGo("GUESTHOUSE_TARGETS"))
-}
-
-// Another version of this package may make another result.
-func TestAStampsNameHoldsThisPackagesSources(t *testing.T) {
-	var want, got []string
-	files, err := filepath.Glob("*.go")
-	require.NoError(t, err)
-	for _, f := range files {
-		if !strings.HasSuffix(f, "_test.go") {
-			want = append(want, f)
-		}
-	}
-	require.NoError(t, fs.WalkDir(sources, ".", func(path string, d fs.DirEntry, err error) error {
-		if !d.IsDir() {
-			got = append(got, path)
-		}
-		return err
-	}))
-	slices.Sort(got)
-	require.Equal(t, want, got, "list the file in the go:embed line of stamp.go")
 }
