@@ -24,6 +24,9 @@ echo "installing $*" >&2
 # A line for each package would hide the lines of what runs meanwhile.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
 failed() {
 	cat "$log" >&2
 	echo "error: $what is missing, and apt-get could not install $*" >&2

@@ -30,13 +30,16 @@ done
 
 "$guesthouse" build -target "${1:-all}" >/dev/null &
 build=$!
+# After a successful build there is nothing to kill, and the exit status must stay 0.
 trap 'kill "$build" 2>/dev/null || true' EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+trap 'exit 143' TERM
 
 # shellcheck disable=SC2086 # each package is a word
 "$(dirname "$0")/install-packages.sh" QEMU $packages
 
-# Doctor probes KVM with the kernel, which the build has fetched by now. The verdict is cached.
-"$guesthouse" doctor ${1:+-target "$1"} >/dev/null 2>&1 || true # run reports what is wrong
+# Doctor probes KVM if the build has fetched the kernel by now, and caches the verdict. Its failure is none of the
+# installation's: the next command reports the same problem with its own words.
+"$guesthouse" doctor ${1:+-target "$1"} >/dev/null 2>&1 || true
 wait "$build"
