@@ -1,9 +1,9 @@
 package hostfs
 
 import (
-	"errors"
-	"io"
 	"os"
+	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,23 +44,34 @@ func (d *Dir) answer(q request, in *body, r *reply) error {
 		return d.init(in, r)
 	case opDestroy:
 		return nil
-	case opRead:
-		return d.read(in, r)
 	case opRelease, opReleasedir:
 		d.release(in.u64())
 		return nil
-	case opFsync, opFsyncdir:
-		return d.sync(in)
-	case opLseek:
-		return d.seek(in, r)
+	case opSetattr, opSymlink, opMkdir, opUnlink, opRmdir, opRename, opRename2, opLink, opWrite, opCreate, opFallocate, opMknod:
+		if !d.writable {
+			return unix.EROFS
+		}
+	}
+	switch q.op {
+	case opRead, opReaddirplus, opFsync, opFsyncdir, opLseek, opWrite, opFallocate:
+		h := d.handle(in.u64())
+		if h == nil {
+			return unix.EBADF
+		}
+		return d.onHandle(q.op, h, in, r)
 	}
 	n := d.nodes.get(q.node)
 	if n == nil {
 		return unix.ESTALE
 	}
+	return d.onNode(q, n, in, r)
+}
+
+// onNode answers a request about a file, open or not.
+func (d *Dir) onNode(q request, n *node, in *body, r *reply) error {
 	switch q.op {
 	case opLookup:
-		return d.lookup(n, in.text(), r)
+		return d.entry(n, in.text(), r, nil)
 	case opGetattr:
 		return d.getattr(n, in, r)
 	case opReadlink:
@@ -69,15 +80,31 @@ func (d *Dir) answer(q request, in *body, r *reply) error {
 		return d.open(n, q.unique, in, r)
 	case opOpendir:
 		return d.opendir(n, r)
-	case opReaddirplus:
-		return d.readdir(n, in, r)
 	case opStatfs:
 		return d.statfs(r)
-	case opSetattr, opSymlink, opMkdir, opUnlink, opRmdir, opRename, opRename2, opLink, opWrite, opCreate, opFallocate, opMknod:
-		if !d.writable {
-			return unix.EROFS
-		}
-		return d.change(q, n, in, r)
+	case opSetattr:
+		return d.setattr(n, in, r)
+	case opCreate:
+		return d.create(n, q.unique, in, r)
+	case opMkdir:
+		return d.mkdir(n, in, r)
+	case opSymlink:
+		name, target := in.text(), in.text()
+		return d.entry(n, name, r, func(dir int, name string) error { return unix.Symlinkat(target, dir, name) })
+	case opLink:
+		return d.link(n, in, r)
+	case opUnlink:
+		return d.remove(n, in.text(), 0)
+	case opRmdir:
+		return d.remove(n, in.text(), unix.AT_REMOVEDIR)
+	case opRename:
+		return d.rename(n, in.u64(), 0, in)
+	case opRename2:
+		to, flags := in.u64(), in.u32()
+		in.u32()
+		return d.rename(n, to, flags, in)
+	case opMknod:
+		return unix.EPERM // a guest makes no devices, pipes or sockets on the host
 	}
 	// The kernel does not ask again: FLUSH, because writes have gone through already; extended attributes, locks
 	// (which it keeps itself) and all that is newer.
@@ -107,40 +134,40 @@ func (d *Dir) init(in *body, r *reply) error {
 
 // badName reports whether a name can be no entry of a directory.
 func badName(name string) bool {
-	return name == "" || name == "." || name == ".." || contains(name, '/')
+	return name == "" || name == "." || name == ".." || strings.Contains(name, "/")
 }
 
-func contains(s string, c byte) bool {
-	for i := range len(s) {
-		if s[i] == c {
-			return true
-		}
-	}
-	return false
-}
-
-// entry appends the entry of a name in a pinned directory.
-func (d *Dir) entry(n *node, dir *os.File, name string, r *reply) error {
-	var st unix.Stat_t
-	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
-	}
-	r.entry(d.nodes.enter(n, name, &st), &st, &d.own)
-	return nil
-}
-
-func (d *Dir) lookup(n *node, name string, r *reply) error {
+// inDir calls a function with the pinned directory of a name. The lock is the one of renaming, for reading or for
+// writing, so that no name changes between the call on the host and the change of the nodes.
+func (d *Dir) inDir(n *node, name string, lock sync.Locker, call func(dir int) error) error {
 	if badName(name) {
 		return unix.EINVAL
 	}
-	d.renaming.RLock()
-	defer d.renaming.RUnlock()
+	lock.Lock()
+	defer lock.Unlock()
 	dir, _, err := d.pin(n)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return d.entry(n, dir, name, r)
+	return call(int(dir.Fd()))
+}
+
+// entry appends the entry of a name in a directory, after it has been made, if a function is given that makes it.
+func (d *Dir) entry(n *node, name string, r *reply, create func(dir int, name string) error) error {
+	return d.inDir(n, name, d.renaming.RLocker(), func(dir int) error {
+		if create != nil {
+			if err := create(dir, name); err != nil {
+				return err
+			}
+		}
+		var st unix.Stat_t
+		if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+		r.entry(d.nodes.enter(n, name, &st), &st, &d.own)
+		return nil
+	})
 }
 
 func (d *Dir) getattr(n *node, in *body, r *reply) error {
@@ -150,29 +177,44 @@ func (d *Dir) getattr(n *node, in *body, r *reply) error {
 	if id := in.u64(); flags&getattrFH != 0 {
 		h = d.handle(id)
 	}
-	st, err := d.stat(n, h)
+	f, st, err := d.reach(n, h)
 	if err != nil {
 		return err
 	}
+	f.Close()
 	d.nodes.tell(n, st)
 	r.attrOut(st, &d.own)
 	return nil
 }
 
-// stat returns the attributes of a node, by a handle if the node has no name any more.
-func (d *Dir) stat(n *node, h *handle) (*unix.Stat_t, error) {
+// reach returns a descriptor of a node's file: pinned, or of an open file that has no name any more. The caller
+// must close it.
+func (d *Dir) reach(n *node, h *handle) (*os.File, *unix.Stat_t, error) {
+	f, st, err := d.pin(n)
+	if err == nil {
+		return f, st, nil
+	}
 	if h == nil {
-		f, st, err := d.pin(n)
-		if err == nil {
-			f.Close()
-			return st, nil
-		}
-		if h = d.nodes.anyOpen(n, false); h == nil {
-			return nil, err
+		if h = d.nodes.anyOpen(n); h == nil {
+			return nil, nil, err
 		}
 	}
-	st := new(unix.Stat_t)
-	return st, control(h.file, func(fd int) error { return unix.Fstat(fd, st) })
+	st = new(unix.Stat_t)
+	err = control(h.file, func(fd int) error {
+		again, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		f = os.NewFile(uintptr(again), h.file.Name())
+		return unix.Fstat(again, st)
+	})
+	if err != nil {
+		if f != nil {
+			f.Close()
+		}
+		return nil, nil, err
+	}
+	return f, st, nil
 }
 
 // control calls a function with a descriptor that nobody closes meanwhile.
@@ -199,171 +241,6 @@ func (d *Dir) readlink(n *node, r *reply) error {
 		return err
 	}
 	r.b = append(r.b, target[:k]...)
-	return nil
-}
-
-// open opens a regular file. The kernel keeps the pages that it has if the file is as it was told last.
-func (d *Dir) open(n *node, unique uint64, in *body, r *reply) error {
-	flags := int(in.u32())
-	if flags&unix.O_ACCMODE != unix.O_RDONLY && !d.writable || flags&unix.O_TRUNC != 0 && !d.writable {
-		return unix.EROFS
-	}
-	pinned, st, err := d.pin(n)
-	if err != nil {
-		return err
-	}
-	defer pinned.Close()
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return unix.ENXIO
-	}
-	f, err := os.OpenFile(procPath(pinned), openFlags(flags)|flags&unix.O_TRUNC, 0)
-	if err != nil {
-		return err
-	}
-	return d.opened(n, unique, f, flags, r)
-}
-
-// openFlags returns the flags that count on the host. The guest's kernel has seen to the others:
-// O_APPEND, for example, is the offset of a write.
-func openFlags(flags int) int {
-	return flags&(unix.O_ACCMODE|unix.O_SYNC|unix.O_DSYNC) | unix.O_NONBLOCK | unix.O_NOCTTY
-}
-
-// opened answers with a handle of an open file.
-func (d *Dir) opened(n *node, unique uint64, f *os.File, flags int, r *reply) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		f.Close()
-		return err
-	}
-	id, err := d.keep(&handle{node: n, file: f, writable: flags&unix.O_ACCMODE != unix.O_RDONLY})
-	if err != nil {
-		return err
-	}
-	if d.nodes.tell(n, &st) {
-		r.forgetAttributes(n.id, unique)
-		r.open(id, 0)
-	} else {
-		r.open(id, keepCache)
-	}
-	return nil
-}
-
-func (d *Dir) read(in *body, r *reply) error {
-	h := d.handle(in.u64())
-	offset, size := int64(in.u64()), int(in.u32())
-	if h == nil {
-		return unix.EBADF
-	}
-	if size > MaxData || offset < 0 {
-		return unix.EINVAL
-	}
-	start := len(r.b)
-	r.b = append(r.b, make([]byte, size)...)
-	k, err := h.file.ReadAt(r.b[start:], offset)
-	r.b = r.b[:start+k]
-	if k > 0 || errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
-}
-
-func (d *Dir) sync(in *body) error {
-	h := d.handle(in.u64())
-	if h == nil {
-		return unix.EBADF
-	}
-	if !d.writable {
-		return nil
-	}
-	return h.file.Sync()
-}
-
-// seek finds data and holes.
-func (d *Dir) seek(in *body, r *reply) error {
-	h := d.handle(in.u64())
-	offset, whence := int64(in.u64()), int(in.u32())
-	if h == nil {
-		return unix.EBADF
-	}
-	if whence != unix.SEEK_DATA && whence != unix.SEEK_HOLE {
-		return unix.EINVAL
-	}
-	return control(h.file, func(fd int) error {
-		at, err := unix.Seek(fd, offset, whence)
-		r.u64(uint64(at))
-		return err
-	})
-}
-
-func (d *Dir) opendir(n *node, r *reply) error {
-	pinned, st, err := d.pin(n)
-	if err != nil {
-		return err
-	}
-	defer pinned.Close()
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return unix.ENOTDIR
-	}
-	f, err := os.OpenFile(procPath(pinned), unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	id, err := d.keep(&handle{node: n, file: f})
-	if err != nil {
-		return err
-	}
-	r.open(id, 0)
-	return nil
-}
-
-// readdir lists a directory with the attributes of its entries. The offset of an entry is its index in a list that
-// is made when the directory is read from its start, so that a reader sees each name once.
-func (d *Dir) readdir(n *node, in *body, r *reply) error {
-	h := d.handle(in.u64())
-	offset, size := in.u64(), int(in.u32())
-	if h == nil || h.node != n {
-		return unix.EBADF
-	}
-	if size > MaxData {
-		return unix.EINVAL
-	}
-	d.renaming.RLock() // the node must not get another place between a name's stat and its entry
-	defer d.renaming.RUnlock()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if offset == 0 {
-		if _, err := h.file.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
-		names, err := h.file.Readdirnames(-1)
-		if err != nil && !errors.Is(err, unix.ENOENT) { // ENOENT: the directory has been removed
-			return err
-		}
-		h.names = append([]string{".", ".."}, names...)
-	}
-	limit := len(r.b) + size
-	_, named := d.nodes.path(n)
-	for i := offset; i < uint64(len(h.names)); i++ {
-		name := h.names[i]
-		if len(r.b)+entryLen(name) > limit {
-			break
-		}
-		var st unix.Stat_t
-		err := control(h.file, func(fd int) error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-		if err != nil {
-			continue // it has been removed
-		}
-		if badName(name) || !named {
-			if name == ".." {
-				st.Ino = n.file.ino // what is above the root is none of the guest's business
-			}
-			r.b = append(r.b, make([]byte, entrySize)...) // no entry: the kernel does not enter it
-		} else {
-			r.entry(d.nodes.enter(n, name, &st), &st, &d.own)
-		}
-		r.dirent(st.Ino, i+1, st.Mode, name)
-	}
 	return nil
 }
 

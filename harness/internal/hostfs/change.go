@@ -6,46 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// change answers a request that changes something.
-func (d *Dir) change(q request, n *node, in *body, r *reply) error {
-	switch q.op {
-	case opWrite:
-		return d.write(in, r)
-	case opSetattr:
-		return d.setattr(n, in, r)
-	case opFallocate:
-		return d.fallocate(in)
-	case opRename:
-		return d.rename(n, in.u64(), 0, in)
-	case opRename2:
-		to, flags := in.u64(), in.u32()
-		in.u32()
-		return d.rename(n, to, flags, in)
-	case opLink:
-		return d.link(n, in, r)
-	case opCreate:
-		return d.create(n, q.unique, in, r)
-	case opMkdir:
-		mode := in.u32()
-		in.u32() // the kernel has applied the umask
-		return d.make(n, in.text(), r, func(dir int, name string) error {
-			if err := unix.Mkdirat(dir, name, mode&0o777); err != nil {
-				return err
-			}
-			return chmod(dir, name, mode)
-		})
-	case opSymlink:
-		name := in.text()
-		target := in.text()
-		return d.make(n, name, r, func(dir int, name string) error { return unix.Symlinkat(target, dir, name) })
-	case opUnlink:
-		return d.remove(n, in.text(), 0)
-	case opRmdir:
-		return d.remove(n, in.text(), unix.AT_REMOVEDIR)
-	}
-	return unix.EPERM // MKNOD: a guest makes no devices, pipes or sockets on the host
-}
-
 // permissions are the bits of a mode that the guest can set. Setuid and setgid stay off: they would count on the
 // host.
 const permissions = 0o777 | unix.S_ISVTX
@@ -61,22 +21,15 @@ func chmod(dir int, name string, mode uint32) error {
 	return unix.Chmod(procPath(f), mode&permissions)
 }
 
-// make makes an entry of a directory.
-func (d *Dir) make(n *node, name string, r *reply, call func(dir int, name string) error) error {
-	if badName(name) {
-		return unix.EINVAL
-	}
-	d.renaming.RLock()
-	defer d.renaming.RUnlock()
-	dir, _, err := d.pin(n)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := call(int(dir.Fd()), name); err != nil {
-		return err
-	}
-	return d.entry(n, dir, name, r)
+func (d *Dir) mkdir(n *node, in *body, r *reply) error {
+	mode := in.u32()
+	in.u32() // the kernel has applied the umask
+	return d.entry(n, in.text(), r, func(dir int, name string) error {
+		if err := unix.Mkdirat(dir, name, mode&0o777); err != nil {
+			return err
+		}
+		return chmod(dir, name, mode)
+	})
 }
 
 func (d *Dir) link(n *node, in *body, r *reply) error {
@@ -85,7 +38,7 @@ func (d *Dir) link(n *node, in *body, r *reply) error {
 		return err
 	}
 	defer pinned.Close()
-	return d.make(n, in.text(), r, func(dir int, name string) error {
+	return d.entry(n, in.text(), r, func(dir int, name string) error {
 		return unix.Linkat(unix.AT_FDCWD, procPath(pinned), dir, name, unix.AT_SYMLINK_FOLLOW) // of /proc's link
 	})
 }
@@ -96,42 +49,33 @@ func (d *Dir) create(n *node, unique uint64, in *body, r *reply) error {
 	in.u32()
 	in.u32()
 	name := in.text()
-	if badName(name) {
-		return unix.EINVAL
-	}
-	d.renaming.RLock()
-	defer d.renaming.RUnlock()
-	dir, _, err := d.pin(n)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	at := int(dir.Fd())
-	common := openFlags(flags) | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(at, name, common|unix.O_CREAT|unix.O_EXCL, mode&0o777)
-	isNew := err == nil
-	if err == unix.EEXIST && flags&unix.O_EXCL == 0 {
-		fd, err = openExisting(at, name, common|flags&unix.O_TRUNC)
-	}
-	if err != nil {
-		return err
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if isNew {
-		unix.Fchmod(fd, mode&permissions) // the file is ours; if this fails it has a stricter mode
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		f.Close()
-		return err
-	}
-	id := d.nodes.enter(n, name, &st)
-	r.entry(id, &st, &d.own)
-	if err := d.opened(d.nodes.get(id), unique, f, flags, r); err != nil {
-		d.nodes.forget(id, 1)
-		return err
-	}
-	return nil
+	return d.inDir(n, name, d.renaming.RLocker(), func(dir int) error {
+		common := openFlags(flags) | unix.O_NOFOLLOW | unix.O_CLOEXEC
+		fd, err := unix.Openat(dir, name, common|unix.O_CREAT|unix.O_EXCL, mode&0o777)
+		isNew := err == nil
+		if err == unix.EEXIST && flags&unix.O_EXCL == 0 {
+			fd, err = openExisting(dir, name, common|flags&unix.O_TRUNC)
+		}
+		if err != nil {
+			return err
+		}
+		f := os.NewFile(uintptr(fd), name)
+		if isNew {
+			unix.Fchmod(fd, mode&permissions) // the file is ours; if this fails it has a stricter mode
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			f.Close()
+			return err
+		}
+		created := d.nodes.enter(n, name, &st)
+		r.entry(created, &st, &d.own)
+		if err := d.opened(created, unique, f, flags, r); err != nil {
+			d.nodes.forget(created.id, 1)
+			return err
+		}
+		return nil
+	})
 }
 
 // openExisting opens a regular file of a directory.
@@ -158,74 +102,33 @@ func openExisting(dir int, name string, flags int) (int, error) {
 }
 
 func (d *Dir) remove(n *node, name string, flags int) error {
-	if badName(name) {
-		return unix.EINVAL
-	}
-	d.renaming.Lock()
-	defer d.renaming.Unlock()
-	dir, _, err := d.pin(n)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := unix.Unlinkat(int(dir.Fd()), name, flags); err != nil {
-		return err
-	}
-	d.nodes.remove(n, name)
-	return nil
+	return d.inDir(n, name, &d.renaming, func(dir int) error {
+		if err := unix.Unlinkat(dir, name, flags); err != nil {
+			return err
+		}
+		d.nodes.remove(n, name)
+		return nil
+	})
 }
 
 func (d *Dir) rename(n *node, to uint64, flags uint32, in *body) error {
 	name, newName := in.text(), in.text()
-	if badName(name) || badName(newName) || flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 {
+	if badName(newName) || flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 {
 		return unix.EINVAL
 	}
 	m := d.nodes.get(to)
-	d.renaming.Lock()
-	defer d.renaming.Unlock()
-	from, _, err := d.pin(n)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	dir, _, err := d.pin(m)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := unix.Renameat2(int(from.Fd()), name, int(dir.Fd()), newName, uint(flags)); err != nil {
-		return err
-	}
-	d.nodes.move(n, name, m, newName, flags&unix.RENAME_EXCHANGE != 0)
-	return nil
-}
-
-func (d *Dir) write(in *body, r *reply) error {
-	h := d.handle(in.u64())
-	offset, size := int64(in.u64()), int(in.u32())
-	in.take(20) // flags
-	if h == nil {
-		return unix.EBADF
-	}
-	if offset < 0 || size != len(in.b) {
-		return unix.EINVAL
-	}
-	k, err := h.file.WriteAt(in.b, offset)
-	if k == 0 && err != nil {
-		return err
-	}
-	r.u32(uint32(k))
-	r.u32(0)
-	return nil
-}
-
-func (d *Dir) fallocate(in *body) error {
-	h := d.handle(in.u64())
-	offset, length, mode := int64(in.u64()), int64(in.u64()), in.u32()
-	if h == nil {
-		return unix.EBADF
-	}
-	return control(h.file, func(fd int) error { return unix.Fallocate(fd, mode, offset, length) })
+	return d.inDir(n, name, &d.renaming, func(from int) error {
+		dir, _, err := d.pin(m)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		if err := unix.Renameat2(from, name, int(dir.Fd()), newName, uint(flags)); err != nil {
+			return err
+		}
+		d.nodes.move(n, name, m, newName, flags&unix.RENAME_EXCHANGE != 0)
+		return nil
+	})
 }
 
 func (d *Dir) setattr(n *node, in *body, r *reply) error {
@@ -299,36 +202,6 @@ func (d *Dir) setattr(n *node, in *body, r *reply) error {
 	d.nodes.tell(n, st)
 	r.attrOut(st, &d.own)
 	return nil
-}
-
-// reach returns a descriptor of a node's file: pinned, or of an open file that has no name any more. The caller
-// must close it.
-func (d *Dir) reach(n *node, h *handle) (*os.File, *unix.Stat_t, error) {
-	f, st, err := d.pin(n)
-	if err == nil {
-		return f, st, nil
-	}
-	if h == nil {
-		if h = d.nodes.anyOpen(n, false); h == nil {
-			return nil, nil, err
-		}
-	}
-	st = new(unix.Stat_t)
-	err = control(h.file, func(fd int) error {
-		again, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		f = os.NewFile(uintptr(again), h.file.Name())
-		return unix.Fstat(again, st)
-	})
-	if err != nil {
-		if f != nil {
-			f.Close()
-		}
-		return nil, nil, err
-	}
-	return f, st, nil
 }
 
 // when returns a time of SETATTR.

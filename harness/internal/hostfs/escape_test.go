@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -239,6 +240,36 @@ func TestOpenFilesAreBounded(t *testing.T) {
 	}
 	_, errno := c.open(node, unix.O_RDONLY)
 	require.Equal(t, unix.ENFILE, errno)
+}
+
+// The guest's kernel forgets a number before it knows it, while the answer that has it is made.
+func TestANumberThatIsForgottenTooEarlyDoesNoHarm(t *testing.T) {
+	shared, _ := outside(t)
+	c := newClient(t, shared, true)
+	var last atomic.Uint64
+	last.Store(rootNode)
+	stop := make(chan struct{})
+	var forgetter sync.WaitGroup
+	forgetter.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				c.dir.Answer(message(opForget, 0, last.Load()+1, u64s(1)), nil)
+			}
+		}
+	})
+	for range 300 {
+		node, handle, errno := c.create(rootNode, "new", unix.O_RDWR, 0o666)
+		require.Zero(t, errno)
+		last.Store(node)
+		c.ask(opRelease, node, join(u64s(handle), u32s(0, 0, 0, 0)))
+		_, errno = c.ask(opUnlink, rootNode, text("new"))
+		require.Zero(t, errno)
+	}
+	close(stop)
+	forgetter.Wait()
 }
 
 func FuzzAnswer(f *testing.F) {

@@ -27,10 +27,6 @@ import (
 // open file is always checked when it is opened.
 const validSeconds = 1
 
-// maxHandles bounds the files that a guest keeps open in one directory, because their descriptors
-// belong to this process.
-const maxHandles = 4096
-
 // A Dir is a directory of the host. All methods may be called from any goroutine.
 type Dir struct {
 	root     *os.Root
@@ -43,16 +39,6 @@ type Dir struct {
 	mu      sync.Mutex // guards all fields below
 	last    uint64
 	handles map[uint64]*handle
-}
-
-// A handle is an open file or directory.
-type handle struct {
-	node     *node
-	file     *os.File
-	writable bool
-
-	mu    sync.Mutex
-	names []string // of a directory, from the last read of its start
 }
 
 // Open opens a directory. Without writable, the guest can change nothing in it.
@@ -127,39 +113,6 @@ func (d *Dir) pinPath(path string, file fileID) (*os.File, *unix.Stat_t, error) 
 
 // procPath returns a path that leads to a pinned file itself, under whatever name it is now.
 func procPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
-
-// keep makes a handle of an open file.
-func (d *Dir) keep(h *handle) (uint64, error) {
-	d.mu.Lock()
-	if len(d.handles) >= maxHandles {
-		d.mu.Unlock()
-		h.file.Close()
-		return 0, unix.ENFILE
-	}
-	d.last++
-	id := d.last
-	d.handles[id] = h
-	d.mu.Unlock()
-	d.nodes.opened(h)
-	return id, nil
-}
-
-func (d *Dir) handle(id uint64) *handle {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.handles[id]
-}
-
-func (d *Dir) release(id uint64) {
-	d.mu.Lock()
-	h := d.handles[id]
-	delete(d.handles, id)
-	d.mu.Unlock()
-	if h != nil {
-		d.nodes.closed(h)
-		h.file.Close()
-	}
-}
 
 // errnoOf returns the error number that the guest gets.
 func errnoOf(err error) unix.Errno {

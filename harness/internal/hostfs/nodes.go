@@ -103,7 +103,7 @@ func (t *nodes) misplaced(n *node) bool {
 
 // enter returns the node of a name, with one more reference. If the name was another file's before, that
 // file's node loses it.
-func (t *nodes) enter(parent *node, name string, st *unix.Stat_t) uint64 {
+func (t *nodes) enter(parent *node, name string, st *unix.Stat_t) *node {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	file := identify(st)
@@ -124,7 +124,7 @@ func (t *nodes) enter(parent *node, name string, st *unix.Stat_t) uint64 {
 	t.byID[n.id] = n // it may have been forgotten before its kids
 	n.lookups++
 	n.told = stampOf(st)
-	return n.id
+	return n
 }
 
 // tell notes the attributes that the kernel gets, and reports whether it had others.
@@ -245,15 +245,12 @@ func (t *nodes) closed(h *handle) {
 	delete(h.node.open, h)
 }
 
-// anyOpen returns a handle of a node, one that can write if write is set. It returns nil if there is
-// none.
-func (t *nodes) anyOpen(n *node, write bool) *handle {
+// anyOpen returns a handle of a node, or nil if there is none.
+func (t *nodes) anyOpen(n *node) *handle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for h := range n.open {
-		if h.writable || !write {
-			return h
-		}
+		return h
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package hostfs
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
@@ -129,16 +130,13 @@ func (d *body) u64() uint64 { return order.Uint64(d.take(8)) }
 
 // text reads a text that ends with a NUL byte.
 func (d *body) text() string {
-	for i, c := range d.b {
-		if c == 0 {
-			s := string(d.b[:i])
-			d.b = d.b[i+1:]
-			return s
-		}
+	text, rest, ok := bytes.Cut(d.b, []byte{0})
+	d.b = rest
+	if !ok {
+		d.short = true
+		return ""
 	}
-	d.short = true
-	d.b = nil
-	return ""
+	return string(text)
 }
 
 // A reply collects one answer, with notices before it.
@@ -202,8 +200,8 @@ func (r *reply) attr(st *unix.Stat_t, ids *owner) {
 }
 
 // entry appends a struct fuse_entry_out.
-func (r *reply) entry(id uint64, st *unix.Stat_t, ids *owner) {
-	r.u64(id)
+func (r *reply) entry(n *node, st *unix.Stat_t, ids *owner) {
+	r.u64(n.id)
 	r.u64(0) // generation: no number is used twice
 	r.u64(validSeconds)
 	r.u64(validSeconds)
