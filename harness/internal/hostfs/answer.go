@@ -165,7 +165,11 @@ func (d *Dir) entry(n *node, name string, r *reply, create func(dir int, name st
 		if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
-		r.entry(d.nodes.enter(n, name, &st), &st, &d.own)
+		entered, err := d.nodes.enter(n, name, &st)
+		if err != nil {
+			return err
+		}
+		r.entry(entered, &st, &d.own)
 		return nil
 	})
 }

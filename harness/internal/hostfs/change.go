@@ -68,7 +68,11 @@ func (d *Dir) create(n *node, unique uint64, in *body, r *reply) error {
 			f.Close()
 			return err
 		}
-		created := d.nodes.enter(n, name, &st)
+		created, err := d.nodes.enter(n, name, &st)
+		if err != nil {
+			f.Close()
+			return err
+		}
 		r.entry(created, &st, &d.own)
 		if err := d.opened(created, unique, f, flags, r); err != nil {
 			d.nodes.forget(created.id, 1)

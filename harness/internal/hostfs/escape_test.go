@@ -1,6 +1,7 @@
 package hostfs
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -240,6 +241,68 @@ func TestOpenFilesAreBounded(t *testing.T) {
 	}
 	_, errno := c.open(node, unix.O_RDONLY)
 	require.Equal(t, unix.ENFILE, errno)
+}
+
+// A guest's kernel cannot use up the memory of this process: with files whose names are gone and that it never
+// forgets, or with lists of directories.
+func TestTheFilesThatTheKernelKnowsAreBounded(t *testing.T) {
+	shared, _ := outside(t)
+	write(t, filepath.Join(shared, "file"), "")
+	c := newClient(t, shared, true)
+	c.dir.nodes.limit = 100
+	file := c.mustLookup("file")
+	for range 98 {
+		node, handle, errno := c.create(rootNode, "new", unix.O_RDWR|unix.O_EXCL, 0o666)
+		require.Zero(t, errno)
+		c.ask(opRelease, node, join(u64s(handle), u32s(0, 0, 0, 0)))
+		_, errno = c.ask(opUnlink, rootNode, text("new"))
+		require.Zero(t, errno)
+	}
+	_, _, errno := c.create(rootNode, "new", unix.O_RDWR, 0o666)
+	require.Equal(t, unix.ENFILE, errno)
+	_, errno = c.lookup("new")
+	require.Equal(t, unix.ENFILE, errno)
+	require.Empty(t, c.dir.handles)
+	require.Len(t, c.dir.nodes.byID, 100)
+	require.Equal(t, file, c.mustLookup("file"), "a file that the kernel knows already")
+	all, errno := c.list(rootNode, 4096)
+	require.Zero(t, errno)
+	require.Len(t, all, 4, "a list has all names")
+	require.Zero(t, all["new"].node)
+	require.Equal(t, file, all["file"].node)
+}
+
+func TestTheListsOfDirectoriesAreBounded(t *testing.T) {
+	shared, _ := outside(t)
+	const files = 1000
+	for i := range files {
+		write(t, filepath.Join(shared, strings.Repeat("n", 250)+fmt.Sprint(10000+i)), "")
+	}
+	c := newClient(t, shared, false)
+	list := func(handle uint64) unix.Errno {
+		_, errno := c.ask(opReaddirplus, rootNode, join(u64s(handle, 0), u32s(4096, 0, 0, 0, 0, 0)))
+		return errno
+	}
+	var handles []uint64
+	for {
+		out, errno := c.ask(opOpendir, rootNode, u32s(0, 0))
+		require.Zero(t, errno)
+		handles = append(handles, order.Uint64(out))
+		if errno = list(handles[len(handles)-1]); errno != 0 {
+			require.Equal(t, unix.ENOMEM, errno)
+			break
+		}
+		require.Zero(t, list(handles[0]), "the same list again takes no more memory")
+		require.Less(t, len(handles), 280)
+	}
+	require.Greater(t, len(handles), 200)
+	for _, handle := range handles {
+		c.ask(opReleasedir, rootNode, join(u64s(handle), u32s(0, 0, 0, 0)))
+	}
+	require.Zero(t, c.dir.listed)
+	all, errno := c.list(rootNode, 128<<10)
+	require.Zero(t, errno)
+	require.Len(t, all, files+2)
 }
 
 // The guest's kernel forgets a number before it knows it, while the answer that has it is made.

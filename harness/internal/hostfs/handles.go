@@ -13,6 +13,9 @@ import (
 // belong to this process.
 const maxHandles = 4096
 
+// maxListed bounds the names of directories that are kept for all handles, in bytes. A million files take 40 MB.
+const maxListed = 64 << 20
+
 // A handle is an open file or directory.
 type handle struct {
 	node     *node
@@ -21,6 +24,10 @@ type handle struct {
 
 	mu    sync.Mutex
 	names []string // of a directory, from the last read of its start
+
+	// The Dir's mu guards these.
+	listed   int // bytes of names
+	released bool
 }
 
 // keep makes a handle of an open file.
@@ -48,7 +55,11 @@ func (d *Dir) handle(id uint64) *handle {
 func (d *Dir) release(id uint64) {
 	d.mu.Lock()
 	h := d.handles[id]
-	delete(d.handles, id)
+	if h != nil {
+		delete(d.handles, id)
+		d.listed -= h.listed
+		h.released = true
+	}
 	d.mu.Unlock()
 	if h != nil {
 		d.nodes.closed(h)
@@ -177,6 +188,49 @@ func (d *Dir) seek(h *handle, in *body, r *reply) error {
 	})
 }
 
+// list sets the names of a directory.
+func (d *Dir) list(h *handle) error {
+	h.names = []string{".", ".."}
+	size := 0
+	if _, err := h.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	for {
+		names, err := h.file.Readdirnames(1024)
+		for _, name := range names {
+			size += len(name) + 16 // and the string itself
+		}
+		if full := d.setListed(h, size); full != nil {
+			h.names = nil
+			return full
+		}
+		h.names = append(h.names, names...)
+		switch {
+		case err == io.EOF || errors.Is(err, unix.ENOENT): // ENOENT: the directory has been removed
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// setListed notes how many bytes the names of a directory have. It returns an error if they are too many.
+func (d *Dir) setListed(h *handle, size int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch listed := d.listed - h.listed + size; {
+	case h.released:
+		return unix.EBADF
+	case listed > maxListed:
+		d.listed -= h.listed
+		h.listed = 0
+		return unix.ENOMEM
+	default:
+		d.listed, h.listed = listed, size
+		return nil
+	}
+}
+
 // readdir lists a directory with the attributes of its entries. The offset of an entry is its index in a list that
 // is made when the directory is read from its start, so that a reader sees each name once.
 func (d *Dir) readdir(h *handle, in *body, r *reply) error {
@@ -189,14 +243,9 @@ func (d *Dir) readdir(h *handle, in *body, r *reply) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if offset == 0 {
-		if _, err := h.file.Seek(0, io.SeekStart); err != nil {
+		if err := d.list(h); err != nil {
 			return err
 		}
-		names, err := h.file.Readdirnames(-1)
-		if err != nil && !errors.Is(err, unix.ENOENT) { // ENOENT: the directory has been removed
-			return err
-		}
-		h.names = append([]string{".", ".."}, names...)
 	}
 	limit := len(r.b) + size
 	_, named := d.nodes.path(n)
@@ -210,13 +259,17 @@ func (d *Dir) readdir(h *handle, in *body, r *reply) error {
 		if err != nil {
 			continue // it has been removed
 		}
-		if badName(name) || !named {
-			if name == ".." {
-				st.Ino = n.file.ino // what is above the root is none of the guest's business
-			}
-			r.b = append(r.b, make([]byte, entrySize)...) // no entry: the kernel does not enter it
+		var entered *node
+		if named && !badName(name) {
+			entered, _ = d.nodes.enter(n, name, &st)
+		}
+		if entered != nil {
+			r.entry(entered, &st, &d.own)
 		} else {
-			r.entry(d.nodes.enter(n, name, &st), &st, &d.own)
+			r.b = append(r.b, make([]byte, entrySize)...) // no entry: the kernel does not enter it
+		}
+		if name == ".." {
+			st.Ino = n.file.ino // what is above the root is none of the guest's business
 		}
 		r.dirent(st.Ino, i+1, st.Mode, name)
 	}

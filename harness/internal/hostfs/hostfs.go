@@ -39,6 +39,7 @@ type Dir struct {
 	mu      sync.Mutex // guards all fields below
 	last    uint64
 	handles map[uint64]*handle
+	listed  int // bytes of names that all handles keep
 }
 
 // Open opens a directory. Without writable, the guest can change nothing in it.

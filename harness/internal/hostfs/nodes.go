@@ -7,6 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxNodes bounds the files that a guest's kernel knows at once. A file takes some 350 bytes here, and in the
+// guest's kernel about 1 KiB.
+const maxNodes = 2 << 20
+
 // rootNode is the number of the directory itself.
 const rootNode = 1
 
@@ -46,6 +50,7 @@ type place struct {
 // nodes are the nodes of a directory. All methods lock it.
 type nodes struct {
 	mu     sync.Mutex
+	limit  int // of the length of byID
 	last   uint64
 	byID   map[uint64]*node
 	byFile map[fileID]*node // the nodes that have a name
@@ -54,7 +59,7 @@ type nodes struct {
 
 func newNodes(root fileID) *nodes {
 	n := &node{id: rootNode, lookups: 1, file: root}
-	return &nodes{last: rootNode, byID: map[uint64]*node{rootNode: n}, byFile: make(map[fileID]*node), root: n}
+	return &nodes{limit: maxNodes, last: rootNode, byID: map[uint64]*node{rootNode: n}, byFile: make(map[fileID]*node), root: n}
 }
 
 // get returns the node with a number, or nil.
@@ -102,8 +107,8 @@ func (t *nodes) misplaced(n *node) bool {
 }
 
 // enter returns the node of a name, with one more reference. If the name was another file's before, that
-// file's node loses it.
-func (t *nodes) enter(parent *node, name string, st *unix.Stat_t) *node {
+// file's node loses it. It returns ENFILE if the kernel would know too many files.
+func (t *nodes) enter(parent *node, name string, st *unix.Stat_t) (*node, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	file := identify(st)
@@ -120,11 +125,16 @@ func (t *nodes) enter(parent *node, name string, st *unix.Stat_t) *node {
 		t.last++
 		n = &node{id: t.last, file: file}
 	}
+	if t.byID[n.id] == nil { // it is new, or was forgotten before its kids
+		if len(t.byID) >= t.limit {
+			return nil, unix.ENFILE
+		}
+		t.byID[n.id] = n
+	}
 	t.attach(n, at)
-	t.byID[n.id] = n // it may have been forgotten before its kids
 	n.lookups++
 	n.told = stampOf(st)
-	return n
+	return n, nil
 }
 
 // tell notes the attributes that the kernel gets, and reports whether it had others.
