@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -291,6 +293,48 @@ func TestALateAnswerToAnEarlierRequestIsDropped(t *testing.T) {
 	h, payload := parse(t, c.read(0, diskproto.Sector))
 	require.EqualValues(t, 2, h.Number)
 	require.Equal(t, "NOW", payload)
+}
+
+// A guest that does not wait for answers would otherwise have any number of handlers, each with its memory.
+func TestASlotHasOneHandlerAtATime(t *testing.T) {
+	c, s := start(t)
+	release := make(chan struct{})
+	var running, most, handled atomic.Int32
+	channel := s.Open(func(_ context.Context, request []byte) ([]byte, error) {
+		most.Store(max(most.Load(), running.Add(1)))
+		defer running.Add(-1)
+		handled.Add(1)
+		<-release
+		return bytes.ToUpper(request), nil
+	})
+	for n := range uint32(100) {
+		c.write(0, request(n, channel.Number, fmt.Sprint("request ", n)))
+	}
+	close(release)
+	h, payload := diskproto.Header{}, ""
+	for h.Status == diskproto.Pending {
+		h, payload = parse(t, c.read(0, diskproto.Sector))
+	}
+	require.EqualValues(t, 99, h.Number)
+	require.Equal(t, "REQUEST 99", payload)
+	require.EqualValues(t, 1, most.Load())
+	require.EqualValues(t, 2, handled.Load(), "the first and the newest")
+}
+
+// QEMU waits for the replies to all reads before it stops the machine.
+func TestAReadThatWaitsIsAnsweredIfAnotherRequestComes(t *testing.T) {
+	c, s := start(t)
+	channel := s.Open(func(ctx context.Context, _ []byte) ([]byte, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	for i, other := range [][]byte{bytes.Repeat([]byte("garbage!"), 64), request(2, channel.Number+1, "")} {
+		at := slotOffset(i)
+		c.write(at, request(1, channel.Number, ""))
+		waiting := c.send(cmdRead, at, diskproto.Sector, nil)
+		c.write(at, other)
+		c.await(waiting)
+	}
 }
 
 func TestTheEndOfTheConnectionEndsHandlers(t *testing.T) {

@@ -15,6 +15,8 @@ type slot struct {
 
 	requests uint64 // counts the requests, so that a late answer is told from a present one
 	working  bool   // a request has arrived, and its answer is not there yet
+	busy     bool   // a handler runs, for this request or an earlier one
+	next     []byte // the payload of the request that waits for that handler; header is its header
 
 	header  diskproto.Header // of the request or its answer
 	payload []byte           // of the answer
@@ -32,12 +34,17 @@ type read struct {
 // write takes a part of a request. When the request is complete, its channel handles it on a new goroutine.
 // The part does not cross the end of a slot.
 func (s *Server) write(offset int64, part []byte) {
-	sl, at := &s.slots[offset/diskproto.SlotSize], int(offset%diskproto.SlotSize)
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	replies := s.receive(&s.slots[offset/diskproto.SlotSize], int(offset%diskproto.SlotSize), part)
+	s.mu.Unlock()
+	s.sendAll(replies)
+}
+
+// receive takes a part of a slot's request. The caller holds the server's mu, and sends the replies without it.
+func (s *Server) receive(sl *slot, at int, part []byte) (replies []reply) {
 	if sl.received == 0 {
 		sl.requests++
-		sl.working, sl.answers = false, false
+		sl.working, sl.answers, sl.next = false, false, nil
 	}
 	if missing := at + len(part) - len(sl.request); missing > 0 {
 		sl.request = append(sl.request, make([]byte, missing)...)
@@ -45,45 +52,59 @@ func (s *Server) write(offset int64, part []byte) {
 	copy(sl.request[at:], part)
 	sl.received += len(part)
 	if len(sl.request) < diskproto.HeaderSize {
-		return
+		return nil
 	}
 	h, err := diskproto.ParseHeader(sl.request)
 	switch {
 	case err != nil && at > 0:
-		return // the part with the header is missing
+		return nil // the part with the header is missing
 	case err != nil:
 		sl.received, sl.request = 0, nil
-		sl.reply(diskproto.Header{Status: diskproto.Failed}, []byte("malformed request: "+err.Error()))
-		return
+		return sl.reply(diskproto.Header{Status: diskproto.Failed}, []byte("malformed request: "+err.Error()))
 	case sl.received < diskproto.Padded(h.Length):
-		return
+		return nil
 	}
 	request := sl.request[diskproto.HeaderSize : diskproto.HeaderSize+h.Length]
 	sl.received, sl.request = 0, nil
+	sl.working, sl.header = true, h
+	if sl.busy {
+		// A guest that does not wait for answers cannot have more than one handler a slot.
+		sl.next = request
+		return nil
+	}
+	return s.handle(sl, request)
+}
+
+// handle lets the channel of a slot's request handle it. The caller holds the server's mu, and sends the replies
+// without it.
+func (s *Server) handle(sl *slot, request []byte) (replies []reply) {
+	h, requests := sl.header, sl.requests
 	c := s.channels[h.Channel]
 	if c == nil {
 		h.Status = diskproto.NoChannel
-		sl.reply(h, nil)
-		return
+		return sl.reply(h, nil)
 	}
-	sl.working, sl.header = true, h
-	requests := sl.requests
+	sl.busy = true
 	c.calls.Go(func() {
 		h.Status = diskproto.Done
 		answer, err := c.handler(c.ctx, request)
 		if err != nil {
 			answer, h.Status = []byte(err.Error()), diskproto.Failed
 		}
-		var replies []reply
 		s.mu.Lock()
+		var replies []reply
 		if sl.requests == requests {
 			replies = sl.reply(h, answer)
 		}
-		s.mu.Unlock()
-		for _, r := range replies {
-			s.send(r.handle, r.content)
+		sl.busy = false
+		if next := sl.next; next != nil {
+			sl.next = nil
+			replies = s.handle(sl, next)
 		}
+		s.mu.Unlock()
+		s.sendAll(replies)
 	})
+	return nil
 }
 
 // reply sets a slot's answer and returns the replies to the reads that wait for it. The caller holds the
@@ -104,6 +125,12 @@ func (sl *slot) reply(h diskproto.Header, payload []byte) (replies []reply) {
 type reply struct {
 	handle  uint64
 	content net.Buffers
+}
+
+func (s *Server) sendAll(replies []reply) {
+	for _, r := range replies {
+		s.send(r.handle, r.content)
+	}
 }
 
 // read answers a read of the disk, at once or when the slot has an answer. The read does not cross the end
