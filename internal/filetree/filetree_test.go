@@ -201,7 +201,14 @@ func TestAFileThatChangesIsRefused(t *testing.T) {
 		"shorter": func(path string) error { return os.Truncate(path, 10) },
 		"longer":  func(path string) error { return os.Truncate(path, 100<<20) },
 		"other": func(path string) error {
-			return os.Chtimes(path, time.Time{}, time.Now().Add(time.Hour))
+			return errors.Join(os.WriteFile(path, []byte("y"), 0o644), os.Truncate(path, 4*MaxBatch))
+		},
+		"one byte": func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			require.NoError(t, err)
+			defer f.Close()
+			_, err = f.WriteAt([]byte("y"), 0)
+			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -210,6 +217,28 @@ func TestAFileThatChangesIsRefused(t *testing.T) {
 			err := Send(path, func([]byte) error { return change(path) })
 			require.ErrorContains(t, err, path+": it has changed while it was copied")
 		})
+	}
+}
+
+// The cache of images marks a program as used by its modification time while others copy it.
+func TestAFileThatIsTouchedIsCopied(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(dir+"/from", 0o777))
+	// The small files before it let the large one's first block end anywhere in a batch.
+	contents := map[string]string{"a": "x", "b": strings.Repeat("b", 1000), "large": strings.Repeat("0123456", MaxBatch)}
+	for name, content := range contents {
+		write(t, dir+"/from/"+name, content, 0o644)
+	}
+	at := time.Now()
+	r := NewReceiver(Destination{Path: dir + "/to"})
+	require.NoError(t, Send(dir+"/from", func(batch []byte) error {
+		at = at.Add(time.Second)
+		return errors.Join(os.Chtimes(dir+"/from/large", at, at), r.Write(batch))
+	}))
+	for name, content := range contents {
+		got, err := os.ReadFile(dir + "/to/" + name)
+		require.NoError(t, err)
+		require.True(t, string(got) == content, name)
 	}
 }
 

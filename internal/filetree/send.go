@@ -163,6 +163,7 @@ func (s *sender) file(f *os.File, info fs.FileInfo, mode fs.FileMode, as string)
 		return err
 	}
 	s.batch = appendString(appendMode(b, info, mode), as)
+	start := len(s.batch)
 	var sum checksum
 	size := info.Size()
 	if size == 0 {
@@ -171,7 +172,23 @@ func (s *sender) file(f *os.File, info fs.FileInfo, mode fs.FileMode, as string)
 			return err
 		}
 	}
-	for at := int64(0); at < info.Size(); {
+	if err := s.blocks(f, info.Size(), &sum); err != nil {
+		return err
+	}
+	if err := s.unchanged(f, info, start, sum); err != nil {
+		return err
+	}
+	b, err = s.record(kindEnd, 16)
+	if err == nil {
+		b = binary.LittleEndian.AppendUint64(b, uint64(size))
+		s.batch = binary.LittleEndian.AppendUint64(b, uint64(sum))
+	}
+	return err
+}
+
+// blocks sends the first size bytes of a file without its holes.
+func (s *sender) blocks(f *os.File, size int64, sum *checksum) error {
+	for at := int64(0); at < size; {
 		// The file's data from here to the next hole. A file system that does not know its holes says that all
 		// is data.
 		from, to := at, size
@@ -184,7 +201,7 @@ func (s *sender) file(f *os.File, info fs.FileInfo, mode fs.FileMode, as string)
 			break // a hole up to the end
 		}
 		for at = from; at < to; {
-			n, err := s.block(f, at, int(min(to-at, MaxBatch)), &sum)
+			n, err := s.block(f, at, int(min(to-at, MaxBatch)), sum)
 			if err != nil {
 				return err
 			}
@@ -194,19 +211,30 @@ func (s *sender) file(f *os.File, info fs.FileInfo, mode fs.FileMode, as string)
 			at += int64(n)
 		}
 	}
+	return nil
+}
+
+// unchanged returns errChanged if the content of a file may be another one than what was sent. A new
+// modification time alone says little: touch sets it, and so does a cache that marks a file as used. The
+// file is then read a second time, in blocks that begin where those did that were sent: the first one was
+// appended to a batch of start bytes.
+func (s *sender) unchanged(f *os.File, info fs.FileInfo, start int, sent checksum) error {
 	now, err := f.Stat()
-	if err == nil && (now.Size() != info.Size() || !now.ModTime().Equal(info.ModTime())) {
-		err = errChanged
-	}
-	if err != nil {
+	if err != nil || now.Size() == info.Size() && now.ModTime().Equal(info.ModTime()) {
 		return err
 	}
-	b, err = s.record(kindEnd, 16)
-	if err == nil {
-		b = binary.LittleEndian.AppendUint64(b, uint64(size))
-		s.batch = binary.LittleEndian.AppendUint64(b, uint64(sum))
+	if now.Size() != info.Size() || info.Size() == 0 {
+		return errChanged
 	}
-	return err
+	again := sender{emit: func([]byte) error { return nil }, batch: make([]byte, start, MaxBatch)}
+	var sum checksum
+	if err := again.blocks(f, info.Size(), &sum); err != nil {
+		return err
+	}
+	if sum != sent {
+		return errChanged
+	}
+	return nil
 }
 
 // block sends up to n bytes of a file, and returns how many: 0 only at the file's end.
