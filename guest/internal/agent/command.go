@@ -1,14 +1,9 @@
 package agent
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,63 +20,6 @@ type commands struct {
 	null   int                 // descriptor of /dev/null; 0 before the first command
 	groups int                 // how many control groups were made
 	spare  []*group            // of these, the empty ones
-}
-
-// maxSpare is how many empty control groups are kept.
-const maxSpare = 8
-
-// makeSpare makes a control group ahead of time. In a restored machine all code is slow at first, and that of a new
-// group takes longer than the rest of the agent's work for a command.
-func (a *Agent) makeSpare() error {
-	if a.programs == nil {
-		return nil
-	}
-	c := &a.commands
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.groups++
-	g, err := newGroup("command-"+strconv.Itoa(c.groups), a.programs)
-	if err == nil {
-		c.spare = append(c.spare, g)
-	}
-	return err
-}
-
-// group returns an empty control group, or nil in a kernel without them. Without a group of its own a command runs
-// in the program's group.
-func (a *Agent) group() *group {
-	c := &a.commands
-	for range 2 {
-		c.mu.Lock()
-		if last := len(c.spare) - 1; last >= 0 {
-			g := c.spare[last]
-			c.spare = c.spare[:last]
-			c.mu.Unlock()
-			return g
-		}
-		c.mu.Unlock()
-		if err := a.makeSpare(); err != nil {
-			a.remark(err.Error())
-			break
-		}
-	}
-	return nil
-}
-
-// giveBack keeps a group for the next command, or removes it. A group with processes that a command has left
-// behind stays.
-func (a *Agent) giveBack(g *group) {
-	if g == nil {
-		return
-	}
-	c := &a.commands
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.spare) < maxSpare && g.empty() {
-		c.spare = append(c.spare, g)
-	} else {
-		g.remove()
-	}
 }
 
 // A command runs without the console, in a session and a control group of its own.
@@ -113,12 +51,6 @@ func (c *command) closeStreams() {
 	}
 }
 
-// NotStarted is the exit status of a command that cannot be started, as in a shell.
-const NotStarted = 127
-
-// notRunnable is the exit status of a command that is found and cannot be run, as in a shell.
-const notRunnable = 126
-
 // execute starts a command. Its output and its exit status follow in messages that answer the
 // request.
 func (a *Agent) execute(m wire.Message) error {
@@ -136,23 +68,6 @@ func (a *Agent) execute(m wire.Message) error {
 	go c.follow(ended)
 	return nil
 }
-
-// refusal says why a command was not started.
-func refusal(err error) wire.Refusal {
-	r := wire.Refusal{Status: notRunnable, Why: err.Error()}
-	if errno := unix.Errno(0); errors.As(err, &errno) {
-		r.Errno = uint16(errno)
-	}
-	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) && !errors.As(err, new(*directoryError)) {
-		r.Status, r.Errno = NotStarted, uint16(unix.ENOENT)
-	}
-	return r
-}
-
-// A directoryError says why a command cannot start in its directory.
-type directoryError struct{ error }
-
-func (e *directoryError) Unwrap() error { return e.error }
 
 // start starts a command. The channel gets its wait status when it ends.
 func (c *command) start(r wire.Command) (ended <-chan unix.WaitStatus, err error) {
@@ -202,52 +117,6 @@ func (c *command) start(r wire.Command) (ended <-chan unix.WaitStatus, err error
 		return nil, startError(path, err)
 	}
 	return ended, nil
-}
-
-// lookPath is exec.LookPath for a name without a slash. It runs less code: in a restored machine all code is slow at
-// first.
-func lookPath(name string) (string, error) {
-	for dir := range strings.SplitSeq(os.Getenv("PATH"), ":") {
-		path := dir + "/" + name
-		var info unix.Stat_t
-		if unix.Stat(path, &info) == nil && info.Mode&unix.S_IFMT == unix.S_IFREG && info.Mode&0o111 != 0 {
-			return path, nil
-		}
-	}
-	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
-}
-
-// startError explains why a path could not be run.
-func startError(path string, err error) error {
-	info, failed := os.Stat(path)
-	switch {
-	case failed != nil:
-		return failed
-	case errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("%s: its interpreter is missing: %w", path, errMissing{})
-	case info.IsDir():
-		err = unix.EISDIR
-	}
-	return &os.PathError{Op: "run", Path: path, Err: err}
-}
-
-// errMissing is ENOENT of a program's interpreter. The program itself exists, so it is not fs.ErrNotExist.
-type errMissing struct{}
-
-func (errMissing) Error() string { return unix.ENOENT.Error() }
-
-func isDirectory(dir string) error {
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = unix.ENOTDIR
-	}
-	if err != nil {
-		if at := (*os.PathError)(nil); errors.As(err, &at) {
-			err = at.Err
-		}
-		return fmt.Errorf("its directory %s: %w", dir, err)
-	}
-	return nil
 }
 
 // follow sends a command's output, and its exit status when it ends. Processes that the command leaves
