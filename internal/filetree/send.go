@@ -307,12 +307,3 @@ func (s *sender) end() error {
 	s.batch[0] = last
 	return s.flush()
 }
-
-func appendMode(b []byte, info fs.FileInfo, mode fs.FileMode) []byte {
-	b = binary.LittleEndian.AppendUint32(b, linuxMode(mode))
-	return binary.LittleEndian.AppendUint64(b, uint64(info.ModTime().UnixNano()))
-}
-
-func appendString(b []byte, s string) []byte {
-	return append(binary.LittleEndian.AppendUint32(b, uint32(len(s))), s...)
-}
