@@ -40,10 +40,12 @@ qemu-run: $(guesthouse)
 test: $(guesthouse)
 	@$(leash) $(MAKE) -j2 check qemu
 	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 40m ./...
+	cd harness/lan && $(leash) $(GO) test ./...
 
 # Unit tests need no QEMU and no network.
 unit: $(guesthouse)
 	$(leash) $(gotestsum) -- $(shell $(GO) list ./... | grep -v -e /integration -e /images -e /example)
+	cd harness/lan && $(leash) $(GO) test ./...
 
 integration: qemu
 	@mkdir -p out
@@ -71,6 +73,9 @@ nightly: $(guesthouse)
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzStream -fuzztime 1m ./harness/internal/outbound
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzDetector -fuzztime 1m ./harness/internal/crash
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime 1m ./harness/internal/hostfs
+	cd harness/lan && $(leash) $(GO) test -run '^$$' -fuzz FuzzFrame -fuzztime 1m .
+	cd harness/lan && $(leash) $(GO) test -run '^$$' -fuzz FuzzRead -fuzztime 1m ./internal/qemuport
+	cd harness/lan && $(leash) $(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime 1m ./internal/services
 
 # The coverage of each package by all tests, with what ran in machines, on all targets or on TARGET. It
 # builds every guest anew. ARGS are for go test, such as ARGS='-run TestDisks'.
@@ -84,6 +89,8 @@ check: $(guesthouse)
 	$(leash) $(GO) vet ./...
 	$(leash) $(tool) staticcheck ./...
 	cd bench && $(leash) $(GO) vet ./...
+	cd harness/lan && $(leash) $(GO) vet ./...
+	staticcheck=$$($(tool) -n staticcheck) && cd harness/lan && $(leash) $$staticcheck ./...
 
 # Installs QEMU for every target for which it is missing, and meanwhile builds the images.
 qemu: $(guesthouse)
@@ -158,6 +165,7 @@ tidy:
 	$(GO) mod tidy
 	$(GO) mod tidy -modfile=images/busybox.mod
 	cd scripts/tools && $(GO) mod tidy
+	cd harness/lan && $(GO) mod tidy
 	cd bench && $(GO) mod tidy
 
 clean:
