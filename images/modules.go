@@ -215,7 +215,9 @@ func (t *tree) among(names []string) (there []string) {
 }
 
 // closure returns the closure of the wanted modules. A module that neither exists nor
-// is built into the kernel is an error.
+// is built into the kernel is an error. If there is no list of the built-in ones, a
+// wanted module that does not exist may be one of them: the guest sees whether its
+// kernel has it.
 func (t *tree) closure(wanted []string) (*closure, error) {
 	c := &closure{}
 	seen := map[string]bool{}
@@ -228,6 +230,9 @@ func (t *tree) closure(wanted []string) (*closure, error) {
 		if _, ok := t.modules[name]; !ok {
 			if line, ok := t.builtin[name]; ok {
 				c.builtin = append(c.builtin, line)
+				return nil
+			}
+			if len(t.builtin) == 0 && whose == "" {
 				return nil
 			}
 			return fmt.Errorf("module %s%s is neither among the modules nor built into the kernel", name, whose)

@@ -93,6 +93,8 @@ func TestClosureFails(t *testing.T) {
 		"a.ko": fakeModule("b"),
 		"c.ko": []byte("no module"),
 		"d.ko": fakeModule("d"), // it depends on itself
+
+		"modules.builtin": []byte("kernel/e.ko\n"),
 	})
 	_, err := tree.closure([]string{"nonesuch"})
 	require.EqualError(t, err, "module nonesuch is neither among the modules nor built into the kernel")
@@ -102,6 +104,18 @@ func TestClosureFails(t *testing.T) {
 	require.ErrorContains(t, err, "c.ko: ")
 	_, err = tree.closure([]string{"d"})
 	require.NoError(t, err)
+}
+
+// Without a list of the built-in drivers, a driver that is no module may be built in. Modules name only modules among
+// those that they need.
+func TestClosureWithoutAListOfBuiltInDrivers(t *testing.T) {
+	tree := writeTree(t, map[string][]byte{"a.ko": fakeModule(""), "b.ko": fakeModule("nonesuch")})
+	c, err := tree.closure([]string{"a", "virtio_pci"})
+	require.NoError(t, err)
+	require.Len(t, c.modules, 1)
+	require.Empty(t, c.builtin)
+	_, err = tree.closure([]string{"b"})
+	require.EqualError(t, err, "module nonesuch, which b needs, is neither among the modules nor built into the kernel")
 }
 
 func TestClosureChecksHashes(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 )
 
 // Load loads the kernel modules that a file names, one a line, and then the modules of the machine's
-// other virtio devices, each with its dependencies. It skips modules that are already loaded or built
-// into the kernel. If a module cannot be loaded, Load still loads the others, and returns an error.
+// other virtio devices, each with its dependencies. It skips drivers that are already there, loaded or
+// built into the kernel. If a module cannot be loaded, Load still loads the others, and returns an error.
 func Load(file string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -56,11 +56,14 @@ func LoadFileSystem(name string) error {
 	return new(prober).load(name)
 }
 
-// A prober reads the kernel's list of modules only at the first load, because a kernel without modules
-// has no list.
+// A prober reads the kernel's list of modules only for a driver that is missing, because a kernel with all
+// drivers built in has no list, or one under another release.
 type prober struct{ *kmodule.Prober }
 
 func (p *prober) load(name string) (err error) {
+	if present("/sys", name) {
+		return nil
+	}
 	if p.Prober == nil {
 		p.Prober, err = kmodule.NewProber(kmodule.ProbeOpts{})
 	}
