@@ -100,10 +100,10 @@ qemu: $(guesthouse)
 images: $(guesthouse)
 	@$(leash) $(guesthouse) build -target all $(ARGS)
 
-# For maintainers: makes the newest kernels of apt's sources the tested ones.
+# For maintainers: makes the newest kernels of apt's sources and of gokrazy the tested ones.
 lock: $(guesthouse)
 	$(leash) $(GO) test -count=1 ./images -run 'TestLock$$' -update
-	@if git diff --quiet internal/imagecache/lock.json; then echo "internal/imagecache/lock.json has the newest kernels"; else git --no-pager diff -U0 internal/imagecache/lock.json; fi
+	@if git diff --quiet internal/imagecache; then echo "internal/imagecache has the newest kernels"; else git --no-pager diff -U0 internal/imagecache; fi
 
 # With -trimpath, as guests are built, so that Go compiles the standard library once for the command and
 # for the guests of the host's architecture.

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"guesthouse.example/internal/imagecache"
+	"guesthouse.example/internal/testcache"
 )
 
 // An apt runs Debian's own tools with a private state, for another architecture and
@@ -33,6 +34,11 @@ type apt struct {
 
 // ownKernelHint is the hint for a host that cannot fetch Debian's packages.
 const ownKernelHint = "give your own kernel and its modules with -kernel FILE -modules DIR, or with Options.Kernel and Options.Modules"
+
+// noAptHint is the hint for a host without apt.
+func noAptHint() string {
+	return fmt.Sprintf("use -kernel %s, which needs no apt, for %s, or %s", gokrazyKernel, strings.Join(gokrazyTargets(), " and "), ownKernelHint)
+}
 
 // config is the content of a configuration file that apt reads after those of
 // the host. Command line options cannot replace the file, because they cannot empty
@@ -66,13 +72,26 @@ Acquire::AllowInsecureRepositories "false";
 Acquire::AllowDowngradeToInsecureRepositories "false";
 `
 
-func newApt(dir, arch string) (*apt, error) {
-	a := &apt{dir: dir}
+// errNoApt is wrapped by the errors of a host without apt.
+var errNoApt = errors.New("this is not a Debian system")
+
+// findPrograms looks for apt's programs. Its error wraps errNoApt.
+func (a *apt) findPrograms() error {
 	for name, path := range map[string]*string{"apt-get": &a.get, "apt-cache": &a.cache, "dpkg-deb": &a.dpkgDeb} {
 		var err error
-		if *path, err = exec.LookPath(name); err != nil {
-			return nil, fail("fetch kernel", arch, fmt.Errorf("this is not a Debian system: %w", err), ownKernelHint)
+		if *path, err = testcache.LookPath(name); err != nil {
+			return fmt.Errorf("%w: %w", errNoApt, err)
 		}
+	}
+	return nil
+}
+
+func hasApt() bool { return new(apt).findPrograms() == nil }
+
+func newApt(dir, arch string) (*apt, error) {
+	a := &apt{dir: dir}
+	if err := a.findPrograms(); err != nil {
+		return nil, fail("fetch kernel", arch, err, noAptHint())
 	}
 	for _, sub := range []string{"lists/partial", "cache/archives/partial", "debs"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o777); err != nil {

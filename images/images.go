@@ -5,7 +5,8 @@
 //
 // The kernel is a stock Debian package. This package fetches it from the apt
 // sources of the host, with apt's own signature checks, for any architecture,
-// without root and without a change of the system. The initramfs holds an init,
+// without root and without a change of the system. On a host without apt, the
+// kernel for x86_64 and arm64 is that of a Go module. The initramfs holds an init,
 // u-root's shell and commands, the kernel modules that drive the target's
 // devices, and the guest program as /bin/uinit, which init starts.
 //
@@ -19,7 +20,7 @@
 // byte, whatever the directory, the cache or GOFLAGS.
 //
 // The package does not boot machines; package harness does. It does not build
-// kernels. For another kernel, and on a host without apt, set [Options.Kernel].
+// kernels. For another kernel set [Options.Kernel].
 // The package runs on Linux and needs the go command at run time.
 package images
 
@@ -54,14 +55,18 @@ type Options struct {
 	// for -mod, -modfile and -overlay, which say where the sources are.
 	BuildFlags []string
 
-	// Kernel names the kernel. The empty string and "debian" mean the Debian kernel
-	// with which guesthouse was tested. "debian:PACKAGE" is the newest version of
-	// any linux-image package that apt offers for the target's architecture, and
-	// "debian:PACKAGE=VERSION" is that version. "host" is the kernel that this host
+	// Kernel names the kernel. "debian" is the Debian kernel with which guesthouse
+	// was tested. "debian:PACKAGE" is the newest version of any linux-image package
+	// that apt offers for the target's architecture, and "debian:PACKAGE=VERSION" is
+	// that version. "gokrazy", for x86_64 and arm64, is the kernel of a Go module of
+	// gokrazy, which the go command fetches. "host" is the kernel that this host
 	// runs, with the modules in /lib/modules. Any other name is the path of a file,
 	// or of a directory with a kernel and its modules in lib/modules, such as an
 	// unpacked package or a Go module that holds a kernel. Build needs apt only for
 	// "debian" and "debian:PACKAGE".
+	//
+	// The empty string means "debian". On a host without apt whose cache lacks that
+	// kernel it means "gokrazy".
 	Kernel string
 
 	// Modules is the directory of the modules of the kernel file that Kernel names,
@@ -108,8 +113,8 @@ type Image struct {
 	// is empty for your own kernel without modules.
 	Release string
 
-	// KernelPackage and KernelVersion name the Debian package. They are empty
-	// for your own kernel.
+	// KernelPackage and KernelVersion name the Debian package or gokrazy's module.
+	// They are empty for your own kernel.
 	KernelPackage, KernelVersion string
 
 	// Inputs are the files whose change makes another image, present or not: sources,

@@ -2,15 +2,11 @@ package images
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/store"
@@ -33,9 +29,9 @@ type Kernel struct {
 	// empty without modules.
 	Release string
 
-	// Package and Version name the Debian package. Tested reports that
-	// guesthouse was tested with exactly this package. All are zero for your own
-	// kernel.
+	// Package and Version name the Debian package or gokrazy's module. Tested
+	// reports that guesthouse was tested with exactly this one. All are zero for
+	// your own kernel.
 	Package, Version string
 	Tested           bool
 
@@ -51,9 +47,10 @@ func (k Kernel) image() Image {
 
 // FetchKernel returns the kernel of a target that [Options.Kernel] names. A Debian
 // kernel comes from the cache, which needs neither apt nor a network, or else from
-// apt.
+// apt. A kernel of gokrazy comes from the cache too, or else from the go command's
+// module proxy.
 //
-// Without a name, FetchKernel fetches the package with which this version of
+// For "debian", FetchKernel fetches the package with which this version of
 // guesthouse was tested. If the apt sources no longer offer that package,
 // FetchKernel fetches the newest one that they offer and logs that. The cache
 // keeps this choice until a version of guesthouse that was tested with another
@@ -75,12 +72,7 @@ func FetchKernel(ctx context.Context, targetName string, o Options) (Kernel, err
 }
 
 func fetchKernel(ctx context.Context, t target.Target, tested imagecache.KernelSet, o Options) (Kernel, error) {
-	return fetched(ctx, t, tested, o, fetching{
-		inputs: func(c *imagecache.Cache) []string {
-			// A tested kernel that appears counts before a choice. Its hashes fix the rest of its directory.
-			return []string{c.Path(imagecache.Kernels, tested.Key(), imagecache.ManifestName), c.ChoicePath(t.Name)}
-		},
-		cached: func(c *imagecache.Cache) (imagecache.Kernel, error) { return c.Kernel(t.Name, tested) },
+	offer := aptOffer{
 		choose: func(ctx context.Context, a *apt) (imagecache.KernelSet, error) {
 			if ok, err := a.offers(ctx, tested); ok || err != nil {
 				return tested, err
@@ -102,33 +94,47 @@ func fetchKernel(ctx context.Context, t target.Target, tested imagecache.KernelS
 			}
 			return c.ChoicePath(t.Name)
 		},
-		hint: "check that apt's sources are Debian's and not limited to other architectures, or " + ownKernelHint,
+	}
+	return fetched(ctx, t, tested, o, fetching{
+		inputs: func(c *imagecache.Cache) []string {
+			// A tested kernel that appears counts before a choice. Its hashes fix the rest of its directory.
+			return []string{c.Path(imagecache.Kernels, tested.Key(), imagecache.ManifestName), c.ChoicePath(t.Name)}
+		},
+		cached:      func(c *imagecache.Cache) (imagecache.Kernel, error) { return c.Kernel(t.Name, tested) },
+		fetch:       offer.fetch(t, tested, o),
+		unreachable: aptHint,
+		missing:     "check that apt's sources are Debian's and not limited to other architectures, or " + ownKernelHint,
 	})
 }
 
 // fetchPackage returns the kernel of a package, or of the packages that it depends on. An empty version
 // means the newest one.
 func fetchPackage(ctx context.Context, t target.Target, tested imagecache.KernelSet, name, version string, o Options) (Kernel, error) {
+	offer := aptOffer{
+		choose: func(ctx context.Context, a *apt) (imagecache.KernelSet, error) { return a.resolve(ctx, name, version) },
+		why:    func(imagecache.KernelSet) string { return "" },
+		choice: func(c *imagecache.Cache, _ imagecache.KernelSet) string { return c.PackagePath(t.Name, name, version) },
+	}
 	return fetched(ctx, t, tested, o, fetching{
 		inputs: func(c *imagecache.Cache) []string { return []string{c.PackagePath(t.Name, name, version)} },
 		cached: func(c *imagecache.Cache) (imagecache.Kernel, error) {
 			return c.PackagedKernel(t.Name, name, version, tested)
 		},
-		choose: func(ctx context.Context, a *apt) (imagecache.KernelSet, error) { return a.resolve(ctx, name, version) },
-		why:    func(imagecache.KernelSet) string { return "" },
-		choice: func(c *imagecache.Cache, _ imagecache.KernelSet) string { return c.PackagePath(t.Name, name, version) },
-		hint:   "list the packages with: guesthouse kernels -all -target " + t.Name,
+		fetch:       offer.fetch(t, tested, o),
+		unreachable: aptHint,
+		missing:     "list the packages with: guesthouse kernels -all -target " + t.Name,
 	})
 }
 
-// A fetching is what differs between the tested kernel and one that the user names.
+// A fetching is what differs between the kernels that a name can lead to.
 type fetching struct {
 	inputs func(*imagecache.Cache) []string // the files that decide what is cached
 	cached func(*imagecache.Cache) (imagecache.Kernel, error)
-	choose func(context.Context, *apt) (imagecache.KernelSet, error)
-	why    func(imagecache.KernelSet) string                    // the end of the line that says what is fetched
-	choice func(*imagecache.Cache, imagecache.KernelSet) string // the file that remembers the choice; "" if none has to
-	hint   string                                               // if apt offers no such package
+
+	// fetch publishes the kernel in the cache. Its files are built in a directory of the cache.
+	fetch func(context.Context, *imagecache.Cache, *store.Build) (imagecache.KernelSet, error)
+
+	unreachable, missing string // the hints if the download fails, and if apt offers no such package
 }
 
 // fetched returns a kernel from the cache, or fetches it.
@@ -159,19 +165,19 @@ func fetched(ctx context.Context, t target.Target, tested imagecache.KernelSet, 
 	} else {
 		o.notice("%s: the cached kernel is damaged (%v), fetching it again", t.Name, damage)
 	}
-	set, err := fetch(ctx, c, b, t, tested, o, f)
+	set, err := f.fetch(ctx, c, b)
 	if err == nil {
 		k, err = c.OpenKernel(set, tested)
 	}
 	if err != nil {
-		hint := "check the network and apt's sources, or " + ownKernelHint
+		hint := f.unreachable
 		var mismatch *mismatchError
 		var missing *missingError
 		switch {
 		case errors.As(err, &mismatch):
 			hint = "the file was altered on the mirror or on its way: try again or use another mirror; guesthouse has not kept the file"
 		case errors.As(err, &missing):
-			hint = f.hint
+			hint = f.missing
 		}
 		if damage != nil {
 			err = fmt.Errorf("the cached kernel is damaged (%v), and fetching it again failed: %w", damage, err)
@@ -190,98 +196,4 @@ func cachedKernel(t target.Target, k imagecache.Kernel) Kernel {
 		Package: k.Set[0].Package, Version: k.Set[0].Version, Tested: k.Tested,
 		files: &k.Manifest,
 	}
-}
-
-// fetch chooses a set of packages, downloads and unpacks it unless the cache has it, and publishes the
-// kernel and the choice in the cache.
-func fetch(ctx context.Context, c *imagecache.Cache, b *store.Build, t target.Target, tested imagecache.KernelSet, o Options, f fetching) (imagecache.KernelSet, error) {
-	a, err := newApt(b.Path("apt"), t.DebianArch)
-	if err != nil {
-		return nil, err
-	}
-	stop := o.progress("kernel "+t.Name, func(d time.Duration) string {
-		return "package lists " + growing(filepath.Join(a.dir, "lists"), 0)(d)
-	})
-	defer func() { stop() }()
-	if err := a.update(ctx); err != nil {
-		return nil, err
-	}
-	set, err := f.choose(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	stop()
-	if _, err := c.OpenKernel(set, tested); err != nil {
-		o.notice("%s: fetching %v (%s MB)%s", t.Name, set[0], megabytes(set.Size()), f.why(set))
-		stop = o.progress("kernel "+t.Name, growing(filepath.Join(a.dir, "debs"), set.Size()))
-		if err := unpack(ctx, a, b, set); err != nil {
-			return nil, err
-		}
-		if err := b.Publish("kernel", c.Path(imagecache.Kernels, set.Key())); err != nil {
-			return nil, err
-		}
-	}
-	path := f.choice(c, set)
-	if path == "" {
-		return set, nil
-	}
-	data, err := json.MarshalIndent(imagecache.Choice{Tested: tested, Taken: set}, "", "\t")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(b.Path("choice"), append(data, '\n'), 0o666); err != nil {
-		return nil, err
-	}
-	return set, b.Publish("choice", path)
-}
-
-// unpack downloads a set of packages and writes the kernel that they hold into the directory "kernel" of b.
-func unpack(ctx context.Context, a *apt, b *store.Build, set imagecache.KernelSet) error {
-	if err := os.Mkdir(b.Path("kernel"), 0o777); err != nil {
-		return err
-	}
-	u := unpacker{dir: b.Path("kernel"), files: map[string]string{}}
-	for _, d := range set {
-		path, err := a.download(ctx, d)
-		if err != nil {
-			return err
-		}
-		if err := u.unpackDeb(ctx, a, path); err != nil {
-			return fmt.Errorf("unpack %v: %w", d, err)
-		}
-	}
-	m, err := u.manifest()
-	if err != nil {
-		return fmt.Errorf("unpack %v: %w", set[0], err)
-	}
-	m.Debs = set
-	if err := indexModules(u.dir, &m); err != nil {
-		return err
-	}
-	return m.Write(u.dir)
-}
-
-// unpackDeb takes the kernel and the modules out of a package. It does not run the package's
-// scripts.
-func (u *unpacker) unpackDeb(ctx context.Context, a *apt, path string) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	r, w := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := u.unpackTar(r)
-		if err != nil {
-			// Without a reader, dpkg-deb would block forever.
-			cancel(err)
-		}
-		r.CloseWithError(err)
-		done <- err
-	}()
-	_, err := run(ctx, command{dir: u.dir, env: a.env, path: a.dpkgDeb, args: []string{"--fsys-tarfile", path}, stdout: w})
-	w.CloseWithError(err)
-	unpacked := <-done
-	if err != nil {
-		return err
-	}
-	return unpacked
 }

@@ -358,8 +358,9 @@ func TestFetchKernelKilled(t *testing.T) {
 
 func TestFetchKernelWithoutApt(t *testing.T) {
 	noApt(t)
-	_, err := FetchKernel(t.Context(), "arm64", Options{Cache: t.TempDir()})
+	_, err := FetchKernel(t.Context(), "arm64", Options{Cache: t.TempDir(), Kernel: "debian"})
 	require.ErrorContains(t, err, "this is not a Debian system")
+	require.ErrorContains(t, err, "use -kernel gokrazy, which needs no apt")
 	require.ErrorContains(t, err, "-kernel FILE -modules DIR")
 }
 

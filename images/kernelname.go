@@ -38,20 +38,54 @@ func KernelNames(list string) ([]string, error) {
 }
 
 // kernelSyntax is the end of an error about a name.
-const kernelSyntax = "a kernel is debian, debian:PACKAGE, debian:PACKAGE=VERSION, host, or the path of a file or directory"
+const kernelSyntax = "a kernel is debian, debian:PACKAGE, debian:PACKAGE=VERSION, gokrazy, host, or the path of a file or directory"
+
+// defaultKernel returns the name of the kernel that a machine of a target gets if the options name none. It is
+// Debian's tested kernel, or gokrazy's if this host cannot fetch Debian's, because it has no apt, and the cache
+// does not have it.
+func defaultKernel(t target.Target, c *imagecache.Cache) (string, error) {
+	tested, err := imagecache.Tested(t.Name)
+	if err != nil {
+		return "", err
+	}
+	gokrazy, err := imagecache.Gokrazy(t.Name)
+	if err != nil {
+		return "", err
+	}
+	if len(gokrazy) > 0 && !hasApt() && !c.HasKernel(t.Name, tested) {
+		return gokrazyKernel, nil
+	}
+	return debianKernel, nil
+}
+
+// IsKernelName reports whether a kernel in [Options.Kernel] is a name and not a path.
+func IsKernelName(kernel string) bool {
+	distribution, _, isPackage := strings.Cut(kernel, ":")
+	return kernel == "" || distribution == debianKernel || !isPackage && (kernel == gokrazyKernel || kernel == hostKernel)
+}
 
 // namedKernel returns the kernel that the options name.
 func namedKernel(ctx context.Context, t target.Target, o Options) (Kernel, error) {
 	const step = "use kernel"
-	distribution, name, isPackage := strings.Cut(o.Kernel, ":")
-	isPackage = isPackage && distribution == debianKernel
-	tested, err := imagecache.Tested(t.Name)
-	switch {
-	case err != nil:
-		return Kernel{}, err
-	case o.Modules != "" && (o.Kernel == "" || o.Kernel == debianKernel || o.Kernel == hostKernel || isPackage):
+	why := ""
+	if o.Modules != "" && IsKernelName(o.Kernel) {
 		return Kernel{}, fail(step, t.Name, errors.New("modules without a kernel file"), ownKernelHint)
-	case isPackage:
+	}
+	if o.Kernel == "" {
+		c, err := openCache(o)
+		if err != nil {
+			return Kernel{}, err
+		}
+		if o.Kernel, err = defaultKernel(t, c); err != nil {
+			return Kernel{}, err
+		}
+		why = ", because this host has no apt to fetch Debian's kernel"
+	}
+	tested, err := imagecache.Tested(t.Name)
+	if err != nil {
+		return Kernel{}, err
+	}
+	if distribution, name, isPackage := strings.Cut(o.Kernel, ":"); isPackage && distribution == debianKernel {
 		name, version, err := parsePackage(name)
 		if err != nil {
 			return Kernel{}, fail(step, o.Kernel, err, "list the packages with: guesthouse kernels -target "+t.Name)
@@ -59,8 +93,10 @@ func namedKernel(ctx context.Context, t target.Target, o Options) (Kernel, error
 		return fetchPackage(ctx, t, tested, name, version, o)
 	}
 	switch o.Kernel {
-	case "", debianKernel:
+	case debianKernel:
 		return fetchKernel(ctx, t, tested, o)
+	case gokrazyKernel:
+		return fetchGokrazy(ctx, t, why, o)
 	case hostKernel:
 		return runningKernel(t, o)
 	}

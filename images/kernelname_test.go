@@ -121,7 +121,7 @@ func TestWrongNamesOfKernels(t *testing.T) {
 	noApt(t)
 	o := Options{Cache: t.TempDir()}
 	for name, says := range map[string]string{
-		"rt":                    "use kernel rt: no kernel has this name, and there is no such file\nhint: a kernel is debian, debian:PACKAGE, debian:PACKAGE=VERSION, host, or the path of a file or directory",
+		"rt":                    "use kernel rt: no kernel has this name, and there is no such file\nhint: a kernel is debian, debian:PACKAGE, debian:PACKAGE=VERSION, gokrazy, host, or the path of a file or directory",
 		"debian:":               `use kernel debian:: "" is not the name of a package`,
 		"debian:../x":           `"../x" is not the name of a package`,
 		"debian:linux-image=/x": `"/x" is not the version of a package`,
@@ -132,7 +132,7 @@ func TestWrongNamesOfKernels(t *testing.T) {
 		_, err := FetchKernel(t.Context(), "arm64", o)
 		require.ErrorContains(t, err, says, name)
 	}
-	for _, name := range []string{"", "debian", "host", "debian:linux-image-rt-arm64"} {
+	for _, name := range []string{"", "debian", "gokrazy", "host", "debian:linux-image-rt-arm64"} {
 		_, err := FetchKernel(t.Context(), "arm64", Options{Cache: o.Cache, Kernel: name, Modules: "/lib/modules/1"})
 		require.ErrorContains(t, err, "modules without a kernel file", name)
 	}

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -13,16 +14,22 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-const lockFile = "../internal/imagecache/lock.json"
+const (
+	lockFile    = "../internal/imagecache/lock.json"
+	gokrazyFile = "../internal/imagecache/gokrazy.json"
+)
 
 // go test ./images -run TestLock -update
-var update = flag.Bool("update", false, "write lock.json with the newest kernels of apt's sources")
+var update = flag.Bool("update", false, "write lock.json and gokrazy.json with the newest kernels")
 
 func TestLock(t *testing.T) {
 	if *update {
 		data, err := newestLock(t.Context(), Options{Cache: t.TempDir()})
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(lockFile, data, 0o666))
+		data, err = newestModules(t.Context(), t.TempDir())
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(gokrazyFile, data, 0o666))
 	}
 	data, err := os.ReadFile(lockFile)
 	require.NoError(t, err)
@@ -38,6 +45,51 @@ func TestLock(t *testing.T) {
 			require.Positive(t, d.Size)
 		}
 	}
+}
+
+func TestGokrazyLock(t *testing.T) {
+	for name, module := range gokrazyModules {
+		set, err := imagecache.Gokrazy(name)
+		require.NoError(t, err)
+		require.Len(t, set, 1)
+		require.Equal(t, module, set[0].Package)
+		require.Regexp(t, `^v\d+\.\d+\.\d+`, set[0].Version)
+		require.Regexp(t, `^[0-9a-f]{64}$`, set[0].SHA256)
+		require.Positive(t, set[0].Size)
+	}
+}
+
+// gokrazyModules are the Go modules of gokrazy's kernels that boot on a target's machine.
+var gokrazyModules = map[string]string{
+	"arm64":  "github.com/gokrazy/kernel.arm64",
+	"x86_64": "github.com/gokrazy/kernel.amd64",
+}
+
+// newestModules returns a gokrazy.json with the newest modules. The go command checks each one against its
+// database of checksums.
+func newestModules(ctx context.Context, dir string) ([]byte, error) {
+	lock := make(map[string]imagecache.KernelSet)
+	for name, module := range gokrazyModules {
+		var out bytes.Buffer
+		var m struct{ Version, Zip string }
+		if _, err := run(ctx, command{dir: dir, path: "go", args: []string{"mod", "download", "-json", module + "@latest"}, stdout: &out}); err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(out.Bytes(), &m); err != nil {
+			return nil, err
+		}
+		sum, err := moduleSum(m.Zip)
+		if err != nil {
+			return nil, err
+		}
+		info, err := os.Stat(m.Zip)
+		if err != nil {
+			return nil, err
+		}
+		lock[name] = imagecache.KernelSet{{Package: module, Version: m.Version, SHA256: sum, Size: info.Size()}}
+	}
+	data, err := json.MarshalIndent(lock, "", "\t")
+	return append(data, '\n'), err
 }
 
 // newestLock returns a lock.json with the newest kernel of each target that the client's apt

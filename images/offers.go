@@ -3,6 +3,7 @@ package images
 import (
 	"bytes"
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,13 +28,17 @@ type Offer struct {
 func (f Offer) Meta() bool { return f.Package != f.Name }
 
 // Offers returns the packages of kernels that the host's apt offers for a target, in the order of their
-// names. It fetches apt's lists. It leaves out packages that no machine boots, such as debugging symbols.
+// names. It fetches apt's lists. It leaves out packages that no machine boots, such as debugging symbols. A host
+// without apt has no such packages.
 func Offers(ctx context.Context, targetName string, o Options) ([]Offer, error) {
 	t, err := target.Lookup(targetName)
 	if err != nil {
 		return nil, err
 	}
 	offers, err := offers(ctx, t, o)
+	if errors.Is(err, errNoApt) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fail("list kernels", t.Name, err, "check the network and apt's sources")
 	}

@@ -122,7 +122,7 @@ func stampKey(c *imagecache.Cache, t target.Target, o Options, kind string, thin
 	if err != nil {
 		return "", err
 	}
-	kernel, err := kernelKey(o.Kernel)
+	kernel, err := kernelKey(t, c, o.Kernel)
 	if err != nil {
 		return "", err
 	}
@@ -144,12 +144,20 @@ func stampKey(c *imagecache.Cache, t target.Target, o Options, kind string, thin
 }
 
 // kernelKey returns what identifies the kernel that a name in Options.Kernel stands for.
-func kernelKey(name string) (string, error) {
-	if name == hostKernel { // another one may run after the next boot of the host
+func kernelKey(t target.Target, c *imagecache.Cache, name string) (key string, err error) {
+	if name == "" {
+		if name, err = defaultKernel(t, c); err != nil {
+			return "", err
+		}
+	}
+	switch {
+	case name == gokrazyKernel: // another version of guesthouse pins another one
+		set, err := imagecache.Gokrazy(t.Name)
+		return name + " " + set.Key(), err
+	case name == hostKernel: // another one may run after the next boot of the host
 		release, err := hostRelease()
 		return hostKernel + " " + release, err
-	}
-	if distribution, _, _ := strings.Cut(name, ":"); name == "" || distribution == debianKernel {
+	case IsKernelName(name):
 		return name, nil
 	}
 	return filepath.Abs(name)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/target"
 )
@@ -333,18 +334,26 @@ func TestTheKernelNamesAStamp(t *testing.T) {
 	release, err := hostRelease()
 	require.NoError(t, err)
 	seen := map[string]string{}
-	for _, name := range []string{"", "debian", "debian:linux-image-rt-arm64", "./debian:linux-image-rt-arm64", "host", "./host", release, "host " + release} {
-		key, err := kernelKey(name)
+	arm64, err := target.Lookup("arm64")
+	require.NoError(t, err)
+	c, err := imagecache.Open(t.TempDir())
+	require.NoError(t, err)
+	for _, name := range []string{"debian", "debian:linux-image-rt-arm64", "./debian:linux-image-rt-arm64", "gokrazy", "./gokrazy", "host", "./host", release, "host " + release} {
+		key, err := kernelKey(arm64, c, name)
 		require.NoError(t, err)
 		require.Empty(t, seen[key], "%q has the key of %q", name, seen[key])
 		seen[key] = "kernel " + name
 	}
-	before, err := kernelKey("debian")
+	before, err := kernelKey(arm64, c, "debian")
 	require.NoError(t, err)
 	t.Chdir(t.TempDir())
-	after, err := kernelKey("debian")
+	after, err := kernelKey(arm64, c, "debian")
 	require.NoError(t, err)
 	require.Equal(t, before, after, "a name is the same kernel in every directory")
+	noApt(t)
+	gokrazy, err := kernelKey(arm64, c, "")
+	require.NoError(t, err)
+	require.Equal(t, seen[gokrazy], "kernel gokrazy", "without apt, no name stands for gokrazy's kernel")
 }
 
 // Another Go is another GOROOT, or another VERSION in the same one.

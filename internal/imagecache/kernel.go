@@ -23,7 +23,7 @@ const KernelName = "vmlinuz"
 type Kernel struct {
 	Dir      string
 	Set      KernelSet
-	Tested   bool // lock.json names it
+	Tested   bool // lock.json or gokrazy.json names it
 	Manifest Manifest
 }
 
@@ -110,8 +110,22 @@ func (c *Cache) NamedKernels(target string) map[string]KernelSet {
 	return named
 }
 
-// RemoveKernels removes all kernels except those that a build uses if no kernel is named. A machine that
-// is about to boot may lose its kernel.
+// HasKernel reports whether the cache has the kernel that Kernel returns. It does not read the kernel.
+func (c *Cache) HasKernel(target string, tested KernelSet) bool {
+	if len(tested) > 0 && c.has(tested) {
+		return true
+	}
+	choice, err := readChoice(c.ChoicePath(target))
+	return err == nil && slices.Equal(choice.Tested, tested) && len(choice.Taken) > 0 && c.has(choice.Taken)
+}
+
+func (c *Cache) has(set KernelSet) bool {
+	_, err := ReadManifest(c.Path(Kernels, set.Key()))
+	return err == nil
+}
+
+// RemoveKernels removes all kernels except those that a build uses if no kernel is named, and gokrazy's tested
+// ones. A machine that is about to boot may lose its kernel.
 func (c *Cache) RemoveKernels(ctx context.Context) error {
 	const step = "remove kernels"
 	b, err := c.Build(ctx, "remove-kernels")
@@ -123,7 +137,14 @@ func (c *Cache) RemoveKernels(ctx context.Context) error {
 	if err != nil {
 		return Fail(step, c.Path(), err, "")
 	}
+	gokrazy, err := readGokrazy()
+	if err != nil {
+		return Fail(step, c.Path(), err, "")
+	}
 	kept := map[string]bool{}
+	for _, tested := range gokrazy {
+		kept[tested.Key()] = true
+	}
 	for target, tested := range lock {
 		kept[tested.Key()] = true
 		file := c.ChoicePath(target)

@@ -15,7 +15,14 @@ import (
 //go:embed lock.json
 var lockJSON []byte
 
-// A Deb identifies one Debian package file by its hash.
+// gokrazyJSON names, for each target for which gokrazy has a kernel, the Go module that the tests ran with.
+// The hash is the module's checksum in go.sum, in hexadecimal, and the size is that of its archive. TestLock
+// writes this file too.
+//
+//go:embed gokrazy.json
+var gokrazyJSON []byte
+
+// A Deb identifies one Debian package file, or the archive of a Go module, by its hash.
 type Deb struct {
 	Package string `json:"package"`
 	Version string `json:"version"`
@@ -57,10 +64,20 @@ func Tested(target string) (KernelSet, error) {
 	return lock[target], err
 }
 
+// Gokrazy returns gokrazy's tested kernel of a target, or nil if gokrazy has none.
+func Gokrazy(target string) (KernelSet, error) {
+	all, err := readGokrazy()
+	return all[target], err
+}
+
 // readLock returns the tested kernel of each target.
-func readLock() (lock map[string]KernelSet, err error) {
-	if err := json.Unmarshal(lockJSON, &lock); err != nil {
-		return nil, fmt.Errorf("lock.json: %w", err)
+func readLock() (map[string]KernelSet, error) { return readSets("lock.json", lockJSON) }
+
+func readGokrazy() (map[string]KernelSet, error) { return readSets("gokrazy.json", gokrazyJSON) }
+
+func readSets(name string, data []byte) (sets map[string]KernelSet, err error) {
+	if err := json.Unmarshal(data, &sets); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return lock, nil
+	return sets, nil
 }

@@ -27,7 +27,7 @@ func (f *imageFlags) register(flags *flag.FlagSet) {
 	flags.StringVar(&f.cache, "cache", "", cacheUsage)
 }
 
-const kernelUsage = "the `kernel`: debian, debian:PACKAGE or debian:PACKAGE=VERSION for a package of the host's apt, host for the kernel of this host, or a file or directory with a kernel (default debian, the tested one)"
+const kernelUsage = "the `kernel`: debian, debian:PACKAGE or debian:PACKAGE=VERSION for a package of the host's apt, gokrazy for a Linux of the Go module proxy (x86_64 and arm64), host for the kernel of this host, or a file or directory with a kernel (default debian, the tested one; gokrazy where there is no apt)"
 
 const cacheUsage = "the cache `directory` for kernels and images (default: guesthouse in the user's cache directory)"
 

@@ -176,11 +176,24 @@ func cachedKernel(dir, target string) (imagecache.Kernel, error) {
 	if err != nil {
 		return imagecache.Kernel{}, err
 	}
+	gokrazy, err := imagecache.Gokrazy(target)
+	if err != nil {
+		return imagecache.Kernel{}, err
+	}
 	cache, err := imagecache.Open(dir)
 	if err != nil {
 		return imagecache.Kernel{}, err
 	}
-	return cache.Kernel(target, tested)
+	k, err := cache.Kernel(target, tested)
+	if errors.Is(err, fs.ErrNotExist) && len(gokrazy) > 0 && !hasApt() {
+		return cache.OpenKernel(gokrazy, gokrazy)
+	}
+	return k, err
+}
+
+func hasApt() bool {
+	_, err := exec.LookPath("apt-get")
+	return err == nil
 }
 
 // checkKernel looks for the kernel in the cache. The next build fetches a missing one.
@@ -203,7 +216,7 @@ func checkKernel(t target.Target, k imagecache.Kernel, err error) finding {
 		f.Says = "the kernel in the cache is damaged: " + err.Error()
 	}
 	f.Hint = "fetch it with: guesthouse build -target " + t.Name
-	if _, err := exec.LookPath("apt-get"); err != nil {
+	if gokrazy, err := imagecache.Gokrazy(t.Name); err == nil && len(gokrazy) == 0 && !hasApt() {
 		f.Problem, f.Hint = true, "this host has no apt-get: give your own kernel and its modules with -kernel FILE -modules DIR"
 	}
 	return f

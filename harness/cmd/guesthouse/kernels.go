@@ -19,11 +19,11 @@ import (
 
 const kernelsUsage = `guesthouse kernels [-target T] [-all] [-cached] [-clear]
 
-Lists the kernels that -kernel accepts by name: those that the host's apt offers for each
-target, the kernel of the host, and those in the cache. Without -all, of apt's packages it
-lists only the metapackages, which lead to the newest kernel of each kind. A kernel that was
-fetched for a package stays in the cache; -clear removes it, so that the next use fetches the
-newest.`
+Lists the kernels that -kernel accepts by name: for each target those that the host's apt
+offers, gokrazy's, the kernel of the host, and those in the cache. Without -all, of apt's
+packages it lists only the metapackages, which lead to the newest kernel of each kind. A
+kernel that was fetched for a package stays in the cache; -clear removes it, so that the next
+use fetches the newest.`
 
 func kernelsCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("kernels", flag.ContinueOnError)
@@ -93,6 +93,13 @@ func listKernels(ctx context.Context, table *tabwriter.Writer, cache *imagecache
 	}
 	if len(set) > 0 {
 		row("debian", set[0].Version, set.Size(), set)
+	}
+	gokrazy, err := imagecache.Gokrazy(t.Name)
+	if err != nil {
+		return err
+	}
+	if len(gokrazy) > 0 {
+		row("gokrazy", gokrazy[0].Version, gokrazy.Size(), gokrazy)
 	}
 	if t.GOARCH == runtime.GOARCH && !cached {
 		if k, err := images.FetchKernel(ctx, t.Name, images.Options{Kernel: "host"}); err == nil {

@@ -37,7 +37,7 @@ func parseTest(args []string, std stdio) (*testLine, error) {
 	flags := flag.NewFlagSet("test", flag.ContinueOnError)
 	var targets, kernels string
 	flags.StringVar(&targets, "target", "", "the `targets`, such as x86_64,arm64, or all (default: the target of GOARCH, or of this host)")
-	flags.StringVar(&kernels, "kernel", "debian", "the `kernels`, such as debian,host: a list of what the flag -kernel of guesthouse exec takes")
+	flags.StringVar(&kernels, "kernel", "", "the `kernels`, such as debian,gokrazy,host: a list of what the flag -kernel of guesthouse exec takes (default: that of exec)")
 	flags.StringVar(&c.image.modules, "modules", "", modulesUsage)
 	flags.StringVar(&c.image.cache, "cache", "", cacheUsage)
 	flags.StringVar(&c.junit, "junit", "", "write the results as JUnit's XML into a `file`")
@@ -149,11 +149,14 @@ func (c *testLine) choose(targets, kernels string) error {
 		}
 	}
 	var err error
-	if c.kernels, err = images.KernelNames(kernels); err != nil {
-		return err
+	c.kernels = []string{""}
+	if kernels != "" {
+		if c.kernels, err = images.KernelNames(kernels); err != nil {
+			return err
+		}
 	}
 	for i, name := range c.kernels { // go test runs guesthouse exec in the directories of packages
-		if name != "debian" && name != "host" && !strings.HasPrefix(name, "debian:") {
+		if !images.IsKernelName(name) {
 			c.kernels[i] = absoluteIn("", name)
 		}
 	}
