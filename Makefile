@@ -26,13 +26,15 @@ guesthouse := out/guesthouse
 leash = exec $(abspath $(dir $(guesthouse))leash) -parent $$PPID
 # The tools have a module of their own, so that no user of the library downloads them.
 tool := $(GO) tool -modfile=scripts/tools/go.mod
+# The script builds guesthouse while it installs QEMU. In a variable, because make -n runs a line with $(MAKE).
+prepare = scripts/install-qemu.sh 'env MAKEFLAGS= $(MAKE) -s $(guesthouse)' $(guesthouse)
 # gotestsum prints the name of each test that ends, and at last how many passed and failed.
 gotestsum := $(tool) gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
 .PHONY: qemu-run test cover unit integration soak nightly check qemu images lock bench-boot bench-exec bench-socket bench-register figures pictures race tidy clean $(guesthouse)
 
-qemu-run: $(guesthouse)
-	@scripts/install-qemu.sh $(guesthouse) $(TARGET)
+qemu-run:
+	@$(prepare) $(TARGET)
 	@$(leash) $(guesthouse) run -cold -target $(TARGET) $(ARGS)
 
 # -count=1, because tests of machines depend on the host, which Go's cache of results does not know.
@@ -92,9 +94,9 @@ check: $(guesthouse)
 	cd harness/lan && $(leash) $(GO) vet ./...
 	staticcheck=$$($(tool) -n staticcheck) && cd harness/lan && $(leash) $$staticcheck ./...
 
-# Installs QEMU for every target for which it is missing, and meanwhile builds the images.
-qemu: $(guesthouse)
-	@scripts/install-qemu.sh $(guesthouse)
+# Builds guesthouse. Meanwhile it installs QEMU for every target for which it is missing, and builds the images.
+qemu:
+	@$(prepare)
 
 # Builds the kernel and the initramfs of every target that the cache lacks.
 images: $(guesthouse)

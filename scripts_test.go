@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/internal/target"
 )
 
 // machine is a system as scripts/install-qemu.sh sees it: the commands in its
@@ -25,12 +27,8 @@ func newMachine(t *testing.T) machine {
 		require.NoError(t, err)
 		require.NoError(t, os.Symlink(path, filepath.Join(m.bin, tool)))
 	}
-	// The list of targets is the command's own: these are its columns.
-	m.has("guesthouse", `[ "$1" = targets ] || { echo "guesthouse $*" >>"$CALLS"; [ "$1" = build ] && eval "$BUILD"; exit; }
-echo "TARGET MACHINE CPU QEMU PACKAGE KERNEL"
-echo "x86 q35 qemu32 qemu-system-i386 qemu-system-x86 linux"
-echo "x86_64 q35 qemu64 qemu-system-x86_64 qemu-system-x86 linux"
-echo "arm64 virt cortex-a57 qemu-system-aarch64 qemu-system-arm linux"`)
+	m.has("guesthouse", `echo "guesthouse $*" >>"$CALLS"; [ "$1" != build ] || eval "$BUILD"`)
+	m.has("compile", `echo "compile $*" >>"$CALLS"; eval "$COMPILE"`)
 	return m
 }
 
@@ -41,14 +39,14 @@ func (m machine) has(name, script string) {
 
 // install runs the script and returns what it said and which programs it called.
 func (m machine) install(targets ...string) (said, calls string, err error) {
-	return m.installWhile("", targets...)
+	return m.installWhile("", "", targets...)
 }
 
-// installWhile is like install. The build of the images runs a shell script.
-func (m machine) installWhile(build string, targets ...string) (said, calls string, err error) {
-	cmd := exec.Command("/bin/sh", append([]string{"scripts/install-qemu.sh", "guesthouse"}, targets...)...)
+// installWhile is like install. The builds of guesthouse and of the images run shell scripts.
+func (m machine) installWhile(compile, build string, targets ...string) (said, calls string, err error) {
+	cmd := exec.Command("/bin/sh", append([]string{"scripts/install-qemu.sh", "compile guesthouse", "guesthouse"}, targets...)...)
 	list := filepath.Join(m.t.TempDir(), "calls")
-	cmd.Env = []string{"PATH=" + m.bin, "CALLS=" + list, "BUILD=" + build, "TMPDIR=" + m.t.TempDir()}
+	cmd.Env = []string{"PATH=" + m.bin, "CALLS=" + list, "COMPILE=" + compile, "BUILD=" + build, "TMPDIR=" + m.t.TempDir()}
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	err = cmd.Run() // waits until no process holds stderr open
@@ -71,7 +69,22 @@ func TestQEMUThatIsThereIsLeftAlone(t *testing.T) {
 	said, calls, err := m.install("x86_64")
 	require.NoError(t, err)
 	require.Empty(t, said)
-	require.Empty(t, calls)
+	require.Equal(t, "compile guesthouse\n", calls)
+}
+
+func TestTheInstallationKnowsThePackageOfEveryTarget(t *testing.T) {
+	for _, row := range target.All() {
+		m := newMachine(t)
+		m.has("id", root)
+		m.has("apt-get", aptGet)
+		said, _, err := m.install(row.Name)
+		require.NoError(t, err)
+		require.Equal(t, "installing "+row.QEMUPackage+"\n", said)
+		m.has(row.QEMU, "")
+		said, _, err = m.install(row.Name)
+		require.NoError(t, err)
+		require.Empty(t, said)
+	}
 }
 
 func TestMissingQEMUIsInstalledWhileTheImagesAreBuilt(t *testing.T) {
@@ -82,7 +95,7 @@ func TestMissingQEMUIsInstalledWhileTheImagesAreBuilt(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "installing qemu-system-x86 qemu-system-arm\n", said)
 	require.Regexp(t, `apt-get .* update\n(?s:.*)apt-get .* install --no-install-recommends qemu-system-x86 qemu-system-arm\n`, calls)
-	require.Contains(t, calls, "guesthouse build -target all\n")
+	require.Regexp(t, `compile guesthouse\n(?s:.*)guesthouse build -target all\n`, calls)
 
 	m.has("qemu-system-x86_64", "")
 	m.has("qemu-system-i386", "")
@@ -106,27 +119,36 @@ func TestMissingQEMUIsInstalledWithSudo(t *testing.T) {
 	require.Regexp(t, `sudo apt-get\n(?s:.*)apt-get .* update\n(?s:.*)sudo env\n(?s:.*)apt-get .* install --no-install-recommends qemu-system-arm\n`, calls)
 }
 
-// The installation waits for the build to begin, and the build would not end by itself.
+// The installation waits for a build to begin, and the build would not end by itself.
 func TestAFailedInstallationEndsTheBuild(t *testing.T) {
-	m := newMachine(t)
-	m.has("id", root)
-	m.has("apt-get", `case "$*" in *install*) while [ ! -s "$CALLS" ]; do sleep 0.01; done; echo "E: unmet dependencies" >&2; exit 100;; esac`)
-	said, _, err := m.installWhile("exec sleep 1000", "arm64")
-	require.Error(t, err)
-	require.Equal(t, "installing qemu-system-arm\nE: unmet dependencies\n"+
-		"error: QEMU is missing, and apt-get could not install qemu-system-arm\n", said)
+	for _, hanging := range []struct{ compile, build, begun string }{
+		{"exec sleep 1000", "", "compile guesthouse"}, {"", "exec sleep 1000", "guesthouse build"},
+	} {
+		m := newMachine(t)
+		m.has("id", root)
+		m.has("apt-get", `case "$*" in *install*)
+	while case "$(cat "$CALLS")" in *"`+hanging.begun+`"*) false;; esac; do sleep 0.01; done
+	echo "E: unmet dependencies" >&2; exit 100;; esac`)
+		said, _, err := m.installWhile(hanging.compile, hanging.build, "arm64")
+		require.Error(t, err)
+		require.Equal(t, "installing qemu-system-arm\nE: unmet dependencies\n"+
+			"error: QEMU is missing, and apt-get could not install qemu-system-arm\n", said)
+	}
 }
 
 func TestAFailedBuildFailsAfterTheInstallation(t *testing.T) {
 	m := newMachine(t)
 	m.has("id", root)
 	m.has("apt-get", aptGet)
-	said, calls, err := m.installWhile("echo broken >&2; exit 3", "arm64")
-	var exit *exec.ExitError
-	require.ErrorAs(t, err, &exit)
-	require.Equal(t, 3, exit.ExitCode())
-	require.Contains(t, said, "broken\n")
-	require.Contains(t, calls, "install --no-install-recommends qemu-system-arm\n", "dpkg is not interrupted")
+	for _, broken := range []struct{ compile, build string }{{"echo broken >&2; exit 3", ""}, {"", "echo broken >&2; exit 3"}} {
+		said, calls, err := m.installWhile(broken.compile, broken.build, "arm64")
+		var exit *exec.ExitError
+		require.ErrorAs(t, err, &exit)
+		require.Equal(t, 3, exit.ExitCode())
+		require.Contains(t, said, "broken\n")
+		require.Contains(t, calls, "install --no-install-recommends qemu-system-arm\n", "dpkg is not interrupted")
+		require.Equal(t, broken.build != "", strings.Contains(calls, "guesthouse build"))
+	}
 }
 
 func TestWhereQEMUCannotBeInstalledTheErrorNamesThePackages(t *testing.T) {
@@ -146,5 +168,5 @@ func TestAnUnknownTargetInstallsNothing(t *testing.T) {
 	m := newMachine(t)
 	said, _, err := m.install("vax")
 	require.Error(t, err)
-	require.Equal(t, "error: unknown target 'vax': the targets are x86 x86_64 arm64 \n", said)
+	require.Equal(t, "error: unknown target 'vax': the targets are x86 x86_64 arm arm64\n", said)
 }
