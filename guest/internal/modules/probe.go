@@ -19,7 +19,9 @@ import (
 var ErrMissing = errors.New("no such module")
 
 // Probe loads the module of a name, or the modules of an alias, with all modules that they need. Parameters are
-// those of the module, such as "numdummies=2". A module that is loaded or built in is no error.
+// those of the module, such as "numdummies=2". A module that is loaded or built in is no error. Several modules
+// can have one alias, and some of them may be for devices that the machine lacks: Probe loads all that it can, and
+// returns an error only if it can load none.
 func Probe(name, parameters string) error {
 	if parameters == "" && present("/sys", name) {
 		return nil
@@ -53,27 +55,44 @@ func directory() (string, error) {
 	return path.Join("/lib/modules", unix.ByteSliceToString(kernel.Release[:])), nil
 }
 
-// probe loads the files of a module or an alias in the order in which they depend on each other.
+// probe calls load for the files of a module, or of each module of an alias, in the order in which they depend on
+// each other.
 func probe(dir, name string, load func(file string) error) error {
-	names := []string{name}
 	if there, err := has(dir, "modules.builtin", name); there || err != nil {
 		return err
 	}
-	files, err := dependencies(dir, names)
+	files, err := dependencies(dir, name)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if len(files) == 0 {
-		if names, err = aliased(dir, name); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if files, err = dependencies(dir, names); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+	if len(files) > 0 {
+		return loadAll(dir, files, load)
 	}
-	if len(files) == 0 {
-		return fmt.Errorf("%s: %w in %s", name, ErrMissing, dir)
+	modules, err := aliased(dir, name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
+	var loaded bool
+	var failed []error
+	for _, module := range modules {
+		files, err := dependencies(dir, module)
+		if err == nil && len(files) > 0 {
+			err = loadAll(dir, files, load)
+			loaded = loaded || err == nil
+		}
+		failed = append(failed, err)
+	}
+	if loaded {
+		return nil
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w in %s", name, ErrMissing, dir)
+}
+
+// loadAll calls load for each file until one fails.
+func loadAll(dir string, files []string, load func(file string) error) error {
 	for _, file := range files {
 		if err := load(filepath.Join(dir, file)); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
@@ -95,25 +114,17 @@ func has(dir, list, name string) (found bool, err error) {
 	})
 }
 
-// dependencies returns the files of modules and of what they need, each after the files that it needs.
-func dependencies(dir string, names []string) (files []string, err error) {
-	wanted := make([]string, len(names))
-	for i, name := range names {
-		wanted[i] = underscored(name)
-	}
+// dependencies returns the file of a module after the files that it needs, each after those that it needs itself.
+func dependencies(dir, name string) (files []string, err error) {
 	err = lines(filepath.Join(dir, "modules.dep"), func(line string) {
 		file, needs, ok := strings.Cut(line, ":")
-		if !ok || !slices.Contains(wanted, underscored(file)) {
+		if !ok || underscored(file) != underscored(name) {
 			return
 		}
 		// The kernel can load the files of a line from right to left.
-		all := strings.Fields(needs)
-		slices.Reverse(all)
-		for _, f := range append(all, file) {
-			if !slices.Contains(files, f) {
-				files = append(files, f)
-			}
-		}
+		files = strings.Fields(needs)
+		slices.Reverse(files)
+		files = append(files, file)
 	})
 	return files, err
 }
