@@ -169,10 +169,15 @@ func (k Kernel) moduleRecords(t target.Target, machine elf.Machine, o Options) (
 		builtin += line + "\n"
 	}
 	load += strings.Join(wanted, "\n") + "\n"
+	nodes, err := modules.deviceNodes()
+	if err != nil {
+		return nil, err
+	}
 	return append(records,
 		textFile(path.Join(dir, "modules.dep"), c.modulesDep()),
 		textFile(path.Join(dir, "modules.alias"), c.modulesAlias()),
 		textFile(path.Join(dir, "modules.builtin"), builtin),
+		textFile(path.Join(dir, "modules.devname"), nodes),
 		textFile(initramfs.ModulesFile[1:], load)), nil
 }
 

@@ -189,7 +189,7 @@ func fetched(ctx context.Context, t target.Target, tested imagecache.KernelSet, 
 }
 
 func cachedKernel(t target.Target, k imagecache.Kernel) Kernel {
-	addIndex(k)
+	k.Manifest = addIndex(k)
 	return Kernel{
 		Target: t.Name, Path: k.Path(), SHA256: k.Manifest.Files[imagecache.KernelName],
 		Modules: filepath.Join(k.Dir, "modules"), Release: k.Manifest.Release,

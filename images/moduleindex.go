@@ -38,22 +38,24 @@ func indexModules(dir string, m *imagecache.Manifest) error {
 	return nil
 }
 
-// addIndex indexes the modules of a kernel that an earlier version of guesthouse has unpacked without one. In a
-// cache that this process cannot write, the kernel stays without an index.
-func addIndex(k imagecache.Kernel) {
+// addIndex indexes the modules of a kernel that an earlier version of guesthouse has unpacked without one, and
+// returns the kernel's manifest. In a cache that this process cannot write, the kernel stays without an index.
+func addIndex(k imagecache.Kernel) imagecache.Manifest {
 	if _, there := k.Manifest.Files[depFile]; there {
-		return
+		return k.Manifest
 	}
 	tmp, err := os.MkdirTemp(k.Dir, "index-")
 	if err != nil {
-		return
+		return k.Manifest
 	}
 	defer os.RemoveAll(tmp)
 	m := k.Manifest
 	m.Files = maps.Clone(m.Files)
-	if indexModules(k.Dir, &m) == nil && m.Write(tmp) == nil {
-		_ = os.Rename(filepath.Join(tmp, imagecache.ManifestName), filepath.Join(k.Dir, imagecache.ManifestName))
+	if indexModules(k.Dir, &m) != nil || m.Write(tmp) != nil ||
+		os.Rename(filepath.Join(tmp, imagecache.ManifestName), filepath.Join(k.Dir, imagecache.ManifestName)) != nil {
+		return k.Manifest
 	}
+	return m
 }
 
 func writeWhole(file string, data []byte) error {

@@ -31,9 +31,10 @@ func TestTheIndexHasEveryModuleThatCanBeLoaded(t *testing.T) {
 	k := imagecache.Kernel{Dir: dir, Manifest: imagecache.Manifest{Release: "1", Files: map[string]string{"vmlinuz": "sum"}}}
 	require.NoError(t, k.Manifest.Write(dir))
 	for range 2 { // the second time there is nothing to do
-		addIndex(k)
+		indexed := addIndex(k)
 		m, err := imagecache.ReadManifest(dir)
 		require.NoError(t, err)
+		require.Equal(t, m, indexed)
 		require.Equal(t, "sum", m.Files["vmlinuz"])
 		f, err := m.Open(dir, depFile)
 		require.NoError(t, err)

@@ -124,7 +124,7 @@ func TestClosureChecksHashes(t *testing.T) {
 	require.NoError(t, err)
 	records, err := k.moduleRecords(fakeTarget, 62, Options{})
 	require.NoError(t, err)
-	require.Len(t, records, 5)
+	require.Len(t, records, 6)
 
 	_, err = k.moduleRecords(fakeTarget, 183, Options{})
 	require.ErrorContains(t, err, "module virtio_net is for EM_X86_64, but the target is EM_AARCH64")

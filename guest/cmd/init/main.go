@@ -41,6 +41,9 @@ func main() {
 		log.Print(err)
 		os.Setenv(initramfs.ModulesError, err.Error())
 	}
+	if err := modules.MakeNodes(); err != nil {
+		log.Print(err)
+	}
 	if err := takeConsole(); err != nil {
 		log.Print(err)
 	}

@@ -60,6 +60,31 @@ func TestTheKernelLoadsTheModulesOfADevice(t *testing.T) {
 	require.Contains(t, string(loaded), "dummy ")
 }
 
+// A node of /dev is there before its module: opening it loads the module.
+func TestADeviceNodeLoadsItsModule(t *testing.T) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	request, err := unix.NewIfreq("proof1")
+	require.NoError(t, err)
+	request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+	require.NoError(t, unix.IoctlIfreq(fd, unix.TUNSETIFF, request))
+	require.Contains(t, run(t, "ip", "link", "show", "proof1"), "proof1")
+}
+
+// The kernel asks for the alias net-pf-40, which several modules have. Most drive devices that the machine lacks.
+func TestTheKernelLoadsTheModuleOfAnAddressFamily(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_LOCAL, Port: 4242}))
+	require.NoError(t, unix.Listen(fd, 1))
+	client, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(client)
+	require.NoError(t, unix.Connect(client, &unix.SockaddrVM{CID: unix.VMADDR_CID_LOCAL, Port: 4242}))
+}
+
 func TestAControlGroupKillsItsProcesses(t *testing.T) {
 	group := "/sys/fs/cgroup/proof"
 	require.NoError(t, os.Mkdir(group, 0o755))
