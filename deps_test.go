@@ -31,6 +31,7 @@ var rules = []struct {
 	{folder: "internal/kernelfile", imports: "internal/regular internal/target"},
 	{folder: "guest", imports: "guest internal/diskproto internal/filetree internal/initramfs internal/wire internal/subnet"},
 	{folder: "host/traffic", std: true},
+	{folder: "host/echotest", imports: "host/traffic", std: true},
 	{folder: "images", imports: "images internal"},
 	{folder: "images/testdata", imports: ""},
 	{folder: "harness", imports: "internal harness/internal harness/console"},

@@ -25,6 +25,11 @@ type EchoConfig struct {
 	// echo-client.
 	Timeout time.Duration
 
+	// NoHalfClose makes Echo close a TCP connection after the last byte has come
+	// back, and not half-close it before. It is for a service that does not answer
+	// after a half-close. Echo ignores it on UDP.
+	NoHalfClose bool
+
 	// Resend is how often Echo sends a lost datagram again before it fails. Use
 	// 0 on a path that must not lose datagrams. Echo ignores Resend on TCP.
 	Resend int
@@ -42,7 +47,7 @@ type EchoConfig struct {
 // On TCP the payloads form one stream, which Echo compares byte by byte as it
 // arrives. Echo half-closes the connection after the last payload, while up to
 // Window payloads are in flight. Every byte must arrive, and then the server must
-// end the stream.
+// end the stream. With NoHalfClose, the server must not end the stream by itself.
 //
 // The error says which payload differs, by its index, where it differs, and which
 // payloads were in flight. It wraps ErrLost, ErrAltered or ErrDuplicate, or the

@@ -27,7 +27,7 @@ type tcpEcho struct {
 
 func echoTCP(ctx context.Context, conn net.Conn, cfg EchoConfig) error {
 	half, ok := conn.(interface{ CloseWrite() error })
-	if !ok {
+	if !ok && !cfg.NoHalfClose {
 		return fmt.Errorf("half-close: %T has no CloseWrite", conn)
 	}
 	e := &tcpEcho{
@@ -44,7 +44,13 @@ func echoTCP(ctx context.Context, conn net.Conn, cfg EchoConfig) error {
 
 	stop := make(chan struct{})
 	sender := make(chan error, 1)
-	go func() { sender <- e.send(half.CloseWrite, stop) }()
+	go func() {
+		err := e.send(stop)
+		if err == nil && !cfg.NoHalfClose {
+			err = e.halfClose(half.CloseWrite)
+		}
+		sender <- err
+	}()
 	err := e.receive()
 	close(stop)
 	conn.Close()
@@ -66,7 +72,7 @@ func echoTCP(ctx context.Context, conn net.Conn, cfg EchoConfig) error {
 	return fmt.Errorf("%w; %s", err, progress)
 }
 
-func (e *tcpEcho) send(closeWrite func() error, stop <-chan struct{}) error {
+func (e *tcpEcho) send(stop <-chan struct{}) error {
 	for i, p := range e.Payloads {
 		if len(p) == 0 {
 			continue // no byte would come back to free its slot
@@ -74,7 +80,7 @@ func (e *tcpEcho) send(closeWrite func() error, stop <-chan struct{}) error {
 		select {
 		case e.slots <- struct{}{}:
 		case <-stop:
-			return nil
+			return net.ErrClosed
 		}
 		n, err := e.conn.Write(p)
 		e.sent.Add(int64(n))
@@ -82,6 +88,10 @@ func (e *tcpEcho) send(closeWrite func() error, stop <-chan struct{}) error {
 			return fmt.Errorf("send payload[%d]: %w", i, err)
 		}
 	}
+	return nil
+}
+
+func (e *tcpEcho) halfClose(closeWrite func() error) error {
 	e.closed.Store(true) // before the call, because the server may answer it at once
 	if err := closeWrite(); err != nil {
 		return fmt.Errorf("half-close: %w", err)
@@ -103,7 +113,11 @@ func (e *tcpEcho) receive() error {
 			}
 			done++
 		}
-		if err := e.conn.SetReadDeadline(time.Now().Add(e.Timeout)); err != nil {
+		timeout := e.Timeout
+		if e.NoHalfClose && at == len(e.stream) {
+			timeout = surplusWithin
+		}
+		if err := e.conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
 		n, err := e.conn.Read(buf)
@@ -126,17 +140,24 @@ func (e *tcpEcho) receive() error {
 			return fmt.Errorf("receive at %s: %w", e.position(at), err)
 		case at < len(e.stream):
 			return fmt.Errorf("%w: nothing more came for %v at %s", ErrLost, e.Timeout, e.position(at))
+		case e.NoHalfClose:
+			return nil
 		default:
 			return fmt.Errorf("%w: every byte came back, but the server did not end the stream within %v", ErrLost, e.Timeout)
 		}
 	}
 }
 
+// surplusWithin is how long Echo waits for bytes after the last one, if the server does not end the stream.
+const surplusWithin = 10 * time.Millisecond
+
 func (e *tcpEcho) ended(at int) error {
 	switch {
 	case at < len(e.stream):
 		return fmt.Errorf("%w: server ended the stream at %s: the last %d bytes did not come back",
 			ErrLost, e.position(at), len(e.stream)-at)
+	case e.NoHalfClose:
+		return fmt.Errorf("%w: server ended the stream before the client closed it", ErrLost)
 	case !e.closed.Load():
 		return fmt.Errorf("%w: server ended the stream before the half-close", ErrLost)
 	}

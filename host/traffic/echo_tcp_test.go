@@ -57,6 +57,37 @@ func TestEchoTCPAfterHalfClose(t *testing.T) {
 	failure(t, err, traffic.ErrLost, "lost: nothing more came for 50ms at byte 0 of ", "; 1 of ")
 }
 
+// A service that loses what it has not sent at a half-close passes without one.
+func TestEchoTCPWithoutHalfClose(t *testing.T) {
+	deaf := func(c *net.TCPConn) {
+		buf := make([]byte, 4096)
+		for {
+			n, err := c.Read(buf)
+			if err != nil {
+				_, _ = c.Write([]byte("too late"))
+				return
+			}
+			if _, err := c.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+	cfg := traffic.EchoConfig{Network: "tcp", Window: 1, Timeout: 5 * time.Second, NoHalfClose: true}
+	require.NoError(t, traffic.Echo(t.Context(), dialTCP(t, deaf), cfg))
+	cfg.NoHalfClose = false
+	failure(t, traffic.Echo(t.Context(), dialTCP(t, deaf), cfg), traffic.ErrAltered, "bytes after the ")
+
+	cfg = traffic.EchoConfig{Network: "tcp", Payloads: [][]byte{[]byte("abc")}, Timeout: 5 * time.Second, NoHalfClose: true}
+	ends := func(c *net.TCPConn) { io.CopyN(c, c, 3) }
+	failure(t, traffic.Echo(t.Context(), dialTCP(t, ends), cfg), traffic.ErrLost, "server ended the stream before the client closed it")
+	more := func(c *net.TCPConn) {
+		io.ReadFull(c, make([]byte, 3))
+		c.Write([]byte("abcd"))
+		c.Read(make([]byte, 1))
+	}
+	failure(t, traffic.Echo(t.Context(), dialTCP(t, more), cfg), traffic.ErrAltered, "bytes after the 3 of the whole stream")
+}
+
 func TestEchoTCPFaults(t *testing.T) {
 	payloads := append(traffic.Payloads(1)[:4], traffic.Bytes(1, 64<<10)) // 1 + 1 + 256 + 500 + 65,536 bytes
 	total := 66294

@@ -117,6 +117,65 @@ func TestTrafficChecksAndLoadsAnEchoService(t *testing.T) {
 	status, stdout, stderr = call(t, "traffic", "-requests", "50", "-json", "tcp", address)
 	require.Equal(t, 0, status, stderr)
 	require.Contains(t, stdout, `"received":50`)
+
+	status, stdout, stderr = call(t, "traffic", "-window", "4", "-bytes", "1400", "-no-half-close", "tcp", address)
+	require.Equal(t, 0, status, stderr)
+	require.Equal(t, "tcp "+address+": every byte came back\n", stdout)
+	status, stdout, stderr = call(t, "traffic", "-load", "-window", "4", "-bytes", "1400", "-requests", "9", "tcp", address)
+	require.Equal(t, 0, status, stderr)
+	require.Contains(t, stdout, "tcp, 1 clients, window 4, 1400 bytes: 9 sent, 9 received")
+}
+
+// The service loses each long datagram once, and answers a half-close with bytes that nobody sent.
+func TestTrafficAsksNoMoreThanAProfilePromises(t *testing.T) {
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { udp.Close() })
+	go func() {
+		buf := make([]byte, 1<<16)
+		lost := make(map[string]bool)
+		for {
+			n, from, err := udp.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if first := string(buf[:n]); n == 1400 && !lost[first] {
+				lost[first] = true
+				continue
+			}
+			udp.WriteTo(buf[:n], from)
+		}
+	}()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { tcp.Close() })
+	go func() {
+		for {
+			conn, err := tcp.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.Copy(conn, conn)
+				conn.Write([]byte("after the half-close"))
+			}()
+		}
+	}()
+	address := tcp.Addr().String()
+	status, _, stderr := call(t, "traffic", "tcp", address)
+	require.Equal(t, 1, status)
+	require.Contains(t, stderr, "bytes after the")
+	status, stdout, stderr := call(t, "traffic", "-profile", "zephyr", "tcp", address)
+	require.Equal(t, 0, status, stderr)
+	require.Equal(t, "tcp "+address+": every byte came back\n", stdout)
+
+	address = udp.LocalAddr().String()
+	status, stdout, stderr = call(t, "traffic", "-profile", "zephyr", "-bytes", "1000", "udp", address)
+	require.Equal(t, 0, status, stderr)
+	require.Equal(t, "udp "+address+": every byte came back\n", stdout)
+	status, _, stderr = call(t, "traffic", "-resend", "1", "-bytes", "1400", "-window", "22", "udp", address)
+	require.Equal(t, 0, status, stderr)
 }
 
 // Writing to it may raise SIGPIPE, which ends a run only where its own output
