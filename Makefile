@@ -28,6 +28,8 @@ leash = exec $(abspath $(dir $(guesthouse))leash) -parent $$PPID
 tool := $(GO) tool -modfile=scripts/tools/go.mod
 # The script builds guesthouse while it installs QEMU. In a variable, because make -n runs a line with $(MAKE).
 prepare = scripts/install-qemu.sh 'env MAKEFLAGS= $(MAKE) -s $(guesthouse)' $(guesthouse)
+# Machines wait most of the time, so twice as many tests run at once as there are processors.
+parallel = -parallel $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 # gotestsum prints the name of each test that ends, and at last how many passed and failed.
 gotestsum := $(tool) gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
@@ -41,7 +43,7 @@ qemu-run:
 # Unit tests (make unit) use that cache. The checks take the processor, the installation waits for the network.
 test: $(guesthouse)
 	@$(leash) $(MAKE) -j2 check qemu
-	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 40m ./...
+	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 40m $(parallel) ./...
 	cd harness/lan && $(leash) $(GO) test ./...
 
 # Unit tests need no QEMU and no network.
@@ -51,7 +53,7 @@ unit: $(guesthouse)
 
 integration: qemu
 	@mkdir -p out
-	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 40m -artifacts -outputdir $(CURDIR)/out ./harness/integration/... ./harness/harnesstest/...
+	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 40m $(parallel) -artifacts -outputdir $(CURDIR)/out ./harness/integration/... ./harness/harnesstest/...
 
 # Ctrl-C ends the run early. ARGS='-h' lists the flags. The records of flaky machines are in out/soak.
 soak: qemu
@@ -59,11 +61,12 @@ soak: qemu
 	@$(leash) out/guesthouse-soak -n $(or $(N),200) $(ARGS)
 
 # Every integration test on every target, once with guest programs that are delivered and once with
-# programs in their initramfs; the echo service on real-time kernels; the model test with many programs;
-# and each fuzz target for minutes.
+# programs in their initramfs; images of every target in an empty cache; the echo service on real-time
+# kernels; the model test with many programs; and each fuzz target for minutes.
 nightly: $(guesthouse)
 	@for target in x86 x86_64 arm arm64; do $(MAKE) integration TARGET=$$target || exit 1; done
 	@GUESTHOUSE_BUILTIN=1 $(MAKE) integration TARGET=arm64
+	$(leash) env GUESTHOUSE_TEST_EVERY_TARGET=1 $(GO) test -count=1 -timeout 30m -run 'TestBuild$$' ./images
 	@for target in x86_64:amd64 arm64:arm64; do \
 		GUESTHOUSE_TARGETS=$${target%:*} GUESTHOUSE_TEST_KERNELS=debian:linux-image-rt-$${target#*:} \
 			$(GO) test -count=1 -timeout 20m -run TestKernelsByName ./harness/integration || exit 1; \

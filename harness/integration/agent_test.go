@@ -64,9 +64,13 @@ func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/lost")
-		spec.Ports, spec.Outbound = []string{"udp/4242", "tcp/4242"}, harness.OutboundHost
-		spec.Accel, spec.From = harness.TCG, harness.Cold
-		original := harnesstest.Boot(t, spec)
+		spec.Ports = []string{"udp/4242", "tcp/4242"}
+		calls := target == oneTarget(t)
+		if calls { // on one target, because the others' platforms have no template with it
+			spec.Outbound = harness.OutboundHost
+		}
+		spec.Accel = harness.TCG // which templates require
+		original := fresh(t, spec)
 		require.Equal(t, "set up", original.Event())
 		first := says(t, original.Dial)
 		require.Equal(t, 2001, first.clock.UTC().Year(), "nothing has set the clock yet")
@@ -93,7 +97,9 @@ func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 			require.Equal(t, s.boot, m.Stats().BootID)
 
 			echoes(t, m.Dial("tcp", echoPort), "from the host")
-			called(t, m.Dial, s.boot)
+			if calls {
+				called(t, m.Dial, s.boot)
+			}
 			tells(t, m, events)
 			require.Equal(t, "done", asked(t, m.Dial, "timer"))
 			again := m.Event()

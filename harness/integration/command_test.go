@@ -119,7 +119,7 @@ func TestACommandRunsBeforeTheGuestIsReadyAndFailsAfterItsEnd(t *testing.T) {
 
 func TestTheErrorOfACommandShowsTheCrashOfItsGuest(t *testing.T) {
 	t.Parallel()
-	m, err := harness.Boot(t.Context(), echoSpec(t, oneTarget(t)))
+	m, err := harness.Boot(t.Context(), from(new(harness.TemplateCache), echoSpec(t, oneTarget(t))))
 	require.NoError(t, err)
 	defer m.Close()
 	ctx, cancel := m.Within(t.Context(), 4*harnesstest.Within)
@@ -134,9 +134,7 @@ func TestTheErrorOfACommandShowsTheCrashOfItsGuest(t *testing.T) {
 func TestAMachineIsNotSavedWhileACommandRuns(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
-	spec := echoSpec(t, target)
-	spec.Accel, spec.From = harness.TCG, harness.Cold
-	m := harnesstest.Boot(t, spec)
+	m := harnesstest.Boot(t, savable(echoSpec(t, target)))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- m.Machine.Command(ctx, "sh", "-c", "echo > /started; sleep 1000").Run() }()
@@ -150,6 +148,7 @@ func TestAMachineIsNotSavedWhileACommandRuns(t *testing.T) {
 }
 
 func TestACommandNeedsAnAgent(t *testing.T) {
+	t.Parallel()
 	target := oneTarget(t)
 	spec := withoutAgent(t, target, "./guests/ends")
 	m := harnesstest.Boot(t, spec)

@@ -18,7 +18,8 @@ import (
 // QEMU runs with a filter of system calls and a umask that keeps other users out. It inherits neither
 // the secrets in its owner's environment nor the descriptors that the owner inherited.
 func TestQEMUIsConfined(t *testing.T) {
-	t.Setenv("SERVICE_TOKEN", "a secret of the owner's")
+	t.Parallel()
+	require.NoError(t, os.Setenv("SERVICE_TOKEN", "a secret of the owner's")) // which no other test reads
 	inherited := filepath.Join(t.TempDir(), "inherited")
 	require.NoError(t, os.WriteFile(inherited, nil, 0o600))
 	fd, err := unix.Open(inherited, unix.O_RDONLY, 0) // like a descriptor that a parent left open
@@ -29,13 +30,14 @@ func TestQEMUIsConfined(t *testing.T) {
 	require.NotEmpty(t, ours)
 
 	target := oneTarget(t)
-	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
-	defer cache.Close()
 	spec := echoSpec(t, target)
 	spec.Accel = harness.TCG
-	cold, err := harness.Boot(t.Context(), from(cache, spec))
+	cache := ownCache(t, spec)
+	cache.Prefetch = true
+	defer cache.Close()
+	first, err := harness.Boot(t.Context(), from(cache, spec))
 	require.NoError(t, err)
-	defer cold.Close()
+	defer first.Close()
 	waiting, err := cache.Waiting(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, waiting)
@@ -47,7 +49,7 @@ func TestQEMUIsConfined(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Close()
 	echoes(t, conn, "confined and at work")
-	for _, machine := range []*harness.Machine{cold, m} {
+	for _, machine := range []*harness.Machine{first, m} {
 		qemu := machine.Result().PID
 		status := readProc(t, qemu, "status")
 		require.Regexp(t, regexp.MustCompile(`(?m)^Seccomp:\s+2$`), status)
@@ -107,8 +109,8 @@ func TestAForgedTemplateIsNotRestored(t *testing.T) {
 	t.Parallel()
 	spec := echoSpec(t, oneTarget(t))
 	spec.Accel = harness.TCG
-	cache := &harness.TemplateCache{Dir: t.TempDir()}
-	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
+	cache := ownCache(t, spec)
+	require.Equal(t, savedFirst(spec), bootFrom(t, cache, spec))
 	all := templates(t, cache)
 	require.Len(t, all, 1)
 	template := filepath.Join(cache.Dir, all[0].Key)
@@ -137,7 +139,7 @@ func TestAForgedTemplateIsNotRestored(t *testing.T) {
 	// A template that other users can write to is not restored either.
 	all = templates(t, cache)
 	require.Empty(t, all)
-	require.Equal(t, savedAgain(spec), bootFrom(t, cache, spec))
+	require.Equal(t, savedFirst(spec), bootFrom(t, cache, spec))
 	require.NoError(t, os.Chmod(filepath.Join(template, "template.json"), 0o666))
 	require.Contains(t, bootFrom(t, cache, spec), "can be written by other users")
 }

@@ -204,22 +204,22 @@ func TestAWarningIsKeptAndDoesNotEndTheMachine(t *testing.T) {
 func TestAUsersCrashPatternWorksInEveryBootMode(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
-	dir := t.TempDir()
-	plain, prefetching := harness.TemplateCache{Dir: dir}, harness.TemplateCache{Dir: dir, Prefetch: true}
+	spec := harnesstest.Spec(t, target, crashesGuest)
+	spec.Accel = harness.TCG // which templates require
+	spec.Ports = []string{"udp/4242"}
+	plain := ownCache(t, spec)
+	prefetching := &harness.TemplateCache{Dir: plain.Dir, Prefetch: true}
 	t.Cleanup(prefetching.Close)
 	for _, c := range []struct {
 		templates *harness.TemplateCache
 		crash     string
 		boot      harness.BootMode
 	}{
-		{&plain, "", "cold"},
-		{&plain, `.*<inf> guesthouse: a client says it is over`, "restored"},
-		{&prefetching, `.*<inf> guesthouse: .*so over`, "restored"},
-		{&prefetching, `\[\S+\] <inf> guesthouse: a client says it is over`, "prefetched"}, // if the host has memory
+		{plain, "", withoutTemplate(spec)},
+		{plain, `.*<inf> guesthouse: a client says it is over`, "restored"},
+		{prefetching, `.*<inf> guesthouse: .*so over`, "restored"},
+		{prefetching, `\[\S+\] <inf> guesthouse: a client says it is over`, "prefetched"}, // if the host has memory
 	} {
-		spec := harnesstest.Spec(t, target, crashesGuest)
-		spec.Accel = harness.TCG // which templates require
-		spec.Ports = []string{"udp/4242"}
 		if c.crash != "" {
 			spec.Crashes = []string{c.crash}
 		}

@@ -33,6 +33,7 @@ var endings = map[string]harness.Exit{
 func withoutAgent(t *testing.T, target, guest string) harness.Spec {
 	spec := harnesstest.BuiltInSpec(t, target, guest)
 	spec.Cmdline = []string{"module_blacklist=virtio_console"}
+	spec.From = &harness.TemplateCache{AnyGuest: true}
 	return spec
 }
 
@@ -42,7 +43,7 @@ func TestTheEndOfTheGuestsProgramIsReported(t *testing.T) {
 	byAgent := harnesstest.Spec(t, target, "./guests/ends")
 	for name, spec := range map[string]harness.Spec{"by the agent": byAgent, "on the console": withoutAgent(t, target, "./guests/ends")} {
 		t.Run(name, func(t *testing.T) {
-			cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
+			cache := &harness.TemplateCache{AnyGuest: true}
 			for told, exit := range endings {
 				err := ends(t, cache, spec, told, exit)
 				switch {
@@ -149,7 +150,7 @@ func TestAnEndByTheOOMKillerIsReported(t *testing.T) {
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/ends")
 	spec.Dir = t.TempDir()
-	m, err := harness.Boot(t.Context(), spec)
+	m, err := harness.Boot(t.Context(), from(new(harness.TemplateCache), spec))
 	require.NoError(t, err)
 	defer m.Close()
 	require.NoError(t, m.Console().Send(t.Context(), "eat"))

@@ -59,11 +59,11 @@ func sha256File(t *testing.T, file string) string {
 }
 
 // failing returns the Spec of the guest that fails before it is ready, in the way that its
-// argument names.
+// argument names. It is delivered into a restored platform, and never saved.
 func failing(t *testing.T, target, way string) harness.Spec {
 	t.Helper()
 	spec := harnesstest.Spec(t, target, "./guests/fails")
-	spec.Args = []string{way}
+	spec.Args, spec.From = []string{way}, new(harness.TemplateCache)
 	return spec
 }
 
@@ -113,11 +113,11 @@ func TestAGuestThatHangsFailsLongBeforeItsDeadline(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
-		spec.Ready = "never said"
-		spec.ReadyWithin = 40 * time.Second
+		spec.Ready, spec.From = "never said", new(harness.TemplateCache)
+		spec.ReadyWithin = 20 * time.Second
 		err := boot(t, spec)
 		require.ErrorIs(t, err, harness.ErrGuest)
-		require.ErrorContains(t, err, `it hangs: it printed nothing and was mostly idle for 10s: its console has not shown "never said"`)
+		require.ErrorContains(t, err, `it hangs: it printed nothing and was mostly idle for 5s: its console has not shown "never said"`)
 		require.Contains(t, strings.Join(err.Console, "\n"), "guesthouse: ready")
 	})
 }
@@ -277,7 +277,7 @@ func TestAKilledQEMUIsNotTheGuestsFault(t *testing.T) {
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
 	spec.Dir = t.TempDir()
-	m, err := harness.Boot(t.Context(), spec)
+	m, err := harness.Boot(t.Context(), from(new(harness.TemplateCache), spec))
 	require.NoError(t, err)
 	defer m.Close()
 	require.NoError(t, unix.Kill(m.Result().PID, unix.SIGKILL))
@@ -290,7 +290,7 @@ func TestTheNextBootRemovesTheRecordOfAKilledProcess(t *testing.T) {
 	if spec := os.Getenv("GUESTHOUSE_TEST_SWEEP"); spec != "" {
 		s, err := harness.ReadSpec(spec)
 		require.NoError(t, err)
-		m, err := harness.Boot(t.Context(), s)
+		m, err := harness.Boot(t.Context(), from(new(harness.TemplateCache), s))
 		require.NoError(t, err)
 		os.Stdout.WriteString(m.Dir() + "\n")
 		io.Copy(io.Discard, os.Stdin) // until the test closes it or kills the process

@@ -54,9 +54,10 @@ func TestASavableMachineIsNotPrefetched(t *testing.T) {
 	t.Parallel()
 	spec := echoSpec(t, oneTarget(t))
 	spec.Accel = harness.TCG
-	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+	cache := ownCache(t, spec)
+	cache.Prefetch = true
 	t.Cleanup(cache.Close)
-	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
+	require.Equal(t, savedFirst(spec), bootFrom(t, cache, spec))
 	spec.Savable = true
 	require.Equal(t, "restored: a prefetched machine cannot be saved", bootFrom(t, cache, spec))
 }

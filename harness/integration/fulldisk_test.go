@@ -37,6 +37,7 @@ func readResult(t *testing.T, dir string) (r harness.Result) {
 
 // The guest and its test continue. The error at the end of the run names the incomplete files of the record.
 func TestARunContinuesWithoutSpaceForItsRecordAndFailsAtItsEnd(t *testing.T) {
+	t.Parallel()
 	target := oneTarget(t)
 	apart.Run(t, func(t *testing.T) {
 		spec := echoSpec(t, target)
@@ -68,6 +69,7 @@ func TestARunContinuesWithoutSpaceForItsRecordAndFailsAtItsEnd(t *testing.T) {
 }
 
 func TestABootFailsAtOnceWithoutSpaceForItsRecord(t *testing.T) {
+	t.Parallel()
 	target := oneTarget(t)
 	apart.Run(t, func(t *testing.T) {
 		spec := echoSpec(t, target)

@@ -15,23 +15,20 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/images"
 	"guesthouse.example/internal/target"
 )
 
-// built builds a package of this directory for a target and returns the program's path.
-func built(t *testing.T, name, pkg string, flags ...string) string {
+// built returns a copy of a program of this directory, built for a target. The cache of images has it, as it has
+// the guests.
+func built(t *testing.T, target, pkg string) string {
 	t.Helper()
-	to, err := target.Lookup(name)
+	program, err := images.Program(t.Context(), target, pkg, images.Options{})
+	require.NoError(t, err)
+	code, err := os.ReadFile(program.Path)
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), filepath.Base(pkg))
-	cmd := exec.CommandContext(t.Context(), "go", slices.Concat([]string{"build", "-o", file}, flags, []string{pkg})...)
-	cgo := "CGO_ENABLED=0"
-	if slices.Contains(flags, "-race") {
-		cgo = "CGO_ENABLED=1"
-	}
-	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+to.GOARCH, "GOARM="+to.GOARM, cgo)
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	require.NoError(t, os.WriteFile(file, code, 0o755))
 	return file
 }
 
@@ -134,8 +131,12 @@ func TestADynamicProgramBringsItsLibraries(t *testing.T) {
 	m := harnesstest.Boot(t, echoSpec(t, all[i].Name))
 	require.Equal(t, "/bin/uinit\n", m.Output("/usr/bin/dirname", "/bin/uinit/x"), "a program of the host's distribution")
 	if _, err := exec.LookPath("gcc"); err == nil { // the race detector needs a C compiler
-		cmd := m.Machine.Command(inTime(t, m), built(t, all[i].Name, "./guests/runs", "-race"), "race")
-		out, err := cmd.CombinedOutput()
+		races := filepath.Join(t.TempDir(), "races")
+		build := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", races, "./guests/races")
+		build.Env = append(os.Environ(), "CGO_ENABLED=1")
+		out, err := build.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		out, err = m.Machine.Command(inTime(t, m), races).CombinedOutput()
 		var failed *harness.CommandError
 		require.ErrorAs(t, err, &failed)
 		require.Equal(t, 66, failed.Code(), "%s", out)

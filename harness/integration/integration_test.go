@@ -25,6 +25,9 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	harnesstest.EndPrefetched()
+	if dir, err := platforms(); err == nil {
+		os.RemoveAll(dir)
+	}
 	if left := sys.Children(os.Getpid()); len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "processes left behind: %v\n", left)
 		code = 1
@@ -45,6 +48,20 @@ func oneTarget(t *testing.T) string {
 	name := cmp.Or(first, "arm64")
 	harnesstest.Require(t, name)
 	return name
+}
+
+// ofEachWordSize returns the targets of a test whose outcome depends on no more than the processor's word
+// size: those that GUESTHOUSE_TARGETS selects, or one of each size.
+func ofEachWordSize(t *testing.T) []string {
+	t.Helper()
+	names := []string{"x86", "arm64"}
+	if list := os.Getenv("GUESTHOUSE_TARGETS"); list != "" {
+		names = strings.Split(list, ",")
+	}
+	for _, name := range names {
+		harnesstest.Require(t, name)
+	}
+	return names
 }
 
 // echoSpec returns the Spec of a machine that runs the echo service.

@@ -39,6 +39,7 @@ func kernelsToBoot(t *testing.T, target string) []string {
 
 // The echo service runs on kernels that are not the tested one, cold and restored.
 func TestKernelsByName(t *testing.T) {
+	t.Parallel()
 	target := oneTarget(t)
 	for _, kernel := range kernelsToBoot(t, target) {
 		t.Run(kernel, func(t *testing.T) {

@@ -56,6 +56,7 @@ func TestShutdownPowersOffUnderTraffic(t *testing.T) {
 }
 
 func TestShutdownTypesPoweroffToAGuestWithoutAnAgent(t *testing.T) {
+	t.Parallel()
 	spec := withoutAgent(t, oneTarget(t), "./guests/ends")
 	spec.Dir = t.TempDir()
 	m := harnesstest.Boot(t, spec)

@@ -45,7 +45,8 @@ func TestAPrefetchedMachineHasItsOwnClockIdentityAndRecord(t *testing.T) {
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/lost")
 	spec.Accel, spec.Outbound = harness.TCG, harness.OutboundHost
-	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+	cache := ownCache(t, spec)
+	cache.Prefetch = true
 	defer cache.Close()
 	random, boots, places := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i := range 2 {
@@ -140,7 +141,8 @@ func TestAPrefetchedMachineIsForItsOwnKind(t *testing.T) {
 	mark := variable + "=" + own
 	spec := echoSpec(t, target)
 	spec.Accel = harness.TCG
-	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+	cache := ownCache(t, spec)
+	cache.Prefetch = true
 	defer cache.Close()
 
 	waits(t, cache, spec)

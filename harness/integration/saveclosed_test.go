@@ -25,9 +25,8 @@ func TestAMachineIsSavedAsSoonAsItsConnectionsHaveClosed(t *testing.T) {
 	target := oneTarget(t)
 	spec := harnesstest.Spec(t, target, "./guests/lost")
 	spec.Ports = []string{"udp/4242", "tcp/4242"}
-	spec.Accel, spec.From = harness.TCG, harness.Cold
-	m := harnesstest.Boot(t, spec)
-	spec.From = nil
+	m := harnesstest.Boot(t, savable(spec))
+	spec.Accel = harness.TCG
 	for _, c := range []struct {
 		first string
 		close func(net.Conn)

@@ -22,13 +22,7 @@ import (
 // shared makes a directory for a guest, with the program "files" in it.
 func shared(t *testing.T, target string) string {
 	t.Helper()
-	program, err := images.Program(t.Context(), target, "./guests/files", images.Options{})
-	require.NoError(t, err)
-	code, err := os.ReadFile(program.Path)
-	require.NoError(t, err)
-	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "files"), code, 0o755))
-	return dir
+	return filepath.Dir(built(t, target, "./guests/files"))
 }
 
 // files runs the program "files" from a shared directory of a machine and returns what it prints.
@@ -200,6 +194,7 @@ func TestTheHostsRefusalsReachTheGuest(t *testing.T) {
 
 // The host's disk is full.
 func TestNoSpaceOnTheHostIsNoSpaceInTheGuest(t *testing.T) {
+	t.Parallel()
 	target := oneTarget(t)
 	dir := shared(t, target)
 	spec := harnesstest.Platform(t, target)
@@ -342,7 +337,7 @@ func TestAShareThatCannotBeMountedFailsTheBoot(t *testing.T) {
 	dir := t.TempDir()
 	spec := harnesstest.Platform(t, target)
 	spec.Share = []harness.Share{{Host: dir, Guest: "/share"}, {Host: dir, Guest: "/share/missing"}}
-	_, err := harness.Boot(t.Context(), spec)
+	_, err := harness.Boot(t.Context(), from(new(harness.TemplateCache), spec))
 	require.ErrorContains(t, err, "mount directories of the host: mkdir /share/missing: read-only file system")
 	require.ErrorIs(t, err, harness.ErrGuest)
 }

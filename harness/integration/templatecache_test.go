@@ -59,8 +59,8 @@ func withoutTemplate(spec harness.Spec) harness.BootMode {
 	return harness.BootCold
 }
 
-// savedAgain returns what bootFrom returns for a machine that has lost its template and gets a new one.
-func savedAgain(spec harness.Spec) string {
+// savedFirst returns what bootFrom returns for the first machine of a program in a cache of ownCache.
+func savedFirst(spec harness.Spec) string {
 	if spec.Program != "" {
 		return firstRun
 	}
@@ -83,8 +83,9 @@ func TestTheSecondMachineOfAKindIsRestored(t *testing.T) {
 	target := oneTarget(t)
 	spec := echoSpec(t, target)
 	spec.Accel = harness.TCG
-	cache := &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}
-	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
+	cache := ownCache(t, spec)
+	cache.AnyGuest = true
+	require.Equal(t, savedFirst(spec), bootFrom(t, cache, spec))
 	require.Equal(t, "restored", bootFrom(t, cache, spec))
 	spec.Ports = spec.Ports[1:]
 	require.Equal(t, "restored", bootFrom(t, cache, spec), "the ports do not distinguish kinds")
@@ -110,16 +111,12 @@ func TestAFaultOfTheCacheCostsAColdBoot(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
 	require.Contains(t, bootFrom(t, &harness.TemplateCache{Dir: file}, spec), "cold: no template cache: mkdir "+file)
 
-	cache := &harness.TemplateCache{Dir: t.TempDir()}
+	cache := ownCache(t, spec)
 	m, err := harness.Start(t.Context(), from(cache, spec))
 	require.NoError(t, err)
 	defer m.Close()
 	workshops, err := filepath.Glob(filepath.Join(cache.Dir, "tmp", "*"))
 	require.NoError(t, err)
-	if spec.Program != "" { // without that of its platform
-		workshops, err = filepath.Glob(filepath.Join(cache.Dir, "tmp", "d*"))
-		require.NoError(t, err)
-	}
 	require.Len(t, workshops, 1)
 	require.NoError(t, os.Symlink("/dev/full", filepath.Join(workshops[0], "state")))
 	require.NoError(t, m.WaitReady(t.Context()))
@@ -136,10 +133,10 @@ func TestAFaultOfTheCacheCostsAColdBoot(t *testing.T) {
 func TestAMachineOutlivesItsTemplate(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
-	cache := &harness.TemplateCache{Dir: t.TempDir()}
 	spec := echoSpec(t, target)
 	spec.Accel = harness.TCG
-	require.Equal(t, "cold: the first boot of its kind, saved for the next", bootFrom(t, cache, spec))
+	cache := ownCache(t, spec)
+	require.Equal(t, savedFirst(spec), bootFrom(t, cache, spec))
 	m, err := harness.Boot(t.Context(), from(cache, spec))
 	require.NoError(t, err)
 	defer m.Close()

@@ -120,7 +120,7 @@ func hold(t *testing.T, dir string) (all []*flock.Flock) {
 // QEMU waits for a saved state with -incoming, which a boot does not use.
 func TestABootEndsWithItsContextWhileARestoreHangs(t *testing.T) {
 	spec := echoSpec(t)
-	spec.From = nil
+	spec.From, spec.Savable = nil, false
 	spec.QEMU = qemu(t, t.TempDir(), `case "$*" in *-incoming*) exec sleep 1000;; esac`)
 	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
 	m, err := harness.Boot(t.Context(), from(cache, spec))

@@ -147,7 +147,7 @@ func bringsContext(f *ast.FuncDecl) (found bool) {
 var errEnough = errors.New("enough")
 
 const (
-	lasts  = 300 * time.Millisecond // how long a context lives; by then, the call is waiting
+	lasts  = 150 * time.Millisecond // how long a context lives; by then, the call is waiting
 	margin = 10 * time.Second       // how long the call may take to return then; a call that ignores its context waits much longer
 )
 

@@ -178,7 +178,8 @@ func TestEveryCallEndsWithItsContextWhileQEMUIsStopped(t *testing.T) {
 
 func TestEveryCallEndsWithItsContextWhileTheGuestSpins(t *testing.T) {
 	spec := harnesstest.Spec(t, target, "../guests/spins")
-	spec.Accel, spec.From, spec.Dir, spec.Ports = harness.TCG, harness.Cold, t.TempDir(), []string{"udp/4242", "tcp/4242"}
+	spec.Accel, spec.From, spec.Savable = harness.TCG, new(harness.TemplateCache), true
+	spec.Dir, spec.Ports = t.TempDir(), []string{"udp/4242", "tcp/4242"}
 	m := boot(t, spec)
 	ctx, cancel := m.Within(t.Context(), harnesstest.Within)
 	defer cancel()
@@ -247,9 +248,11 @@ func boot(t *testing.T, spec harness.Spec) *harness.Machine {
 	return m
 }
 
+// echoSpec returns the Spec of a machine that can be saved. It is restored if there is a template.
 func echoSpec(t *testing.T) harness.Spec {
 	spec := harnesstest.Spec(t, target, "guesthouse.example/guest/cmd/uinit")
-	spec.Accel, spec.From, spec.Dir, spec.Ports = harness.TCG, harness.Cold, t.TempDir(), []string{"udp/4242", "tcp/4242"}
+	spec.Accel, spec.From, spec.Savable = harness.TCG, new(harness.TemplateCache), true
+	spec.Dir, spec.Ports = t.TempDir(), []string{"udp/4242", "tcp/4242"}
 	return spec
 }
 

@@ -178,6 +178,7 @@ func TestAnOwnerLeavesNothingOfAPrefetchedMachine(t *testing.T) {
 // save boots a machine and saves it.
 func save(t *testing.T, spec harness.Spec) (template string) {
 	template = filepath.Join(t.TempDir(), "template")
+	spec.Accel, spec.From, spec.Savable = harness.TCG, new(harness.TemplateCache), true
 	spec.Dir = filepath.Join(t.TempDir(), "record")
 	m, err := harness.Boot(t.Context(), spec)
 	require.NoError(t, err)
