@@ -268,6 +268,47 @@ func TestManyFilesAndManyShares(t *testing.T) {
 	m.Shutdown()
 }
 
+// A restored machine has a mount of each mode already, which becomes the first share of that mode.
+func TestARestoredMachineMovesTheMountsThatItHas(t *testing.T) {
+	t.Parallel()
+	target := oneTarget(t)
+	cache := &harness.TemplateCache{Dir: t.TempDir()}
+	t.Cleanup(cache.Close)
+	spec := harnesstest.Platform(t, target)
+	spec.From = cache
+	program := shared(t, target)
+	for restored := range 2 {
+		var dirs []string
+		spec.Share = []harness.Share{{Host: program, Guest: "/bin/shared"}}
+		for i, mode := range []harness.ShareMode{"ro", "overlay", "rw", "rw", "overlay"} {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "number"), fmt.Sprint(i))
+			dirs = append(dirs, dir)
+			spec.Share = append(spec.Share, harness.Share{Host: dir, Guest: fmt.Sprintf("/s/%d", i), Mode: mode})
+		}
+		m := harnesstest.Boot(t, spec)
+		require.Equal(t, []harness.BootMode{harness.BootCold, harness.BootRestored}[restored], m.Result().Boot, m.Result().Why)
+		for i, dir := range dirs {
+			number := fmt.Sprintf("/s/%d/number", i)
+			require.Equal(t, fmt.Sprint(i), files(t, m, "/bin/shared", "cat", number))
+			says, content := "", fmt.Sprint(i)
+			switch spec.Share[i+1].Mode {
+			case harness.ShareReadOnly:
+				says = "read-only file system"
+			case harness.ShareWrite:
+				content = "guest\n"
+			}
+			out, _ := m.Machine.Command(t.Context(), "sh", "-c", "echo guest >"+number).CombinedOutput()
+			require.Contains(t, string(out), says)
+			after, err := os.ReadFile(filepath.Join(dir, "number"))
+			require.NoError(t, err)
+			require.Equal(t, content, string(after))
+		}
+		require.NotContains(t, m.Command("cat", "/proc/mounts").Output(), "prepared", "all of them are in use")
+		m.Close()
+	}
+}
+
 // A program that is delivered finds its directories when it starts. It is not in a template, because a restored
 // program would have started without them.
 func TestAProgramStartsInItsShares(t *testing.T) {

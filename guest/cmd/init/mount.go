@@ -10,9 +10,29 @@ import (
 )
 
 // loadShareModules loads the kernel's modules for directories of the host, as far as they are there. The
-// error says which are missing. The template of a platform has them already.
-func loadShareModules() error {
-	return errors.Join(modules.LoadFileSystem("fuse"), modules.LoadFileSystem("overlay"))
+// error says which are missing.
+func (p *program) loadShareModules() error {
+	if p.shareable.Load() {
+		return nil // in a restored machine even a look is slow
+	}
+	err := errors.Join(modules.LoadFileSystem("fuse"), modules.LoadFileSystem("overlay"))
+	p.shareable.Store(err == nil)
+	return err
+}
+
+// Prepare lets Mount do less in a machine that is restored. A machine whose initramfs has a program has not
+// loaded the modules, and does not need them.
+func (p *program) Prepare() error {
+	if !p.shareable.Load() {
+		return nil
+	}
+	switch _, err := p.harness.Disk(); {
+	case errors.Is(err, disk.ErrNone):
+		return nil
+	case err != nil:
+		return err
+	}
+	return share.Prepare()
 }
 
 // Mount mounts directories of the host, in their order. After an error, the earlier ones stay mounted.
@@ -21,7 +41,7 @@ func (p *program) Mount(shares []wire.Share) error {
 	if err != nil {
 		return err
 	}
-	missing := loadShareModules() // before a share hides the modules
+	missing := p.loadShareModules() // before a share hides the modules
 	for _, s := range shares {
 		if err := share.Mount(line(d, s.Channel), s); err != nil {
 			return errors.Join(err, missing)

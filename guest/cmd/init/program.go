@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/u-root/u-root/pkg/cmdline"
@@ -24,6 +25,8 @@ type program struct {
 	harness  *agent.Agent
 	children *agent.Children
 	over     chan end // gets the reason why init powers the machine off
+
+	shareable atomic.Bool // the kernel's modules for directories of the host are loaded
 
 	mu    sync.Mutex // held while the program starts
 	state state
@@ -75,7 +78,7 @@ func (p *program) begin() {
 		p.over <- end{why: fmt.Sprintf("no program: the initramfs has no %s, and the machine has no port %s over which a harness can deliver one",
 			initramfs.Program, wire.PortName)}
 	default:
-		_ = loadShareModules() // a kernel without them can still run programs
+		_ = p.loadShareModules() // a kernel without them can still run programs
 		fmt.Fprintln(os.Stderr, initramfs.Ready)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/guest/internal/share"
 	"guesthouse.example/internal/wire"
 )
 
@@ -101,6 +102,9 @@ type Machine interface {
 	// that says why it does not.
 	Run(wire.Program) error
 
+	// Prepare does what it can of the work of Mount, before the machine is saved.
+	Prepare() error
+
 	// Mount mounts directories of the host.
 	Mount([]wire.Share) error
 
@@ -134,6 +138,7 @@ func (a *Agent) serve() {
 		a.remark(text)
 	}
 	for {
+		share.Collect()
 		m, err := a.harness.Receive()
 		if err == nil {
 			err = a.answer(m)
@@ -159,6 +164,9 @@ func (a *Agent) answer(m wire.Message) error {
 	case wire.WarmUp:
 		if !a.warm {
 			WarmUpRuntime()
+			if err := a.machine.Prepare(); err != nil {
+				a.remark(err.Error()) // Mount does all the work
+			}
 			a.warm = true
 		}
 		if a.program.ask(m) {
@@ -266,6 +274,7 @@ func (a *Agent) sayUnless(m wire.Message, never *bool) {
 	if !*never {
 		a.harness.Send(m) // serve notices a broken line
 	}
+	share.Collect()
 }
 
 // tellWithin bounds how long the agent waits for the harness to read, and for the program to answer.

@@ -32,9 +32,7 @@ func NewChildren() *Children {
 func (c *Children) Start(start func() (pid int, err error)) (pid int, ended <-chan unix.WaitStatus, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	release := share.HoldWorld()
-	pid, err = start()
-	release()
+	pid, err = share.Fork(start)
 	if err != nil {
 		return 0, nil, err
 	}

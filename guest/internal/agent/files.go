@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/guest/internal/disk"
+	"guesthouse.example/guest/internal/share"
 	"guesthouse.example/internal/filetree"
 	"guesthouse.example/internal/wire"
 )
@@ -124,6 +125,7 @@ func copyIn(d *disk.Disk, r wire.CopyRequest) (err error) {
 		if err != nil {
 			return err
 		}
+		share.Collect()
 	}
 	if !to.Done() {
 		return errors.New("the copy has ended too early")
@@ -134,6 +136,7 @@ func copyIn(d *disk.Disk, r wire.CopyRequest) (err error) {
 // copyOut sends a file or a tree to a channel.
 func copyOut(d *disk.Disk, r wire.CopyRequest) error {
 	return filetree.Send(r.Path, func(batch []byte) error {
+		defer share.Collect()
 		s := d.Slot()
 		defer s.Release()
 		payload, err := s.Payload(len(batch))

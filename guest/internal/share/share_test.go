@@ -8,8 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// unique is the number of the requests of message.
+const unique = 7
+
 func message(op uint32, body ...uint32) []byte {
 	b := make([]byte, headerSize)
+	binary.LittleEndian.PutUint64(b[8:], unique)
 	binary.LittleEndian.PutUint32(b[4:], op)
 	for _, v := range body {
 		b = binary.LittleEndian.AppendUint32(b, v)

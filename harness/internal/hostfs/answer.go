@@ -40,8 +40,6 @@ func (d *Dir) Answer(message, b []byte) ([]byte, bool) {
 // answer appends the body of the answer.
 func (d *Dir) answer(q request, in *body, r *reply) error {
 	switch q.op {
-	case opInit:
-		return d.init(in, r)
 	case opDestroy:
 		return nil
 	case opRelease, opReleasedir:
@@ -109,27 +107,6 @@ func (d *Dir) onNode(q request, n *node, in *body, r *reply) error {
 	// The kernel does not ask again: FLUSH, because writes have gone through already; extended attributes, locks
 	// (which it keeps itself) and all that is newer.
 	return unix.ENOSYS
-}
-
-func (d *Dir) init(in *body, r *reply) error {
-	if in.u32() != major {
-		return unix.EPROTO
-	}
-	minorOfKernel, readahead, flags := in.u32(), in.u32(), in.u32()
-	r.u32(major)
-	r.u32(min(minor, minorOfKernel))
-	r.u32(max(readahead, maxReadahead)) // the kernel takes the smaller one
-	r.u32(flags & (initAsyncRead | initAtomicTrunc | initBigWrites | initAutoInval | initReaddirplus | initParallelDirop | initMaxPages))
-	r.u16(16) // requests in the background
-	r.u16(12) // of these, before the kernel thinks that they congest
-	r.u32(MaxData)
-	r.u32(1) // nanosecond: the resolution of times
-	r.u16(MaxData / 4096)
-	r.u16(0)
-	for range 8 {
-		r.u32(0)
-	}
-	return nil
 }
 
 // badName reports whether a name can be no entry of a directory.

@@ -336,7 +336,7 @@ func TestANumberThatIsForgottenTooEarlyDoesNoHarm(t *testing.T) {
 }
 
 func FuzzAnswer(f *testing.F) {
-	for _, op := range []uint32{opLookup, opOpen, opReaddirplus, opSetattr, opCreate, opRename2, opBatchForget, opInit, opRead} {
+	for _, op := range []uint32{opLookup, opOpen, opReaddirplus, opSetattr, opCreate, opRename2, opBatchForget, opRead} {
 		f.Add(op, uint64(rootNode), join(u64s(1, 0), u32s(4096, 0, 0, 0), text("file"), text("x")))
 	}
 	shared := f.TempDir()

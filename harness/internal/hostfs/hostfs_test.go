@@ -304,6 +304,4 @@ func TestMalformedRequestsAreRefused(t *testing.T) {
 	require.Equal(t, unix.EINVAL, errno)
 	_, errno = c.ask(opLookup, 999, text("x"))
 	require.Equal(t, unix.ESTALE, errno)
-	_, errno = c.ask(opInit, 0, u32s(8, 0, 0, 0))
-	require.Equal(t, unix.EPROTO, errno)
 }

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The requests that Linux sends, by include/uapi/linux/fuse.h.
+// The requests that Linux sends, by include/uapi/linux/fuse.h. They are those of version 7.31, on which the guest's
+// init agrees with the kernel (INIT).
 const (
 	opLookup      = 1
 	opForget      = 2
@@ -27,7 +28,6 @@ const (
 	opStatfs      = 17
 	opRelease     = 18
 	opFsync       = 20
-	opInit        = 26
 	opOpendir     = 27
 	opReleasedir  = 29
 	opFsyncdir    = 30
@@ -40,23 +40,6 @@ const (
 	opLseek       = 46
 )
 
-// The protocol's version. Minor 31 has every request above and no structure that is larger.
-const (
-	major = 7
-	minor = 31
-)
-
-// Flags of INIT.
-const (
-	initAsyncRead     = 1 << 0
-	initAtomicTrunc   = 1 << 3 // OPEN truncates
-	initBigWrites     = 1 << 5
-	initAutoInval     = 1 << 12 // another size or modification time empties the page cache
-	initReaddirplus   = 1 << 13
-	initParallelDirop = 1 << 18
-	initMaxPages      = 1 << 22
-)
-
 const (
 	headerSize = 40 // of a request
 	replySize  = 16 // of a reply's header
@@ -66,8 +49,6 @@ const (
 
 	// MaxMessage is the length limit of a request and of a reply in bytes.
 	MaxMessage = MaxData + 4096
-
-	maxReadahead = 1 << 20
 
 	getattrFH = 1 << 0 // flag of GETATTR: the handle is valid
 
