@@ -1,9 +1,9 @@
 package executable
 
 import (
+	"bytes"
 	"debug/elf"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -40,28 +40,31 @@ func TestTheLibrariesOfADynamicExecutableAreFound(t *testing.T) {
 	require.Empty(t, all)
 }
 
+// The program is one of the host's that asks for a C library of another name.
 func TestAMissingLibraryIsNamed(t *testing.T) {
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("a C compiler builds the library: ", err)
-	}
-	dir := t.TempDir()
-	source := filepath.Join(dir, "f.c")
-	library, program := filepath.Join(dir, "libextra.so"), filepath.Join(dir, "program")
-	require.NoError(t, os.WriteFile(source, []byte("int f(void) { return 0; } int main(void) { return f(); }"), 0o600))
-	run := func(args ...string) {
-		out, err := exec.Command(gcc, args...).CombinedOutput()
-		require.NoError(t, err, "%s", out)
-	}
-	run("-shared", "-fPIC", "-o", library, source)
-	run("-o", program, source, "-Wl,--no-as-needed", "-L"+dir, "-lextra")
+	whole, err := Check("/bin/ls", host(t))
+	require.NoError(t, err)
+	libraries, err := whole.Libraries(t.Context(), "")
+	require.NoError(t, err)
+	i := slices.IndexFunc(libraries, func(file string) bool { return filepath.Base(file) == "libc.so.6" })
+	require.NotEqual(t, -1, i)
+	code, err := os.ReadFile("/bin/ls")
+	require.NoError(t, err)
+	name, other := []byte("\x00libc.so.6\x00"), []byte("\x00libq.so.6\x00")
+	require.Contains(t, string(code), string(name))
+	program := write(t, "program", bytes.ReplaceAll(code, name, other), 0o755)
+
 	f, err := Check(program, host(t))
 	require.NoError(t, err)
+	_, err = f.Libraries(t.Context(), "")
+	require.ErrorContains(t, err, "program "+program+": its libraries: error while loading shared libraries: libq.so.6: cannot open shared object file")
+
+	dir := t.TempDir()
+	library := filepath.Join(dir, "libq.so.6")
+	require.NoError(t, os.Symlink(libraries[i], library))
 	all, err := f.Libraries(t.Context(), dir)
 	require.NoError(t, err)
 	require.Contains(t, all, library, "LD_LIBRARY_PATH leads to it")
-	_, err = f.Libraries(t.Context(), "")
-	require.ErrorContains(t, err, "program "+program+": its libraries: error while loading shared libraries: libextra.so: cannot open shared object file")
 }
 
 func TestAnInterpreterOfAnotherSystemIsNamed(t *testing.T) {
