@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -123,7 +122,7 @@ func (p *plan) noteInputs() {
 // A how says how a machine starts.
 type how struct {
 	from    *template.Template // nil for a machine that boots
-	savable bool               // the restored machine is to be saved, so it gets a copy of the template's memory
+	savable bool               // the restored machine is to be saved
 	why     string             // why the machine does not start in a faster mode, for the Result
 }
 
@@ -145,9 +144,7 @@ func oneLine(err error) string { return strings.Join(strings.Fields(err.Error())
 // launch starts QEMU and boots or restores the machine. If the machine has a delivery then, the caller
 // starts it.
 func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
-	t, mode, kind, began := h.from, BootCold, qemu.OwnRAM, time.Now()
-	var ram, state *os.File
-	var err error
+	t, mode, began := h.from, BootCold, time.Now()
 	if t != nil {
 		select {
 		case restoring <- struct{}{}:
@@ -155,42 +152,27 @@ func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("boot %s: %w", p.spec.Target, context.Cause(ctx))
 		}
-		mode, kind = BootRestored, qemu.RestoreRAM(t.Version)
+		mode = BootRestored
 		if p.delivers(t) {
 			mode = BootDelivered
 		}
-		if ram, state, err = t.OpenFiles(); err != nil {
-			return nil, err
-		}
-		defer state.Close()
-		if p.spec.Savable || h.savable {
-			if ram, err = p.copyRAM(ctx, ram); err != nil {
-				return nil, err
-			}
-			kind = qemu.CopiedRAM
-		}
-	} else if p.savable() {
-		// Without the file, only Save does not work.
-		if ram, err = qemu.NewRAM(p.spec.Memory); err == nil {
-			kind = qemu.SharedRAM
-		}
 	}
-	if ram != nil {
-		defer ram.Close()
+	files, err := p.openMemory(ctx, t, h.savable || p.spec.Savable)
+	if err != nil {
+		return nil, err
 	}
+	defer files.close()
 	disks, err := p.openDisks(t)
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
 	defer closeDisks(disks)
-	args := p.qemu.Args(kind, disks)
+	args := p.qemu.Args(files.kind, disks)
 	rec, err := records.Create(p.spec.Dir, p.spec, append([]string{p.qemu.Binary}, args...))
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
-	c := p.vm(args, rec, t, ram, state, disks)
-	c.Savable = kind == qemu.SharedRAM || kind == qemu.CopiedRAM
-	v, err := vm.Start(c)
+	v, err := vm.Start(p.vm(args, rec, t, files, disks))
 	if err != nil {
 		rec.Close(false)
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
@@ -208,29 +190,6 @@ func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
 	}
 	go m.watch()
 	return m, nil
-}
-
-// copyRAM returns an unnamed file in the host's memory with a copy of a template's memory. It closes saved.
-func (p *plan) copyRAM(ctx context.Context, saved *os.File) (*os.File, error) {
-	defer saved.Close()
-	ram, err := qemu.NewRAM(p.spec.Memory)
-	if err == nil {
-		if err = template.LoadRAM(ctx, ram, saved); err != nil {
-			ram.Close()
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("copy the template's memory: %w", err)
-	}
-	return ram, nil
-}
-
-// vm describes the plan's machine to package vm.
-func (p *plan) vm(args []string, rec *records.Record, t *template.Template, ram, state *os.File, disks []qemu.DiskFiles) vm.Config {
-	return vm.Config{
-		QEMU: p.qemu, Args: args, Rules: p.rules(), Crashes: p.crashes, Record: rec, From: t,
-		RAM: ram, State: state, Disks: disks,
-	}
 }
 
 // machine returns the Machine of a VM. Its result counts seconds from began.

@@ -5,36 +5,40 @@ import (
 	"fmt"
 	"strings"
 
-	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/harness/internal/vm"
+	"guesthouse.example/internal/initramfs"
 	"guesthouse.example/internal/printable"
 )
 
 // prefetch restores a VM from a template before a machine is started. Its record is in memory, so nothing
-// is left if this process dies.
-func (p *plan) prefetch(ctx context.Context, t *template.Template) (*vm.VM, error) {
+// is left if this process dies. If delivery is true, a program will be delivered into the machine, which can
+// be saved then.
+func (p *plan) prefetch(ctx context.Context, t *template.Template, delivery bool) (*vm.VM, error) {
 	if t.Agent == nil {
 		return nil, vm.ErrNoAgent // without an agent, the guest would go on with an old clock and old entropy
 	}
-	ram, state, err := t.OpenFiles()
+	files, err := p.openMemory(ctx, t, delivery)
 	if err != nil {
 		return nil, err
 	}
-	defer ram.Close()
-	defer state.Close()
+	defer files.close()
 	disks, err := p.openDisks(t)
 	if err != nil {
 		return nil, err
 	}
 	defer closeDisks(disks)
 	rec := records.New()
-	v, err := vm.Start(p.vm(p.qemu.Args(qemu.RestoreRAM(t.Version), disks), rec, t, ram, state, disks))
+	v, err := vm.Start(p.vm(p.qemu.Args(files.kind, disks), rec, t, files, disks))
 	if err != nil {
 		return nil, err
 	}
-	if err := v.Prefetch(ctx); err != nil {
+	rehearsal := ""
+	if delivery {
+		rehearsal = initramfs.Program
+	}
+	if err := v.Prefetch(ctx, rehearsal); err != nil {
 		v.Discard()
 		line, _, _ := strings.Cut(rec.StderrText(), "\n")
 		return nil, fmt.Errorf("%w %s", err, printable.Text(line))
@@ -44,8 +48,9 @@ func (p *plan) prefetch(ctx context.Context, t *template.Template) (*vm.VM, erro
 
 // adopt makes a Machine of a prefetched VM: it opens the VM's record and lets the VM run. The guest is
 // reseeded before a port is forwarded to it. If adopt fails, the VM has ended. After an unusableError
-// the caller may start the machine in another way.
-func (p *plan) adopt(ctx context.Context, v *vm.VM) (*Machine, error) {
+// the caller may start the machine in another way. The mode and why are for the Result. A machine
+// whose mode is BootDelivered is a platform and gets the plan's program.
+func (p *plan) adopt(ctx context.Context, v *vm.VM, mode BootMode, why string) (*Machine, error) {
 	if err := v.Gone(); err != nil {
 		v.Discard()
 		return nil, unusableError{err}
@@ -55,7 +60,7 @@ func (p *plan) adopt(ctx context.Context, v *vm.VM) (*Machine, error) {
 		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
 	}
 	v.SetCrashes(p.crashes)
-	m := p.machine(v, p.started, BootPrefetched, "")
+	m := p.machine(v, p.started, mode, why)
 	m.begin = v.Clock.Now()
 	m.noteVersion()
 	m.writeResult(func(*Result) {})
@@ -67,6 +72,9 @@ func (p *plan) adopt(ctx context.Context, v *vm.VM) (*Machine, error) {
 		}
 		v.Discard()
 		return nil, unusableError{fmt.Errorf("it did not go on: %w", err)}
+	}
+	if mode == BootDelivered {
+		m.delivery = newDelivery()
 	}
 	go m.hash()
 	go m.watch()

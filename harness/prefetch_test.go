@@ -18,7 +18,7 @@ func scriptVM(t *testing.T, script string) *vm.VM {
 	p, err := Spec{Target: "x86_64"}.plan()
 	require.NoError(t, err)
 	p.qemu.Binary = "sh"
-	v, err := vm.Start(p.vm([]string{"-c", script}, records.New(), nil, nil, nil, nil))
+	v, err := vm.Start(p.vm([]string{"-c", script}, records.New(), nil, memory{}, nil))
 	require.NoError(t, err)
 	return v
 }
@@ -36,7 +36,7 @@ func TestAVMThatIsGoneIsNotAdopted(t *testing.T) {
 	p, err := minimal(t).check()
 	require.NoError(t, err)
 	adopt := func(v *vm.VM) string {
-		_, err := p.adopt(t.Context(), v)
+		_, err := p.adopt(t.Context(), v, BootPrefetched, "")
 		require.True(t, hasEnded(v))
 		require.ErrorAs(t, err, new(unusableError))
 		return err.Error()

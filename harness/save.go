@@ -59,7 +59,9 @@ func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	if err != nil {
 		return fail(err)
 	}
-	if err := m.vm.Save(ctx, building, id, m.plan.spec.guestName(), true); err != nil {
+	w := template.NewWriter(building)
+	defer w.Stop()
+	if err := m.vm.Save(ctx, w, id, m.plan.spec.guestName(), true); err != nil {
 		return fail(err)
 	}
 	if err := os.Rename(building, dir); err != nil {

@@ -26,7 +26,8 @@ type Spec struct {
 	// the target, such as package images builds. The initramfs is then a
 	// platform, which has no program of its own (images.Platform). When the
 	// platform is ready, the harness delivers the program to /bin/uinit and
-	// starts it there. Without Program, init starts /bin/uinit of the initramfs.
+	// starts it there. The kernel needs virtio_console and virtio_blk for that.
+	// Without Program, init starts /bin/uinit of the initramfs.
 	Program string `json:"program,omitempty"`
 
 	// Args and Env are the arguments and further environment variables (K=V) of

@@ -119,12 +119,12 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 
 	prefetchNext := func() {
 		if c.Prefetch {
-			c.prefetched.Add(entry.key, p.spec.Memory, func(ctx context.Context) (*vm.VM, error) { return entry.prefetch(ctx, p) })
+			c.prefetched.Add(entry.key, p.spec.Memory, func(ctx context.Context) (*vm.VM, error) { return entry.prefetch(ctx, p, false) })
 		}
 	}
 	v, slower := c.takePrefetched(ctx, p, entry.key)
 	if v != nil {
-		m, err := p.adopt(ctx, v)
+		m, err := p.adopt(ctx, v, BootPrefetched, "")
 		if err == nil {
 			prefetchNext()
 			return m, nil
@@ -147,7 +147,10 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 	}
 	m, build, err := entry.obtain(ctx, p, restore, first)
 	if build != nil {
-		m.template.Store(&pendingTemplate{Build: build, entry: entry, guest: p.spec.guestName(), anyGuest: c.AnyGuest, saved: prefetchNext})
+		t := newPendingTemplate(build, entry, p.spec.guestName(), prefetchNext)
+		t.anyGuest = c.AnyGuest
+		m.vm.BeginSave(t.writer)
+		m.template.Store(t)
 	}
 	return m, err
 }
@@ -161,13 +164,18 @@ func (c *TemplateCache) onPlatform(ctx context.Context, p *plan, cache *template
 		return p.launch(ctx, how{why: "no template: " + oneLine(err)})
 	}
 	restore := func() (*Machine, string, error) {
+		if v, _ := c.prefetched.Take(ctx, expected+platform.key); v != nil {
+			if m, err := p.adopt(ctx, v, BootDelivered, cmp.Or(why, firstRun)); err == nil || ctx.Err() != nil {
+				return m, "", err
+			}
+		}
 		return platform.restore(ctx, p, how{why: cmp.Or(why, firstRun), savable: why == ""})
 	}
 	m, build, err := platform.obtain(ctx, p, restore, func(slower string) (*Machine, error) {
 		return p.launch(ctx, how{why: cmp.Or(slower, why, firstOfItsKind)})
 	})
 	if build != nil {
-		m.delivery.platform = &pendingTemplate{Build: build, entry: platform, guest: platformName, saved: func() {}}
+		m.delivery.platform = newPendingTemplate(build, platform, platformName, func() {})
 	}
 	return m, err
 }
@@ -247,12 +255,12 @@ func (c cached) restore(ctx context.Context, p *plan, h how) (m *Machine, why st
 
 // prefetch restores a VM from the cached template before a machine is started. It returns nil if the
 // template has been removed: the next machine that is started makes the template again.
-func (c cached) prefetch(ctx context.Context, p *plan) (*vm.VM, error) {
+func (c cached) prefetch(ctx context.Context, p *plan, delivery bool) (*vm.VM, error) {
 	t, _, err := c.cache.Lookup(c.key)
 	if t == nil {
 		return nil, err
 	}
-	v, err := p.prefetch(ctx, t)
+	v, err := p.prefetch(ctx, t, delivery)
 	if template.IsFault(err) && errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -262,10 +270,21 @@ func (c cached) prefetch(ctx context.Context, p *plan) (*vm.VM, error) {
 // A pendingTemplate is a template that is saved when its machine is ready.
 type pendingTemplate struct {
 	*store.Build
+	writer   *template.Writer
 	entry    cached
 	guest    string // the name of the guest program, for people
 	anyGuest bool
 	saved    func() // called when the template has been published
+}
+
+func newPendingTemplate(build *store.Build, entry cached, guest string, saved func()) *pendingTemplate {
+	return &pendingTemplate{Build: build, writer: template.NewWriter(build.Path("")), entry: entry, guest: guest, saved: saved}
+}
+
+// Close frees what the template needed while it was made, and removes it if it was not published.
+func (t *pendingTemplate) Close() {
+	t.writer.Stop()
+	t.Build.Close()
 }
 
 // finish saves the machine. It returns why the machine could not be saved, or "". The error is not nil only
@@ -273,7 +292,7 @@ type pendingTemplate struct {
 func (t *pendingTemplate) finish(ctx context.Context, m *Machine) (why string, err error) {
 	err = m.plan.disksUnchanged()
 	if err == nil {
-		err = m.vm.Save(ctx, t.Path(""), t.entry.id, t.guest, t.anyGuest)
+		err = m.vm.Save(ctx, t.writer, t.entry.id, t.guest, t.anyGuest)
 	}
 	if err == nil {
 		err = t.entry.cache.Publish(t.Build, t.entry.key)

@@ -88,7 +88,13 @@ type Options struct {
 	// compilation. If it is nil or not a terminal, Build shows no progress.
 	Progress *os.File
 
-	inputs *inputs // what the result depends on; may be nil
+	// Compiling is called by [PlatformAndProgram] with the platform while the guest program
+	// is compiled, so that the caller can use that time. It is not called if the cache has
+	// the program. It may be nil.
+	Compiling func(platform Image)
+
+	inputs  *inputs // what the result depends on; may be nil
+	missing func()  // called if the cache does not have the result; may be nil
 }
 
 // An Image names the files that a machine of one target boots from. The paths are
@@ -244,11 +250,22 @@ func PlatformAndProgram(ctx context.Context, targetName, guestPkg string, o Opti
 	var platform Image
 	var program Executable
 	g, ctx := errgroup.WithContext(ctx)
+	compiles, compiled := make(chan struct{}), make(chan struct{})
 	g.Go(func() (err error) {
-		platform, err = Platform(ctx, targetName, o)
-		return err
+		if platform, err = Platform(ctx, targetName, o); err != nil || o.Compiling == nil {
+			return err
+		}
+		select {
+		case <-compiled: // or the cache had it
+		case <-compiles:
+			o.Compiling(platform)
+		}
+		return nil
 	})
 	g.Go(func() (err error) {
+		defer close(compiled)
+		o := o
+		o.missing = func() { close(compiles) }
 		program, err = Program(ctx, targetName, guestPkg, o)
 		return err
 	})

@@ -9,8 +9,8 @@ import (
 
 // needs are the drivers without which a machine boots, and what then does not work.
 var needs = []struct{ module, without string }{
-	{"virtio_console", "the guest has no agent: no templates, no commands, no files, and no exit status of its program"},
-	{"virtio_blk", "disks and copies of files do not work"},
+	{"virtio_console", "the guest has no agent: no templates, no commands, no files, no exit status of its program, and no delivery of a program"},
+	{"virtio_blk", "disks, copies of files and the delivery of a program do not work"},
 	{"fuse", "directories of the host cannot be shared"},
 	{"overlay", "no share can keep its changes in the guest"},
 }

@@ -156,7 +156,7 @@ func TestWhatAKernelLacksIsSaid(t *testing.T) {
 
 	_, err = FetchKernel(t.Context(), "x86_64", Options{Kernel: kernel("virtio_pci", "virtio_net", "virtio_blk"), Log: &log})
 	require.NoError(t, err)
-	require.Equal(t, "guesthouse: x86_64: the kernel 5.5 has no virtio_console: the guest has no agent: no templates, no commands, no files, and no exit status of its program\n"+
+	require.Equal(t, "guesthouse: x86_64: the kernel 5.5 has no virtio_console: the guest has no agent: no templates, no commands, no files, no exit status of its program, and no delivery of a program\n"+
 		"guesthouse: x86_64: the kernel 5.5 has no fuse: directories of the host cannot be shared\n"+
 		"guesthouse: x86_64: the kernel 5.5 has no overlay: no share can keep its changes in the guest\n", log.String())
 

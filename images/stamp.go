@@ -73,6 +73,9 @@ func stamped[T result](ctx context.Context, t target.Target, o Options, kind str
 			return r, nil
 		}
 	}
+	if o.missing != nil {
+		o.missing()
+	}
 	o.inputs = newInputs()
 	r, err := build(o)
 	if err == nil && file != "" {

@@ -31,7 +31,7 @@ func Spec(t testing.TB, target, guest string) harness.Spec {
 	t.Helper()
 	builtIn := readSettings(t).builtIn
 	build, _ := builds.LoadOrStore(fmt.Sprint(target, " ", guest, " ", builtIn), sync.OnceValues(func() (harness.Spec, error) {
-		return buildSpec(target, guest, builtIn, images.Options{})
+		return buildSpec(target, guest, builtIn, images.Options{Compiling: expect(t)})
 	}))
 	return specOf(t, target, guest, build.(func() (harness.Spec, error)))
 }
@@ -41,7 +41,21 @@ func Spec(t testing.TB, target, guest string) harness.Spec {
 func SpecWith(t testing.TB, target, guest string, options images.Options) harness.Spec {
 	t.Helper()
 	builtIn := readSettings(t).builtIn
+	if options.Compiling == nil {
+		options.Compiling = expect(t)
+	}
 	return specOf(t, target, guest, func() (harness.Spec, error) { return buildSpec(target, guest, builtIn, options) })
+}
+
+// expect returns a function that has the platform restored while the program is compiled. It returns nil if
+// machines boot.
+func expect(t testing.TB) func(images.Image) {
+	if readSettings(t).cold {
+		return nil
+	}
+	return func(platform images.Image) {
+		templates().Expect(context.Background(), specFor(platform, images.Executable{}))
+	}
 }
 
 // BuiltInSpec is like Spec, but the guest program is part of the initramfs, as "guesthouse build" makes it.

@@ -196,6 +196,16 @@ func TestAProgramThatCannotStartFailsTheBoot(t *testing.T) {
 	require.ErrorContains(t, failed, "the guest failed: start the guest program: fork/exec /bin/uinit: exec format error")
 }
 
+func TestAProgramNeedsADiskOfTheGuest(t *testing.T) {
+	t.Parallel()
+	spec := delivered(t, oneTarget(t), echoGuest)
+	spec.Cmdline, spec.From = []string{"module_blacklist=virtio_blk"}, harness.Cold
+	_, err := harness.Boot(t.Context(), spec)
+	require.ErrorIs(t, err, harness.ErrGuest)
+	require.ErrorContains(t, err, "copy "+spec.Program+" into the guest: ")
+	require.ErrorContains(t, err, "its kernel needs the driver virtio_blk")
+}
+
 func TestAProgramNeedsAPlatformAndAPlatformAProgram(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)

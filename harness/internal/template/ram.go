@@ -31,7 +31,7 @@ func copySparse(ctx context.Context, file string, src *os.File) (File, error) {
 	if err := dst.Truncate(info.Size()); err != nil {
 		return File{}, err
 	}
-	sum, err := sumSparse(ctx, src, info.Size(), func(at int64, block []byte) error {
+	sums, err := sumBlocks(ctx, src, info.Size(), func(at int64, block []byte) error {
 		_, err := dst.WriteAt(block, at)
 		return err
 	})
@@ -39,7 +39,7 @@ func copySparse(ctx context.Context, file string, src *os.File) (File, error) {
 		return File{}, err
 	}
 	stat, err := regular.StateOf(dst)
-	return File{stat, sum}, err
+	return File{stat, sums.String()}, err
 }
 
 // LoadRAM copies the memory of a template from src to dst, a file of zeros. It fails when ctx ends.
@@ -48,7 +48,7 @@ func LoadRAM(ctx context.Context, dst, src *os.File) error {
 	if err != nil {
 		return err
 	}
-	return inSegments(ctx, info.Size(), func(_ int, from, to int64) error {
+	return inSegments(ctx, info.Size(), func(from, to int64) error {
 		return dataBlocks(src, from, to, func(at int64, block []byte) error {
 			_, err := dst.WriteAt(block, at)
 			return err
@@ -58,30 +58,49 @@ func LoadRAM(ctx context.Context, dst, src *os.File) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// sumSparse calls use, which may be nil, for each block of a file that holds a byte other than zero, on
-// several goroutines. It returns, in hexadecimal, the SHA-256 of the offsets and the CRC-32C of these
-// blocks. The checksum finds damage. It need not resist a forger, who could also change the description of
-// the template, and a SHA-256 of all bytes takes longer than all other steps of a save together.
-func sumSparse(ctx context.Context, f *os.File, size int64, use func(at int64, block []byte) error) (string, error) {
-	sums := make([][]byte, (size+segmentSize-1)/segmentSize)
-	err := inSegments(ctx, size, func(i int, from, to int64) error {
+// blockSums holds what is known of each block of a file.
+type blockSums []blockSum
+
+type blockSum struct {
+	data bool   // the block holds a byte other than zero
+	crc  uint32 // CRC-32C
+}
+
+func newBlockSums(size int64) blockSums { return make(blockSums, (size+blockSize-1)/blockSize) }
+
+// set notes the content of the block at an offset. Goroutines may set different blocks at once.
+func (s blockSums) set(at int64, block []byte) {
+	s[at/blockSize] = blockSum{data: !isZero(block), crc: crc32.Checksum(block, castagnoli)}
+}
+
+// String returns, in hexadecimal, the SHA-256 of the offsets and the CRC-32C of the blocks with data. The
+// checksum finds damage. It need not resist a forger, who could also change the description of the template,
+// and a SHA-256 of all bytes takes longer than all other steps of a save together.
+func (s blockSums) String() string {
+	h := sha256.New()
+	for i, sum := range s {
+		if sum.data {
+			record := binary.BigEndian.AppendUint64(nil, uint64(i)*blockSize)
+			h.Write(binary.BigEndian.AppendUint32(record, sum.crc)) // A hash does not fail.
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// sumBlocks calls use, which may be nil, for each block of a file that holds a byte other than zero, on
+// several goroutines, and returns the checksums of all blocks.
+func sumBlocks(ctx context.Context, f *os.File, size int64, use func(at int64, block []byte) error) (blockSums, error) {
+	sums := newBlockSums(size)
+	err := inSegments(ctx, size, func(from, to int64) error {
 		return dataBlocks(f, from, to, func(at int64, block []byte) error {
-			sums[i] = binary.BigEndian.AppendUint64(sums[i], uint64(at))
-			sums[i] = binary.BigEndian.AppendUint32(sums[i], crc32.Checksum(block, castagnoli))
+			sums.set(at, block)
 			if use == nil {
 				return nil
 			}
 			return use(at, block)
 		})
 	})
-	if err != nil {
-		return "", err
-	}
-	h := sha256.New()
-	for _, sum := range sums {
-		h.Write(sum) // A hash does not fail.
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return sums, err
 }
 
 const (
@@ -91,15 +110,15 @@ const (
 
 // inSegments calls f for each segment of a file's size, on as many goroutines as there are processors. It
 // fails when ctx ends.
-func inSegments(ctx context.Context, size int64, f func(i int, from, to int64) error) error {
+func inSegments(ctx context.Context, size int64, f func(from, to int64) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i, from := 0, int64(0); from < size; i, from = i+1, from+segmentSize {
+	for from := int64(0); from < size; from += segmentSize {
 		g.Go(func() error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return f(i, from, min(size, from+segmentSize))
+			return f(from, min(size, from+segmentSize))
 		})
 	}
 	return g.Wait()

@@ -53,7 +53,7 @@ type Description struct {
 // A File is the state and the hash of a file when the machine was saved.
 type File struct {
 	regular.State
-	SHA256 string `json:"sha256"` // of memory and disks: that of sumSparse
+	SHA256 string `json:"sha256"` // of memory and disks: that of blockSums
 }
 
 // A Template is the directory of a template and its description.
@@ -166,9 +166,11 @@ func checkContent(f *os.File, name string, saved File) (regular.State, error) {
 	}
 	sum := ""
 	if stat.Size == saved.Size {
-		if sum, err = sumSparse(context.Background(), f, saved.Size, nil); err != nil {
+		sums, err := sumBlocks(context.Background(), f, saved.Size, nil)
+		if err != nil {
 			return stat, err
 		}
+		sum = sums.String()
 	}
 	if sum != saved.SHA256 {
 		return stat, Fault{fmt.Errorf("%s is damaged: it has %d bytes of %d, or other bytes than were saved; save the machine again", name, stat.Size, saved.Size)}

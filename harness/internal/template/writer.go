@@ -14,6 +14,7 @@ type Writer struct {
 	dir        string
 	ram, state File
 	disks      [][]File
+	base       *baseCopy // nil before BeginRAM
 }
 
 // NewWriter returns a Writer for a directory that exists.

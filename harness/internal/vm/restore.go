@@ -68,11 +68,15 @@ func (v *VM) reseedFailed(err error) error {
 }
 
 // Prefetch restores the machine, warms it up and stops it. Until Continue, the stopped machine takes no
-// processor time, its guest's clock stands still, and no port is forwarded to it.
-func (v *VM) Prefetch(ctx context.Context) error {
+// processor time, its guest's clock stands still, and no port is forwarded to it. The warm-up is an echo of
+// datagrams, or the delivery of a file to path if path is not empty.
+func (v *VM) Prefetch(ctx context.Context, path string) error {
 	_, err := v.connect(ctx, nil, false)
-	if err == nil {
+	if err == nil && path == "" {
 		err = v.echoDatagrams(ctx)
+	}
+	if err == nil && path != "" {
+		err = v.rehearseDelivery(ctx, path)
 	}
 	if err == nil {
 		// Quiesce also ends the agent's echo.

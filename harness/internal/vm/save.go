@@ -15,13 +15,21 @@ var ErrStillStopped = errors.New("the machine does not go on after it was saved"
 // errNotSavable says that Save cannot read the guest's memory.
 var errNotSavable = errors.New("it was restored from a template without Spec.Savable, runs with a KVM that restores no machine, writes to the file of a disk, has QEMU arguments of its own, or the host has no memfd_create")
 
-// Save writes a template with an identity into a directory, and lets the machine go on. guest names the
-// guest program for people. A guest without an agent is saved only with anyGuest; otherwise the error wraps
-// ErrNoAgent.
-func (v *VM) Save(ctx context.Context, dir string, id template.Identity, guest string, anyGuest bool) error {
+// BeginSave lets a Writer begin to write what is known of the machine's memory before Save: the memory of
+// the template from which the machine was restored.
+func (v *VM) BeginSave(w *template.Writer) {
+	if v.base != nil {
+		w.BeginRAM(v.base)
+	}
+}
+
+// Save writes a template with an identity, and lets the machine go on. guest names the guest program for
+// people. A guest without an agent is saved only with anyGuest; otherwise the error wraps ErrNoAgent.
+func (v *VM) Save(ctx context.Context, w *template.Writer, id template.Identity, guest string, anyGuest bool) error {
 	if v.ram == nil {
 		return errNotSavable
 	}
+	v.BeginSave(w)
 	if err := v.waitNoConnections(ctx); err != nil {
 		return err
 	}
@@ -34,7 +42,7 @@ func (v *VM) Save(ctx context.Context, dir string, id template.Identity, guest s
 		return err
 	}
 	var r resumption
-	err = v.write(ctx, dir, template.Description{Of: id, Guest: guest}, anyGuest, &r)
+	err = v.write(ctx, w, template.Description{Of: id, Guest: guest}, anyGuest, &r)
 	if stopped := v.resume(ctx, &r, func() { release(); <-v.saving }); stopped != nil {
 		if err != nil {
 			stopped = fmt.Errorf("%w; saving it failed before: %w", stopped, err)
@@ -58,9 +66,9 @@ func acquire(ctx context.Context, token chan<- struct{}) error {
 	}
 }
 
-// write stops the machine, completes the description of a template and writes the template into a
-// directory. It notes in r what must be undone before the machine goes on.
-func (v *VM) write(ctx context.Context, dir string, d template.Description, anyGuest bool, r *resumption) error {
+// write stops the machine, completes the description of a template and writes the template. It notes in r
+// what must be undone before the machine goes on.
+func (v *VM) write(ctx context.Context, w *template.Writer, d template.Description, anyGuest bool, r *resumption) error {
 	if !v.warm {
 		v.warmUp(ctx)
 		v.warm = true
@@ -77,7 +85,6 @@ func (v *VM) write(ctx context.Context, dir string, d template.Description, anyG
 		return err
 	}
 	d.Version, d.Saved, d.Agent = v.QMP.Version(), time.Now(), saved
-	w := template.NewWriter(dir)
 	if err := v.saveState(ctx, w, r); err != nil {
 		return err
 	}
@@ -87,7 +94,7 @@ func (v *VM) write(ctx context.Context, dir string, d template.Description, anyG
 		return err
 	}
 	d.Console = v.Console.State()
-	if err := w.CopyRAM(ctx, v.ram); err != nil {
+	if err := v.copyRAM(ctx, w); err != nil {
 		return err
 	}
 	// QEMU has written its caches of the disks when the machine stopped.
@@ -97,4 +104,12 @@ func (v *VM) write(ctx context.Context, dir string, d template.Description, anyG
 		}
 	}
 	return w.Close(d)
+}
+
+// copyRAM copies the memory of the stopped machine.
+func (v *VM) copyRAM(ctx context.Context, w *template.Writer) error {
+	if v.base == nil {
+		return w.CopyRAM(ctx, v.ram)
+	}
+	return w.CopyChanges(ctx, v.ram)
 }

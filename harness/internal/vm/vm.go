@@ -47,6 +47,7 @@ type VM struct {
 	Drained chan struct{}
 
 	ram       *os.File           // the guest's memory; nil if it cannot be saved
+	base      *os.File           // the memory of its template, if ram is a copy of it; nil otherwise
 	disks     []qemu.DiskFiles   // the files of the disks that Save copies; nil if there are none, or ram is nil
 	from      *template.Template // nil if the machine boots
 	crashes   []string           // the user's crash patterns
@@ -72,7 +73,8 @@ type Config struct {
 	// RAM, State and Disks are the files that QEMU inherits; nil if QEMU has none. The caller may close them
 	// when Start returns.
 	RAM, State *os.File
-	Savable    bool // RAM is shared with QEMU, so that Save can read it
+	Savable    bool     // RAM is shared with QEMU, so that Save can read it
+	Base       *os.File // the memory of the template, if RAM is a copy of it that is Savable; nil otherwise
 	Disks      []qemu.DiskFiles
 }
 
@@ -131,6 +133,11 @@ func Start(c Config) (*VM, error) {
 func (v *VM) keepFiles(c Config) (err error) {
 	if v.ram, err = duplicate(c.RAM); err != nil {
 		return err
+	}
+	if c.Base != nil {
+		if v.base, err = duplicate(c.Base); err != nil {
+			return err
+		}
 	}
 	for _, d := range c.Disks {
 		var kept qemu.DiskFiles
@@ -261,8 +268,10 @@ func (v *VM) Discard() {
 // undone.
 func (v *VM) Close() {
 	v.resuming.Wait()
-	if v.ram != nil {
-		v.ram.Close()
+	for _, f := range []*os.File{v.ram, v.base} {
+		if f != nil {
+			f.Close()
+		}
 	}
 	for _, d := range v.disks {
 		d.Close()

@@ -1,7 +1,10 @@
 package vm
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -9,8 +12,12 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/qmp"
+	"guesthouse.example/internal/filetree"
+	"guesthouse.example/internal/wire"
 )
 
 // warmUpWithin bounds warmUp, in the machine's time.
@@ -83,4 +90,35 @@ func echo(ctx context.Context, host string) error {
 		}
 	}
 	return nil
+}
+
+// rehearsed is the size of the file of rehearseDelivery in bytes: as much as one request of the guest's disk
+// carries.
+const rehearsed = filetree.MaxBatch
+
+// rehearseDelivery delivers a file to a path of the guest, where a later delivery replaces it, and runs a
+// command. QEMU thereby translates the guest's code for a delivery and for the start of a program.
+func (v *VM) rehearseDelivery(ctx context.Context, path string) error {
+	ctx, cancel := v.Within(ctx, warmUpWithin)
+	defer cancel()
+	fd, err := unix.MemfdCreate("rehearsal", unix.MFD_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "rehearsal")
+	defer f.Close()
+	content := bytes.Repeat([]byte("rehearse"), rehearsed/8)
+	if _, err := f.Write(content); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(content)
+	if err := v.Deliver(ctx, f, path, 0o600, hex.EncodeToString(sum[:])); err != nil {
+		return err
+	}
+	command, err := v.StartCommand(ctx, wire.Command{Args: []string{"true"}})
+	if err != nil {
+		return err
+	}
+	defer command.Release()
+	return v.FollowCommand(ctx, command) // the guest may have no such command
 }

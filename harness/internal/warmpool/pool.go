@@ -36,6 +36,7 @@ type Pool[M Machine] struct {
 type entry[M Machine] struct {
 	key     string
 	memory  int // MiB
+	urgent  bool
 	restore func(context.Context) (M, error)
 
 	ctx     context.Context // ends when the machine is taken or dropped
@@ -65,11 +66,21 @@ func isEnough(free, total int64, mib int) bool { return free-int64(mib)<<20 >= t
 // machine's memory in MiB. Add does nothing if the pool has the key already, or if an earlier restore for
 // the key has failed. If the host is short of memory, Add empties the pool instead.
 func (p *Pool[M]) Add(key string, memory int, restore func(context.Context) (M, error)) {
+	p.add(&entry[M]{key: key, memory: memory, restore: restore})
+}
+
+// AddNow is like Add, but the pool calls restore at once: the caller is about to take the machine.
+func (p *Pool[M]) AddNow(key string, memory int, restore func(context.Context) (M, error)) {
+	p.add(&entry[M]{key: key, memory: memory, restore: restore, urgent: true})
+}
+
+func (p *Pool[M]) add(e *entry[M]) {
+	key, memory := e.key, e.memory
 	if !p.hasRoom(memory) {
 		p.Close()
 		return
 	}
-	e := &entry[M]{key: key, memory: memory, restore: restore, begun: make(chan struct{}), done: make(chan struct{})}
+	e.begun, e.done = make(chan struct{}), make(chan struct{})
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.waiting, e.hurry = context.WithCancel(e.ctx)
 	p.mu.Lock()
@@ -96,22 +107,18 @@ func (p *Pool[M]) hasRoom(mib int) bool {
 }
 
 // fill ends the entries that are over the limit and restores the machine of an entry. The limiter lets
-// one fill restore at a time, so that running machines have the other processors.
+// one fill restore at a time, so that running machines have the other processors. An urgent fill does not
+// wait for it.
 func (p *Pool[M]) fill(e *entry[M], over []*entry[M]) {
 	defer close(e.done)
 	for _, e := range over {
 		e.end()
 	}
-	select {
-	case p.limiter <- struct{}{}:
+	if !e.urgent {
+		if !p.awaitTurn(e) {
+			return
+		}
 		defer func() { <-p.limiter }()
-	case <-e.ctx.Done():
-		return
-	}
-	if p.idle != nil {
-		p.idle(e.waiting)
-	} else {
-		awaitIdle(e.waiting)
 	}
 	var none M
 	var err error
@@ -131,6 +138,22 @@ func (p *Pool[M]) fill(e *entry[M], over []*entry[M]) {
 		}
 		p.failed[e.key] = "it cannot be prefetched: " + strings.Join(strings.Fields(err.Error()), " ")
 	}
+}
+
+// awaitTurn waits until no other machine is being restored and a processor is idle. It reports whether the
+// caller has the limiter.
+func (p *Pool[M]) awaitTurn(e *entry[M]) bool {
+	select {
+	case p.limiter <- struct{}{}:
+	case <-e.ctx.Done():
+		return false
+	}
+	if p.idle != nil {
+		p.idle(e.waiting)
+	} else {
+		awaitIdle(e.waiting)
+	}
+	return true
 }
 
 // awaitIdle waits until half a processor has been idle for a tenth of a second, or until ctx ends.

@@ -67,6 +67,30 @@ func TestAPoolKeepsOneMachineOfAKey(t *testing.T) {
 	require.Zero(t, waiting(t, p))
 }
 
+func TestAMachineThatIsNeededNowWaitsForNoIdleProcessor(t *testing.T) {
+	p := newPool()
+	defer p.Close()
+	never := make(chan struct{})
+	p.idle = func(ctx context.Context) {
+		select {
+		case <-ctx.Done():
+		case <-never:
+		}
+	}
+	p.Add("later", 1, func(context.Context) (*fake, error) { return new(fake), nil })
+	begun, proceed := make(chan struct{}), make(chan struct{})
+	p.AddNow("now", 1, func(context.Context) (*fake, error) {
+		close(begun)
+		<-proceed
+		return new(fake), nil
+	})
+	<-begun // while the other machine has the limiter
+	close(proceed)
+	m := takeMachine(t, p, "now")
+	require.NotNil(t, m)
+	require.Nil(t, takeMachine(t, p, "later"))
+}
+
 func TestAPoolKeepsAtMostLimitMachines(t *testing.T) {
 	p := newPool()
 	defer p.Close()
