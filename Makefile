@@ -98,8 +98,10 @@ check: $(guesthouse)
 	staticcheck=$$($(tool) -n staticcheck) && cd harness/lan && $(leash) $$staticcheck ./...
 
 # Builds guesthouse. Meanwhile it installs QEMU for every target for which it is missing, and builds the images.
+# Then it installs U-Boot, which tests boot as a guest that somebody else has made.
 qemu:
 	@$(prepare)
+	@scripts/install-u-boot.sh
 
 # Builds the kernel and the initramfs of every target that the cache lacks.
 images: $(guesthouse)

@@ -26,6 +26,7 @@ var rules = []struct {
 	{folder: "docs/draw", imports: "internal/svg"},
 	{folder: "internal/apart", imports: "internal/tied"},
 	{folder: "internal/leash", imports: "internal/sys"},
+	{folder: "internal/board", imports: "internal/target"},
 	{folder: "internal/store", imports: "internal/sys"},
 	{folder: "internal/imagecache", imports: "internal/regular internal/store internal/sys internal/testcache"},
 	{folder: "internal/kernelfile", imports: "internal/regular internal/target"},

@@ -45,6 +45,12 @@ func (p *plan) chooseAccel(ctx context.Context, prober *kvm.Prober) error {
 	case fromTemplate && !template.underKVM():
 		p.use(choice{accel: TCG, why: "the template was saved under TCG"})
 		return nil
+	case p.board != nil:
+		p.use(choice{accel: TCG, why: "a board is emulated"})
+		return nil
+	case p.spec.ownHardware():
+		p.use(choice{accel: TCG, why: "it has hardware of its own"})
+		return nil
 	case len(p.spec.QEMUArgs) > 0:
 		// The user's arguments may forbid KVM, as -icount does, and the probe boots without them.
 		p.use(choice{accel: TCG, why: "it has QEMU arguments of its own"})

@@ -93,7 +93,7 @@ func (s Spec) prepare(ctx context.Context) (*plan, error) {
 		return nil, err
 	}
 	if err := qemu.ProbeSandbox(ctx, p.qemu.Binary); err != nil {
-		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
+		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
 	}
 	return p, nil
 }
@@ -150,7 +150,7 @@ func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
 		case restoring <- struct{}{}:
 			defer func() { <-restoring }()
 		case <-ctx.Done():
-			return nil, fmt.Errorf("boot %s: %w", p.spec.Target, context.Cause(ctx))
+			return nil, fmt.Errorf("boot %s: %w", p.name(), context.Cause(ctx))
 		}
 		mode = BootRestored
 		if p.delivers(t) {
@@ -164,18 +164,18 @@ func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
 	defer files.close()
 	disks, err := p.openDisks(t)
 	if err != nil {
-		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
+		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
 	}
 	defer closeDisks(disks)
 	args := p.qemu.Args(files.kind, disks)
 	rec, err := records.Create(p.spec.Dir, p.spec, append([]string{p.qemu.Binary}, args...))
 	if err != nil {
-		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
+		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
 	}
 	v, err := vm.Start(p.vm(args, rec, t, files, disks))
 	if err != nil {
 		rec.Close(false)
-		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
+		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
 	}
 	m := p.machine(v, began, mode, h.why)
 	m.writeResult(func(*Result) {})
@@ -198,7 +198,7 @@ func (p *plan) machine(v *vm.VM, began time.Time, mode BootMode, why string) *Ma
 		vm: v, plan: p, began: began, hostFiles: newHostFiles(),
 		hashed: make(chan struct{}),
 		ended:  make(chan struct{}),
-		result: Result{PID: v.Process.PID(), State: StateBooting, Test: p.spec.Test, Target: p.spec.Target, Boot: mode, Why: why,
+		result: Result{PID: v.Process.PID(), State: StateBooting, Test: p.spec.Test, Target: p.spec.Target, Board: p.spec.Board, Boot: mode, Why: why,
 			Accel: p.accel.accel, AccelWhy: p.accel.why, AccelEvidence: p.accel.evidence},
 	}
 	if p.spec.CoverDir != "" {

@@ -86,7 +86,7 @@ func (m *Machine) lineFailed(ctx context.Context, err error) error {
 
 // failed says which command an error is about.
 func (c *Cmd) failed(err error) error {
-	return fmt.Errorf("command %q in %s: %w", shown(c.Args), c.m.plan.spec.Target, err)
+	return fmt.Errorf("command %q in %s: %w", shown(c.Args), c.m.plan.name(), err)
 }
 
 // shown returns the beginning of a command's arguments.

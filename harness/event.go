@@ -19,13 +19,13 @@ func (m *Machine) Event(ctx context.Context) (string, error) {
 		text, dropped, ok, sent := m.vm.Agent.NextEvent()
 		switch {
 		case dropped > 0:
-			return "", fmt.Errorf("event of %s: %d events were dropped, because the guest sent them faster than they were taken", m.plan.spec.Target, dropped)
+			return "", fmt.Errorf("event of %s: %d events were dropped, because the guest sent them faster than they were taken", m.plan.name(), dropped)
 		case ok:
 			return text, nil
 		}
 		if !present {
 			if err := m.vm.AwaitAgent(ctx); err != nil {
-				return "", fmt.Errorf("event of %s: %w", m.plan.spec.Target, err)
+				return "", fmt.Errorf("event of %s: %w", m.plan.name(), err)
 			}
 			present = true
 			continue
@@ -36,10 +36,10 @@ func (m *Machine) Event(ctx context.Context) (string, error) {
 			select {
 			case <-sent: // the last event before the end
 			default:
-				return "", fmt.Errorf("event of %s: %w", m.plan.spec.Target, m.vm.OrCrash(ctx, m.vm.Agent.Err()))
+				return "", fmt.Errorf("event of %s: %w", m.plan.name(), m.vm.OrCrash(ctx, m.vm.Agent.Err()))
 			}
 		case <-ctx.Done():
-			return "", fmt.Errorf("event of %s: the guest has sent none: %w", m.plan.spec.Target, context.Cause(ctx))
+			return "", fmt.Errorf("event of %s: the guest has sent none: %w", m.plan.name(), context.Cause(ctx))
 		}
 	}
 }

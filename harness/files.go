@@ -26,7 +26,7 @@ import (
 // fs.ErrNotExist or syscall.ENOSPC. A file of the host that changes while it is copied is an error.
 func (m *Machine) CopyIn(ctx context.Context, hostPath, guestPath string) error {
 	if err := m.vm.CopyIn(ctx, hostPath, guestPath); err != nil {
-		return fmt.Errorf("copy %s into %s at %s: %w", hostPath, m.plan.spec.Target, guestPath, err)
+		return fmt.Errorf("copy %s into %s at %s: %w", hostPath, m.plan.name(), guestPath, err)
 	}
 	return nil
 }
@@ -38,7 +38,7 @@ func (m *Machine) CopyIn(ctx context.Context, hostPath, guestPath string) error 
 // A file in /proc or /sys that can be read to an end can be copied.
 func (m *Machine) CopyOut(ctx context.Context, guestPath, hostPath string) error {
 	if err := m.vm.CopyOut(ctx, guestPath, hostPath); err != nil {
-		return fmt.Errorf("copy %s of %s to %s: %w", guestPath, m.plan.spec.Target, hostPath, err)
+		return fmt.Errorf("copy %s of %s to %s: %w", guestPath, m.plan.name(), hostPath, err)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ func (m *Machine) SetLink(ctx context.Context, up bool) error {
 	// QEMU sets both ends of the cable if the name is that of the network's end.
 	arguments := map[string]any{"name": "net0", "up": up}
 	if err := m.vm.QMP.Execute(ctx, "set_link", arguments, nil); err != nil {
-		return fmt.Errorf("set the link of %s: %w", m.plan.spec.Target, err)
+		return fmt.Errorf("set the link of %s: %w", m.plan.name(), err)
 	}
 	return nil
 }

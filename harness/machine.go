@@ -90,12 +90,22 @@ func (m *Machine) end() error {
 		return nil
 	case strings.Contains(reason, `"guest-shutdown"`):
 		return poweredOff(exit, asked)
+	case strings.Contains(reason, `"guest-reset"`) && m.vm.Console.Len() == 0:
+		machine, cpu := m.plan.qemu.Model()
+		return fmt.Errorf("%w: it restarted before it printed anything: the image may be for another board, or need another processor than -cpu %s, another machine than -machine %s, or more than %d MiB of memory",
+			ErrGuest, cpu, machine, m.plan.spec.Memory)
+	case m.plan.board != nil && strings.Contains(reason, `"guest-reset"`):
+		return fmt.Errorf("%w: it restarted", ErrGuest)
 	case strings.Contains(reason, `"guest-reset"`) && m.plan.spec.Memory < debianMemory:
 		return fmt.Errorf("%w: it restarted instead of powering off; it may need more than %d MiB of memory", ErrGuest, m.plan.spec.Memory)
 	case strings.Contains(reason, `"guest-reset"`):
 		return fmt.Errorf("%w: it restarted instead of powering off", ErrGuest)
 	case strings.Contains(reason, `"guest-panic"`):
 		return fmt.Errorf("%w: it panicked", ErrGuest)
+	}
+	if exit := m.debugExit(); exit != nil {
+		m.exit = exit
+		return poweredOff(exit, asked)
 	}
 	return m.vm.Process.Describe()
 }

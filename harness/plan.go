@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -13,10 +14,10 @@ import (
 	"guesthouse.example/harness/internal/executable"
 	"guesthouse.example/harness/internal/qemu"
 	"guesthouse.example/harness/internal/template"
+	"guesthouse.example/internal/board"
 	"guesthouse.example/internal/kernelfile"
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/sys"
-	"guesthouse.example/internal/target"
 	"guesthouse.example/internal/testcache"
 )
 
@@ -25,6 +26,7 @@ import (
 type plan struct {
 	spec    Spec         // with its defaults and absolute paths; Accel is the user's
 	qemu    qemu.Machine // with the acceleration that was chosen
+	board   *board.Board // nil for a machine of Linux
 	disks   []template.DiskIdentity
 	crashes []*regexp.Regexp // Spec.Crashes, which match at the start of a line
 	accel   choice
@@ -40,11 +42,16 @@ type choice struct {
 
 // plan completes a Spec and refuses one that cannot boot with any files. It opens no file.
 func (s Spec) plan() (*plan, error) {
-	t, err := target.Lookup(s.Target)
+	t, b, err := s.hardware()
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{spec: s}
+	p := &plan{spec: s, board: b}
+	p.spec.Target = t.Name
+	if b != nil {
+		p.spec.Memory = cmp.Or(s.Memory, b.Memory)
+		p.spec.Ready = cmp.Or(s.Ready, b.Ready)
+	}
 	if p.spec.Memory == 0 {
 		p.spec.Memory = defaultMemory
 	}
@@ -72,7 +79,7 @@ func (s Spec) plan() (*plan, error) {
 	if _, err := regexp.Compile(p.spec.Ready); err != nil {
 		return nil, fmt.Errorf("ready pattern: %w", err)
 	}
-	for _, expr := range s.Crashes {
+	for _, expr := range slices.Concat(s.Crashes, p.boardCrashes()) {
 		re, err := crash.Compile(expr)
 		if err != nil {
 			return nil, fmt.Errorf("crash pattern %q: %w", expr, err)
@@ -116,6 +123,7 @@ func (s Spec) plan() (*plan, error) {
 		Memory: p.spec.Memory, CPUs: p.spec.CPUs, Network: network, Forwards: forwards, Filtered: p.spec.Outbound.filtered(),
 		UserArgs: s.QEMUArgs,
 	}
+	p.setBoard()
 	if err := p.checkCmdline(); err != nil {
 		return nil, err
 	}

@@ -16,9 +16,6 @@ import (
 // is left if this process dies. If delivery is true, a program will be delivered into the machine, which can
 // be saved then.
 func (p *plan) prefetch(ctx context.Context, t *template.Template, delivery bool) (*vm.VM, error) {
-	if t.Agent == nil {
-		return nil, vm.ErrNoAgent // without an agent, the guest would go on with an old clock and old entropy
-	}
 	files, err := p.openMemory(ctx, t, delivery)
 	if err != nil {
 		return nil, err
@@ -57,7 +54,7 @@ func (p *plan) adopt(ctx context.Context, v *vm.VM, mode BootMode, why string) (
 	}
 	if err := v.Record.Open(p.spec.Dir, p.spec, v.Process.CommandLine()); err != nil {
 		v.Discard()
-		return nil, fmt.Errorf("boot %s: %w", p.spec.Target, err)
+		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
 	}
 	v.SetCrashes(p.crashes)
 	m := p.machine(v, p.started, mode, why)

@@ -88,6 +88,9 @@ func (m *Machine) waitReady(ctx context.Context) error {
 	if pattern == DefaultReady && m.plan.spec.Program == "" {
 		pattern += "|" + PlatformReady
 	}
+	if err := m.stopAutoboot(readyCtx); err != nil {
+		return m.whyNotReady(err)
+	}
 	match, at, err := m.vm.Console.WaitFor(readyCtx, pattern, 0)
 	if err == nil && pattern != m.plan.spec.Ready && match[0] == initramfs.Ready {
 		return fmt.Errorf("the initramfs %s is a platform, which has no guest program: name one in Spec.Program, or set Spec.Ready to harness.PlatformReady",
@@ -97,6 +100,19 @@ func (m *Machine) waitReady(ctx context.Context) error {
 		err = m.waitPrompt(readyCtx, at)
 	}
 	return m.whyNotReady(err)
+}
+
+// stopAutoboot stops the countdown of a boot loader.
+func (m *Machine) stopAutoboot(ctx context.Context) error {
+	if !m.plan.stopsAutoboot() || m.Result().Boot != BootCold {
+		return nil
+	}
+	ready := m.plan.spec.Ready
+	match, _, err := m.vm.Console.WaitFor(ctx, "("+m.plan.board.Autoboot+")|"+ready, 0)
+	if err == nil && match[1] != "" {
+		err = m.vm.Console.Type(ctx, []byte(" "))
+	}
+	return err
 }
 
 // hangsAfter is the part of ReadyWithin for which a guest may print nothing and be mostly idle before

@@ -96,5 +96,5 @@ func (m *Machine) Report() Report {
 }
 
 func (m *Machine) bootError(err error) *BootError {
-	return &BootError{Target: m.plan.spec.Target, Err: err, Report: m.Report()}
+	return &BootError{Target: m.plan.name(), Err: err, Report: m.Report()}
 }

@@ -35,6 +35,7 @@ type Result struct {
 	State         State    `json:"state"`
 	Test          string   `json:"test,omitempty"` // the name of the test that booted the machine
 	Target        string   `json:"target"`
+	Board         string   `json:"board,omitempty"`
 	Accel         Accel    `json:"accel"`
 	AccelWhy      string   `json:"accel_why"`                // why Accel was chosen; "asked for" if the Spec says so
 	AccelEvidence string   `json:"accel_evidence,omitempty"` // what the probe of KVM found on this host
@@ -43,6 +44,7 @@ type Result struct {
 	Boot          BootMode `json:"boot"`
 	Why           string   `json:"why,omitempty"`           // why the machine did not start in a faster BootMode
 	ClockLate     float64  `json:"clock_late,omitempty"`    // the most seconds by which a restored guest's clock is late
+	Unseeded      bool     `json:"unseeded,omitempty"`      // it was restored, and its guest has no agent: it draws the same random numbers as every other machine from its template
 	ReadySeconds  float64  `json:"ready_seconds,omitempty"` // from QEMU's start, or for a prefetched machine from the call of Start, to Ready
 	Seconds       float64  `json:"seconds,omitempty"`       // from the same moment to the machine's end
 	PowerOff      string   `json:"power_off,omitempty"`     // why the guest powered off, in its agent's words
@@ -165,7 +167,7 @@ func (m *Machine) writeResult(change func(*Result)) {
 // holds resultMu.
 func (m *Machine) current() Result {
 	r := m.result
-	r.ClockLate = m.vm.ClockLate().Seconds()
+	r.ClockLate, r.Unseeded = m.vm.ClockLate().Seconds(), m.vm.Unseeded()
 	r.Warnings = m.vm.Console.Warnings()
 	r.Stopped = m.vm.Filter.Stopped()
 	return r

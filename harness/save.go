@@ -29,7 +29,7 @@ import (
 // Write cannot be saved, nor one under a KVM that restored no machine in the probe; a machine with shares can be restored from a template of one without.
 func (m *Machine) Save(ctx context.Context, dir string) (*Template, error) {
 	fail := func(err error) (*Template, error) {
-		return nil, fmt.Errorf("save %s into %s: %w", m.plan.spec.Target, dir, err)
+		return nil, fmt.Errorf("save %s into %s: %w", m.plan.name(), dir, err)
 	}
 	if state := m.Result().State; state != StateReady {
 		return fail(fmt.Errorf("the machine is not ready but %s", state))

@@ -19,10 +19,17 @@ const patience = 5 * time.Second
 // button (QEMU's system_powerdown) and types "poweroff" on the console. The record's agent.log says so
 // and why.
 //
+// A board has no agent. If its system has a command that powers it off, Shutdown types the command and waits up
+// to 5 s of the machine's time. Otherwise, and if the machine still runs then, Shutdown ends it by force, which
+// is no error.
+//
 // If ctx ends first, or the guest crashes, Shutdown ends the machine by force and returns an error. To end
 // a guest that cannot power off, use Close.
 func (m *Machine) Shutdown(ctx context.Context) error {
 	defer m.closeWithin(ctx)
+	if m.plan.board != nil {
+		return m.shutBoardDown(ctx)
+	}
 	alive, cancel := m.vm.UnlessCrashed(ctx)
 	defer cancel()
 	asked := "its agent"
@@ -41,10 +48,29 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 	case <-alive.Done():
 	}
 	if err := m.vm.Crashed(); err != nil {
-		return fmt.Errorf("shut down %s: %w", m.plan.spec.Target, err)
+		return fmt.Errorf("shut down %s: %w", m.plan.name(), err)
 	}
 	return fmt.Errorf("shut down %s: the guest, asked by %s, has not powered off and was ended by force: %w",
-		m.plan.spec.Target, asked, context.Cause(ctx))
+		m.plan.name(), asked, context.Cause(ctx))
+}
+
+// shutBoardDown ends a board's machine: by its system's command if there is one, and otherwise by force.
+func (m *Machine) shutBoardDown(ctx context.Context) error {
+	alive, cancel := m.vm.UnlessCrashed(ctx)
+	defer cancel()
+	if command := m.plan.board.PowerOff; command != "" && m.runs() {
+		m.typedOff.Store(true)
+		if m.vm.Console.Send(alive, command) == nil { // the serial line may end before the line was typed
+			m.endsWithin(alive, patience)
+		}
+	}
+	if err := m.vm.Crashed(); err != nil {
+		return fmt.Errorf("shut down %s: %w", m.plan.name(), err)
+	}
+	if !m.runs() {
+		return m.err
+	}
+	return context.Cause(ctx)
 }
 
 // agentPowerOff asks the guest's agent, which powers the machine off and does not answer.

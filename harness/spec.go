@@ -10,12 +10,27 @@ import (
 	"guesthouse.example/internal/testcache"
 )
 
-// A Spec describes a machine to boot. Target and Kernel are required; the zero
-// value of every other field works. The spec.json of every record holds the Spec,
+// A Spec describes a machine to boot. Kernel is required, and either Target or
+// Board; the zero value of every other field works. The spec.json of every record holds the Spec,
 // so that a run can be repeated.
 type Spec struct {
 	// Target names the emulated machine: "x86", "x86_64", "arm", "arm64".
 	Target string `json:"target"`
+
+	// Board names an emulated machine for another system than Linux, such as
+	// "zephyr/qemu_x86" or "uboot/qemu_arm64"; guesthouse targets lists the boards. Kernel
+	// is then the system's image. A board has no agent and no kernel command line: of
+	// Cmdline only the guest's addresses count, and Initramfs, Program and Share are
+	// errors. Target may be empty, or the target that has the board's processor.
+	Board string `json:"board,omitempty"`
+
+	// Machine and CPU replace the values of QEMU's -machine and -cpu. The machine is
+	// then emulated, unless Accel is KVM.
+	Machine string `json:"machine,omitempty"`
+	CPU     string `json:"cpu,omitempty"`
+
+	// NIC replaces the machine's network card.
+	NIC *NIC `json:"nic,omitempty"`
 
 	// Kernel and Initramfs are files, such as package images builds. A kernel
 	// that needs no initramfs, such as an RTOS, boots without one.
@@ -43,7 +58,7 @@ type Spec struct {
 	// 2001:db8::1/64.
 	Cmdline []string `json:"cmdline,omitempty"`
 
-	// Memory is the machine's size in MiB; 0 is 256.
+	// Memory is the machine's size in MiB; 0 is 256, or the size of the Board.
 	Memory int `json:"memory_mib,omitempty"`
 
 	// CPUs is the number of the machine's processors; 0 is 1. The target's machine
@@ -67,7 +82,9 @@ type Spec struct {
 	Outbound Outbound `json:"outbound,omitempty"`
 
 	// Ready is a regular expression. The machine is ready when the console
-	// matches it. If it is empty, it is DefaultReady, and Boot also waits for
+	// matches it. If it is empty, a Board has an expression of its own, such as its
+	// prompt, and the harness stops the countdown of a boot loader there. On a
+	// target it is DefaultReady, and Boot also waits for
 	// the prompt below it: from then on the guest answers what is typed. A
 	// platform without a program needs PlatformReady.
 	Ready string `json:"ready,omitempty"`

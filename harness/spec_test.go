@@ -35,7 +35,16 @@ func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		change func(*Spec)
 		want   string
 	}{
-		"unknown target":    {func(s *Spec) { s.Target = "vax" }, `unknown target "vax": the targets are x86, x86_64, arm, arm64`},
+		"unknown target":   {func(s *Spec) { s.Target = "vax" }, `unknown target "vax": the targets are x86, x86_64, arm, arm64`},
+		"unknown board":    {func(s *Spec) { s.Target, s.Board = "", "zephyr/vax" }, `unknown board "zephyr/vax": the boards are zephyr/qemu_x86, `},
+		"board's target":   {func(s *Spec) { s.Board = "zephyr/qemu_x86" }, "board zephyr/qemu_x86: its processor is that of the target x86, not x86_64"},
+		"board, initramfs": {func(s *Spec) { s.Target, s.Board, s.Initramfs = "", "zephyr/qemu_x86", "i" }, "board zephyr/qemu_x86: it boots no initramfs: i"},
+		"board, words": {func(s *Spec) {
+			s.Target, s.Board, s.Cmdline = "", "zephyr/qemu_x86", []string{"guesthouse.ip=dhcp quiet"}
+		}, "board zephyr/qemu_x86: its image has no kernel command line: quiet"},
+		"board, KVM":        {func(s *Spec) { s.Target, s.Board, s.Accel = "", "zephyr/qemu_x86", KVM }, "board zephyr/qemu_x86: it is emulated, and KVM does not run it"},
+		"card":              {func(s *Spec) { s.NIC = &NIC{Slot: "2"} }, "network card: name its model, such as e1000"},
+		"card's address":    {func(s *Spec) { s.NIC = &NIC{Model: "e1000", MAC: "52:54"} }, `network card: address "52:54": write six bytes`},
 		"no kernel":         {func(s *Spec) { s.Kernel = "" }, "kernel: none given"},
 		"missing kernel":    {func(s *Spec) { s.Kernel = "/nonexistent" }, "kernel: stat /nonexistent: no such file"},
 		"kernel directory":  {func(s *Spec) { s.Kernel = "/" }, "kernel /: not a regular file"},
@@ -186,4 +195,30 @@ func TestASpecIsTheSameAfterJSON(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(`{"target": "x86_64", "prots": ["udp/1"]}`), 0o644))
 	_, err = ReadSpec(file)
 	require.ErrorContains(t, err, `unknown field "prots"`, "a misspelt field is not ignored")
+}
+
+func TestABoardsMachineIsWhatItsSystemExpects(t *testing.T) {
+	s := minimal(t)
+	s.Target, s.Board = "", "zephyr/qemu_x86"
+	words, err := s.Command()
+	require.NoError(t, err)
+	command := strings.Join(words, " ")
+	require.Contains(t, command, "qemu-system-i386 ")
+	require.Contains(t, command, " -machine q35,accel=tcg -cpu qemu32,+nx,+pae -m 32 ")
+	require.Contains(t, command, " -device e1000,addr=0x2,romfile=,netdev=net0 -device isa-debug-exit,iobase=0xf4,iosize=0x04 -kernel "+s.Kernel)
+	require.NotContains(t, command, "-append")
+	require.NotContains(t, command, "virtio")
+
+	s.Machine, s.CPU, s.Memory, s.NIC = "pc", "max", 48, &NIC{Model: "e1000e", Bus: "pci.0", Slot: "5", MAC: "52:54:00:12:34:56"}
+	words, err = s.Command()
+	require.NoError(t, err)
+	command = strings.Join(words, " ")
+	require.Contains(t, command, " -machine pc,accel=tcg -cpu max -m 48 ")
+	require.Contains(t, command, " -device e1000e,bus=pci.0,addr=5,mac=52:54:00:12:34:56,romfile=,netdev=net0 ")
+
+	s = minimal(t)
+	s.Target, s.Board = "", "uboot/qemu_arm64"
+	words, err = s.Command()
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(words, " "), " -bios "+s.Kernel+" ")
 }

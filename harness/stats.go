@@ -38,7 +38,7 @@ func (m *Machine) Stats(ctx context.Context) (Stats, error) {
 		s, err = m.vm.Agent.Stats(ctx)
 	}
 	if err != nil {
-		return Stats{}, fmt.Errorf("statistics of %s: %w", m.plan.spec.Target, m.vm.OrCrash(ctx, err))
+		return Stats{}, fmt.Errorf("statistics of %s: %w", m.plan.name(), m.vm.OrCrash(ctx, err))
 	}
 	return statsOf(s), nil
 }

@@ -56,7 +56,7 @@ func (t *Template) start(ctx context.Context, p *plan) (*Machine, error) {
 
 // identity returns what the plan's machine and its template must have in common.
 func (p *plan) identity() (template.Identity, error) {
-	id := template.Identity{Format: template.Format, Target: p.spec.Target, Args: p.qemu.IdentityArgs(), Ready: p.spec.Ready, Outbound: string(p.spec.Outbound), Disks: p.disks}
+	id := template.Identity{Format: template.Format, Target: p.name(), Args: p.qemu.IdentityArgs(), Ready: p.spec.Ready, Outbound: string(p.spec.Outbound), Disks: p.disks}
 	var err error
 	if id.QEMU, err = qemu.Identity(p.qemu.Binary); err != nil {
 		return id, err

@@ -27,7 +27,8 @@ type TemplateCache struct {
 	// guesthouse/templates in the user's cache directory.
 	Dir string
 
-	// AnyGuest also saves guests without an agent. When such a guest is
+	// AnyGuest also saves guests without an agent on targets, as the cache always does on
+	// boards. When such a guest is
 	// restored, its clock is late and its random numbers are those of every
 	// other machine from the template; see [Machine.Save]. Without AnyGuest such
 	// a guest boots.
@@ -38,8 +39,7 @@ type TemplateCache struct {
 	// machine stands still until this process starts a machine of its kind. It
 	// then gets its record, its ports, new entropy, the host's clock and a boot
 	// identity. Close ends the prefetched machines; they also end when this
-	// process ends, even if a signal kills it. Guests without an agent are not
-	// prefetched.
+	// process ends, even if a signal kills it.
 	Prefetch bool
 
 	prefetched warmpool.Pool[*vm.VM]
@@ -108,7 +108,8 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 	if err != nil {
 		return cold("no template: " + oneLine(err))
 	}
-	entry, err := cachedAs(cache, id, c.AnyGuest)
+	anyGuest := c.AnyGuest || p.board != nil // a board never has an agent, so its user expects none
+	entry, err := cachedAs(cache, id, anyGuest)
 	if err != nil {
 		return cold("no template: " + oneLine(err))
 	}
@@ -148,7 +149,7 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 	m, build, err := entry.obtain(ctx, p, restore, first)
 	if build != nil {
 		t := newPendingTemplate(build, entry, p.spec.guestName(), prefetchNext)
-		t.anyGuest = c.AnyGuest
+		t.anyGuest = anyGuest
 		m.vm.BeginSave(t.writer)
 		m.template.Store(t)
 	}
@@ -195,7 +196,7 @@ func (c cached) obtain(ctx context.Context, p *plan, restore func() (m *Machine,
 	}
 	build, err = c.cache.Build(ctx, c.key, c.id.Program != nil)
 	if err != nil && ctx.Err() != nil {
-		return nil, nil, fmt.Errorf("boot %s: wait for its template: %w", p.spec.Target, context.Cause(ctx))
+		return nil, nil, fmt.Errorf("boot %s: wait for its template: %w", p.name(), context.Cause(ctx))
 	}
 	if err != nil {
 		m, err = first("no template: " + oneLine(err))

@@ -1,11 +1,13 @@
 package harnesstest
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"testing"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/internal/board"
 )
 
 // templates returns the user's cache of templates.
@@ -13,6 +15,20 @@ var templates = sync.OnceValue(func() *harness.TemplateCache {
 	prefetch, _ := switchValue(prefetchVariable, true) // readSettings has reported an error
 	return &harness.TemplateCache{Prefetch: prefetch}
 })
+
+// requireFor is Require for the target of a Spec, or of its board.
+func requireFor(t testing.TB, spec harness.Spec) {
+	t.Helper()
+	name := spec.Target
+	if spec.Board != "" {
+		b, err := board.Lookup(spec.Board)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name = b.Target
+	}
+	Require(t, name)
+}
 
 // EndPrefetched ends the prefetched machines that no test has booted yet. They end with
 // the test binary anyway. A TestMain that looks for processes or goroutines left behind
@@ -36,7 +52,7 @@ func EndPrefetched() { templates().Close() }
 func Boot(t testing.TB, spec harness.Spec) *Machine {
 	t.Helper()
 	if spec.QEMU == "" {
-		Require(t, spec.Target)
+		requireFor(t, spec)
 	}
 	if spec.Dir == "" {
 		spec.Dir = recordDir(t)
@@ -49,7 +65,7 @@ func Boot(t testing.TB, spec harness.Spec) *Machine {
 	}
 	spec.Test = t.Name()
 	stop := beforeDeadline(t, func() {
-		reportTimeout(t, fmt.Sprintf("the machine, %s, is being started; record: %s", spec.Target, spec.Dir))
+		reportTimeout(t, fmt.Sprintf("the machine, %s, is being started; record: %s", cmp.Or(spec.Board, spec.Target), spec.Dir))
 	})
 	booted, err := harness.Start(t.Context(), spec)
 	stop()

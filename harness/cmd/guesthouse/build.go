@@ -113,7 +113,8 @@ func (f *imageFlags) print(ctx context.Context, std stdio, prefix string) error 
 const targetsUsage = `guesthouse targets
 
 Lists the targets: for each, QEMU's machine and processor, QEMU's program, and the Debian
-packages of QEMU and of the kernel.`
+packages of QEMU and of the kernel. A second table lists the boards, which run other
+systems than Linux: their network card, and how QEMU loads their image.`
 
 func targetsCommand(_ context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("targets", flag.ContinueOnError)
@@ -125,5 +126,11 @@ func targetsCommand(_ context.Context, args []string, std stdio) error {
 	for _, t := range target.All() {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, t.Machine, t.CPU, t.QEMU, t.QEMUPackage, t.KernelPackage)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(std.out); err != nil {
+		return err
+	}
+	return listBoards(std.out)
 }

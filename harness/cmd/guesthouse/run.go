@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,10 +16,9 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/internal/printable"
-	"guesthouse.example/internal/shellquote"
 )
 
-const runUsage = `guesthouse run [flags]
+const runUsage = `guesthouse run [flags] [IMAGE]
 
 Boots a machine and connects to its serial console. On a terminal, every key goes to
 the guest, and Ctrl-A x ends the machine. Without a terminal, run waits until the guest
@@ -32,6 +30,10 @@ If the guest's program ends by itself, run exits with the program's status, or w
 128 plus the number of the signal that ended the program. If guesthouse itself fails, or
 the machine crashes or is lost, run exits with 125. It exits with 0 if the guest powers
 off, if it powers the guest off at the end of the input, and after Ctrl-A x.
+
+With -board, run boots the IMAGE of another system than Linux, such as an RTOS, on a board
+that guesthouse targets lists. At the end, it types the system's power-off command if there
+is one, or ends the machine.
 
 With -guest none, run boots a kernel FILE without an initramfs: any file that QEMU's
 -kernel accepts, such as an RTOS. This needs -kernel FILE and -ready EXPRESSION. At the
@@ -57,9 +59,12 @@ func run(ctx context.Context, args []string, std stdio) error {
 	var dryRun bool
 	image.register(flags)
 	flags.Lookup("guest").Usage += ", or none"
+	flags.StringVar(&spec.Board, "board", "", "the `board` of IMAGE, one of those that guesthouse targets lists, such as zephyr/qemu_x86")
+	flags.StringVar(&spec.Machine, "machine", "", "the `value` of QEMU's -machine, in place of the target's or the board's")
+	flags.StringVar(&spec.CPU, "cpu", "", "the `value` of QEMU's -cpu, in place of the target's or the board's")
 	flags.StringVar(&specFile, "spec", "", "boot the machine of a recorded run: a spec.json or a bundle `file`; allows no other flags than -append, -qemu-arg, -outbound, -cold, -dir, -cache and -n")
 	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and do not run it")
-	flags.IntVar(&spec.Memory, "memory", 0, "the machine's memory `size` in MiB (default 256)")
+	flags.IntVar(&spec.Memory, "memory", 0, "the machine's memory `size` in MiB (default 256, or the board's)")
 	flags.IntVar(&spec.CPUs, "cpus", 0, "the `number` of the machine's processors (default 1)")
 	flags.Func("disk", "a `file` or a size in MiB: a disk with that content, or an empty one; what the guest writes is gone at the end; may be repeated", func(text string) error {
 		spec.Disks = append(spec.Disks, harness.ParseDisk(text))
@@ -77,8 +82,15 @@ func run(ctx context.Context, args []string, std stdio) error {
 	flags.StringVar(&accel, "accel", "", "the `acceleration`: tcg or kvm (default: kvm if it boots the kernel, otherwise tcg; always tcg with -qemu-arg)")
 	cold := flags.Bool("cold", false, "boot the machine, even if a saved machine of the same kind could be restored")
 	flags.StringVar(&spec.Dir, "dir", "", "the `directory` for the record of the run (default: a temporary one, which is kept if the run fails)")
-	if err := parseFlags(flags, args, std, runUsage); err != nil {
+	if err := parse(flags, args, std, runUsage); err != nil {
 		return err
+	}
+	if spec.Board != "" {
+		if err := boardImage(flags, &spec); err != nil {
+			return err
+		}
+	} else if flags.NArg() > 0 {
+		return fmt.Errorf("run: unexpected argument %q: an image needs -board (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	spec.Accel = harness.Accel(accel)
 
@@ -99,16 +111,20 @@ func run(ctx context.Context, args []string, std stdio) error {
 		if len(spec.Ports) == 0 {
 			spec.Ports = []string{"udp/4242", "tcp/4242"}
 		}
-		spec.Target = image.target
+		if spec.Board == "" {
+			spec.Target = image.target
+		}
 		if err := spec.Validate(); err != nil { // before the work of building
 			return fmt.Errorf("run: %w (%w; see -h)", err, errUsage)
 		}
-		if image.guest == noGuest {
+		switch {
+		case spec.Board != "":
+		case image.guest == noGuest:
 			if err := image.alone(spec.Ready); err != nil {
 				return fmt.Errorf("run: %w (%w; see -h)", err, errUsage)
 			}
 			spec.Kernel = image.kernel
-		} else {
+		default:
 			// The program of a machine that boots anyway is part of the initramfs, as build makes it.
 			if err := image.fill(ctx, &spec, *cold || dryRun, std.err); err != nil {
 				return err
@@ -166,58 +182,6 @@ func awaitEnd(ctx context.Context, m *harness.Machine) {
 	}
 }
 
-// addShare returns the function of a flag that adds a share.
-func addShare(list *[]harness.Share) func(string) error {
-	return func(text string) error {
-		s, err := harness.ParseShare(text)
-		*list = append(*list, s)
-		return err
-	}
-}
-
-func appendTo(list *[]string) func(string) error {
-	return func(s string) error {
-		*list = append(*list, s)
-		return nil
-	}
-}
-
-// onlyFlags returns an error if a flag other than the allowed ones is set.
-func onlyFlags(flags *flag.FlagSet, allowed ...string) (err error) {
-	flags.Visit(func(f *flag.Flag) {
-		for _, name := range allowed {
-			if f.Name == name {
-				return
-			}
-		}
-		err = fmt.Errorf("run: -%s has no effect together with -spec (%w; see -h)", f.Name, errUsage)
-	})
-	return err
-}
-
-// printCommand prints a QEMU command that boots the machine on the terminal. On standard error it
-// prints what does not work in that machine.
-func printCommand(spec harness.Spec, std stdio) error {
-	args, err := spec.Command()
-	if err != nil {
-		return err
-	}
-	for i, arg := range args {
-		args[i] = shellquote.Word(arg)
-	}
-	if _, err := fmt.Fprintln(std.out, strings.Join(args, " ")); err != nil {
-		return err
-	}
-	isUDP := func(port string) bool { return strings.HasPrefix(port, "udp/") }
-	if cmp.Or(spec.Outbound, harness.OutboundNone) == harness.OutboundNone && slices.ContainsFunc(spec.Ports, isUDP) {
-		fmt.Fprintln(std.err, "guesthouse: note: in this command, restrict=on isolates the guest and also drops the answers from its UDP ports; -outbound internet removes it")
-	}
-	if len(spec.Share) > 0 {
-		fmt.Fprintln(std.err, "guesthouse: note: this command mounts no directories of the host, because the harness serves them")
-	}
-	return nil
-}
-
 // readyLine names the running machine, how it was booted, and its forwarded ports.
 func readyLine(m *harness.Machine, end string) string {
 	var b strings.Builder
@@ -226,7 +190,10 @@ func readyLine(m *harness.Machine, end string) string {
 	if res.Why != "" {
 		how += ": " + res.Why
 	}
-	fmt.Fprintf(&b, "guesthouse: %s ready in %.2f s (%s, %s: %s)", res.Target, res.ReadySeconds, how, res.Accel, res.AccelWhy)
+	if res.Unseeded {
+		how += fmt.Sprintf(", with the random numbers of its template and a clock %.0f s late", res.ClockLate)
+	}
+	fmt.Fprintf(&b, "guesthouse: %s ready in %.2f s (%s, %s: %s)", cmp.Or(res.Board, res.Target), res.ReadySeconds, how, res.Accel, res.AccelWhy)
 	for _, p := range m.Ports() {
 		fmt.Fprintf(&b, "; %s 127.0.0.1:%d -> %d", p.Network, p.Host, p.Guest)
 	}
@@ -299,7 +266,7 @@ func converse(ctx context.Context, m *harness.Machine, std stdio) error {
 		}
 		stillBusy = err
 	}
-	if m.Spec().Initramfs == "" { // the guest has no shell that could power it off
+	if m.Spec().Initramfs == "" && m.Spec().Board == "" { // the guest has no shell that could power it off
 		return finish(stillBusy)
 	}
 	off, cancel := m.Within(ctx, powerOffWithin)

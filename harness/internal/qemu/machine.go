@@ -25,6 +25,12 @@ type Machine struct {
 	Initramfs string   // empty for a kernel that needs none
 	Cmdline   []string // added to the target's kernel command line
 
+	// Board is true for a machine of another system than Linux: it has no kernel command line and no device
+	// for an agent. Firmware is true if Kernel takes the place of the machine's firmware.
+	Board, Firmware bool
+	Globals         []string // values of -global
+	Devices         []string // values of -device
+
 	Memory int  // MiB
 	CPUs   int  // the number of the guest's processors; under TCG each is a thread of QEMU
 	KVM    bool // the host's processor runs the guest; otherwise TCG emulates its processor
@@ -47,7 +53,7 @@ func (m Machine) Args(ram RAM, disks []DiskFiles) []string {
 		filter = filterArgs()
 	}
 	return slices.Concat([]string{"-S", "-global", migrationEvents}, sandboxArgs(m.Binary, m.UserArgs),
-		m.diskBackends(disks), m.machineArgs(ram, false), connectionArgs(), m.diskArgs(), filter, m.UserArgs)
+		m.diskBackends(disks), m.machineArgs(ram, false), m.connectionArgs(), m.diskArgs(), filter, m.UserArgs)
 }
 
 // TerminalArgs returns the command line of a QEMU that runs without the harness, with its console on
@@ -100,10 +106,22 @@ func (m Machine) machineArgs(ram RAM, alone bool) []string {
 		"-netdev", m.netdev(!ram.restored(), alone),
 		"-device", m.Target.NetDevice + ",netdev=net0",
 	}
+	for _, value := range m.Globals {
+		args = append(args, "-global", value)
+	}
+	for _, device := range m.Devices {
+		args = append(args, "-device", device)
+	}
 	args = append(args, m.diskDevices()...)
-	// A restored machine has booted. Reading kernel and initramfs again would take most of QEMU's
-	// start.
-	if !ram.restored() {
+	switch {
+	case m.Firmware:
+		args = append(args, "-bios", m.Kernel)
+	case m.Board:
+		// QEMU's machines differ with and without an image: on ARM, the image decides who answers PSCI.
+		args = append(args, "-kernel", m.Kernel)
+	case !ram.restored():
+		// A restored machine has booted. Reading kernel and initramfs again would take most of QEMU's
+		// start.
 		args = append(args, "-kernel", m.Kernel, "-append", m.KernelCmdline())
 		if m.Initramfs != "" {
 			args = append(args, "-initrd", m.Initramfs)

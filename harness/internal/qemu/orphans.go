@@ -24,14 +24,14 @@ func Orphans() (pids []int, err error) {
 	return pids, nil
 }
 
-// orphans returns the processes that have the arguments of connectionArgs, and whose parent is init or
+// orphans returns the processes that have the arguments that connectionArgs returns for every machine, and whose parent is init or
 // systemd, which adopt orphans.
 func orphans(all []sys.Process, args func(pid int) []string) (pids []int) {
 	names := make(map[int]string)
 	for _, p := range all {
 		names[p.PID] = p.Name
 	}
-	marks := connectionArgs()
+	marks := Machine{Board: true}.connectionArgs()
 	for _, p := range all {
 		if p.Parent != 1 && names[p.Parent] != "systemd" {
 			continue

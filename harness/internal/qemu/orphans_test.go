@@ -15,7 +15,7 @@ func TestOrphansAreAdoptedQEMUsWithOurConnections(t *testing.T) {
 		all = append(all, sys.Process{PID: pid, Name: name, Parent: parent})
 		args[pid] = words
 	}
-	marked := append([]string{"qemu-system-arm", "-S", "-m", "256"}, connectionArgs()...)
+	marked := append([]string{"qemu-system-arm", "-S", "-m", "256"}, Machine{}.connectionArgs()...)
 	process(1, 0, "init", "/sbin/init")
 	process(50, 1, "systemd", "systemd", "--user")
 	process(60, 1, "boot.test", "boot.test")

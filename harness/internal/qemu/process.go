@@ -68,7 +68,7 @@ func (m Machine) Start(args []string, stderr io.Writer, ram, state *os.File, dis
 // may name files or ports that two machines must not share.
 func (m Machine) StartProbe(stderr io.Writer, kind RAM, ram, state *os.File) (*Process, error) {
 	m.Forwards, m.Disks, m.Filtered = nil, nil, true // QEMU cuts the guest off
-	args := slices.Concat(sandboxArgs(m.Binary, nil), m.machineArgs(kind, true), connectionArgs())
+	args := slices.Concat(sandboxArgs(m.Binary, nil), m.machineArgs(kind, true), m.connectionArgs())
 	return start(m.Binary, args, stderr, ram, state, nil, false, false)
 }
 
@@ -156,6 +156,19 @@ func (p *Process) Exited() bool {
 	return p.err == nil || ok && exit.Exited()
 }
 
+// Status waits for QEMU's end and returns its exit status. ok is false if a signal killed QEMU.
+func (p *Process) Status() (status int, ok bool) {
+	<-p.Done
+	if p.err == nil {
+		return 0, true
+	}
+	exit, ok := errors.AsType[*exec.ExitError](p.err)
+	if !ok || !exit.Exited() {
+		return 0, false
+	}
+	return exit.ExitCode(), true
+}
+
 // Succeeded waits for QEMU's end and reports whether its exit status is 0, as after a guest's own reboot or
 // power-off.
 func (p *Process) Succeeded() bool {
@@ -183,17 +196,22 @@ func connPair(name string) (net.Conn, *os.File, error) {
 // AgentDevice is the QMP label of the character device that the guest's agent opens.
 const AgentDevice = "agent"
 
-// connectionArgs connects QEMU's devices to the descriptors that it inherits.
-func connectionArgs() []string {
-	return []string{
+// connectionArgs connects QEMU's devices to the descriptors that it inherits. A board has no device for the
+// agent's line, because it would take a slot of the board's bus.
+func (m Machine) connectionArgs() []string {
+	args := []string{
 		"-chardev", "socket,id=console,fd=" + strconv.Itoa(consoleFD),
 		"-serial", "chardev:console",
 		"-chardev", "socket,id=monitor,fd=" + strconv.Itoa(monitorFD),
 		"-mon", "chardev=monitor,mode=control",
 		"-chardev", "socket,id=" + AgentDevice + ",fd=" + strconv.Itoa(agentFD),
-		"-device", "virtio-serial-pci,id=agentbus,max_ports=2", // port 0 is for consoles
-		"-device", "virtserialport,bus=agentbus.0,chardev=agent,name=" + wire.PortName,
 	}
+	if m.Board {
+		return args
+	}
+	return append(args,
+		"-device", "virtio-serial-pci,id=agentbus,max_ports=2", // port 0 is for consoles
+		"-device", "virtserialport,bus=agentbus.0,chardev=agent,name="+wire.PortName)
 }
 
 // diskArgs returns the disk that the harness serves, or nothing if the machine has none. Its address is the

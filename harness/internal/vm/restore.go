@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/machinetime"
@@ -30,6 +31,7 @@ func (v *VM) restore(ctx context.Context, forwards []qemu.Forward, resume bool) 
 	}
 	return v.forward(ctx, forwards, func() error {
 		if t.Agent == nil {
+			v.noteAge()
 			return nil
 		}
 		if err := v.reseed(ctx, resume); err != nil {
@@ -38,6 +40,12 @@ func (v *VM) restore(ctx context.Context, forwards []qemu.Forward, resume bool) 
 		return nil
 	})
 }
+
+// noteAge notes that the clock of a restored guest without an agent is late by the age of its template.
+func (v *VM) noteAge() { v.clockLate.Store(int64(time.Since(v.from.Saved))) }
+
+// Unseeded reports whether the guest was restored and has no agent that could give it new entropy.
+func (v *VM) Unseeded() bool { return v.from != nil && v.from.Agent == nil }
 
 // loadFailed makes an error of loading the template's state a Fault if QEMU has refused the state: QEMU
 // then reports a failed migration, or exits. The error stays as it is if a signal has killed QEMU.
@@ -69,21 +77,29 @@ func (v *VM) reseedFailed(err error) error {
 
 // Prefetch restores the machine, warms it up and stops it. Until Continue, the stopped machine takes no
 // processor time, its guest's clock stands still, and no port is forwarded to it. The warm-up is an echo of
-// datagrams, or the delivery of a file to path if path is not empty.
+// datagrams, or the delivery of a file to path if path is not empty;
+// a guest without an agent has none.
 func (v *VM) Prefetch(ctx context.Context, path string) error {
 	_, err := v.connect(ctx, nil, false)
-	if err == nil && path == "" {
-		err = v.echoDatagrams(ctx)
+	if err == nil && v.from.Agent != nil {
+		err = v.rehearse(ctx, path)
 	}
-	if err == nil && path != "" {
+	if err == nil {
+		err = v.QMP.Execute(ctx, "stop", nil, nil)
+	}
+	return err
+}
+
+// rehearse is the warm-up of Prefetch, for a guest with an agent.
+func (v *VM) rehearse(ctx context.Context, path string) (err error) {
+	if path == "" {
+		err = v.echoDatagrams(ctx)
+	} else {
 		err = v.rehearseDelivery(ctx, path)
 	}
 	if err == nil {
 		// Quiesce also ends the agent's echo.
 		_, err = v.quiesce(ctx, &resumption{})
-	}
-	if err == nil {
-		err = v.QMP.Execute(ctx, "stop", nil, nil)
 	}
 	return err
 }
@@ -97,6 +113,10 @@ func (v *VM) Continue(ctx context.Context, begin machinetime.Moment, forwards []
 		return nil, err
 	}
 	return v.forward(ctx, forwards, func() error {
+		if v.from.Agent == nil {
+			v.noteAge()
+			return nil
+		}
 		return v.reseed(ctx, true)
 	})
 }

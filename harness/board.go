@@ -1,0 +1,137 @@
+package harness
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"guesthouse.example/internal/board"
+	"guesthouse.example/internal/target"
+)
+
+// A NIC is a network card. Empty fields are QEMU's choice, except Model.
+type NIC struct {
+	Model string `json:"model"`          // a device of QEMU: "e1000", "virtio-net-pci"
+	Bus   string `json:"bus,omitempty"`  // the name of a bus in QEMU: "pcie.0"
+	Slot  string `json:"slot,omitempty"` // the card's place on the bus, in hexadecimal: "2" or "2.0"
+	MAC   string `json:"mac,omitempty"`  // the address: "52:54:00:12:34:56"
+}
+
+// device returns the value of QEMU's -device, without the netdev= property.
+func (n NIC) device() (string, error) {
+	if n.Model == "" {
+		return "", errors.New("network card: name its model, such as e1000")
+	}
+	if n.MAC != "" {
+		if mac, err := net.ParseMAC(n.MAC); err != nil || len(mac) != 6 {
+			return "", fmt.Errorf("network card: address %q: write six bytes as in 52:54:00:12:34:56", n.MAC)
+		}
+	}
+	device := n.Model
+	for _, property := range []struct{ name, value string }{{"bus", n.Bus}, {"addr", n.Slot}, {"mac", n.MAC}} {
+		if property.value != "" {
+			device += "," + property.name + "=" + property.value
+		}
+	}
+	if n.Bus != "" || n.Slot != "" || strings.HasSuffix(n.Model, "-pci") {
+		device += ",romfile=" // a card of a PCI bus would boot from the network
+	}
+	return device, nil
+}
+
+// hardware returns the target that has the machine's QEMU and processor, with the machine's own hardware, and
+// the board, which is nil for a machine of Linux.
+func (s Spec) hardware() (t target.Target, b *board.Board, err error) {
+	if s.Board == "" {
+		t, err = target.Lookup(s.Target)
+	} else {
+		t, b, err = s.boardHardware()
+	}
+	if err != nil {
+		return t, b, err
+	}
+	if s.Machine != "" {
+		t.Machine, t.KVMMachine = s.Machine, ""
+	}
+	if s.CPU != "" {
+		t.CPU, t.KVMCPU = s.CPU, ""
+	}
+	if s.NIC != nil {
+		t.NetDevice, err = s.NIC.device()
+	}
+	return t, b, err
+}
+
+func (s Spec) boardHardware() (t target.Target, _ *board.Board, err error) {
+	b, err := board.Lookup(s.Board)
+	if err != nil {
+		return t, nil, err
+	}
+	fail := func(format string, args ...any) (target.Target, *board.Board, error) {
+		return t, nil, fmt.Errorf("board %s: "+format, append([]any{b.Name}, args...)...)
+	}
+	switch {
+	case s.Target != "" && s.Target != b.Target:
+		return fail("its processor is that of the target %s, not %s", b.Target, s.Target)
+	case s.Initramfs != "":
+		return fail("it boots no initramfs: %s", s.Initramfs)
+	case s.Program != "":
+		return fail("it runs its image, and no program can be delivered into it: %s", s.Program)
+	case s.Accel == KVM:
+		return fail("it is emulated, and KVM does not run it")
+	}
+	for _, words := range s.Cmdline {
+		for _, word := range strings.Fields(words) {
+			if !strings.HasPrefix(word, "guesthouse.ip=") && !strings.HasPrefix(word, "guesthouse.ip6=") {
+				return fail("its image has no kernel command line: %s", word)
+			}
+		}
+	}
+	t, err = b.Hardware()
+	return t, &b, err
+}
+
+// setBoard completes the description of QEMU's machine with what the board has.
+func (p *plan) setBoard() {
+	if p.board == nil {
+		return
+	}
+	p.qemu.Board, p.qemu.Firmware, p.qemu.Globals = true, p.board.Load == board.Firmware, p.board.Globals
+	if p.board.DebugExit {
+		p.qemu.Devices = append(p.qemu.Devices, "isa-debug-exit,iobase=0xf4,iosize=0x04")
+	}
+}
+
+// name returns the board's name, or the target's.
+func (p *plan) name() string { return cmp.Or(p.spec.Board, p.spec.Target) }
+
+// ownHardware reports whether the Spec replaces hardware of its target.
+func (s Spec) ownHardware() bool { return s.Machine != "" || s.CPU != "" || s.NIC != nil }
+
+// stopsAutoboot reports whether the harness stops a boot loader's countdown.
+func (p *plan) stopsAutoboot() bool {
+	return p.board != nil && p.board.Autoboot != "" && p.spec.Ready == p.board.Ready
+}
+
+// debugExit returns the status that the guest has given to QEMU's device isa-debug-exit, or nil. QEMU has then
+// exited with twice the status plus one.
+func (m *Machine) debugExit() *Exit {
+	if m.plan.board == nil || !m.plan.board.DebugExit || m.vm.ShutdownReason() != "" {
+		return nil
+	}
+	status, ok := m.vm.Process.Status()
+	if !ok || status%2 == 0 {
+		return nil
+	}
+	return &Exit{Status: status >> 1, Why: "isa-debug-exit"}
+}
+
+// boardCrashes returns the crash patterns of the board.
+func (p *plan) boardCrashes() []string {
+	if p.board == nil {
+		return nil
+	}
+	return p.board.Crashes
+}

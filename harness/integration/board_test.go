@@ -1,0 +1,141 @@
+package integration
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"guesthouse.example/harness"
+	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/harness/internal/baremetal"
+)
+
+// uboots are images of Debian's package u-boot-qemu: a guest that somebody else has made. The keys are targets.
+var uboots = map[string]struct{ board, image, crash, says string }{
+	"x86": {"uboot/qemu-x86", "qemu-x86/u-boot.rom",
+		"mw.l 2000000 0b0f0b0f\ngo 2000000", "### ERROR ### Please RESET the board ###"},
+	"x86_64": {"uboot/qemu-x86_64", "qemu-x86_64/u-boot.rom",
+		"mw.l 2000000 0b0f0b0f\ngo 2000000", "it restarted"},
+	"arm": {"uboot/qemu_arm", "qemu_arm/u-boot.bin",
+		"md.l e0000000", "data abort"},
+	"arm64": {"uboot/qemu_arm64", "qemu_arm64/u-boot.bin",
+		"md.l f000000000000000", `"Synchronous Abort" handler, esr 0x96000004`},
+}
+
+// uboot returns the Spec of a machine that runs U-Boot. make test installs U-Boot where apt-get exists.
+func uboot(t *testing.T, target string) harness.Spec {
+	const dir = "/usr/lib/u-boot"
+	u := uboots[target]
+	image := filepath.Join(dir, u.image)
+	if _, err := os.Stat(image); err != nil {
+		if _, noApt := exec.LookPath("apt-get"); noApt != nil {
+			t.Skipf("U-Boot is missing, and this host has no apt-get that could install it: %v", err)
+		}
+		t.Fatalf("install U-Boot with: apt-get install --no-install-recommends u-boot-qemu: %v", err)
+	}
+	return harness.Spec{Board: u.board, Kernel: image}
+}
+
+// A foreign guest without an agent boots, is saved and restored, and has a network, on a board of every target.
+func TestUBootIsBootedAndRestored(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		spec := uboot(t, target)
+		cache := &harness.TemplateCache{Dir: t.TempDir()}
+		spec.From = cache
+		for _, want := range []harness.BootMode{harness.BootCold, harness.BootRestored} {
+			m := harnesstest.Boot(t, spec)
+			r := m.Result()
+			require.Equal(t, want, r.Boot, r.Why)
+			require.Equal(t, spec.Board, r.Board)
+			require.Equal(t, target, r.Target)
+			require.Equal(t, want == harness.BootRestored, r.Unseeded)
+			require.Equal(t, want == harness.BootRestored, r.ClockLate > 0)
+			m.Send("version")
+			m.Expect(`^U-Boot 20\d\d`)
+			m.Expect(`^=> `)
+			m.Send("setenv ipaddr 192.0.2.1; ping 192.0.2.2")
+			m.Expect(`^host 192\.0\.2\.2 is alive`)
+			m.Expect(`^=> `)
+			m.Shutdown()
+			require.Equal(t, harness.StateEnded, m.Result().State)
+		}
+		all := templates(t, cache)
+		require.Len(t, all, 1)
+		require.Equal(t, spec.Board, all[0].Target)
+		spec.CPU = map[string]string{"x86": "qemu64", "x86_64": "max", "arm": "cortex-a7", "arm64": "cortex-a53"}[target]
+		m := harnesstest.Boot(t, spec)
+		require.Equal(t, "cold: the first boot of its kind, saved for the next", string(m.Result().Boot)+": "+m.Result().Why, "another processor is another kind")
+		m.Close()
+	})
+}
+
+// The harness sees what a foreign guest prints when it crashes, without being told.
+func TestACrashOfUBootIsReported(t *testing.T) {
+	t.Parallel()
+	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+		m, err := harness.Boot(t.Context(), uboot(t, target))
+		require.NoError(t, err)
+		defer m.Close()
+		for line := range strings.SplitSeq(uboots[target].crash, "\n") {
+			require.NoError(t, m.Console().Send(t.Context(), line))
+		}
+		err = m.Wait(t.Context())
+		require.ErrorIs(t, err, harness.ErrGuest)
+		require.ErrorContains(t, err, uboots[target].says)
+	})
+}
+
+// The status that a guest gives to isa-debug-exit is its exit status.
+func TestDebugExitIsTheExitStatus(t *testing.T) {
+	t.Parallel()
+	for status, command := range map[int]string{0: "iow.l f4 0", 3: "iow.l f4 3"} {
+		harnesstest.Require(t, "x86")
+		m, err := harness.Boot(t.Context(), uboot(t, "x86"))
+		require.NoError(t, err)
+		defer m.Close()
+		require.NoError(t, m.Console().Send(t.Context(), command))
+		require.NoError(t, m.WaitExit(t.Context(), status))
+		require.Equal(t, &harness.Exit{Status: status, Why: "isa-debug-exit"}, m.Result().Exit)
+	}
+}
+
+// A board's machine without a power-off command is ended by force, which is no failure.
+func TestABoardWithoutPowerOffIsEnded(t *testing.T) {
+	t.Parallel()
+	for target, board := range map[string]string{"x86": "zephyr/qemu_x86", "arm64": "zephyr/qemu_cortex_a53"} {
+		harnesstest.Require(t, target)
+		file := filepath.Join(t.TempDir(), target)
+		guest, err := baremetal.ELF(target, bareMetalSays)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(file, guest, 0o644))
+		spec := harness.Spec{Board: board, Kernel: file, Ready: "^" + bareMetalSays + "$", From: &harness.TemplateCache{Dir: t.TempDir()}}
+		for _, want := range []harness.BootMode{harness.BootCold, harness.BootRestored} {
+			m, err := harness.Boot(t.Context(), spec)
+			require.NoError(t, err)
+			require.Equal(t, want, m.Result().Boot, m.Result().Why)
+			require.NoError(t, m.Shutdown(t.Context()))
+			require.Equal(t, harness.StateEnded, m.Result().State)
+		}
+	}
+}
+
+// A board's machine is prefetched as any other.
+func TestABoardIsPrefetched(t *testing.T) {
+	t.Parallel()
+	target := oneTarget(t)
+	spec := uboot(t, target)
+	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+	t.Cleanup(cache.Close)
+	waits(t, cache, spec)
+	spec.From = cache
+	m := harnesstest.Boot(t, spec)
+	require.Equal(t, harness.BootPrefetched, m.Result().Boot, m.Result().Why)
+	require.True(t, m.Result().Unseeded)
+	m.Send("version")
+	m.Expect(`^U-Boot 20\d\d`)
+}
