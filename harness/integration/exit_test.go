@@ -99,7 +99,8 @@ func TestTheExitStatusIsReportedInEveryBootMode(t *testing.T) {
 func TestABootErrorHasTheExitStatus(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
-	for _, spec := range []harness.Spec{harnesstest.Spec(t, target, "./guests/ends"), withoutAgent(t, target, "./guests/ends")} {
+	byAgent := from(new(harness.TemplateCache), harnesstest.Spec(t, target, "./guests/ends"))
+	for _, spec := range []harness.Spec{byAgent, withoutAgent(t, target, "./guests/ends")} {
 		spec.Args = []string{"now"}
 		err := boot(t, spec)
 		require.ErrorIs(t, err, harness.ErrGuest)

@@ -213,7 +213,7 @@ func TestTheRecordOfAnyRunHasTheHashesOfItsFiles(t *testing.T) {
 	origin := *spec.Origin
 	for _, said := range []*harness.Origin{nil, {KernelSHA256: origin.KernelSHA256, Guest: "another/guest"}} {
 		spec.Origin = said
-		spec.Dir = t.TempDir()
+		spec.Dir, spec.From = t.TempDir(), new(harness.TemplateCache)
 		m, err := harness.Boot(t.Context(), spec)
 		require.NoError(t, err)
 		require.NoError(t, m.Close())
