@@ -5,6 +5,7 @@
 #   make integration [TARGET=…]    run only the tests on real QEMU, and write out/junit.xml
 #   make soak [N=200]              boot again and again under load and with faults, and write out/soak.json
 #   make cover                     run all tests, and print the coverage of each package
+#   make foreign                   run tests of other projects' modules in machines
 #   make nightly                   run the tests that take too long for every change
 #
 # With TARGET=arm64, the tests that run on every target run only on that one.
@@ -33,7 +34,7 @@ parallel = -parallel $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 # gotestsum prints the name of each test that ends, and at last how many passed and failed.
 gotestsum := $(tool) gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
-.PHONY: qemu-run test cover unit integration soak nightly check qemu images lock bench-boot bench-exec bench-socket bench-register figures pictures race tidy clean $(guesthouse)
+.PHONY: qemu-run test cover unit integration soak foreign nightly check qemu images lock bench-boot bench-exec bench-socket bench-register figures pictures race tidy clean $(guesthouse)
 
 qemu-run:
 	@$(prepare) $(TARGET)
@@ -60,6 +61,13 @@ soak: qemu
 	@$(GO) build -buildvcs=false -o out/guesthouse-soak ./harness/integration/soak
 	@$(leash) out/guesthouse-soak -n $(or $(N),200) $(ARGS)
 
+# Tests of other projects' modules that talk to the kernel, on x86_64 and arm64, with Debian's kernels that have
+# all drivers.
+foreign: $(guesthouse)
+	@mkdir -p out
+	$(leash) harness/integration/foreign/test.sh $(abspath $(guesthouse)) x86_64 debian:linux-image-amd64 $(CURDIR)/out/foreign-x86_64.xml
+	$(leash) harness/integration/foreign/test.sh $(abspath $(guesthouse)) arm64 debian:linux-image-arm64 $(CURDIR)/out/foreign-arm64.xml
+
 # Every integration test on every target, once with guest programs that are delivered and once with
 # programs in their initramfs; images of every target in an empty cache; the echo service on real-time
 # kernels; the model test with many programs; and each fuzz target for minutes.
@@ -72,6 +80,7 @@ nightly: $(guesthouse)
 			$(GO) test -count=1 -timeout 20m -run TestKernelsByName ./harness/integration || exit 1; \
 	done
 	$(leash) $(guesthouse) test -target x86_64,arm64 -tags inguest -junit out/inguest.xml ./harness/integration/inguest
+	@$(MAKE) foreign
 	$(leash) $(GO) test -run TestModel -timeout 60m ./guest/socketservice -rapid.checks=100000
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m -fuzzminimizetime 1s ./guest/socketservice
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzJudge -fuzztime 2m ./harness/internal/outbound
@@ -174,6 +183,7 @@ tidy:
 	cd scripts/tools && $(GO) mod tidy
 	cd harness/lan && $(GO) mod tidy
 	cd bench && $(GO) mod tidy
+	cd harness/integration/foreign && $(GO) mod tidy
 
 clean:
 	rm -rf out
