@@ -48,7 +48,45 @@ func Check(file string, t target.Target) error {
 	if other := otherMachine(f, t); other != "" {
 		return fmt.Errorf("kernel %s: this is %s; the target is %s", file, other, t.Name)
 	}
+	if refusedELF64(f) {
+		return fmt.Errorf("kernel %s: QEMU starts a 64-bit ELF file for x86_64 only at a PVH entry point, and this one has none: give a 32-bit file; the build of Zephyr makes one for its own run target, zephyr-qemu-locore.elf, which needs QEMU's -device loader,file=zephyr-qemu-main.elf", file)
+	}
 	return nil
+}
+
+// refusedELF64 reports whether QEMU refuses to start a file because it is a 64-bit ELF file for x86_64 without
+// the note that holds a PVH entry point. Source: x86_load_linux and load_multiboot of QEMU.
+func refusedELF64(r io.ReaderAt) bool {
+	f, err := elf.NewFile(r)
+	if err != nil || f.Class != elf.ELFCLASS64 || f.Machine != elf.EM_X86_64 {
+		return false
+	}
+	return !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool {
+		return p.Type == elf.PT_NOTE && hasPVHEntry(p.Open(), f.ByteOrder)
+	})
+}
+
+// hasPVHEntry reports whether a segment of notes has the one of a PVH entry point: Xen's, of the type
+// XEN_ELFNOTE_PHYS32_ENTRY. It reads at most 64 KiB.
+func hasPVHEntry(notes io.Reader, order binary.ByteOrder) bool {
+	const phys32Entry, mostRead = 18, 64 << 10
+	b, err := io.ReadAll(io.LimitReader(notes, mostRead))
+	if err != nil {
+		return false
+	}
+	aligned := func(n uint32) uint64 { return (uint64(n) + 3) &^ 3 }
+	for len(b) >= 12 {
+		nameSize, descSize, kind := order.Uint32(b), order.Uint32(b[4:]), order.Uint32(b[8:])
+		name, size := b[12:], aligned(nameSize)+aligned(descSize)
+		if size > uint64(len(name)) {
+			return false
+		}
+		if kind == phys32Entry && string(name[:nameSize]) == "Xen\x00" {
+			return true
+		}
+		b = name[size:]
+	}
+	return false
 }
 
 // otherMachine describes a kernel that does not run on the target. It returns "" for a kernel that runs

@@ -102,3 +102,25 @@ func TestAFileInAnUnknownFormatIsAccepted(t *testing.T) {
 	require.Zero(t, kernelSize(bytes.NewReader(make([]byte, 4096))))
 	require.Zero(t, kernelSize(bytes.NewReader(append([]byte("MZ"), make([]byte, 4096)...))))
 }
+
+// QEMU refuses a 64-bit ELF file for x86_64 that has no PVH entry point.
+func TestA64BitELFFileNeedsAPVHEntry(t *testing.T) {
+	x86_64, err := target.Lookup("x86_64")
+	require.NoError(t, err)
+	write := func(name string, kind uint32) string {
+		note := slices.Concat([]byte{4, 0, 0, 0, 4, 0, 0, 0, byte(kind), 0, 0, 0}, []byte("Xen\x00"), []byte{0, 0, 16, 0})
+		header := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: 1, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1}
+		copy(header.Ident[:], elf.ELFMAG)
+		header.Ident[elf.EI_CLASS], header.Ident[elf.EI_DATA], header.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1
+		b, err := binary.Append(nil, binary.LittleEndian, header)
+		require.NoError(t, err)
+		b, err = binary.Append(b, binary.LittleEndian, elf.Prog64{Type: uint32(elf.PT_NOTE), Off: 120, Filesz: uint64(len(note)), Memsz: uint64(len(note)), Align: 4})
+		require.NoError(t, err)
+		file := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.WriteFile(file, append(b, note...), 0o644))
+		return file
+	}
+	require.NoError(t, Check(write("pvh", 18), x86_64))
+	err = Check(write("other", 17), x86_64)
+	require.ErrorContains(t, err, "only at a PVH entry point, and this one has none: give a 32-bit file")
+}
