@@ -22,7 +22,7 @@ func (c *Client) Begin(ctx context.Context, kind wire.Type, payload []byte) (*Ca
 	call := &Call{client: c, answer: make(chan wire.Message, 1)}
 	err := c.sendInLine(ctx, wire.Message{Type: kind, Payload: payload}, func(number uint32) {
 		call.number = number
-		c.calls[number] = call.answer
+		c.calls[number] = call
 	})
 	if err != nil {
 		call.Release()
@@ -38,7 +38,9 @@ func (c *Client) Begin(ctx context.Context, kind wire.Type, payload []byte) (*Ca
 func (c *Call) Release() {
 	c.client.mu.Lock()
 	defer c.client.mu.Unlock()
-	delete(c.client.calls, c.number)
+	if c.client.calls[c.number] == c { // or the number is that of a call of a later conversation
+		delete(c.client.calls, c.number)
+	}
 }
 
 // Await waits for the answer. If the guest could not do what it was asked, the error wraps

@@ -54,3 +54,20 @@ func TestCallsAndRequestsDoNotWaitForEachOther(t *testing.T) {
 	require.ErrorContains(t, err, "file does not exist")
 	require.NoError(t, c.noCommands())
 }
+
+func TestACallThatIsNotSentLeavesAnotherOne(t *testing.T) {
+	c, _, guest := newPair(t)
+	received := make(chan error, 1)
+	go func() {
+		_, err := guest.Receive()
+		received <- err
+	}()
+	_, err := c.Begin(t.Context(), wire.Look, nil)
+	require.NoError(t, err)
+	require.NoError(t, <-received)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = c.Begin(ended, wire.Look, nil)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Error(t, c.noCommands(), "the client has forgotten the first call")
+}

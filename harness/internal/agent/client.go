@@ -49,7 +49,7 @@ type Client struct {
 	exit     *wire.Exit
 	covered  func(name string, data []byte, last bool) // gets the coverage data; nil to drop it
 	commands map[uint32]*Command                       // by the sequence numbers of their requests
-	calls    map[uint32]chan<- wire.Message
+	calls    map[uint32]*Call
 }
 
 // New returns the client of a machine. The client logs every message as a line. For a machine that is restored
@@ -59,7 +59,7 @@ func New(conn net.Conn, log io.Writer, saved *Saved) *Client {
 	frames := &frameWriter{Conn: conn, busy: make(chan struct{}, 1)}
 	c := &Client{conn: conn, frames: frames, wire: wire.NewHarness(frames), log: log,
 		turn: make(chan struct{}, 1), line: make(chan struct{}, 1), hello: make(chan struct{}), done: make(chan struct{}),
-		told: make(chan struct{}), commands: make(map[uint32]*Command), calls: make(map[uint32]chan<- wire.Message)}
+		told: make(chan struct{}), commands: make(map[uint32]*Command), calls: make(map[uint32]*Call)}
 	if saved != nil {
 		c.wire.Open(saved.Epoch)
 		c.events = newEventLog(saved)
@@ -132,7 +132,7 @@ func (c *Client) receive(m wire.Message) error {
 	case wire.CopyIn, wire.CopyOut, wire.Look:
 		if call := c.calls[m.Answers]; call != nil {
 			delete(c.calls, m.Answers)
-			call <- m
+			call.answer <- m
 		}
 		return nil
 	case wire.Started, wire.Refused, wire.Data, wire.Credit, wire.Close, wire.Exited:

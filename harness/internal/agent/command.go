@@ -275,7 +275,9 @@ func (c *Command) Release() {
 	defer c.client.mu.Unlock()
 	c.end()
 	c.endStreams(errReleased)
-	delete(c.client.commands, c.number)
+	if c.client.commands[c.number] == c { // or the number is that of a command of a later conversation
+		delete(c.client.commands, c.number)
+	}
 }
 
 var errReleased = errors.New("the command is not followed any more")

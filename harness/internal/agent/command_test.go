@@ -165,3 +165,43 @@ func TestACommandStartsWhileARequestWaits(t *testing.T) {
 	cancel()
 	<-asked
 }
+
+// The agent's client numbers the messages of each conversation from 0. A command or a call that is not sent has
+// no number.
+func TestTheEndOfOneCommandLeavesAnotherOneOfItsNumber(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, end := range map[string]func(c *Client, guest *wire.Conn) *Command{
+		"not sent": func(c *Client, guest *wire.Conn) *Command {
+			command, n := startPiped(t, c, guest)
+			require.Zero(t, n)
+			_, err := c.Start(ended, wire.Command{Args: []string{"cat"}})
+			require.ErrorIs(t, err, context.Canceled)
+			return command
+		},
+		"of an earlier conversation": func(c *Client, guest *wire.Conn) *Command {
+			old, n := startPiped(t, c, guest)
+			_, err := guest.Send(about(n, wire.Refused, wire.Refusal{Status: 127}.Encode()))
+			require.NoError(t, err)
+			<-old.Finished()
+			c.wire.Open(1)
+			guest.Open(1)
+			command, again := startPiped(t, c, guest)
+			require.Equal(t, n, again)
+			old.Release()
+			return command
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _, guest := newPair(t)
+			command := end(c, guest)
+			_, err := guest.Send(about(0, wire.Started, nil))
+			require.NoError(t, err)
+			select {
+			case <-command.Answered():
+			case <-time.After(time.Minute):
+				t.Fatal("the client has forgotten the command")
+			}
+		})
+	}
+}
