@@ -170,3 +170,17 @@ func TestAnUnknownTargetInstallsNothing(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, "error: unknown target 'vax': the targets are x86 x86_64 arm arm64\n", said)
 }
+
+// The comment of the recipe promises every fuzz target.
+func TestTheNightlyRunsEveryFuzzTarget(t *testing.T) {
+	_, nightly, ok := strings.Cut(read(t, "Makefile"), "\nnightly: ")
+	require.True(t, ok)
+	nightly, _, _ = strings.Cut(nightly, "\n\n")
+	out, err := exec.Command("git", "grep", "-h", "-o", "^func Fuzz[A-Za-z]*", "--", "*_test.go").Output()
+	require.NoError(t, err)
+	targets := strings.Fields(strings.ReplaceAll(string(out), "func ", ""))
+	require.NotEmpty(t, targets)
+	for _, target := range targets {
+		require.Contains(t, nightly, " -fuzz "+target+" ")
+	}
+}
