@@ -29,22 +29,21 @@ func (c *Cmd) StdinPipe() (io.WriteCloser, error) {
 // so read it to its end before you call Wait. The pipe works after Start. If Close comes before the end, the
 // command gets SIGPIPE when it goes on to write.
 func (c *Cmd) StdoutPipe() (io.ReadCloser, error) {
-	if c.Stdout != nil || c.running != nil {
-		return nil, c.failed(errors.New("StdoutPipe: Stdout is already set, or the command was started"))
-	}
-	p := &outputPipe{c, wire.Stdout}
-	c.Stdout = p
-	c.pipes = append(c.pipes, p)
-	return p, nil
+	return c.outputPipe("Stdout", wire.Stdout, &c.Stdout)
 }
 
 // StderrPipe is StdoutPipe for the command's standard error.
 func (c *Cmd) StderrPipe() (io.ReadCloser, error) {
-	if c.Stderr != nil || c.running != nil {
-		return nil, c.failed(errors.New("StderrPipe: Stderr is already set, or the command was started"))
+	return c.outputPipe("Stderr", wire.Stderr, &c.Stderr)
+}
+
+// outputPipe makes a pipe the value of a field.
+func (c *Cmd) outputPipe(name string, s wire.Stream, field *io.Writer) (io.ReadCloser, error) {
+	if *field != nil || c.running != nil {
+		return nil, c.failed(fmt.Errorf("%[1]sPipe: %[1]s is already set, or the command was started", name))
 	}
-	p := &outputPipe{c, wire.Stderr}
-	c.Stderr = p
+	p := &outputPipe{c, s}
+	*field = p
 	c.pipes = append(c.pipes, p)
 	return p, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"guesthouse.example/harness/internal/executable"
+	"guesthouse.example/harness/internal/until"
 	"guesthouse.example/internal/regular"
 	"guesthouse.example/internal/target"
 )
@@ -31,12 +32,10 @@ func newHostFiles() *hostFiles {
 
 // lock waits until no other call uses the files.
 func (h *hostFiles) lock(ctx context.Context) (unlock func(), err error) {
-	select {
-	case h.busy <- struct{}{}:
-		return func() { <-h.busy }, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if err := until.Take(ctx, h.busy); err != nil {
+		return nil, err
 	}
+	return func() { <-h.busy }, nil
 }
 
 // has reports whether a program of the host was delivered. The guest had no file of that name then.

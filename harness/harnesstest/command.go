@@ -45,21 +45,21 @@ func (c *Cmd) Run() {
 }
 
 // Output runs the command and returns its standard output.
-func (c *Cmd) Output() (out string) {
+func (c *Cmd) Output() string {
 	c.m.t.Helper()
-	c.do(func() error {
-		b, err := c.Cmd.Output()
-		out = string(b)
-		return err
-	})
-	return out
+	return c.output(c.Cmd.Output)
 }
 
 // CombinedOutput runs the command and returns its standard output and standard error.
-func (c *Cmd) CombinedOutput() (out string) {
+func (c *Cmd) CombinedOutput() string {
+	c.m.t.Helper()
+	return c.output(c.Cmd.CombinedOutput)
+}
+
+func (c *Cmd) output(run func() ([]byte, error)) (out string) {
 	c.m.t.Helper()
 	c.do(func() error {
-		b, err := c.Cmd.CombinedOutput()
+		b, err := run()
 		out = string(b)
 		return err
 	})
@@ -93,29 +93,26 @@ func (c *Cmd) Resize(size harness.TerminalSize) {
 // StdinPipe returns a pipe to the command's standard input. The pipe's methods return errors.
 func (c *Cmd) StdinPipe() io.WriteCloser {
 	c.m.t.Helper()
-	pipe, err := c.Cmd.StdinPipe()
-	if err != nil {
-		c.m.fatal(err)
-	}
-	return pipe
+	return pipe(c, c.Cmd.StdinPipe)
 }
 
 // StdoutPipe returns a pipe from the command's standard output. The pipe's methods return errors.
 func (c *Cmd) StdoutPipe() io.ReadCloser {
 	c.m.t.Helper()
-	pipe, err := c.Cmd.StdoutPipe()
-	if err != nil {
-		c.m.fatal(err)
-	}
-	return pipe
+	return pipe(c, c.Cmd.StdoutPipe)
 }
 
 // StderrPipe returns a pipe from the command's standard error. The pipe's methods return errors.
 func (c *Cmd) StderrPipe() io.ReadCloser {
 	c.m.t.Helper()
-	pipe, err := c.Cmd.StderrPipe()
+	return pipe(c, c.Cmd.StderrPipe)
+}
+
+func pipe[P any](c *Cmd, open func() (P, error)) P {
+	c.m.t.Helper()
+	p, err := open()
 	if err != nil {
 		c.m.fatal(err)
 	}
-	return pipe
+	return p
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"guesthouse.example/harness/internal/guestfault"
+	"guesthouse.example/harness/internal/until"
 	"guesthouse.example/internal/wire"
 )
 
@@ -62,20 +63,7 @@ func (c *Client) WarmUp(ctx context.Context) (port int, err error) {
 func badAnswer(err error) error { return fmt.Errorf("%w: its agent: %w", guestfault.ErrGuest, err) }
 
 // takeTurn waits until no other request is under way. It fails if ctx has ended, even if the turn is free.
-func (c *Client) takeTurn(ctx context.Context) error { return take(ctx, c.turn) }
-
-// take waits for a token. It fails if ctx has ended, even if the token is free.
-func take(ctx context.Context, token chan struct{}) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	select {
-	case token <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+func (c *Client) takeTurn(ctx context.Context) error { return until.Take(ctx, c.turn) }
 
 func (c *Client) endTurn() { <-c.turn }
 
@@ -156,7 +144,7 @@ func (c *Client) send(ctx context.Context, m wire.Message, r *request) error {
 // sendInLine sends a message when the line is free. It calls register with the message's number and with
 // c.mu held, before it sends the message: the guest's answer may arrive before sendInLine returns.
 func (c *Client) sendInLine(ctx context.Context, m wire.Message, register func(number uint32)) error {
-	if err := take(ctx, c.line); err != nil {
+	if err := until.Take(ctx, c.line); err != nil {
 		return err
 	}
 	defer func() { <-c.line }()

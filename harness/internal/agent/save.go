@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"guesthouse.example/harness/internal/guestfault"
+	"guesthouse.example/harness/internal/until"
 	"guesthouse.example/internal/wire"
 )
 
@@ -42,7 +43,7 @@ func (c *Client) Quiesce(ctx context.Context) (*Pause, error) {
 	if err := c.takeTurn(ctx); err != nil {
 		return nil, err
 	}
-	err := take(ctx, c.line)
+	err := until.Take(ctx, c.line)
 	if err == nil {
 		c.quiet = true
 		err = c.noCommands()

@@ -10,13 +10,21 @@ import (
 // host.
 const permissions = 0o777 | unix.S_ISVTX
 
+// pinEntry opens an entry of a directory with O_PATH. The caller must close it.
+func pinEntry(dir int, name string) (*os.File, error) {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 // chmod sets the mode of something new, to which the umask of this process has applied.
 func chmod(dir int, name string, mode uint32) error {
-	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	f, err := pinEntry(dir, name)
 	if err != nil {
 		return err
 	}
-	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	return unix.Chmod(procPath(f), mode&permissions)
 }
@@ -84,14 +92,13 @@ func (d *Dir) create(n *node, unique uint64, in *body, r *reply) error {
 
 // openExisting opens a regular file of a directory.
 func openExisting(dir int, name string, flags int) (int, error) {
-	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	f, err := pinEntry(dir, name)
 	if err != nil {
 		return 0, err
 	}
-	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return 0, err
 	}
 	switch st.Mode & unix.S_IFMT {

@@ -9,6 +9,19 @@ import (
 	"time"
 )
 
+// Take puts a token into a channel when the channel has room. It fails if ctx ends first, or has ended before.
+func Take(ctx context.Context, token chan<- struct{}) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case token <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // Write writes p to w and returns how many bytes it wrote. If ctx ends first, Write stops and returns
 // the cause of ctx. It needs the method SetWriteDeadline of w to stop; without the method it returns
 // when w.Write does. Two calls for the same w must not overlap. A call that ctx ends removes the write

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"guesthouse.example/harness/internal/template"
+	"guesthouse.example/harness/internal/until"
 )
 
 // ErrStillStopped is wrapped by the error of Save if the machine does not go on afterwards.
@@ -33,7 +34,7 @@ func (v *VM) Save(ctx context.Context, w *template.Writer, id template.Identity,
 	if err := v.waitNoConnections(ctx); err != nil {
 		return err
 	}
-	if err := acquire(ctx, v.saving); err != nil {
+	if err := until.Take(ctx, v.saving); err != nil {
 		return err
 	}
 	release, err := v.Console.HoldTyping(ctx)
@@ -50,20 +51,6 @@ func (v *VM) Save(ctx context.Context, w *template.Writer, id template.Identity,
 		return fmt.Errorf("%w: %w", ErrStillStopped, stopped)
 	}
 	return err
-}
-
-// acquire puts a token into a channel. It waits until the channel has room or ctx ends, and fails if ctx has
-// ended before.
-func acquire(ctx context.Context, token chan<- struct{}) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	select {
-	case token <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // write stops the machine, completes the description of a template and writes the template. It notes in r
