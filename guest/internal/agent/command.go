@@ -178,7 +178,9 @@ func (a *Agent) about(m wire.Message) error {
 	case wire.Resize:
 		size, err := wire.DecodeSize(m.Payload)
 		if err == nil && c.terminal != nil {
-			err = resize(c.terminal, size)
+			if failed := resize(c.terminal, size); failed != nil { // the command may have ended just now
+				a.remark(failed.Error())
+			}
 		}
 		return err
 	}
