@@ -43,6 +43,7 @@ type Agent struct {
 	children *Children
 	commands commands
 	bulk     bulk
+	covering sync.Mutex // held while coverage data is sent
 
 	// These belong to serve.
 	echo    WarmUpEcho // for a program that does not use package guest

@@ -21,14 +21,17 @@ func makeCoverDir() error {
 // coverWithin bounds how long a machine that powers off waits for the harness to take its coverage data.
 const coverWithin = 5 * time.Second
 
-// sendCoverage sends all files of CoverDir and removes them.
-func (a *Agent) sendCoverage() error {
-	files, err := os.ReadDir(wire.CoverDir)
+// sendCoverage sends all files of a directory and removes them. The harness may ask for the data while the program
+// ends.
+func (a *Agent) sendCoverage(dir string) error {
+	a.covering.Lock()
+	defer a.covering.Unlock()
+	files, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
-		file := filepath.Join(wire.CoverDir, f.Name())
+		file := filepath.Join(dir, f.Name())
 		if err := a.sendCoverFile(file); err != nil {
 			return err
 		}
@@ -66,7 +69,7 @@ func (a *Agent) Covered() {
 		return
 	}
 	sent := make(chan error, 1)
-	go func() { sent <- a.sendCoverage() }()
+	go func() { sent <- a.sendCoverage(wire.CoverDir) }()
 	select {
 	case err := <-sent:
 		if err != nil {
@@ -79,23 +82,11 @@ func (a *Agent) Covered() {
 // answerCoverage answers Coverage. The program, if it uses package guest, writes its counters first.
 func (a *Agent) answerCoverage(m wire.Message) {
 	a.program.writeCoverage()
-	if err := a.sendCoverage(); err != nil {
+	if err := a.sendCoverage(wire.CoverDir); err != nil {
 		a.remark("coverage: " + err.Error())
 	}
 	a.say(wire.Message{Type: m.Type, Answers: m.Sequence})
 }
 
 // writeCoverage makes the program write its counters, and waits until it has.
-func (p *program) writeCoverage() {
-	select {
-	case <-p.covered: // a late answer to an earlier request
-	default:
-	}
-	if p.ask(wire.Message{Type: wire.Coverage}) {
-		select {
-		case <-p.covered:
-		case <-p.ended:
-		case <-time.After(coverWithin): // the program hangs
-		}
-	}
-}
+func (p *program) writeCoverage() { p.await(wire.Coverage, p.covered, coverWithin) }

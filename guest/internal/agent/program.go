@@ -129,20 +129,27 @@ func (p *program) ask(m wire.Message) bool {
 
 // quiesce makes the program end its warm-up echo. Answers to earlier requests are dropped from now on.
 func (p *program) quiesce() {
-	select {
-	case <-p.calm: // a late answer to an earlier Quiesce
-	default:
-	}
-	if p.ask(wire.Message{Type: wire.Quiesce}) {
-		select {
-		case <-p.calm:
-		case <-p.ended:
-		case <-time.After(tellWithin): // the program hangs
-		}
-	}
+	p.await(wire.Quiesce, p.calm, tellWithin)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.asked)
+}
+
+// await passes a request on and waits for its answer, which is a token in a channel. It gives up if the program
+// hangs.
+func (p *program) await(request wire.Type, answered <-chan struct{}, within time.Duration) {
+	select {
+	case <-answered: // late, to an earlier request
+	default:
+	}
+	if !p.ask(wire.Message{Type: request}) {
+		return
+	}
+	select {
+	case <-answered:
+	case <-p.ended:
+	case <-time.After(within):
+	}
 }
 
 // drained waits until listen has passed on all messages of a program that has ended. It does not wait
