@@ -64,6 +64,7 @@ type test struct {
 	name    string
 	action  string // "pass", "fail" or "skip"; empty while the test runs
 	elapsed float64
+	line    string // the beginning of a line whose end has not come
 }
 
 // An event is what "go test -json" prints; see "go doc test2json" and "go help buildjson".
@@ -139,6 +140,9 @@ func (r *Report) addTo(p *result, e event) {
 	switch e.Action {
 	case "output":
 		p.lines = append(p.lines, line{t, e.Output})
+		if t != nil {
+			p.read(t, e.Output)
+		}
 		r.printQueue()
 	case "pass", "fail", "skip":
 		if t != nil {
@@ -159,6 +163,33 @@ func (r *Report) addTo(p *result, e event) {
 		}
 		r.printQueue()
 	}
+}
+
+// figures matches the line with the figures of a benchmark that has ended.
+var figures = regexp.MustCompile(`^Benchmark[^\t]*\t *\d+\t`)
+
+// read looks for the figures of a benchmark in what it prints, which may come in parts of a line. A benchmark that has
+// figures has passed, and so have those that it is a part of: go test prints no event for that. It prints one for a
+// benchmark that fails.
+func (p *result) read(benchmark *test, output string) {
+	benchmark.line += output
+	if !strings.HasSuffix(output, "\n") {
+		return
+	}
+	found := figures.MatchString(benchmark.line)
+	benchmark.line = ""
+	name := benchmark.name
+	for more := found; more; name, more = parent(name) {
+		if t := p.byName[name]; t != nil && t.action == "" {
+			t.action = "pass"
+		}
+	}
+}
+
+// parent returns the name of the test that a subtest is a part of.
+func parent(name string) (string, bool) {
+	at := strings.LastIndexByte(name, '/')
+	return name[:max(at, 0)], at >= 0
 }
 
 // streams reports whether packages are printed while they run.

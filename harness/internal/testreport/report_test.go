@@ -38,6 +38,11 @@ func TestBad(t *testing.T) { t.Run("sub", func(t *testing.T) { t.Error("wrong\nv
 // events returns what the real go command prints.
 func events(t *testing.T, flags ...string) string {
 	t.Helper()
+	return eventsOf(t, sources, flags...)
+}
+
+func eventsOf(t *testing.T, sources map[string]string, flags ...string) string {
+	t.Helper()
 	dir := t.TempDir()
 	for name, text := range sources {
 		path := filepath.Join(dir, name)
@@ -91,6 +96,37 @@ func TestAReportPrintsWhatGoTestPrints(t *testing.T) {
 	_, printed = report(t, Options{Passed: true}, events(t))
 	require.Contains(t, printed, "from a test that passes\n")
 	require.NotContains(t, printed, "=== RUN")
+}
+
+// Go test prints no event for that.
+func TestABenchmarkThatHasEndedHasPassed(t *testing.T) {
+	r, _ := report(t, Options{}, eventsOf(t, map[string]string{"go.mod": sources["go.mod"], "b_test.go": `package m
+import "testing"
+func BenchmarkBad(b *testing.B) { b.Error("slow") }
+func BenchmarkGood(b *testing.B) { b.Run("sub/part", func(b *testing.B) { for b.Loop() {} }) }
+func BenchmarkHalf(b *testing.B) { b.Run("good", func(b *testing.B) { for b.Loop() {} }); b.Run("bad", BenchmarkBad) }
+`}, "-bench", ".", "-benchtime", "1x"))
+	require.Contains(t, r.Summary(1, time.Second), "FAIL m [arm64, 6.1.0]: BenchmarkBad, BenchmarkHalf\n")
+	require.Contains(t, r.Summary(1, time.Second), "tests: 1 passed, 2 failed, 0 skipped")
+	var text strings.Builder
+	require.NoError(t, r.WriteJUnit(&text))
+	var suites junitSuites
+	require.NoError(t, xml.Unmarshal([]byte(text.String()), &suites))
+	var failed []string
+	for _, c := range suites.Suites[0].Cases {
+		if c.Failure != nil {
+			failed = append(failed, c.Name)
+		}
+	}
+	require.Equal(t, []string{"BenchmarkBad", "BenchmarkHalf", "BenchmarkHalf/bad"}, failed)
+
+	// A benchmark that takes long prints its line in two parts.
+	r, _ = report(t, Options{}, `{"Action":"run","Package":"m","Test":"BenchmarkLong"}
+{"Action":"output","Package":"m","Test":"BenchmarkLong","Output":"BenchmarkLong-2   \t"}
+{"Action":"output","Package":"m","Test":"BenchmarkLong","Output":"       1\t 2 ns/op\n"}
+{"Action":"pass","Package":"m"}
+`)
+	require.Contains(t, r.Summary(1, time.Second), "tests: 1 passed, 0 failed, 0 skipped")
 }
 
 // Two runs write at the same time. With -v, the packages are printed one after the other.
