@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math"
@@ -100,15 +101,24 @@ func (g guestFS) ReadDir(name string) (entries []fs.DirEntry, err error) {
 	}
 }
 
+// maxReadFile is the size in bytes of the longest file that ReadFile returns. The guest chooses both the size that
+// a file has and the bytes that it sends.
+const maxReadFile = 256 << 20
+
 func (g guestFS) ReadFile(name string) ([]byte, error) {
 	info, err := g.stat("open", name, wire.Stat)
 	if err != nil {
 		return nil, err
 	}
 	f := guestFile{file: file{g, name, info}}
-	// The size may be that of a file of /proc, which is 0.
-	data := make([]byte, 0, max(info.Size(), 0)+1)
-	for {
+	var data []byte
+	for size := info.Size(); ; size = int64(len(data)) {
+		if size > maxReadFile {
+			return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("it is longer than the %d MiB that ReadFile returns", maxReadFile>>20)}
+		}
+		if data == nil { // the size may be that of a file of /proc, which is 0
+			data = make([]byte, 0, max(size, 0)+1)
+		}
 		n, err := f.read(data[len(data):cap(data)], int64(len(data)))
 		data = data[:len(data)+n]
 		if err != nil || n == 0 {
