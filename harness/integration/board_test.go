@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -138,4 +139,21 @@ func TestABoardIsPrefetched(t *testing.T) {
 	require.True(t, m.Result().Unseeded)
 	m.Send("version")
 	m.Expect(`^U-Boot 20\d\d`)
+}
+
+// A guest that its processor does not suit often restarts before it prints anything.
+func TestARestartBeforeTheFirstByteNamesTheHardware(t *testing.T) {
+	t.Parallel()
+	harnesstest.Require(t, "x86")
+	guest, err := baremetal.ELF("x86", bareMetalSays)
+	require.NoError(t, err)
+	code := bytes.Index(guest, []byte{0xfc, 0xbe}) // cld; mov esi
+	require.Positive(t, code)
+	copy(guest[code:], []byte{0x0f, 0x0b}) // ud2: without handlers, an exception resets the processor
+	file := filepath.Join(t.TempDir(), "guest")
+	require.NoError(t, os.WriteFile(file, guest, 0o644))
+	_, err = harness.Boot(t.Context(), harness.Spec{Board: "zephyr/qemu_x86", Kernel: file, Ready: bareMetalSays})
+	require.ErrorIs(t, err, harness.ErrGuest)
+	require.ErrorContains(t, err, "boot zephyr/qemu_x86: the guest failed: it restarted before it printed anything: "+
+		"the image may be for another board, or need another processor than -cpu qemu32,+nx,+pae, another machine than -machine q35, or more than 32 MiB of memory")
 }
