@@ -67,9 +67,12 @@ func guestRefusal(errno uint16) error {
 	return fmt.Errorf("%w: %w", ErrGuest, syscall.Errno(errno))
 }
 
-// lineFailed explains the error of a call to the guest's agent. If the machine has ended, the error says how, and
-// shows the last lines of its console. A crash shows its own.
+// lineFailed explains the error of a call to the guest's agent. If the guest has crashed or the machine has ended,
+// the error says how, shows the last lines of its console, and names its record.
 func (m *Machine) lineFailed(ctx context.Context, err error) error {
+	if m.vm.Crashed() != nil {
+		return fmt.Errorf("%w\n%s", err, m.Report())
+	}
 	if !errors.Is(err, agent.ErrLineEnded) {
 		return err
 	}

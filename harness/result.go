@@ -74,8 +74,10 @@ func (m *Machine) Result() Result {
 }
 
 // keepsRecord reports whether the record stays after Close. A temporary record stays only if the run has
-// failed.
-func (m *Machine) keepsRecord() bool { return !m.vm.Record.Temporary() || m.Result().Error != "" }
+// failed. The Result says so only when a machine whose guest has crashed has ended.
+func (m *Machine) keepsRecord() bool {
+	return !m.vm.Record.Temporary() || m.Result().Error != "" || m.vm.Crashed() != nil
+}
 
 // fail records how the machine ended. An error that is no failure, such as a cancelled context, does not
 // make the run a failed one.

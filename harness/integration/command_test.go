@@ -127,6 +127,8 @@ func TestTheErrorOfACommandShowsTheCrashOfItsGuest(t *testing.T) {
 	err = m.Command(ctx, "sh", "-c", "echo c > /proc/sysrq-trigger; sleep 1000").Run()
 	require.ErrorIs(t, err, harness.ErrGuest)
 	require.ErrorContains(t, err, "sysrq triggered crash")
+	require.ErrorContains(t, err, "sysrq: Trigger a crash", "the console's last lines")
+	require.ErrorContains(t, err, m.Dir(), "the record")
 	require.NotErrorIs(t, err, context.DeadlineExceeded)
 	require.False(t, errors.As(err, new(*harness.CommandError)))
 }
