@@ -155,7 +155,11 @@ func TestTheKernelOfAHostWithoutApt(t *testing.T) {
 		return kernel
 	}
 	o := Options{Cache: t.TempDir()}
-	fakeMirror(t)
+	bin := t.TempDir()
+	for _, name := range []string{"apt-get", "apt-cache", "dpkg-deb"} {
+		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/false\n"), 0o777))
+	}
+	t.Setenv("PATH", bin)
 	require.Equal(t, "debian", fetched(o, "arm64"), "with apt")
 	noApt(t)
 	require.Equal(t, "gokrazy", fetched(o, "arm64"))
