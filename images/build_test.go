@@ -33,7 +33,7 @@ func TestBuild(t *testing.T) {
 	empty := Options{Cache: t.TempDir()}
 	for _, tgt := range target.All() {
 		t.Run(tgt.Name, func(t *testing.T) {
-			if c, err := openCache(Options{}); !hasApt() && err == nil {
+			if c, err := openCache(empty); !hasApt() && err == nil {
 				if kernel, err := defaultKernel(tgt, c); err == nil && kernel == debianKernel {
 					_, err := Build(t.Context(), tgt.Name, hello, empty)
 					require.ErrorContains(t, err, "this is not a Debian system")
