@@ -35,6 +35,9 @@ func (m *Machine) CopyIn(ctx context.Context, hostPath, guestPath string) error 
 // the copy belongs to the user of this process and has no setuid and setgid bits. The copy lies in the
 // directory in which hostPath lies, or in the directory hostPath, whatever the guest sends.
 //
+// If this process is killed, a copy of a directory may lack files, and no file is incomplete. On a file system without
+// unnamed files (O_TMPFILE), such as NFS, the file that was being written is left as .guesthouse-XXXX.
+//
 // A file in /proc or /sys that can be read to an end can be copied.
 func (m *Machine) CopyOut(ctx context.Context, guestPath, hostPath string) error {
 	if err := m.vm.CopyOut(ctx, guestPath, hostPath); err != nil {
@@ -49,6 +52,6 @@ func (m *Machine) CopyOut(ctx context.Context, guestPath, hostPath string) error
 // the guest failed, and its cause, such as fs.ErrNotExist. Each access waits for the guest's agent for at most
 // 30 s of the machine's time.
 //
-// Directories, and regular files including those in /proc and /sys, can be read. For much data CopyOut is
-// faster.
+// Directories, and regular files including those in /proc and /sys, can be read; fs.ReadFile returns at most 256 MiB.
+// For much data CopyOut is faster.
 func (m *Machine) FS() fs.FS { return guestFS{m} }

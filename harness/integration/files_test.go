@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -50,7 +51,7 @@ func TestFilesAreCopiedInAndOut(t *testing.T) {
 		require.NoError(t, os.Symlink("sub/random", tree+"/link"))
 		sparse, err := os.Create(tree + "/sparse")
 		require.NoError(t, err)
-		require.NoError(t, sparse.Truncate(1<<30), "more than the machine's memory")
+		require.NoError(t, sparse.Truncate(3<<30), "more than the machine's memory, and than an offset of 32 bits")
 		require.NoError(t, sparse.Close())
 		old := time.Unix(981173106, 789)
 		require.NoError(t, os.Chtimes(tree+"/a\nb", old, old))
@@ -118,6 +119,9 @@ func TestTheGuestsFilesAreAnFS(t *testing.T) {
 	_, err = fs.Stat(m.FS(), "no/such/file")
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.ErrorIs(t, err, harness.ErrGuest)
+	m.Command("truncate", "-s", fmt.Sprint(int64(4<<60)), "/tmp/huge").Run()
+	_, err = fs.ReadFile(m.FS(), "tmp/huge")
+	require.ErrorContains(t, err, "it is longer than the 256 MiB that ReadFile returns")
 	_, err = fs.ReadFile(m.FS(), "dev/null")
 	require.ErrorContains(t, err, "not a regular file")
 	_, err = fs.ReadDir(m.FS(), "etc/passwd")
@@ -155,6 +159,7 @@ func TestAFailedCopySaysWhyAndLeavesNothing(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.NotErrorIs(t, err, harness.ErrGuest)
 	require.ErrorContains(t, m.Machine.CopyOut(ctx, "/dev/null", dir), "/dev/null: it is a device")
+	require.ErrorContains(t, m.Machine.CopyOut(ctx, "/proc/kmsg", dir), "/proc/kmsg: it has no end")
 	require.ErrorIs(t, m.Machine.CopyIn(ctx, dir+"/tree", "/etc/passwd"), syscall.ENOTDIR)
 	require.ErrorContains(t, m.Machine.CopyIn(ctx, dir+"/tree/a", "relative"), `"relative" is not an absolute path in the guest`)
 

@@ -17,6 +17,10 @@ type Destination struct {
 	// above it are made.
 	Exact bool
 
+	// Unnamed says that a file has no name until it is complete, if the file system can do that. Then
+	// nothing is left of an incomplete file even if this process is killed.
+	Unnamed bool
+
 	// NoSetID leaves out setuid and setgid bits.
 	NoSetID bool
 }
@@ -82,7 +86,7 @@ func (r *Receiver) record(f *fields) error {
 		if f.bad {
 			return errMalformed
 		}
-		return r.link(name, target)
+		return r.symlink(name, target)
 	case kindBlock:
 		offset := f.uint64()
 		data := f.data()
@@ -110,7 +114,9 @@ func (r *Receiver) record(f *fields) error {
 func (r *Receiver) Close() error {
 	if r.file != nil {
 		r.file.Close()
-		r.in().root.Remove(r.file.temporary)
+		if r.file.temporary != "" {
+			r.in().root.Remove(r.file.temporary)
+		}
 	}
 	var err error
 	switch {

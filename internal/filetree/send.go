@@ -78,8 +78,8 @@ func (s *sender) entry(in *os.Root, name, as string) error {
 	case m.IsDir():
 		return s.directory(in, name, as, info)
 	case m.IsRegular():
-		// Something else may be there by now.
-		f, err := in.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		// Something else may be there by now. On 32-bit processors, os.Root leaves O_LARGEFILE out.
+		f, err := in.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_LARGEFILE, 0)
 		if err != nil {
 			return s.fail("open", name, err)
 		}
@@ -267,6 +267,9 @@ func (s *sender) block(f *os.File, at int64, n int, sum *checksum) (int, error) 
 func (s *sender) untilEnd(f *os.File, sum *checksum) (size int64, err error) {
 	for {
 		n, err := s.block(f, size, MaxBatch, sum)
+		if errors.Is(err, unix.EAGAIN) {
+			return 0, errors.New("it has no end: a read waits for more") // such as /proc/kmsg
+		}
 		if n == 0 {
 			return size, err
 		}

@@ -1,6 +1,7 @@
 package filetree
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A level is a directory whose entries arrive.
@@ -24,11 +27,12 @@ type level struct {
 // An incoming is a file that is not complete.
 type incoming struct {
 	*os.File
-	temporary, name string
-	mode            fs.FileMode
-	time            time.Time
-	sum             checksum
-	end             int64 // of the last block
+	name      string
+	temporary string // its name until it is complete; empty for an unnamed file
+	mode      fs.FileMode
+	time      time.Time
+	sum       checksum
+	end       int64 // of the last block
 }
 
 func (r *Receiver) in() *level { return &r.levels[len(r.levels)-1] }
@@ -139,7 +143,7 @@ func (r *Receiver) allowed(mode fs.FileMode) fs.FileMode {
 // temporary is the beginning of the names of files that are not complete.
 const temporary = ".guesthouse-"
 
-func (r *Receiver) link(name, target string) error {
+func (r *Receiver) symlink(name, target string) error {
 	name, err := r.place(name, false)
 	if err != nil {
 		return err
@@ -152,6 +156,7 @@ func (r *Receiver) link(name, target string) error {
 		root.Remove(temporary)
 		return err
 	}
+	r.count++
 	return nil
 }
 
@@ -168,7 +173,6 @@ func (r *Receiver) rename(temporary, name string) error {
 	if err != nil {
 		r.isNew(name)
 	}
-	r.count++
 	return nil
 }
 
@@ -177,13 +181,42 @@ func (r *Receiver) create(name string, mode fs.FileMode, changed time.Time) erro
 	if err != nil {
 		return err
 	}
-	temporary := temporary + rand.Text()
-	f, err := r.in().root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	const write = os.O_WRONLY | unix.O_LARGEFILE // which os.Root leaves out on 32-bit processors
+	root := r.in().root
+	f := &incoming{name: name, mode: mode, time: changed}
+	if r.to.Unnamed {
+		f.File, err = root.OpenFile(".", write|unix.O_TMPFILE, 0o600)
+	}
+	if f.File == nil { // or the file system has no unnamed files
+		f.temporary = temporary + rand.Text()
+		f.File, err = root.OpenFile(f.temporary, write|os.O_CREATE|os.O_EXCL, 0o600)
+	}
 	if err != nil {
 		return r.fail("create", name, err)
 	}
-	r.file = &incoming{File: f, temporary: temporary, name: name, mode: mode, time: changed}
+	r.file = f
 	return nil
+}
+
+// link gives an unnamed file its name, or a temporary name if something has that name.
+func (r *Receiver) link(f *incoming) error {
+	dir, err := r.in().root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	link := func(name string) error {
+		return unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), int(dir.Fd()), name, unix.AT_SYMLINK_FOLLOW)
+	}
+	err = link(f.name)
+	if err == nil {
+		r.isNew(f.name)
+	}
+	if err == unix.EEXIST {
+		f.temporary = temporary + rand.Text()
+		err = link(f.temporary)
+	}
+	return err
 }
 
 // complete checks the file that has arrived and gives it its mode, its time and its name.
@@ -196,8 +229,11 @@ func (r *Receiver) complete(size int64, sum checksum) error {
 	if err == nil {
 		err = f.Chmod(r.allowed(f.mode))
 	}
+	if err == nil && f.temporary == "" {
+		err = r.link(f)
+	}
 	if err == nil {
-		err = root.Chtimes(f.temporary, time.Time{}, f.time)
+		err = root.Chtimes(cmp.Or(f.temporary, f.name), time.Time{}, f.time)
 	}
 	if err != nil {
 		return r.fail("write", f.name, err)
@@ -210,9 +246,12 @@ func (r *Receiver) complete(size int64, sum checksum) error {
 	if err != nil {
 		return r.fail("write", f.name, err)
 	}
-	if err := r.rename(f.temporary, f.name); err != nil {
-		return err
+	if f.temporary != "" {
+		if err := r.rename(f.temporary, f.name); err != nil {
+			return err
+		}
 	}
+	r.count++
 	r.file = nil
 	return nil
 }

@@ -77,6 +77,7 @@ func own(m *testing.M, spec string) {
 			line += fmt.Sprintf("; %s 127.0.0.1:%d -> %d", p.Network, p.Host, p.Guest)
 		}
 		fmt.Fprintln(os.Stderr, line)
+		fatal(work(machine))
 	}()
 	end(m, func() {
 		close(closing)

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 
+	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/until"
 	"guesthouse.example/internal/filetree"
 	"guesthouse.example/internal/wire"
@@ -141,7 +142,7 @@ func (v *VM) CopyOut(ctx context.Context, guestPath, hostPath string) error {
 	}
 	var mu sync.Mutex
 	var failed error
-	to := filetree.NewReceiver(filetree.Destination{Path: hostPath, Name: copyName(guestPath), NoSetID: true})
+	to := filetree.NewReceiver(filetree.Destination{Path: hostPath, Name: copyName(guestPath), Unnamed: true, NoSetID: true})
 	channel := v.Disk.Open(func(_ context.Context, batch []byte) ([]byte, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -172,14 +173,7 @@ func (v *VM) CopyOut(ctx context.Context, guestPath, hostPath string) error {
 func (v *VM) copy(ctx context.Context, kind wire.Type, request wire.CopyRequest, end func()) error {
 	ctx, cancel := v.UnlessCrashed(ctx)
 	defer cancel()
-	payload, err := request.Encode()
-	if err == nil {
-		err = v.AwaitAgent(ctx)
-	}
-	if err != nil {
-		return v.OrCrash(ctx, err)
-	}
-	call, err := v.Agent.Begin(ctx, kind, payload)
+	call, err := v.begin(ctx, kind, request.Encode)
 	if err != nil {
 		return v.OrCrash(ctx, err)
 	}
@@ -202,25 +196,30 @@ func (v *VM) copy(ctx context.Context, kind wire.Type, request wire.CopyRequest,
 	return v.OrCrash(ctx, err)
 }
 
+// begin begins a call of the guest's agent. The caller releases the call.
+func (v *VM) begin(ctx context.Context, kind wire.Type, encode func() ([]byte, error)) (*agent.Call, error) {
+	payload, err := encode()
+	if err != nil {
+		return nil, err
+	}
+	if err := v.AwaitAgent(ctx); err != nil {
+		return nil, err
+	}
+	return v.Agent.Begin(ctx, kind, payload)
+}
+
 // Look asks the guest's agent about a file and returns the data of its answer.
 func (v *VM) Look(ctx context.Context, request wire.LookRequest) ([]byte, error) {
 	ctx, cancel := v.UnlessCrashed(ctx)
 	defer cancel()
-	payload, err := request.Encode()
-	if err == nil {
-		err = v.AwaitAgent(ctx)
-	}
-	if err != nil {
-		return nil, v.OrCrash(ctx, err)
-	}
-	call, err := v.Agent.Begin(ctx, wire.Look, payload)
+	call, err := v.begin(ctx, wire.Look, request.Encode)
 	if err != nil {
 		return nil, v.OrCrash(ctx, err)
 	}
 	defer call.Release()
 	data, err := call.Await(ctx)
 	if err != nil {
-		err = v.OrCrash(ctx, err)
+		return nil, v.OrCrash(ctx, err)
 	}
-	return data, err
+	return data, nil
 }
