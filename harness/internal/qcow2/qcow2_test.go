@@ -3,10 +3,6 @@ package qcow2
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,27 +39,5 @@ func TestSizeRefusesImagesThatNameOtherFiles(t *testing.T) {
 		}
 		_, err := Size(bytes.NewReader(image))
 		require.ErrorContains(t, err, says)
-	}
-}
-
-// QEMU's own tool finds no fault, where it is installed. The tests of package integration let QEMU use
-// such images.
-func TestQEMUAcceptsAnEmptyImage(t *testing.T) {
-	tool, err := exec.LookPath("qemu-img")
-	if err != nil {
-		t.Skip("qemu-img is not installed")
-	}
-	file := filepath.Join(t.TempDir(), "image")
-	for _, size := range []int64{512, 5<<29 + 512, MaxSize} {
-		require.NoError(t, os.WriteFile(file, Empty(size), 0o600))
-		out, err := exec.Command(tool, "check", "-f", "qcow2", file).CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		out, err = exec.Command(tool, "info", "-f", "qcow2", "--output=json", file).Output()
-		require.NoError(t, err)
-		var info struct {
-			Size int64 `json:"virtual-size"`
-		}
-		require.NoError(t, json.Unmarshal(out, &info))
-		require.Equal(t, size, info.Size)
 	}
 }
