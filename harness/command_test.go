@@ -53,6 +53,12 @@ func TestACommandErrorHasItsCause(t *testing.T) {
 	e = &CommandError{Args: []string{strings.Repeat("x", 2000)}, Exit: Exit{Status: 3}, Stderr: []byte(strings.Repeat("y", 2000) + "\n")}
 	require.ErrorIs(t, e, ErrGuest)
 	require.Less(t, len(e.Error()), 2200, "an error is no place for all of it")
+	for _, e := range []*CommandError{
+		{Exit: Exit{Status: 1}, Stderr: []byte("a\x1b[2Jb\nc")},
+		{Exit: Exit{Status: 126, Why: "a\x1b[2Jb\nc"}, refused: ErrGuest},
+	} {
+		require.Contains(t, e.Error(), "a\\x1b[2Jb\nc", "no byte of the guest acts on a terminal")
+	}
 }
 
 // A writer that cannot be compared is not mistaken for the other one.

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"guesthouse.example/harness/internal/agent"
+	"guesthouse.example/internal/printable"
 )
 
 // A CommandError says that a command in the guest exited with a status other than 0, was ended by a signal, or
@@ -26,7 +27,7 @@ type CommandError struct {
 
 func (e *CommandError) Error() string {
 	if e.refused != nil {
-		text := fmt.Sprintf("the command %q was not started: %s", shown(e.Args), e.Why)
+		text := fmt.Sprintf("the command %q was not started: %s", shown(e.Args), printable.Text(e.Why))
 		if errors.Is(e.refused, ErrGuest) {
 			text = ErrGuest.Error() + ": " + text
 		}
@@ -34,7 +35,7 @@ func (e *CommandError) Error() string {
 	}
 	text := fmt.Sprintf("%v: the command %q has ended: %v", ErrGuest, shown(e.Args), e.Exit)
 	if last := bytes.TrimSpace(e.Stderr); len(last) > 0 {
-		text += ": " + string(last[max(0, len(last)-stderrShown):])
+		text += ": " + printable.Text(string(last[max(0, len(last)-stderrShown):]))
 	}
 	return text
 }
