@@ -54,9 +54,9 @@ const (
 	last = 1
 )
 
-// A checksum is of a file's blocks. It is made for emulated processors, on which SHA-256 and CRC-32 take
-// longer than the transfer: it takes three instructions for eight bytes. It finds lost, repeated, swapped
-// and changed bytes, not an attacker's.
+// A checksum is of a file's blocks. It is made for emulated processors, on which SHA-256 takes longer than the
+// transfer: it takes three instructions for eight bytes. It finds lost, repeated, swapped and changed bytes, not
+// an attacker's.
 type checksum uint64
 
 const oddMultiplier = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio
