@@ -26,7 +26,9 @@ const workVariable = "GUESTHOUSE_TEST_WORK"
 const megabytes = 100
 
 var works = map[string]func(ctx context.Context, m *harness.Machine, path string) error{
-	"copy in": func(ctx context.Context, m *harness.Machine, path string) error { return m.CopyIn(ctx, path, "/tmp/file") },
+	"copy in": func(ctx context.Context, m *harness.Machine, path string) error {
+		return m.CopyIn(ctx, path, "/tmp/file")
+	},
 	"copy out": func(ctx context.Context, m *harness.Machine, path string) error {
 		if err := m.Command(ctx, "dd", "if=/dev/zero", "of=/tmp/file", "bs=1048576", "count="+strconv.Itoa(megabytes)).Run(); err != nil {
 			return err
@@ -91,12 +93,12 @@ func TestAKilledOwnerLeavesNoHalfFile(t *testing.T) {
 				lines, err := os.ReadFile(filepath.Join(place, "lines"))
 				require.NoError(t, err)
 				require.Equal(t, strings.Repeat("a line\n", len(lines)/len("a line\n")), string(lines))
-				require.NoError(t, os.RemoveAll(place), "nothing is mounted there")
 			} else {
 				require.Equal(t, before, after)
 			}
 			o.sweep(file)
 			require.Empty(t, o.files())
+			require.NoError(t, os.RemoveAll(place), "nothing is mounted there")
 		})
 	}
 }
