@@ -87,6 +87,20 @@ func TestFilesAreCopiedInAndOut(t *testing.T) {
 	})
 }
 
+func TestALargeFileIsCopiedInAndOut(t *testing.T) {
+	t.Parallel()
+	spec := harnesstest.Platform(t, oneTarget(t))
+	spec.Memory = 1 << 10
+	m := harnesstest.Boot(t, spec)
+	dir := t.TempDir()
+	sum := randomFile(t, dir+"/in", 256<<20)
+	ctx, cancel := m.Machine.Within(t.Context(), 5*time.Minute)
+	defer cancel()
+	require.NoError(t, m.Machine.CopyIn(ctx, dir+"/in", "/tmp/large"))
+	require.NoError(t, m.Machine.CopyOut(ctx, "/tmp/large", dir+"/out"))
+	require.Equal(t, sum, hashFile(t, dir+"/out"))
+}
+
 func blocks(t *testing.T, path string) int64 {
 	t.Helper()
 	info, err := os.Stat(path)
