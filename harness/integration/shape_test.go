@@ -12,17 +12,21 @@ import (
 	"guesthouse.example/internal/sys"
 )
 
-func TestAMachineHasItsProcessorsInEveryBootMode(t *testing.T) {
+func TestAMachineHasItsProcessorsAndItsDiskInEveryBootMode(t *testing.T) {
 	t.Parallel()
 	spec := harnesstest.Spec(t, oneTarget(t), "./guests/shape")
-	spec.CPUs = 4
+	spec.CPUs, spec.Disks = 4, []harness.Disk{{Size: 64}}
 	ran := "4 processors, GOMAXPROCS is 4, threads ran on [0 1 2 3]"
 	inEveryBootMode(t, spec, func(m *harness.Machine) {
 		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
 		defer cancel()
+		require.NoError(t, m.Command(ctx, "gosh", "-c", "echo kept >/dev/vda").Run())
 		require.NoError(t, m.Console().Send(ctx, "cpus"))
 		_, err := m.Console().Expect(ctx, "^"+strings.NewReplacer("[", `\[`, "]", `\]`).Replace(ran)+"$")
 		require.NoError(t, err)
+		out, err := m.Command(ctx, "head", "-n", "1", "/dev/vda").Output()
+		require.NoError(t, err)
+		require.Equal(t, "kept\n", string(out))
 		require.NoError(t, m.Shutdown(ctx))
 	})
 }
