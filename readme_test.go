@@ -28,6 +28,7 @@ var executed = map[string][2]string{
 	"go run guesthouse.example/harness/cmd/guesthouse run -guest ./cmd/upper": {"harness/cmd/guesthouse/testdata/script/readme.txt", "exec guesthouse run -guest ./cmd/upper -target arm64"},
 	"go test -exec":                           {"harness/cmd/guesthouse/testdata/script/gotest.txt", "exec go test -v -exec 'guesthouse exec' ./p"},
 	"GOARCH=arm64 go test -exec":              {"harness/cmd/guesthouse/testdata/script/gotest.txt", "env GOARCH=arm64"},
+	"guesthouse run -board":                   {"harness/cmd/guesthouse/testdata/script/board.txt", "exec guesthouse run -board uboot/qemu_arm64 /usr/lib/u-boot/qemu_arm64/u-boot.bin"},
 	"printf 'net sockets\\n' | make qemu-run": {"harness/cmd/guesthouse/testdata/script/run.txt", "net sockets"},
 }
 
