@@ -126,7 +126,6 @@ type reply struct {
 	start int // of the answer
 }
 
-func (r *reply) u16(v uint16) { r.b = order.AppendUint16(r.b, v) }
 func (r *reply) u32(v uint32) { r.b = order.AppendUint32(r.b, v) }
 func (r *reply) u64(v uint64) { r.b = order.AppendUint64(r.b, v) }
 
