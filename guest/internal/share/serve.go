@@ -24,14 +24,16 @@ const (
 
 // A connection is one of the kernel's FUSE connections.
 type connection struct {
-	fd   int
-	line atomic.Pointer[Line] // nil: the directory is empty
+	fd      int
+	line    atomic.Pointer[Line] // nil: the directory is empty
+	working atomic.Int32         // the workers that have not returned
 }
 
 // serve begins to serve a connection.
 func serve(fd int) *connection {
 	holdWorld()
 	c := &connection{fd: fd}
+	c.working.Store(workers)
 	for range workers {
 		go c.work()
 	}
@@ -42,8 +44,13 @@ func serve(fd int) *connection {
 func (c *connection) use(line Line) { c.line.Store(&line) }
 
 // work carries requests until the file system is unmounted. A request that cannot be carried fails with
-// EIO, so that no program waits forever.
+// EIO, so that no program waits forever. The last worker closes the connection.
 func (c *connection) work() {
+	defer func() {
+		if c.working.Add(-1) == 0 {
+			unix.Close(c.fd)
+		}
+	}()
 	// Outside Go's heap, in which it would make the garbage collector work. Its pages exist when they are used.
 	buf, err := unix.Mmap(-1, 0, maxData+4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {

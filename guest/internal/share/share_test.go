@@ -2,10 +2,13 @@ package share
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // unique is the number of the requests of message.
@@ -53,4 +56,19 @@ func TestTheKernelGetsEachMessageOfAnAnswer(t *testing.T) {
 	require.Error(t, reply(fd, second))
 	binary.LittleEndian.PutUint32(second, 3)
 	require.Error(t, reply(fd, second))
+}
+
+// After an unmount the kernel ends the connection.
+func TestTheLastWorkerClosesTheConnection(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	link := fmt.Sprintf("/proc/self/fd/%d", pair[0])
+	before, err := os.Readlink(link)
+	require.NoError(t, err)
+	serve(pair[0])
+	require.NoError(t, unix.Close(pair[1]))
+	require.Eventually(t, func() bool {
+		now, _ := os.Readlink(link)
+		return now != before
+	}, time.Minute, time.Millisecond)
 }

@@ -140,6 +140,16 @@ func (p *Process) Kill() {
 	<-p.Done
 }
 
+// Abandon ends QEMU and closes its connections. It is for a caller that has given none of them to a reader.
+func (p *Process) Abandon() {
+	p.Kill()
+	for _, c := range append([]net.Conn{p.Console, p.Monitor, p.Agent, p.Disk}, p.Frames...) {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
 // Describe waits for QEMU's end and returns an error that says how QEMU ended.
 func (p *Process) Describe() error {
 	<-p.Done

@@ -100,7 +100,8 @@ func Start(c Config) (*VM, error) {
 		v.Filter, err = outbound.Start(c.Rules, f[0], f[1], f[2])
 	}
 	if err != nil {
-		v.Process.Kill()
+		v.Process.Abandon()
+		v.Close()
 		return nil, err
 	}
 	options := console.Options{Record: c.Record.Console, Crashes: c.Crashes, CrashComplete: v.collected}
@@ -129,7 +130,7 @@ func Start(c Config) (*VM, error) {
 	return v, nil
 }
 
-// keepFiles keeps the files that Save reads.
+// keepFiles keeps the files that Save reads. Close frees them, also after an error.
 func (v *VM) keepFiles(c Config) (err error) {
 	if v.ram, err = duplicate(c.RAM); err != nil {
 		return err
@@ -140,7 +141,8 @@ func (v *VM) keepFiles(c Config) (err error) {
 		}
 	}
 	for _, d := range c.Disks {
-		var kept qemu.DiskFiles
+		v.disks = append(v.disks, qemu.DiskFiles{})
+		kept := &v.disks[len(v.disks)-1]
 		for _, f := range d.Saved {
 			if f, err = duplicate(f); err != nil {
 				return err
@@ -152,7 +154,6 @@ func (v *VM) keepFiles(c Config) (err error) {
 				return err
 			}
 		}
-		v.disks = append(v.disks, kept)
 	}
 	return nil
 }

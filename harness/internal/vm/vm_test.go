@@ -3,8 +3,12 @@ package vm
 import (
 	"fmt"
 	"io"
+	"os"
+	"runtime/debug"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -66,4 +70,40 @@ func TestAMachineThatHasCrashedIsGone(t *testing.T) {
 	<-v.Console.Crashed()
 	require.EqualError(t, v.Gone(), "Kernel panic - not syncing: gone")
 	v.Discard()
+}
+
+// What cannot be started completely leaves neither a process nor a descriptor.
+func TestAFailedStartLeavesNothing(t *testing.T) {
+	x86, err := target.Lookup("x86_64")
+	require.NoError(t, err)
+	open := func() *os.File {
+		f, err := os.CreateTemp(t.TempDir(), "")
+		require.NoError(t, err)
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	closed := open()
+	closed.Close()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection closes what nobody refers to
+	descriptors := func() (all []string) {
+		entries, err := os.ReadDir("/proc/self/fd")
+		require.NoError(t, err)
+		for _, e := range entries {
+			link, _ := os.Readlink("/proc/self/fd/" + e.Name())
+			all = append(all, link)
+		}
+		return all
+	}
+	ram := open()
+	config := Config{
+		QEMU: qemu.Machine{Binary: "sh", Target: x86, Filtered: true}, Args: []string{"-c", "exec sleep 1000"}, Record: records.New(),
+		RAM: ram, Savable: true, Base: ram,
+		Disks: []qemu.DiskFiles{{Saved: []*os.File{ram}, Overlay: closed}},
+	}
+	before := descriptors()
+	_, err = Start(config)
+	require.Error(t, err)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		require.ElementsMatch(c, before, descriptors())
+	}, time.Minute, 10*time.Millisecond, "the killed process is reaped")
 }
