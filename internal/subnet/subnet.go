@@ -11,6 +11,9 @@ const (
 	DefaultIPv6 = "2001:db8::1/64"
 )
 
+// FromHarness is the value of guesthouse.ip for a guest that the harness tells its addresses.
+const FromHarness = "harness"
+
 // Others returns the two lowest addresses of the guest's network other than the guest's own: the
 // host's, which is also the gateway's, and the name server's. An IPv4 prefix of at most 29 bits and
 // an IPv6 prefix of at most 124 bits have room for both.

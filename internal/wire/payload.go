@@ -46,24 +46,33 @@ type Restore struct {
 	Boot    BootID
 	Now     time.Time // the host's clock
 	Entropy []byte    // at least MinEntropy bytes
+
+	// Network, if it has cards, replaces the network that the guest had when it was saved.
+	Network Network
 }
 
 // Encode returns the payload.
 func (r Restore) Encode() []byte {
 	b := append([]byte(nil), r.Boot[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Now.UnixNano()))
-	return append(b, r.Entropy...)
+	return append(appendSized(b, r.Entropy), r.Network.Encode()...)
 }
 
 // DecodeRestore decodes the payload of Restored.
 func DecodeRestore(b []byte) (r Restore, err error) {
-	if len(b) < 24+MinEntropy {
-		return r, fmt.Errorf("restored: a payload of %d bytes: boot identity, clock and entropy take at least %d", len(b), 24+MinEntropy)
+	const header = 16 + 8 + 2 // boot identity, clock, the length of the entropy
+	if len(b) < header+MinEntropy {
+		return r, fmt.Errorf("restored: a payload of %d bytes: boot identity, clock and entropy take at least %d", len(b), header+MinEntropy)
 	}
 	copy(r.Boot[:], b)
 	r.Now = time.Unix(0, int64(binary.BigEndian.Uint64(b[16:])))
-	r.Entropy = b[24:]
-	return r, nil
+	n := int(binary.BigEndian.Uint16(b[24:]))
+	if b = b[header:]; n < MinEntropy || len(b) < n {
+		return r, fmt.Errorf("restored: %d bytes of entropy: the least is %d, and %d bytes follow", n, MinEntropy, len(b))
+	}
+	r.Entropy = b[:n]
+	r.Network, err = DecodeNetwork(b[n:])
+	return r, err
 }
 
 // Reseeded is a guest's answer to Restored.

@@ -29,7 +29,7 @@ import (
 )
 
 // version is the version of the protocol. Both ends must use the same version.
-const version = 4
+const version = 5
 
 // PortName is the name of the virtio-serial port.
 const PortName = "guesthouse.agent"
@@ -119,14 +119,16 @@ const (
 	CopyOut                    // call: send a file or a tree to a channel of the disk; payload CopyRequest, answer Result
 	Look                       // call: describe or read a file; payload LookRequest, answer Result and what was asked for
 	Mount                      // request: mount directories of the host; payload Shares, answer text: why they were not mounted, or empty
-	lastType   = Mount
+	Configure                  // request: configure the network; payload Network, answer text: why it was not configured, or empty
+	lastType   = Configure
 )
 
 var typeNames = [...]string{Hello: "hello", Restored: "restored", PowerOff: "power-off", Event: "event",
 	Statistics: "statistics", Quiesce: "quiesce", Failed: "failed", WarmUp: "warm-up", Ended: "ended", Remark: "remark",
 	Execute: "execute", Data: "data", Exited: "exited", Kill: "kill", Subscribe: "subscribe", Resume: "resume",
 	Started: "started", Refused: "refused", Credit: "credit", Close: "close", Signal: "signal", Resize: "resize",
-	Run: "run", Coverage: "coverage", Covered: "covered", CopyIn: "copy in", CopyOut: "copy out", Look: "look", Mount: "mount"}
+	Run: "run", Coverage: "coverage", Covered: "covered", CopyIn: "copy in", CopyOut: "copy out", Look: "look", Mount: "mount",
+	Configure: "configure"}
 
 func (t Type) String() string {
 	if int(t) < len(typeNames) && typeNames[t] != "" {

@@ -64,7 +64,7 @@ func TestTheErrorOfABadFrameSaysWhatIsWrongAndWhere(t *testing.T) {
 		change func([]byte) []byte
 	}{
 		{`it begins with "XHAG", not with "GHAG"`, func(b []byte) []byte { b[0] = 'X'; return b }},
-		{"protocol version 1 instead of 4: build guest and harness from the same source", func(b []byte) []byte { b[5] = 1; return b }},
+		{"protocol version 1 instead of 5: build guest and harness from the same source", func(b []byte) []byte { b[5] = 1; return b }},
 		{"checksum", func(b []byte) []byte { b[len(b)-1] ^= 1; return b }},
 		{"checksum", func(b []byte) []byte { b[11] ^= 1; return b }},
 		{"event has a payload of 4278190084 bytes: the limit is 65536", func(b []byte) []byte { b[20] = 0xff; return b }},
@@ -102,12 +102,12 @@ func TestTheLengthOfTextsIsLimited(t *testing.T) {
 }
 
 func TestPayloadsAreDecodedAsTheyWereEncoded(t *testing.T) {
-	restore := Restore{Boot: BootID{1, 15: 2}, Now: time.Unix(3, 4), Entropy: bytes.Repeat([]byte{5}, MinEntropy)}
+	restore := Restore{Boot: BootID{1, 15: 2}, Now: time.Unix(3, 4), Entropy: bytes.Repeat([]byte{5}, MinEntropy), Network: someNetwork}
 	got, err := DecodeRestore(restore.Encode())
 	require.NoError(t, err)
 	require.Equal(t, restore, got)
-	_, err = DecodeRestore(restore.Encode()[:24+MinEntropy-1])
-	require.EqualError(t, err, "restored: a payload of 55 bytes: boot identity, clock and entropy take at least 56")
+	_, err = DecodeRestore(restore.Encode()[:26+MinEntropy-1])
+	require.EqualError(t, err, "restored: a payload of 57 bytes: boot identity, clock and entropy take at least 58")
 
 	id, err := ParseBootID(restore.Boot.String() + "\n")
 	require.NoError(t, err)

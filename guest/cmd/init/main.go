@@ -55,7 +55,7 @@ func main() {
 	p := newProgram(harness, children)
 	harness.Start(p)
 	go func() { // the harness may ask for the power-off meanwhile
-		if err := bringNetworkUp(); err != nil {
+		if err := bringNetworkUp(p); err != nil {
 			log.Print(err)
 			os.Setenv(initramfs.NetworkError, err.Error())
 		}
@@ -71,8 +71,12 @@ func main() {
 }
 
 // bringNetworkUp configures the network and announces the machine's addresses.
-func bringNetworkUp() error {
-	if err := network.Configure(); err != nil {
+func bringNetworkUp(p *program) error {
+	configure := network.Configure
+	if network.FromHarness() {
+		configure = p.awaitNetwork
+	}
+	if err := configure(); err != nil {
 		return err
 	}
 	var addresses agent.Announcer

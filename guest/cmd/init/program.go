@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/guest/internal/agent"
+	"guesthouse.example/guest/internal/network"
 	"guesthouse.example/internal/initramfs"
 	"guesthouse.example/internal/wire"
 )
@@ -27,6 +28,10 @@ type program struct {
 	over     chan end // gets the reason why init powers the machine off
 
 	shareable atomic.Bool // the kernel's modules for directories of the host are loaded
+
+	configured chan struct{} // closed when the harness has configured the network
+	network    error         // why that failed; set before configured is closed
+	once       sync.Once     // closes configured
 
 	mu    sync.Mutex // held while the program starts
 	state state
@@ -51,7 +56,26 @@ type end struct {
 }
 
 func newProgram(harness *agent.Agent, children *agent.Children) *program {
-	return &program{harness: harness, children: children, over: make(chan end, 2)}
+	return &program{harness: harness, children: children, over: make(chan end, 2), configured: make(chan struct{})}
+}
+
+// Configure configures the network as the harness wants.
+func (p *program) Configure(n wire.Network) error {
+	err := network.Apply(n)
+	p.once.Do(func() {
+		p.network = err
+		close(p.configured)
+	})
+	return err
+}
+
+// awaitNetwork waits until the harness has configured the network.
+func (p *program) awaitNetwork() error {
+	if !p.harness.Connected() {
+		return fmt.Errorf("the harness is to configure it, and the machine has no port %s over which it could", wire.PortName)
+	}
+	<-p.configured
+	return p.network
 }
 
 // begin starts the program that is built into the initramfs. In a platform, which has none, it reports

@@ -109,6 +109,9 @@ type Machine interface {
 	// Mount mounts directories of the host.
 	Mount([]wire.Share) error
 
+	// Configure configures the network.
+	Configure(wire.Network) error
+
 	// PowerOff ends the guest program and powers the machine off. The argument told reports
 	// whether the agent has asked the program to end. The agent calls it on a goroutine of its own.
 	PowerOff(told bool)
@@ -191,6 +194,12 @@ func (a *Agent) answer(m wire.Message) error {
 			return err
 		}
 		return a.reply(m, why(a.machine.Mount(shares)))
+	case wire.Configure:
+		n, err := wire.DecodeNetwork(m.Payload)
+		if err != nil {
+			return err
+		}
+		return a.reply(m, why(a.machine.Configure(n)))
 	case wire.Execute:
 		return a.execute(m)
 	case wire.Data, wire.Credit, wire.Close, wire.Signal, wire.Resize, wire.Kill:
@@ -212,6 +221,9 @@ func (a *Agent) answer(m wire.Message) error {
 		a.mu.Unlock()
 		a.endCommands()
 		r, err := wire.DecodeRestore(m.Payload)
+		if err == nil {
+			err = a.reconfigure(r.Network)
+		}
 		if err == nil {
 			err = a.reseed(r)
 		}

@@ -25,6 +25,18 @@ func (a *Agent) reseed(r wire.Restore) error {
 	return nil
 }
 
+// reconfigure gives the guest the network of this machine, before its programs go on.
+func (a *Agent) reconfigure(n wire.Network) error {
+	if len(n.Cards) == 0 {
+		return nil
+	}
+	if err := a.machine.Configure(n); err != nil {
+		return err
+	}
+	_ = a.network.Prepare() // without announcements the other machines ask for the addresses when they need them
+	return nil
+}
+
 // addEntropy adds random bytes to the kernel's entropy and reseeds its generator with them at once.
 func addEntropy(fd int, random []byte) error {
 	// struct rand_pool_info: the entropy in bits, the length in bytes, the bytes

@@ -28,6 +28,10 @@ const (
 // card is the name of the machine's first network card.
 const card = "eth0"
 
+// FromHarness reports whether the kernel command line has guesthouse.ip=harness: the harness then says, by
+// a request to the agent, how to configure the network cards. See Apply.
+func FromHarness() bool { return flag("guesthouse.ip", subnet.DefaultIPv4) == subnet.FromHarness }
+
 // Configure brings the network card up with the addresses of the kernel command line:
 // guesthouse.ip=ADDRESS/BITS, dhcp or none, and guesthouse.ip6=ADDRESS/BITS or none. With none for
 // both it leaves the network to the guest program. It also writes /etc/hosts and names the machine.
@@ -75,11 +79,8 @@ func awaitCarrier(name string, hadCarrier bool) error {
 // none is the value of guesthouse.ip and guesthouse.ip6 for no address.
 const none = "none"
 
-func configure(name, ip, ip6 string) error {
-	link, err := waitLink(name)
-	if err != nil {
-		return err
-	}
+// setOptions sets the kernel's options of an interface, and those of TCP.
+func setOptions(name string) error {
 	for _, option := range [][2]string{
 		// The addresses are fixed, as in Zephyr's samples: routers add none.
 		{"accept_ra", "0"},
@@ -99,11 +100,28 @@ func configure(name, ip, ip6 string) error {
 	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_syncookies", []byte("2"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("SYN cookies: %w", err)
 	}
+	return nil
+}
+
+// bringUp brings an interface up and waits until the kernel lets packets through.
+func bringUp(link netlink.Link) error {
+	name := link.Attrs().Name
 	carrier := hasCarrier(name)
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("interface %s: up: %w", name, err)
 	}
-	if err := awaitCarrier(name, carrier); err != nil {
+	return awaitCarrier(name, carrier)
+}
+
+func configure(name, ip, ip6 string) error {
+	link, err := waitLink(name)
+	if err == nil {
+		err = setOptions(name)
+	}
+	if err == nil {
+		err = bringUp(link)
+	}
+	if err != nil {
 		return err
 	}
 	var own []netip.Prefix

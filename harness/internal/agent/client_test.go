@@ -207,7 +207,7 @@ func TestReseedChecksTheGuestsClock(t *testing.T) {
 				guest.Send(wire.Message{Type: m.Type, Answers: m.Sequence, Payload: wire.Reseeded{Clock: r.Now.Add(change)}.Encode()})
 			}
 		}()
-		_, err := c.Reseed(t.Context(), true)
+		_, err := c.Reseed(t.Context(), wire.Network{}, true)
 		if want == "" {
 			require.NoError(t, err)
 		} else {

@@ -90,9 +90,9 @@ const (
 
 // Reseed begins a new epoch with the agent of a guest that was saved, in this machine or in another. It
 // waits until the guest has new entropy, the host's clock and a new boot identity, and ends the pause if
-// there is one. If resume is true, the guest's program then runs its functions for guest.OnRestore.
-// Reseed returns how late the guest's clock is at most.
-func (c *Client) Reseed(ctx context.Context, resume bool) (late time.Duration, err error) {
+// there is one. If the network has cards, it is the guest's from then on. If resume is true, the guest's
+// program then runs its functions for guest.OnRestore. Reseed returns how late the guest's clock is at most.
+func (c *Client) Reseed(ctx context.Context, network wire.Network, resume bool) (late time.Duration, err error) {
 	select {
 	case c.turn <- struct{}{}:
 		c.line <- struct{}{} // nobody else uses the line of a machine that is being restored
@@ -107,7 +107,7 @@ func (c *Client) Reseed(ctx context.Context, resume bool) (late time.Duration, e
 	// The guest's clock is late by the time that the request takes to reach the guest.
 	subscribed := false
 	for range clockTries {
-		if late, subscribed, err = c.reseed(ctx, boot); err != nil || late <= clockWithin {
+		if late, subscribed, err = c.reseed(ctx, boot, network); err != nil || late <= clockWithin {
 			break
 		}
 	}
@@ -119,8 +119,8 @@ func (c *Client) Reseed(ctx context.Context, resume bool) (late time.Duration, e
 
 // reseed sends one request. It returns how long the request took, and whether the guest's program
 // has subscribed to Resume.
-func (c *Client) reseed(ctx context.Context, boot wire.BootID) (took time.Duration, subscribed bool, err error) {
-	r := wire.Restore{Boot: boot, Entropy: make([]byte, 2*wire.MinEntropy)}
+func (c *Client) reseed(ctx context.Context, boot wire.BootID, network wire.Network) (took time.Duration, subscribed bool, err error) {
+	r := wire.Restore{Boot: boot, Entropy: make([]byte, 2*wire.MinEntropy), Network: network}
 	rand.Read(r.Entropy)
 	r.Now = time.Now()
 	answer, err := c.askInTurn(ctx, wire.Restored, r.Encode())

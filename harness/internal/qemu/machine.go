@@ -41,6 +41,10 @@ type Machine struct {
 	Forwards []Forward // ports of the guest that QEMU forwards from its start on
 	Filtered bool      // the harness filters what the guest sends
 
+	// Cards are the hardware addresses of network cards whose frames the harness exchanges with QEMU, at most
+	// MaxCards. If there are any, the machine has no card on QEMU's user network, and no forwards.
+	Cards []string
+
 	UserArgs []string // the user's own, at the end of the command line
 }
 
@@ -67,6 +71,7 @@ func (m Machine) TerminalArgs() []string {
 // because a machine gets its forwards after it is restored.
 func (m Machine) IdentityArgs() []string {
 	m.Forwards, m.Kernel = nil, "KERNEL"
+	m.Cards = make([]string, len(m.Cards)) // the agent gives a restored guest its own
 	if m.Initramfs != "" {
 		m.Initramfs = "INITRAMFS"
 	}
@@ -103,9 +108,8 @@ func (m Machine) machineArgs(ram RAM, alone bool) []string {
 		"-cpu", cpu,
 		"-m", strconv.Itoa(m.Memory),
 		"-smp", strconv.Itoa(max(1, m.CPUs)),
-		"-netdev", m.netdev(!ram.restored(), alone),
-		"-device", m.Target.NetDevice + ",netdev=net0",
 	}
+	args = append(args, m.networkCards(!ram.restored(), alone)...)
 	for _, value := range m.Globals {
 		args = append(args, "-global", value)
 	}
@@ -139,7 +143,37 @@ func (m Machine) machineArgs(ram RAM, alone bool) []string {
 
 // KernelCmdline returns the kernel's command line.
 func (m Machine) KernelCmdline() string {
-	return strings.Join(slices.Concat(m.Target.Cmdline, m.clockRate(), m.Cmdline), " ")
+	var network []string
+	if m.AwaitsAddresses() {
+		network = []string{"guesthouse.ip=" + subnet.FromHarness}
+	}
+	return strings.Join(slices.Concat(m.Target.Cmdline, m.clockRate(), network, m.Cmdline), " ")
+}
+
+// AwaitsAddresses reports whether the guest waits at boot until the harness tells it the addresses of its
+// cards. A user who writes guesthouse.ip= or guesthouse.ip6= on the kernel command line chooses another way.
+func (m Machine) AwaitsAddresses() bool {
+	return len(m.Cards) > 0 && m.Initramfs != "" && !slices.ContainsFunc(strings.Fields(strings.Join(m.Cmdline, " ")), func(word string) bool {
+		return strings.HasPrefix(word, "guesthouse.ip=") || strings.HasPrefix(word, "guesthouse.ip6=")
+	})
+}
+
+// MaxCards is the most network cards that a machine has on streams.
+const MaxCards = 8
+
+// networkCards returns the network cards: the one on QEMU's user network, or those on streams.
+func (m Machine) networkCards(forwards, alone bool) (args []string) {
+	if len(m.Cards) == 0 {
+		return []string{"-netdev", m.netdev(forwards, alone), "-device", m.Target.NetDevice + ",netdev=net0"}
+	}
+	for i, mac := range m.Cards {
+		device := fmt.Sprintf("%s,netdev=net%d", m.Target.NetDevice, i)
+		if mac != "" {
+			device += ",mac=" + mac
+		}
+		args = append(args, "-netdev", fmt.Sprintf("stream,id=net%d,addr.type=fd,addr.str=%d", i, firstCardFD+i), "-device", device)
+	}
+	return args
 }
 
 // netdev returns the value of -netdev. A restored machine gets its forwards later, when its guest has

@@ -28,6 +28,7 @@ type Process struct {
 	Agent   net.Conn
 	Disk    net.Conn      // for disk.Server; nil if the machine has no such disk
 	Frames  []net.Conn    // the connections for outbound.Start: sent, given and seen; nil if the network is not filtered
+	Cards   []net.Conn    // the frames of Machine.Cards: each follows its length, which is four bytes in network order
 	Done    chan struct{} // closed when QEMU has been reaped
 
 	cmd *exec.Cmd
@@ -49,7 +50,8 @@ const (
 	givenFD = 10
 	seenFD  = 11
 
-	firstDiskFD = 12 // the files of the machine's disks
+	firstCardFD = 12                     // the frames of the machine's cards
+	firstDiskFD = firstCardFD + MaxCards // the files of the machine's disks
 )
 
 // outputWithin is how long a process that QEMU has started may keep QEMU's standard error open after
@@ -60,19 +62,20 @@ const outputWithin = time.Second
 // signal kills this process. Start copies to stderr what QEMU prints, made safe for a terminal. QEMU
 // inherits ram and state, which may be nil, and the files of the disks.
 func (m Machine) Start(args []string, stderr io.Writer, ram, state *os.File, disks []DiskFiles) (*Process, error) {
-	return start(m.Binary, args, stderr, ram, state, diskFiles(disks), m.hasDisk(), m.Filtered)
+	return start(m.Binary, args, stderr, ram, state, diskFiles(disks), m)
 }
 
 // StartProbe starts a QEMU that boots the kernel at once, or waits for the device state of a machine to
 // restore, without a network. ram and state are as for Start. It ignores the user's arguments, because they
 // may name files or ports that two machines must not share.
 func (m Machine) StartProbe(stderr io.Writer, kind RAM, ram, state *os.File) (*Process, error) {
-	m.Forwards, m.Disks, m.Filtered = nil, nil, true // QEMU cuts the guest off
+	m.Forwards, m.Disks, m.Cards, m.Filtered = nil, nil, nil, true // QEMU cuts the guest off
 	args := slices.Concat(sandboxArgs(m.Binary, nil), m.machineArgs(kind, true), m.connectionArgs())
-	return start(m.Binary, args, stderr, ram, state, nil, false, false)
+	return start(m.Binary, args, stderr, ram, state, nil, Machine{})
 }
 
-func start(binary string, args []string, stderr io.Writer, ram, state *os.File, disks []*os.File, disk, filtered bool) (_ *Process, err error) {
+// start starts QEMU with the connections that m needs.
+func start(binary string, args []string, stderr io.Writer, ram, state *os.File, disks []*os.File, m Machine) (_ *Process, err error) {
 	p := &Process{Done: make(chan struct{})}
 	var near []net.Conn
 	var far []*os.File
@@ -86,7 +89,7 @@ func start(binary string, args []string, stderr io.Writer, ram, state *os.File, 
 			}
 		}
 	}()
-	inherited := []*os.File{consoleFD: nil, monitorFD: nil, ramFD: ram, StateFD: state, seenFD: nil}
+	inherited := []*os.File{consoleFD: nil, monitorFD: nil, ramFD: ram, StateFD: state, firstDiskFD - 1: nil}
 	connect := func(fd int, name string) (conn net.Conn) {
 		if err != nil {
 			return nil
@@ -97,10 +100,13 @@ func start(binary string, args []string, stderr io.Writer, ram, state *os.File, 
 		return conn
 	}
 	p.Console, p.Monitor, p.Agent = connect(consoleFD, "console"), connect(monitorFD, "monitor"), connect(agentFD, "agent")
-	if disk {
+	if m.hasDisk() {
 		p.Disk = connect(diskFD, "disk")
 	}
-	if filtered {
+	for i := range m.Cards {
+		p.Cards = append(p.Cards, connect(firstCardFD+i, "frames of card "+strconv.Itoa(i)))
+	}
+	if m.Filtered {
 		p.Frames = []net.Conn{connect(sentFD, "frames sent"), connect(givenFD, "frames given"), connect(seenFD, "frames seen")}
 	}
 	if err != nil {

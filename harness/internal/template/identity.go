@@ -62,7 +62,7 @@ func (id Identity) programArgs() string {
 
 // Format is the current format of templates. Increase it with every change after which older templates
 // cannot be used.
-const Format = 5
+const Format = 6
 
 // difference returns the name of the first part in which two identities differ, or "".
 func (id Identity) difference(other Identity) string {

@@ -62,7 +62,7 @@ func (v *VM) quiesce(ctx context.Context, r *resumption) (*agent.Saved, error) {
 func (v *VM) reseed(ctx context.Context, resume bool) error {
 	ctx, cancel := v.Within(ctx, AgentWithin)
 	defer cancel()
-	late, err := v.Agent.Reseed(ctx, resume)
+	late, err := v.Agent.Reseed(ctx, v.network, resume)
 	v.clockLate.Store(int64(late))
 	return err
 }

@@ -29,6 +29,7 @@ import (
 	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/printable"
 	"guesthouse.example/internal/sys"
+	"guesthouse.example/internal/wire"
 )
 
 // A VM is a QEMU process with its guest. The caller may use its exported fields and must not change them.
@@ -46,6 +47,7 @@ type VM struct {
 	// Drained is closed when the last byte of the console is in its log.
 	Drained chan struct{}
 
+	network   wire.Network       // of the guest; without cards if the guest is on QEMU's user network
 	ram       *os.File           // the guest's memory; nil if it cannot be saved
 	base      *os.File           // the memory of its template, if ram is a copy of it; nil otherwise
 	disks     []qemu.DiskFiles   // the files of the disks that Save copies; nil if there are none, or ram is nil
@@ -66,6 +68,7 @@ type Config struct {
 	QEMU    qemu.Machine
 	Args    []string           // of QEMU.Args
 	Rules   outbound.Rules     // of the guest's network, if QEMU is Filtered
+	Network wire.Network       // of the guest, if QEMU has Cards; SetNetwork can follow
 	Crashes []*regexp.Regexp   // the user's crash patterns, besides the known signs
 	Record  *records.Record    // gets everything that QEMU and the guest send; Discard closes it
 	From    *template.Template // nil for a machine that boots
@@ -82,7 +85,7 @@ type Config struct {
 // Connect.
 func Start(c Config) (*VM, error) {
 	v := &VM{
-		QEMU: c.QEMU, Record: c.Record, from: c.From, warm: c.From != nil,
+		QEMU: c.QEMU, network: c.Network, Record: c.Record, from: c.From, warm: c.From != nil,
 		Drained:   make(chan struct{}),
 		migration: make(chan string, 16),
 		collected: make(chan struct{}),
@@ -183,6 +186,21 @@ func (v *VM) SetCrashes(patterns []*regexp.Regexp) {
 	}
 }
 
+// SetNetwork sets the network that Continue gives the guest of a prefetched machine.
+func (v *VM) SetNetwork(n wire.Network) { v.network = n }
+
+// Configure waits for the agent of a guest that boots, and gives the guest its network.
+func (v *VM) Configure(ctx context.Context) error {
+	err := v.Agent.AwaitHello(ctx)
+	if err == nil {
+		err = v.Agent.Configure(ctx, v.network)
+	}
+	return err
+}
+
+// onStreams reports whether the machine's cards are on streams, and not on QEMU's user network.
+func (v *VM) onStreams() bool { return len(v.QEMU.Cards) > 0 }
+
 // Within returns a context that ends after d of the machine's time; see package machinetime.
 func (v *VM) Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return v.Clock.WithTimeout(ctx, d)
@@ -269,6 +287,9 @@ func (v *VM) Discard() {
 // undone.
 func (v *VM) Close() {
 	v.resuming.Wait()
+	for _, c := range v.Process.Cards {
+		c.Close() // of a machine that was prefetched and never connected
+	}
 	for _, f := range []*os.File{v.ram, v.base} {
 		if f != nil {
 			f.Close()
