@@ -167,23 +167,53 @@ func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
 		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
 	}
 	defer closeDisks(disks)
-	args := p.qemu.Args(files.kind, disks)
+	attached, err := p.attach()
+	if err != nil {
+		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
+	}
+	started := false
+	defer func() {
+		if !started {
+			attached.close(errNeverRan)
+		}
+	}()
+	network, err := attached.network()
+	if err != nil {
+		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
+	}
+	machine := p.qemu
+	machine.Cards = attached.cards()
+	args := machine.Args(files.kind, disks)
 	rec, err := records.Create(p.spec.Dir, p.spec, append([]string{p.qemu.Binary}, args...))
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
 	}
-	v, err := vm.Start(p.vm(args, rec, t, files, disks))
+	c := p.vm(args, rec, t, files, disks)
+	c.Network = network
+	v, err := vm.Start(c)
 	if err != nil {
 		rec.Close(false)
 		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
 	}
-	m := p.machine(v, began, mode, h.why)
+	started = true
+	m := p.machine(v, attached, began, mode, h.why)
 	m.writeResult(func(*Result) {})
 	go m.hash()
-	m.forwards, err = v.Connect(ctx, p.qemu.Forwards)
-	m.noteVersion()
+	if t == nil {
+		err = m.connect(false) // a guest without an agent asks the network for its addresses
+	}
+	if err == nil {
+		m.forwards, err = v.Connect(ctx, p.qemu.Forwards)
+		m.noteVersion()
+	}
+	if err == nil && t != nil {
+		err = m.connect(true)
+	}
 	if err != nil {
 		return nil, m.giveUp(ctx, err)
+	}
+	if t == nil && p.qemu.AwaitsAddresses() {
+		go m.configureNetwork()
 	}
 	if p.delivers(t) {
 		m.delivery = newDelivery()
@@ -192,14 +222,18 @@ func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
 	return m, nil
 }
 
+// errNeverRan is why a machine that could not be started has left its networks.
+var errNeverRan = errors.New("the machine could not be started")
+
 // machine returns the Machine of a VM. Its result counts seconds from began.
-func (p *plan) machine(v *vm.VM, began time.Time, mode BootMode, why string) *Machine {
+func (p *plan) machine(v *vm.VM, attached attachments, began time.Time, mode BootMode, why string) *Machine {
 	m := &Machine{
-		vm: v, plan: p, began: began, hostFiles: newHostFiles(),
+		vm: v, plan: p, began: began, hostFiles: newHostFiles(), attached: attached,
 		hashed: make(chan struct{}),
 		ended:  make(chan struct{}),
 		result: Result{PID: v.Process.PID(), State: StateBooting, Test: p.spec.Test, Target: p.spec.Target, Board: p.spec.Board, Boot: mode, Why: why,
-			Accel: p.accel.accel, AccelWhy: p.accel.why, AccelEvidence: p.accel.evidence},
+			Accel: p.accel.accel, AccelWhy: p.accel.why, AccelEvidence: p.accel.evidence,
+			Net: attached.describe()},
 	}
 	if p.spec.CoverDir != "" {
 		m.covered = &coverage{dir: p.spec.CoverDir}
@@ -213,6 +247,7 @@ func (p *plan) machine(v *vm.VM, began time.Time, mode BootMode, why string) *Ma
 func (m *Machine) giveUp(ctx context.Context, err error) error {
 	m.vm.Process.Kill()
 	m.vm.WaitEnd()
+	m.leaveNetworks(err)
 	m.fail(err, !errors.Is(ctx.Err(), context.Canceled))
 	close(m.ended)
 	boot := m.bootError(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,9 @@ type Machine struct {
 	template atomic.Pointer[pendingTemplate] // the template that WaitReady saves; nil if it saves none
 	delivery *delivery                       // of the program; nil if the initramfs or the template has it
 
+	attached attachments // the places of the cards on networks; nil on QEMU's user network
+	captures []*os.File  // the frames of these cards
+
 	hostFiles *hostFiles // what the guest has of the host's files
 
 	covered  *coverage     // nil without Spec.CoverDir
@@ -50,7 +54,9 @@ type Machine struct {
 func (m *Machine) watch() {
 	go m.endLife()
 	m.vm.WaitEnd()
-	m.fail(m.end(), true)
+	err := m.end()
+	m.leaveNetworks(m.whyEnded(err))
+	m.fail(err, true)
 	close(m.ended)
 }
 
@@ -61,19 +67,24 @@ func (m *Machine) endLife() {
 	case <-m.vm.CrashCollected():
 		if err := m.vm.Crashed(); err != nil {
 			m.life.End(err)
+			m.attached.close(err)
 			return
 		}
 	case <-m.ended:
 	}
 	<-m.ended
+	m.life.End(m.whyEnded(m.err))
+}
+
+// whyEnded returns why the connections of a machine that has ended with an error, or with nil, end.
+func (m *Machine) whyEnded(err error) error {
 	switch {
-	case m.err != nil:
-		m.life.End(fmt.Errorf("the machine has ended: %w", m.err))
+	case err != nil:
+		return fmt.Errorf("the machine has ended: %w", err)
 	case m.closing.Load():
-		m.life.End(guestconn.ErrClosed)
-	default:
-		m.life.End(guestconn.ErrPoweredOff)
+		return guestconn.ErrClosed
 	}
+	return guestconn.ErrPoweredOff
 }
 
 // end returns why the machine has ended, or nil after Close and after a power-off without a failure of
@@ -110,7 +121,10 @@ func (m *Machine) end() error {
 	return m.vm.Process.Describe()
 }
 
-// Dial connects to a port of the guest that the Spec lists. The network is "tcp" or "udp". QEMU accepts a
+// Dial connects to a port of the guest. A machine with Spec.Net is reached at its address on the first
+// network, on any port, and the network may also be "tcp4", "tcp6", "udp4" or "udp6".
+//
+// Without Spec.Net, Dial reaches the ports that the Spec lists. The network is "tcp" or "udp". QEMU accepts a
 // TCP connection at once, and resets it if the guest does not listen. Dial fails if the guest has crashed.
 //
 // The connection ends with the machine. When the guest has crashed or the machine has ended, reads return
@@ -132,6 +146,13 @@ func (m *Machine) Dial(ctx context.Context, network string, port int) (net.Conn,
 	if err := m.vm.Crashed(); err != nil {
 		m.vm.AwaitCrashText(ctx)
 		return nil, fmt.Errorf("dial %s/%d: %w", network, port, err)
+	}
+	if len(m.attached) > 0 {
+		conn, err := m.dialNetwork(ctx, network, port)
+		if err != nil {
+			return nil, fmt.Errorf("dial %s/%d: %w", network, port, err)
+		}
+		return conn, nil
 	}
 	for _, p := range m.forwards {
 		if p.Network == network && p.Guest == port {

@@ -109,6 +109,9 @@ func (s Spec) plan() (*plan, error) {
 	if p.spec.Share, err = s.completeShares(); err != nil {
 		return nil, err
 	}
+	if err := s.checkNetworks(); err != nil {
+		return nil, err
+	}
 	forwards, err := parseForwards(s.Ports)
 	if err != nil {
 		return nil, err
@@ -120,8 +123,8 @@ func (s Spec) plan() (*plan, error) {
 	p.qemu = qemu.Machine{
 		Binary: p.spec.QEMU, Target: t,
 		Kernel: s.Kernel, Initramfs: s.Initramfs, Cmdline: slices.Concat(s.Cmdline, s.programWords()),
-		Memory: p.spec.Memory, CPUs: p.spec.CPUs, Network: network, Forwards: forwards, Filtered: p.spec.Outbound.filtered(),
-		UserArgs: s.QEMUArgs,
+		Memory: p.spec.Memory, CPUs: p.spec.CPUs, Network: network, Forwards: forwards, Filtered: p.spec.Outbound.filtered() && len(s.Net) == 0,
+		Cards: make([]string, len(s.Net)), UserArgs: s.QEMUArgs,
 	}
 	p.setBoard()
 	if err := p.checkCmdline(); err != nil {

@@ -52,22 +52,38 @@ func (p *plan) adopt(ctx context.Context, v *vm.VM, mode BootMode, why string) (
 		v.Discard()
 		return nil, unusableError{err}
 	}
-	if err := v.Record.Open(p.spec.Dir, p.spec, v.Process.CommandLine()); err != nil {
+	attached, err := p.attach()
+	if err != nil {
 		v.Discard()
 		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
 	}
+	network, err := attached.network()
+	if err != nil {
+		v.Discard()
+		attached.close(errNeverRan)
+		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
+	}
+	v.SetNetwork(network)
+	if err := v.Record.Open(p.spec.Dir, p.spec, v.Process.CommandLine()); err != nil {
+		v.Discard()
+		attached.close(errNeverRan)
+		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
+	}
 	v.SetCrashes(p.crashes)
-	m := p.machine(v, p.started, mode, why)
+	m := p.machine(v, attached, p.started, mode, why)
 	m.begin = v.Clock.Now()
 	m.noteVersion()
 	m.writeResult(func(*Result) {})
-	var err error
-	if m.forwards, err = v.Continue(ctx, m.begin, p.qemu.Forwards); err != nil {
+	if m.forwards, err = v.Continue(ctx, m.begin, p.qemu.Forwards); err == nil {
+		err = m.connect(true)
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			go m.hash()
 			return nil, m.giveUp(ctx, err)
 		}
 		v.Discard()
+		m.leaveNetworks(errNeverRan)
 		return nil, unusableError{fmt.Errorf("it did not go on: %w", err)}
 	}
 	if mode == BootDelivered {

@@ -55,6 +55,10 @@ type Result struct {
 	// such as "tcp 192.0.2.2:80".
 	Stopped []string `json:"outbound_stopped,omitempty"`
 
+	// Net describes the places of the machine's cards on the networks of Spec.Net: name, hardware address,
+	// addresses, and the seed of the network's faults.
+	Net []string `json:"net,omitempty"`
+
 	// Warnings are the console's lines that show a fault of the guest that is no crash; see
 	// [console.Console.Warnings].
 	Warnings []string `json:"warnings,omitempty"`

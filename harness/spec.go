@@ -3,6 +3,7 @@ package harness
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -72,6 +73,16 @@ type Spec struct {
 
 	// Ports are the guest's ports that Dial reaches: "udp/4242", "tcp/80".
 	Ports []string `json:"ports,omitempty"`
+
+	// Net are the networks that the machine's cards are on, one card each. The first card is eth0 in the
+	// guest. Without Net the machine has one card, on QEMU's user network. Dial then reaches all ports of
+	// the guest. The record holds the frames of each card in net0.pcapng, net1.pcapng and so on, and no Net: such a machine boots
+	// on QEMU's user network when its record is booted.
+	Net []Network `json:"-"`
+
+	// Name is the machine's name on the networks of Net: letters in lower case, digits and hyphens. If it is
+	// empty, the first of them chooses a name.
+	Name string `json:"name,omitempty"`
 
 	// Share are directories of the host that the guest sees.
 	Share []Share `json:"share,omitempty"`
@@ -265,6 +276,9 @@ func (s Spec) Command() ([]string, error) {
 	}
 	if p.spec.Outbound == OutboundHost {
 		return nil, errHostAlone
+	}
+	if len(p.spec.Net) > 0 {
+		return nil, errors.New("only the harness connects a machine to the networks of Spec.Net")
 	}
 	if p.spec.Program != "" {
 		return nil, fmt.Errorf("program %s: only the harness delivers it: for a QEMU command, build it into the initramfs (images.Build, or guesthouse run -n -guest PACKAGE)", p.spec.Program)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"guesthouse.example/harness"
 	"guesthouse.example/harness/lan/internal/netstack"
 	"guesthouse.example/harness/lan/internal/segment"
 	"guesthouse.example/harness/lan/internal/services"
@@ -50,6 +51,8 @@ type Lan struct {
 
 // A lease is the place of a machine with a hardware address of its own.
 type lease struct{ number uint32 }
+
+var _ harness.Network = (*Lan)(nil)
 
 // HostName is the name of this process on a lan.
 const HostName = "host"

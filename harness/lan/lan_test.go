@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
+	"guesthouse.example/harness"
 	"guesthouse.example/harness/lan"
 	"guesthouse.example/harness/lan/internal/netstack"
 	"guesthouse.example/harness/lan/internal/qemuport"
@@ -48,12 +49,12 @@ type guest struct {
 func (g guest) addr() netip.Addr { return g.Addresses()[0].Addr() }
 
 func join(t *testing.T, l *lan.Lan, name string) guest {
-	line, err := l.Join(lan.Member{Name: name})
+	line, err := l.Join(name)
 	require.NoError(t, err)
-	return connect(t, line)
+	return connect(t, line, nil)
 }
 
-func connect(t *testing.T, line *lan.Line) guest {
+func connect(t *testing.T, line *lan.Line, capture io.Writer) guest {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	open := func(fd int) net.Conn {
@@ -64,7 +65,7 @@ func connect(t *testing.T, line *lan.Line) guest {
 		return c
 	}
 	near, far := open(fds[0]), open(fds[1])
-	require.NoError(t, line.Connect(near))
+	require.NoError(t, line.Connect(harness.Cable{Conn: near, Capture: capture}))
 	card, err := qemuport.New(far)
 	require.NoError(t, err)
 	stack, err := netstack.New([6]byte(line.MAC()), line.Addresses(), card.Write)
@@ -323,7 +324,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	require.ErrorIs(t, err, lan.ErrClosed)
 	_, err = l.Listen("tcp", ":81")
 	require.ErrorIs(t, err, lan.ErrClosed)
-	_, err = l.Join(lan.Member{})
+	_, err = l.Join("")
 	require.ErrorIs(t, err, lan.ErrClosed)
 }
 
@@ -350,9 +351,9 @@ func TestAConnectionThatNobodyAcceptsIsRefused(t *testing.T) {
 func TestTCPSurvivesABadLink(t *testing.T) {
 	var captured bytes.Buffer
 	l := newLan(t, lan.Config{Seed: 5})
-	line, err := l.Join(lan.Member{Name: "server", Capture: &captured})
+	line, err := l.Join("server")
 	require.NoError(t, err)
-	g := connect(t, line)
+	g := connect(t, line, &captured)
 	echoTCP(t, g)
 	require.NoError(t, l.Link("server").SetFaults(lan.Both, lan.Faults{
 		Loss: 0.05, Duplicate: 0.1, Reorder: 0.1, ReorderFrames: 3, BitFlip: 0.02, Truncate: 0.02, Delay: time.Millisecond, Jitter: time.Millisecond,
@@ -438,7 +439,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 	l := newLan(t, lan.Config{})
 	join(t, l, "a")
 	for _, name := range []string{"a", "host", "A", "-a", "a b", "a."} {
-		_, err := l.Join(lan.Member{Name: name})
+		_, err := l.Join(name)
 		require.Error(t, err, name)
 	}
 	for _, try := range [][2]string{{"tcp", "nobody:1"}, {"tcp", "a"}, {"tcp", "a:x"}, {"tcp4", "[2001:db8::1]:1"}, {"ip", "a:1"}, {"tcp", ":1"}} {
@@ -458,12 +459,12 @@ func TestAutomaticNamesAndAddresses(t *testing.T) {
 		{"guest4", "10.7.0.5/29", "fd00:7::5/64"}, {"guest5", "10.7.0.6/29", "fd00:7::6/64"}}
 	macs := make(map[string]bool)
 	for _, w := range want {
-		line, err := l.Join(lan.Member{})
+		line, err := l.Join("")
 		require.NoError(t, err)
 		require.Equal(t, w, [3]string{line.Name(), line.Addresses()[0].String(), line.Addresses()[1].String()})
 		macs[line.MAC().String()] = true
 	}
 	require.Len(t, macs, len(want))
-	_, err := l.Join(lan.Member{})
+	_, err := l.Join("")
 	require.ErrorContains(t, err, "no free address")
 }

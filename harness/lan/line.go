@@ -1,6 +1,7 @@
 package lan
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,9 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
+	"guesthouse.example/harness"
 	"guesthouse.example/harness/lan/internal/pcapng"
 	"guesthouse.example/harness/lan/internal/qemuport"
 	"guesthouse.example/harness/lan/internal/segment"
@@ -24,44 +27,41 @@ type Line struct {
 	addresses [2]netip.Prefix
 	link      *segment.Link
 	unplug    func()
-	capture   *capture
+	capture   atomic.Pointer[capture] // nil before Connect
 
 	mu   sync.Mutex
 	port *qemuport.Port // nil before Connect
 	why  error          // why the machine has left the lan
 }
 
-// A Member describes a machine that joins a lan.
-type Member struct {
-	// Name is the machine's name. If it is empty, the machine is called guest, guest2, guest3 and so on.
-	Name string
-
-	// Capture, if it is not nil, receives the frames of the machine's link as a pcapng file, with a comment at each
-	// fault. A frame is written at most 100 ms after it has entered the link, and one with a fault at once.
-	Capture io.Writer
-}
+var _ harness.Attachment = (*Line)(nil)
 
 // validName matches names of machines, which are host names.
 var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// Join adds a machine to the lan. It gets the lowest addresses that are free. It receives frames when Connect has
-// been called.
-func (l *Lan) Join(m Member) (*Line, error) {
-	line, err := l.join(m.Name)
+// Join adds a machine to the lan. An empty name stands for guest, or guest2, guest3 and so on if that is taken. The
+// machine gets the lowest addresses that are free. It receives frames when Connect has been called.
+//
+// A machine of package harness joins the lans of its Spec.Net by itself. Join is for other programs that run QEMU.
+func (l *Lan) Join(name string) (*Line, error) {
+	line, err := l.join(name)
 	if err != nil {
-		return nil, fmt.Errorf("join the lan: %w", err)
-	}
-	fail := func(err error) (*Line, error) {
-		line.Close(err)
 		return nil, fmt.Errorf("join the lan: %w", err)
 	}
 	line.link = l.link(line.name)
-	if line.capture, err = newCapture(l.config, line.name, m.Capture); err != nil {
-		return fail(err)
-	}
-	line.unplug, err = line.link.Plug(line.deliver, line.capture.watch())
+	line.unplug, err = line.link.Plug(line.deliver, line.watch)
 	if err != nil {
-		return fail(err)
+		line.Close(err)
+		return nil, fmt.Errorf("join the lan: %w", err)
+	}
+	return line, nil
+}
+
+// Attach is Join for package harness.
+func (l *Lan) Attach(name string) (harness.Attachment, error) {
+	line, err := l.Join(name)
+	if err != nil {
+		return nil, err
 	}
 	return line, nil
 }
@@ -109,6 +109,14 @@ func (n *Line) MAC() net.HardwareAddr { return n.mac[:] }
 // Addresses returns the machine's addresses, IPv4 first, with the sizes of their networks.
 func (n *Line) Addresses() []netip.Prefix { return n.addresses[:] }
 
+// Hosts returns the addresses of this process on the lan, where the name service is too.
+func (n *Line) Hosts() []netip.Addr { return addrs(n.lan.address[:]) }
+
+// String returns the machine's name and addresses, and the seed of the lan.
+func (n *Line) String() string {
+	return fmt.Sprintf("%s: %v, %v, %v; seed %d", n.name, n.MAC(), n.addresses[0], n.addresses[1], n.lan.Seed())
+}
+
 // Connect connects the card of a machine that QEMU runs. QEMU has the other end of the connection and an argument
 // such as
 //
@@ -116,27 +124,63 @@ func (n *Line) Addresses() []netip.Prefix { return n.addresses[:] }
 //
 // The lan closes the connection when the machine leaves the lan. A machine whose guest is stopped drops the frames
 // that it has no room for, and holds up no other machine.
-func (n *Line) Connect(conn net.Conn) error {
-	port, err := qemuport.New(conn)
+//
+// A frame is in the capture at most 100 ms after it has entered the link, and one with a fault at once. A comment at a
+// frame says what the link did to it.
+func (n *Line) Connect(c harness.Cable) error {
+	port, err := qemuport.New(c.Conn)
 	if err != nil {
 		return err
 	}
 	n.mu.Lock()
 	why := n.why
-	again := n.port != nil
-	if why == nil && !again {
+	if n.port != nil {
+		why = errors.New("it is connected already")
+	}
+	var file *capture
+	if why == nil {
+		file, why = newCapture(n.lan.config, n.name, c.Capture)
+	}
+	if why == nil {
 		n.port = port
+		n.capture.Store(file)
 	}
 	n.mu.Unlock()
-	if why != nil || again {
+	if why != nil {
 		port.Close()
-		if again {
-			why = errors.New("it is connected already")
-		}
 		return fmt.Errorf("machine %s: %w", n.name, why)
 	}
-	port.Start(n.link.Send)
+	port.Start(n.take(c.Restored))
 	return nil
+}
+
+// take returns the function that takes the frames of the machine. It drops those that a restored guest has sent
+// under its old hardware address.
+func (n *Line) take(restored bool) func(frame []byte) {
+	if !restored {
+		return n.link.Send
+	}
+	return func(frame []byte) {
+		if restored {
+			if len(frame) < 12 || [6]byte(frame[6:12]) != n.mac {
+				return
+			}
+			restored = false
+		}
+		n.link.Send(frame)
+	}
+}
+
+// watch gives a frame of the link to the capture.
+func (n *Line) watch(e segment.Event) {
+	if c := n.capture.Load(); c != nil {
+		c.file.Write(e)
+	}
+}
+
+// Dial connects from this process to a port of the machine; see [Lan.Dial].
+func (n *Line) Dial(ctx context.Context, network string, port int) (net.Conn, error) {
+	return n.lan.Dial(ctx, network, net.JoinHostPort(n.name, strconv.Itoa(port)))
 }
 
 // deliver gives a frame to the machine.
@@ -176,7 +220,7 @@ func (n *Line) Close(why error) error {
 		port.Close()
 	}
 	l.host.End(addrs(n.addresses[:]), why)
-	return n.capture.Close()
+	return n.capture.Load().Close()
 }
 
 // A capture writes the frames of a link into a file. A nil capture writes nothing.

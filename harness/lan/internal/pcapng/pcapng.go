@@ -25,6 +25,9 @@ const (
 
 	// maxAround is more than a frame's block has besides the frame.
 	maxAround = 1 << 10
+
+	// maxSize bounds the file, because a guest may send without end. Later frames are not written.
+	maxSize = 256 << 20
 )
 
 // A File is a pcapng file that is being written. Frames with a fault are in the file when Write returns.
@@ -34,6 +37,7 @@ type File struct {
 	mu      sync.Mutex
 	w       *pcapgo.NgWriter
 	err     error // the first one; the file then gets no more frames
+	size    int64 // bytes of the frames, with room for what is around them
 	pending bool  // flush runs soon
 	timer   *time.Timer
 	closed  bool
@@ -59,7 +63,7 @@ func New(to io.Writer, link, comment string) (*File, error) {
 func (f *File) Write(e segment.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.err != nil || f.closed {
+	if f.size += int64(len(e.Frame) + maxAround/16); f.err != nil || f.closed || f.size > maxSize {
 		return
 	}
 	flags := &pcapgo.NgEpbFlags{Direction: pcapgo.NgEpbFlagDirectionInbound} // for the machine
