@@ -57,12 +57,13 @@ func (v *VM) quiesce(ctx context.Context, r *resumption) (*agent.Saved, error) {
 }
 
 // reseed gives a guest that was saved, in this machine or in another, new entropy, the host's clock
-// and a new boot identity, and lets its programs go on. If resume is true, the guest's program then runs
+// and a new boot identity, and lets its programs go on. If the network has cards, it replaces the guest's: a
+// machine that goes on after Save keeps what it has. If resume is true, the guest's program then runs
 // its functions for guest.OnRestore; a prefetched guest runs them in Continue.
-func (v *VM) reseed(ctx context.Context, resume bool) error {
+func (v *VM) reseed(ctx context.Context, network wire.Network, resume bool) error {
 	ctx, cancel := v.Within(ctx, AgentWithin)
 	defer cancel()
-	late, err := v.Agent.Reseed(ctx, v.network, resume)
+	late, err := v.Agent.Reseed(ctx, network, resume)
 	v.clockLate.Store(int64(late))
 	return err
 }

@@ -34,7 +34,7 @@ func (v *VM) restore(ctx context.Context, forwards []qemu.Forward, resume bool) 
 			v.noteAge()
 			return nil
 		}
-		if err := v.reseed(ctx, resume); err != nil {
+		if err := v.reseed(ctx, v.network, resume); err != nil {
 			return v.reseedFailed(err)
 		}
 		return nil
@@ -117,6 +117,6 @@ func (v *VM) Continue(ctx context.Context, begin machinetime.Moment, forwards []
 			v.noteAge()
 			return nil
 		}
-		return v.reseed(ctx, true)
+		return v.reseed(ctx, v.network, true)
 	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"guesthouse.example/harness/internal/agent"
 	"guesthouse.example/harness/internal/until"
+	"guesthouse.example/internal/wire"
 )
 
 // A resumption lists what Save must undo before the machine goes on, whether or not Save succeeded. It
@@ -56,5 +57,5 @@ func (v *VM) undo(ctx context.Context, r *resumption) (err error) {
 		r.pause.Abandon()
 		return err
 	}
-	return v.reseed(ctx, true)
+	return v.reseed(ctx, wire.Network{}, true)
 }
