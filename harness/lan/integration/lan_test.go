@@ -48,13 +48,6 @@ func newLan(t *testing.T, c lan.Config) *lan.Lan {
 	return l
 }
 
-// boot boots a machine with the echo service on some lans.
-func boot(t *testing.T, target, name string, nets ...harness.Network) *harnesstest.Machine {
-	spec := harnesstest.Spec(t, target, echoGuest)
-	spec.Name, spec.Net = name, nets
-	return harnesstest.Boot(t, spec)
-}
-
 // echo sends bytes and reads them back.
 func echo(t *testing.T, c net.Conn, sent []byte) {
 	t.Helper()
@@ -124,7 +117,7 @@ func TestAMachineOnALan(t *testing.T) {
 		}
 
 		conn := second.Dial("tcp6", 4242)
-		require.NoError(t, second.Machine.Close())
+		second.Shutdown()
 		_, err = conn.Read(make([]byte, 1))
 		require.Error(t, err)
 		require.Nil(t, l.Lookup("second"))
@@ -175,7 +168,8 @@ func TestEchoOverABadLink(t *testing.T) {
 		sent[i] = byte(i * i >> 5)
 	}
 	echo(t, m.Dial("tcp", 4242), sent)
-	require.NoError(t, m.Machine.Close())
+	m.Shutdown()
+	require.NoError(t, m.Machine.Close()) // so that the capture is complete
 	require.NotZero(t, l.Link("server").Stats(lan.Up).Lost)
 
 	file, err := os.Open(filepath.Join(spec.Dir, "net0.pcapng"))
