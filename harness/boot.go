@@ -131,6 +131,9 @@ func (p *plan) restored(ctx context.Context, h how, id template.Identity) (*Mach
 	if err := h.from.Fits(id); err != nil {
 		return nil, err
 	}
+	if err := p.canMove(h.from); err != nil {
+		return nil, err
+	}
 	m, err := p.launch(ctx, h)
 	if failed := (*BootError)(nil); errors.As(err, &failed) && ctx.Err() == nil {
 		line, _, _ := strings.Cut(failed.Stderr, "\n")

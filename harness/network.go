@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/wire"
 )
 
@@ -72,6 +73,15 @@ func (s Spec) checkNetworks() error {
 		if n == nil {
 			return fmt.Errorf("network %d is nil", i)
 		}
+	}
+	return nil
+}
+
+// canMove returns why the guest of a template cannot take this machine's place on its networks: only the agent
+// could give its cards other addresses than those of the machine that was saved.
+func (p *plan) canMove(t *template.Template) error {
+	if len(p.spec.Net) > 0 && t.Agent == nil {
+		return errors.New("the template's guest has no agent to give its network cards their addresses")
 	}
 	return nil
 }

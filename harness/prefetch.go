@@ -16,6 +16,9 @@ import (
 // is left if this process dies. If delivery is true, a program will be delivered into the machine, which can
 // be saved then.
 func (p *plan) prefetch(ctx context.Context, t *template.Template, delivery bool) (*vm.VM, error) {
+	if err := p.canMove(t); err != nil {
+		return nil, err
+	}
 	files, err := p.openMemory(ctx, t, delivery)
 	if err != nil {
 		return nil, err
