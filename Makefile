@@ -44,8 +44,8 @@ qemu-run:
 # Unit tests (make unit) use that cache. The checks take the processor, the installation waits for the network.
 test: $(guesthouse)
 	@$(leash) $(MAKE) -j2 check qemu
-	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 40m $(parallel) ./...
 	cd harness/lan && $(leash) $(GO) test -count=1 -timeout 40m ./...
+	$(leash) $(gotestsum) --junitfile out/junit.xml -- -count=1 -timeout 40m $(parallel) ./...
 
 # Unit tests need no QEMU and no network.
 unit: $(guesthouse)
