@@ -94,6 +94,7 @@ nightly: $(guesthouse)
 	cd harness/lan && $(leash) $(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime 1m ./internal/services
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzReceiver -fuzztime 1m ./internal/filetree
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzReceive -fuzztime 1m ./internal/wire
+	$(leash) $(GO) test -run '^$$' -fuzz FuzzNetwork -fuzztime 1m ./internal/wire
 
 # The coverage of each package by all tests, with what ran in machines, on all targets or on TARGET. It
 # builds every guest anew. ARGS are for go test, such as ARGS='-run TestDisks'.
