@@ -56,6 +56,12 @@ var ofBoots = []row[host]{
 		_, err := h.cache.Waiting(ctx)
 		return err
 	}, atOnce: map[string]string{mute: "", hangs: "", made: "", noFile: ""}}, // nothing is prefetched in these states
+	{name: "harness.TemplateCache.Expect", call: func(ctx context.Context, h host) error {
+		c := &harness.TemplateCache{Dir: h.cache.Dir, AnyGuest: h.cache.AnyGuest, Prefetch: true}
+		defer c.Close()
+		c.Expect(ctx, h.spec)
+		return nil
+	}, atOnce: map[string]string{mute: "", hangs: "", made: "", restores: "", noFile: ""}}, // it waits for nothing
 }
 
 func tryBoots(t *testing.T, state string, h host, names ...string) {
@@ -77,14 +83,14 @@ func TestABootEndsWithItsContextWhileQEMUDoesNotAnswer(t *testing.T) {
 	spec.From, spec.QEMU = nil, qemu(t, t.TempDir(), "exec sleep 1000")
 	tryBoots(t, mute, host{spec, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}},
 		"harness.Boot", "harness.Start", "harness.Machine.WaitReady", "harness.Boot from a cache", "harness.Start from a cache",
-		"harness.TemplateCache.Waiting")
+		"harness.TemplateCache.Waiting", "harness.TemplateCache.Expect")
 }
 
 func TestABootEndsWithItsContextWhileTheKernelHangs(t *testing.T) {
 	spec := bareMetal(t, "no kernel here", "never said")
 	tryBoots(t, hangs, host{spec, &harness.TemplateCache{Dir: t.TempDir(), AnyGuest: true}},
 		"harness.Boot", "harness.Start", "harness.Machine.WaitReady", "harness.Boot from a cache", "harness.Start from a cache",
-		"harness.TemplateCache.Waiting")
+		"harness.TemplateCache.Waiting", "harness.TemplateCache.Expect")
 }
 
 // The test holds the locks with other descriptions of the same files, as another process would.
@@ -95,7 +101,8 @@ func TestABootEndsWithItsContextWhileTheTemplateIsBeingMade(t *testing.T) {
 	for _, file := range hold(t, filepath.Join(cache.Dir, "locks")) {
 		defer file.Close()
 	}
-	tryBoots(t, made, host{spec, cache}, "harness.Boot from a cache", "harness.Start from a cache", "harness.TemplateCache.Waiting")
+	tryBoots(t, made, host{spec, cache}, "harness.Boot from a cache", "harness.Start from a cache", "harness.TemplateCache.Waiting",
+		"harness.TemplateCache.Expect")
 }
 
 // hold takes all locks of a template cache.
@@ -130,6 +137,7 @@ func TestABootEndsWithItsContextWhileARestoreHangs(t *testing.T) {
 	spec.Dir = t.TempDir()
 	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Waiting") // a machine is being prefetched
 	tryBoots(t, restores, host{spec, cache}, "harness.Boot from a cache")     // and the call waits for it
+	tryBoots(t, restores, host{spec, cache}, "harness.TemplateCache.Expect")
 	cache.Close()
 	cache.Prefetch = false
 	tryBoots(t, restores, host{spec, cache}, "harness.Boot from a cache", "harness.Start from a cache")
@@ -169,7 +177,9 @@ func TestABootIsNotHeldUpByAFIFO(t *testing.T) {
 				if r.name == "harness.TemplateCache.Waiting" {
 					continue
 				}
-				r.atOnce = map[string]string{noFile: c.says}
+				if r.name != "harness.TemplateCache.Expect" { // it reports no error
+					r.atOnce = map[string]string{noFile: c.says}
+				}
 				t.Run(r.name, func(t *testing.T) { try(t, r, noFile, h) })
 			}
 		})

@@ -130,7 +130,8 @@ func takesContext(f *ast.FuncDecl) bool {
 	return false
 }
 
-// bringsContext reports whether a function calls harnesstest.Machine.do, which brings a context.
+// bringsContext reports whether a function calls do or output of a type of harnesstest, which bring a
+// context.
 func bringsContext(f *ast.FuncDecl) (found bool) {
 	ast.Inspect(f, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
@@ -138,7 +139,7 @@ func bringsContext(f *ast.FuncDecl) (found bool) {
 			return true
 		}
 		s, ok := call.Fun.(*ast.SelectorExpr)
-		found = found || ok && s.Sel.Name == "do"
+		found = found || ok && (s.Sel.Name == "do" || s.Sel.Name == "output")
 		return true
 	})
 	return found
