@@ -31,6 +31,16 @@ const noAgent = "the guest has no agent"
 
 // ofMachines are the calls of a machine that is ready. The last call ends the machine.
 var ofMachines = []row[*harness.Machine]{
+	// Save comes first: it refuses a machine with a command whose start the guest has not answered.
+	{name: "harness.Machine.Save", call: func(ctx context.Context, m *harness.Machine) error {
+		dir, err := os.MkdirTemp("", "")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		_, err = m.Save(ctx, filepath.Join(dir, "template"))
+		return err
+	}, atOnce: map[string]string{deaf: ""}},
 	{name: "harness.Machine.Wait", call: func(ctx context.Context, m *harness.Machine) error { return m.Wait(ctx) }},
 	{name: "harness.Machine.WaitExit", call: func(ctx context.Context, m *harness.Machine) error { return m.WaitExit(ctx, 3) }},
 	{name: "harness.Machine.Within", call: func(ctx context.Context, m *harness.Machine) error {
@@ -105,15 +115,6 @@ var ofMachines = []row[*harness.Machine]{
 	}, atOnce: map[string]string{deaf: noAgent}},
 	{name: "harness.Machine.SetLink", call: func(ctx context.Context, m *harness.Machine) error { return m.SetLink(ctx, true) },
 		atOnce: map[string]string{spins: "", deaf: ""}},
-	{name: "harness.Machine.Save", call: func(ctx context.Context, m *harness.Machine) error {
-		dir, err := os.MkdirTemp("", "")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		_, err = m.Save(ctx, filepath.Join(dir, "template"))
-		return err
-	}, atOnce: map[string]string{deaf: ""}},
 	{name: "harness.Machine.Shutdown", call: func(ctx context.Context, m *harness.Machine) error { return m.Shutdown(ctx) }},
 }
 
