@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
+	"slices"
 	"strings"
 
 	"guesthouse.example/internal/board"
@@ -116,16 +118,25 @@ func (p *plan) stopsAutoboot() bool {
 }
 
 // debugExit returns the status that the guest has given to QEMU's device isa-debug-exit, or nil. QEMU has then
-// exited with twice the status plus one.
+// exited with twice the status plus one. QEMU exits with 1 after a failure of its own, too, and then says why.
 func (m *Machine) debugExit() *Exit {
 	if m.plan.board == nil || !m.plan.board.DebugExit || m.vm.ShutdownReason() != "" {
 		return nil
 	}
 	status, ok := m.vm.Process.Status()
-	if !ok || status%2 == 0 {
+	if !ok || status%2 == 0 || status == 1 && reportsFailure(m.vm.Record.StderrText()) {
 		return nil
 	}
 	return &Exit{Status: status >> 1, Why: "isa-debug-exit"}
+}
+
+// qemuReport matches a line of QEMU's error_report, warn_report or info_report.
+var qemuReport = regexp.MustCompile(`(?m)^qemu[-\w]*: (warning: |info: )?`)
+
+// reportsFailure reports whether QEMU has printed an error of its own on its standard error. Its network prints
+// other lines, for example about frames that a slow card does not take.
+func reportsFailure(stderr string) bool {
+	return slices.ContainsFunc(qemuReport.FindAllStringSubmatch(stderr, -1), func(found []string) bool { return found[1] == "" })
 }
 
 // boardCrashes returns the crash patterns of the board.
