@@ -55,7 +55,7 @@ trap 'exit 143' TERM
 # shellcheck disable=SC2086
 "$(dirname "$0")/install-packages.sh" QEMU $packages
 
-# Doctor probes KVM if the build has fetched the kernel by now, and caches the verdict. Its failure is none of the
-# installation's: the next command reports the same problem with its own words.
+# Doctor probes KVM if the build has fetched the kernel by now, and caches the verdict. The installation does not fail
+# with doctor: the next command reports the same problem with its own words.
 "$guesthouse" doctor ${1:+-target "$1"} >/dev/null 2>&1 || true
 wait "$images"

@@ -150,8 +150,8 @@ func add(network netip.Addr, number uint32) netip.Addr {
 	return a
 }
 
-// hardwareAddress returns the hardware address of a machine. It follows from the IPv4 address, so that what a saved
-// machine remembers of its neighbors holds for the machines that are restored.
+// hardwareAddress returns the hardware address of a machine. It follows from the IPv4 address, so a restored machine
+// finds its neighbors under the addresses that it knew when it was saved.
 func hardwareAddress(a netip.Addr) [6]byte {
 	ip := a.As4()
 	return [6]byte{0x02, 0x67, ip[0], ip[1], ip[2], ip[3]} // locally administered

@@ -35,7 +35,7 @@ func TestGarbageIsCollectedButNotDuringAFork(t *testing.T) {
 	})
 	require.NoError(t, err)
 	for late := time.Now().Add(time.Minute); collections() == before; runtime.Gosched() {
-		require.True(t, time.Now().Before(late), "what was due during the fork is never collected")
+		require.True(t, time.Now().Before(late), "the collection that was due during the fork never comes")
 	}
 
 	during := collections()

@@ -74,7 +74,7 @@ func (f *File) Write(e segment.Event) {
 	if e.Fate != "" {
 		options.Comments = []string{fmt.Sprintf("frame %d %v: %s", e.Number, e.Direction, e.Fate)}
 	}
-	// The file grows by whole blocks, so that one whose writer was killed can be read.
+	// The file grows by whole blocks, so a reader can read the file of a writer that was killed.
 	if f.buffer.Available() < len(e.Frame)+maxAround {
 		if f.err = f.buffer.Flush(); f.err != nil {
 			return

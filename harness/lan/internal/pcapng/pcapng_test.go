@@ -65,7 +65,7 @@ func TestAFileHasFramesAndTheirFates(t *testing.T) {
 	require.Equal(t, "seed 7", info.Comment)
 }
 
-// A reader sees whole blocks at any time, and each frame soon: what a killed process leaves can be read.
+// A reader sees whole blocks at any time, and each frame soon. So the file of a killed process can be read.
 func TestTheFileIsReadableAtAnyTime(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "net.pcapng")
 	to, err := os.Create(name)

@@ -160,7 +160,7 @@ func TestFramesMayBeAnsweredAtOnce(t *testing.T) {
 	require.True(t, slices.IsSorted(log))
 }
 
-// A machine that does not take its frames holds up nobody else, and what waits for it is bounded.
+// A machine that does not take its frames delays no other machine, and the queue before it is bounded.
 func TestAMachineThatIsStuckHoldsUpNobody(t *testing.T) {
 	s := New(1)
 	a, c := plugIn(t, s, "a"), plugIn(t, s, "c")
