@@ -97,8 +97,12 @@ func (b *bench) edit(dir string) error {
 	return os.WriteFile(filepath.Join(dir, guestFile), []byte(changed), 0o666)
 }
 
+// beyondGoTest is the time of an edit beyond go build of the guest and beyond the go command itself, which
+// links the test and looks at all its packages before it runs.
+const beyondGoTest = "beyond_go_test_ms"
+
 // editToResult measures go test of the README's example after an edit of its guest, beyond go build of the
-// guest.
+// guest, and beyond that and go test without a test to run.
 func (b *bench) editToResult(ctx context.Context, target string) (map[string]float64, error) {
 	dir, err := b.exampleModule(ctx)
 	if err != nil {
@@ -122,7 +126,13 @@ func (b *bench) editToResult(ctx context.Context, target string) (map[string]flo
 	if err != nil {
 		return nil, err
 	}
-	return milliseconds(test - build), nil
+	without, err := b.testExample(ctx, dir, target, "-run", "^$")
+	if err != nil {
+		return nil, err
+	}
+	found := milliseconds(test - build)
+	found[beyondGoTest] = milliseconds(test - build - without)[ms]
+	return found, nil
 }
 
 // unedited measures go test of the README's example again.
@@ -138,6 +148,7 @@ func (b *bench) unedited(ctx context.Context, target string) (map[string]float64
 	return milliseconds(took), err
 }
 
-func (b *bench) testExample(ctx context.Context, dir, target string) (time.Duration, error) {
-	return b.goIn(ctx, dir, []string{"GUESTHOUSE_TARGETS=" + target, "GUESTHOUSE_REQUIRE=" + target}, "test", "-count=1", ".")
+func (b *bench) testExample(ctx context.Context, dir, target string, options ...string) (time.Duration, error) {
+	args := append(append([]string{"test", "-count=1"}, options...), ".")
+	return b.goIn(ctx, dir, []string{"GUESTHOUSE_TARGETS=" + target, "GUESTHOUSE_REQUIRE=" + target}, args...)
 }
