@@ -82,7 +82,7 @@ nightly: $(guesthouse)
 	done
 	$(leash) $(guesthouse) test -target x86_64,arm64 -tags inguest -junit out/inguest.xml ./harness/integration/inguest
 	@$(MAKE) foreign
-	GUESTHOUSE_TEST_OUTPUT=1024 $(leash) $(GO) test -count=1 -timeout 30m -run TestExecNeedsLittleMemoryForMuchOutput ./harness/cmd/guesthouse
+	GUESTHOUSE_TEST_OUTPUT=1024 $(leash) $(GO) test -count=1 -timeout 30m -run TestExecNeedsLittleMemoryForMuchOutput ./harness/internal/cli
 	$(leash) $(GO) test -run TestModel -timeout 60m ./guest/socketservice -rapid.checks=100000
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzModel -fuzztime 5m -fuzzminimizetime 1s ./guest/socketservice
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzJudge -fuzztime 2m ./harness/internal/outbound

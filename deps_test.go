@@ -44,7 +44,8 @@ var rules = []struct {
 	{folder: "harness/harnesstest/example", imports: "guest"},
 	{folder: "harness/integration", imports: "internal harness images host"},
 	{folder: "harness/integration/guests", imports: "guest"},
-	{folder: "harness/cmd/guesthouse", imports: "internal harness images host"},
+	{folder: "harness/internal/cli", imports: "internal harness images host"},
+	{folder: "harness/cmd/guesthouse", imports: "harness/internal/cli"},
 }
 
 type pkg struct {

@@ -25,11 +25,11 @@ var executed = map[string][2]string{
 	"printf hello":  {"harness/integration/integration_test.go", "traffic.Echo"},
 	"go mod edit":   {"usermodule_test.go", `"mod", "edit", "-require=guesthouse.example@v0.0.0", "-replace=guesthouse.example=`},
 	"go mod tidy":   {"usermodule_test.go", `"mod", "tidy"`},
-	"go run guesthouse.example/harness/cmd/guesthouse run -guest ./cmd/upper": {"harness/cmd/guesthouse/testdata/script/readme.txt", "exec guesthouse run -guest ./cmd/upper -target arm64"},
-	"go test -exec":                           {"harness/cmd/guesthouse/testdata/script/gotest.txt", "exec go test -v -exec 'guesthouse exec' ./p"},
-	"GOARCH=arm64 go test -exec":              {"harness/cmd/guesthouse/testdata/script/gotest.txt", "env GOARCH=arm64"},
-	"guesthouse run -board":                   {"harness/cmd/guesthouse/testdata/script/board.txt", "exec guesthouse run -board uboot/qemu_arm64 /usr/lib/u-boot/qemu_arm64/u-boot.bin"},
-	"printf 'net sockets\\n' | make qemu-run": {"harness/cmd/guesthouse/testdata/script/run.txt", "net sockets"},
+	"go run guesthouse.example/harness/cmd/guesthouse run -guest ./cmd/upper": {"harness/internal/cli/testdata/script/readme.txt", "exec guesthouse run -guest ./cmd/upper -target arm64"},
+	"go test -exec":                           {"harness/internal/cli/testdata/script/gotest.txt", "exec go test -v -exec 'guesthouse exec' ./p"},
+	"GOARCH=arm64 go test -exec":              {"harness/internal/cli/testdata/script/gotest.txt", "env GOARCH=arm64"},
+	"guesthouse run -board":                   {"harness/internal/cli/testdata/script/board.txt", "exec guesthouse run -board uboot/qemu_arm64 /usr/lib/u-boot/qemu_arm64/u-boot.bin"},
+	"printf 'net sockets\\n' | make qemu-run": {"harness/internal/cli/testdata/script/run.txt", "net sockets"},
 }
 
 func TestEveryCommandOfTheREADMEIsExecutedByATest(t *testing.T) {
@@ -63,7 +63,7 @@ func TestTheREADMEShowsTheReadyLineThatIsPrinted(t *testing.T) {
 	require.NotEmpty(t, shown)
 	require.Equal(t, line.FindString(read(t, "docs/img/qemu-run.txt")), shown, "the recording has another ready line")
 
-	wanted := regexp.MustCompile(`stderr '(\^guesthouse: arm64 ready in .*?);[^;]*\$'`).FindStringSubmatch(read(t, "harness/cmd/guesthouse/testdata/script/run.txt"))
+	wanted := regexp.MustCompile(`stderr '(\^guesthouse: arm64 ready in .*?);[^;]*\$'`).FindStringSubmatch(read(t, "harness/internal/cli/testdata/script/run.txt"))
 	require.NotNil(t, wanted, "the test of the ready line")
 	pattern := strings.Replace(wanted[1], "arm64", "x86_64", 1) + "; Ctrl-A x ends$"
 	require.Regexp(t, pattern, shown)
@@ -71,7 +71,7 @@ func TestTheREADMEShowsTheReadyLineThatIsPrinted(t *testing.T) {
 
 // The README's commands are those of the program, in its order.
 func TestTheREADMEListsTheCommands(t *testing.T) {
-	usage := read(t, "harness/cmd/guesthouse/main.go")
+	usage := read(t, "harness/internal/cli/main.go")
 	_, usage, _ = strings.Cut(usage, "const usage = `")
 	usage, _, _ = strings.Cut(usage, "`")
 	var printed, listed []string

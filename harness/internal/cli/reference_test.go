@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"flag"
@@ -18,7 +18,7 @@ const reference = "../../../docs/reference.md"
 // helpBlock is a command's help in the reference: <!-- guesthouse NAME -h --> and a block of text.
 var helpBlock = regexp.MustCompile("(?s)<!-- guesthouse ([a-z]+) -h -->\n```text\n(.*?)```\n")
 
-// go test ./harness/cmd/guesthouse -run TestTheReference -update brings it up to date.
+// go test ./harness/internal/cli -run TestTheReference -update brings it up to date.
 func TestTheReferenceHasTheHelpOfEveryCommand(t *testing.T) {
 	text, err := os.ReadFile(reference)
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -29,7 +29,7 @@ const anyTarget = "arm64"
 // name, and one that panics when the machine is ready.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"guesthouse": main,
+		"guesthouse": func() { os.Exit(Main()) },
 		"guesthouse-that-panics": func() {
 			os.Exit(guesthouse(os.Args[1:], os.Stdin, os.Stdout, panics{}))
 		},
