@@ -20,8 +20,9 @@ type boundedFile struct {
 }
 
 const (
-	logLimit   = 64 << 20 // bytes in each log of a record
-	keptOfTail = 64 << 10 // bytes of the newest part that beginTail keeps
+	logLimit    = 64 << 20 // bytes in each log of a record but qemu.stderr
+	stderrLimit = 1 << 20  // bytes in qemu.stderr; QEMU prints little that is not repeated
+	keptOfTail  = 64 << 10 // bytes of the newest part that beginTail keeps
 )
 
 func (b *boundedFile) Write(text []byte) (n int, err error) {

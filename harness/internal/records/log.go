@@ -15,6 +15,7 @@ import (
 // the record and writes nothing more.
 type logFile struct {
 	mu     sync.Mutex
+	max    int64        // bytes of the file
 	kept   []byte       // what was written before the file was opened
 	file   *boundedFile // nil until it is opened
 	failed func(error)  // called with the first error
@@ -46,7 +47,7 @@ func (f *logFile) open(name string) (err error) {
 	if err != nil {
 		return err
 	}
-	f.file = &boundedFile{file: file, max: logLimit}
+	f.file = &boundedFile{file: file, max: f.max}
 	_, err = f.file.Write(f.kept)
 	f.kept = nil
 	return err

@@ -47,7 +47,7 @@ type Record struct {
 	Console io.Writer // console.log: each line with its time, made safe for a terminal
 	Agent   io.Writer // agent.log: each line with its time
 	QMP     io.Writer // qmp.log
-	Stderr  io.Writer // qemu.stderr
+	Stderr  io.Writer // qemu.stderr, with repeated lines folded
 
 	Start time.Time // the origin of the times in the console's and the agent's log
 
@@ -55,6 +55,7 @@ type Record struct {
 	temporary bool     // createTemporary made dir
 	locked    *os.File // the directory, locked from Open to Close
 	logs      map[string]*logFile
+	stderr    *foldedLines // writes to the log of stderrFile
 
 	failed context.Context // ends at the first failure to write, which is its cause
 	fail   context.CancelCauseFunc
@@ -65,11 +66,13 @@ func New() *Record {
 	r := &Record{Start: time.Now(), logs: make(map[string]*logFile)}
 	r.failed, r.fail = context.WithCancelCause(context.Background())
 	for _, name := range []string{"console.log", "qmp.log", "agent.log", stderrFile} {
-		r.logs[name] = &logFile{failed: func(err error) { r.Fail(name, err) }}
+		r.logs[name] = &logFile{max: logLimit, failed: func(err error) { r.Fail(name, err) }}
 	}
+	r.logs[stderrFile].max = stderrLimit
+	r.stderr = &foldedLines{file: r.logs[stderrFile]}
 	r.Console = printable.NewWriter(&timedLines{file: r.logs["console.log"], start: r.Start})
 	r.Agent = &timedLines{file: r.logs["agent.log"], start: r.Start}
-	r.QMP, r.Stderr = r.logs["qmp.log"], r.logs[stderrFile]
+	r.QMP, r.Stderr = r.logs["qmp.log"], r.stderr
 	return r
 }
 
@@ -239,7 +242,7 @@ func (r *Record) StderrText() string {
 	if text == nil {
 		text, _ = os.ReadFile(r.path(stderrFile))
 	}
-	text = bytes.TrimSpace(text)
+	text = bytes.TrimSpace(append(text, r.stderr.pending()...))
 	if over := len(text) - stderrShown; over > 0 {
 		text = fmt.Appendf(nil, "[%d bytes are left out]%s", over, text[over:])
 	}
@@ -251,6 +254,7 @@ func (r *Record) Close(keep bool) {
 	if r.temporary && !keep {
 		os.RemoveAll(r.dir)
 	}
+	r.stderr.flush()
 	for _, f := range r.logs {
 		f.close()
 	}
