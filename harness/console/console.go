@@ -54,6 +54,7 @@ type Console struct {
 
 	expecting chan struct{} // holds a token while Expect runs: two concurrent calls would assert no order
 	cursor    int64         // where the next Expect begins
+	rejects   rejects
 
 	typing chan struct{} // holds a token while Send or Type runs, or HoldTyping holds typing
 

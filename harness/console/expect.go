@@ -49,32 +49,54 @@ func (e *lostTextError) Error() string {
 // Send still matches; to rule it out, expect it before Send. What [Console.Type] has typed matches.
 //
 // Expect returns an error when ctx ends, when the line ends ([ErrEnded]), and when the guest shows
-// a sign of a crash ([ErrGuest]). After a crash it first waits for the rest of the crash, such as a
+// a sign of a crash ([ErrGuest]), and when the guest has printed what [Console.Reject] forbids ([ErrRejected]). After a crash it first waits for the rest of the crash, such as a
 // trace, so that the log has it. If more than 16 MiB arrive while no Expect waits, the console may drop
 // text that no Expect has searched. One call then fails, and the next begins with the oldest text that
 // is kept.
-func (c *Console) Expect(ctx context.Context, pattern string) ([]string, error) {
+func (c *Console) Expect(ctx context.Context, pattern string) (match []string, err error) {
 	re, err := compile(pattern)
 	if err != nil {
 		return nil, fmt.Errorf("expect %q: %w", pattern, err)
 	}
-	select {
-	case c.expecting <- struct{}{}:
-		defer func() { <-c.expecting }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("expect %q: %w", pattern, context.Cause(ctx))
+	release, err := c.turn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("expect %q: %w", pattern, err)
 	}
+	defer release()
 	match, end, err := c.wait(ctx, re, c.cursor)
 	if err != nil {
-		if lost := (*lostTextError)(nil); errors.As(err, &lost) {
-			c.cursor = lost.next
-			return nil, fmt.Errorf("expect %q: %w. The next Expect begins with the oldest text that is kept. "+
-				"An Expect that waits while the guest prints misses nothing, and a record has all that was printed", pattern, err)
-		}
-		return nil, fmt.Errorf("expect %q: %w%s", pattern, err, c.explain(re, err))
+		return nil, fmt.Errorf("expect %q: %w", pattern, c.explained(re, err))
 	}
 	c.cursor = end
 	return match, nil
+}
+
+// turn waits until no other call uses the cursor. If none does, turn succeeds even after ctx has ended. The caller
+// calls release.
+func (c *Console) turn(ctx context.Context) (release func(), err error) {
+	release = func() { <-c.expecting }
+	select {
+	case c.expecting <- struct{}{}:
+		return release, nil
+	default:
+	}
+	select {
+	case c.expecting <- struct{}{}:
+		return release, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// explained adds to the error of a search what the console shows. If text was lost, it moves the cursor behind
+// it. The caller has the turn.
+func (c *Console) explained(re *pattern, err error) error {
+	if lost := (*lostTextError)(nil); errors.As(err, &lost) {
+		c.cursor = lost.next
+		return fmt.Errorf("%w. The next Expect begins with the oldest text that is kept. "+
+			"An Expect that waits while the guest prints misses nothing, and a record has all that was printed", err)
+	}
+	return fmt.Errorf("%w%s", err, c.explain(re, err))
 }
 
 // WaitFor waits for a match like [Console.Expect], but it begins at an offset in the text, and
@@ -131,6 +153,9 @@ func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string,
 		}
 		if inLine {
 			text = notFromItsStart(text)
+		}
+		if err := c.Rejected(); err != nil {
+			return nil, 0, err
 		}
 		if loc := re.FindSubmatchIndex(text); loc != nil {
 			if found.IsZero() {

@@ -40,6 +40,7 @@ func (c *Console) explain(re *pattern, why error) string {
 	if text == "" {
 		return b.String() + "\n\tthe console has shown nothing " + since
 	}
+	b.WriteString(re.explainNearest(strings.Trim(string(searched[cursor:]), "\n")))
 	lines := strings.Split(text, "\n")
 	last := ""
 	if left := len(lines) - shownLines; left > 0 {

@@ -99,6 +99,11 @@ var inner = map[string]func(*testing.T){
 		m.Send("poweroff")
 		m.Expect("never said")
 	},
+	"rejected": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", echoGuest))
+		m.Reject(`reboot: Power down`)
+		m.Shutdown()
+	},
 	"boot": func(t *testing.T) {
 		spec := Spec(t, "arm64", echoGuest)
 		spec.Cmdline = []string{"module_blacklist=virtio_net"}
@@ -216,6 +221,7 @@ func TestFailuresExplainThemselves(t *testing.T) {
 		"exit":                      {`expect "never said": the console has ended`, "reboot: Power down"},
 		"full disk":                 {": console.log: file too large", "record: "},
 		"expect":                    {`expect "never said": the console has ended`, "reboot: Power down", "record: "},
+		"rejected":                  {`the console shows text that is rejected: `, `matches "reboot: Power down"`, "record: "},
 		"boot":                      {"its program has ended: exit status 1: kernel module virtio_net: operation not permitted", "repeat: go run"},
 		"build":                     {"testdata/broken/main.go:3:15: undefined: nonsense"},
 		"dial":                      {`dial udp/4242: not among the machine's ports []: add it to Spec.Ports`, "record: ", "repeat: go run"},

@@ -64,6 +64,28 @@ func (m *Machine) Expect(pattern string) (match []string) {
 	return match
 }
 
+// ExpectAll waits until the console shows a match of every pattern, in any order; see
+// [console.Console.ExpectAll].
+func (m *Machine) ExpectAll(patterns ...string) {
+	m.t.Helper()
+	m.do(func(ctx context.Context) error { return m.Console().ExpectAll(ctx, patterns...) })
+}
+
+// Reject makes the test fail if the console shows text that matches the pattern, from the end of the last match of
+// Expect until the machine ends; see [console.Console.Reject].
+func (m *Machine) Reject(pattern string) {
+	m.t.Helper()
+	m.do(func(ctx context.Context) error { return m.Console().Reject(ctx, pattern) })
+}
+
+// Idle waits for a time, and ends the test if the guest prints anything in that time.
+func (m *Machine) Idle(d time.Duration) {
+	m.t.Helper()
+	if err := m.Console().Idle(context.WithoutCancel(m.t.Context()), d); err != nil {
+		m.fatal(err)
+	}
+}
+
 // Send types a line on the console. Expect does not match the echo of that line; see
 // [console.Console.Send].
 func (m *Machine) Send(line string) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/harness/console"
 	"guesthouse.example/internal/printable"
 )
 
@@ -30,6 +31,9 @@ func (m *Machine) finish() {
 		m.fail(fmt.Errorf("the machine ended during the test: %w", err))
 	default:
 		m.fail(fmt.Errorf("the machine powered off during the test, without a call of Shutdown or Wait: %s", printable.Text(powerOffReason(m.Result()))))
+	}
+	if err := m.Console().Rejected(); err != nil && !m.hasFailedBy(console.ErrRejected) {
+		m.fail(err)
 	}
 	if warnings := m.Console().Warnings(); len(warnings) > 0 {
 		m.fail(fmt.Errorf("the guest was at fault during the test:\n\t%s", strings.Join(printable.Lines(warnings), "\n\t")))
@@ -52,6 +56,12 @@ func (m *Machine) fatal(err error) {
 	m.t.Helper()
 	m.fail(err)
 	m.t.FailNow()
+}
+
+// hasFailedBy reports whether the first error of the machine wraps an error.
+func (m *Machine) hasFailedBy(err error) bool {
+	first := m.firstError.Load()
+	return first != nil && errors.Is(*first, err)
 }
 
 // verdict returns why the test has failed, as far as the Machine knows.
