@@ -118,7 +118,7 @@ func (m *Machine) end() error {
 		m.exit = exit
 		return poweredOff(exit, asked)
 	}
-	return m.vm.Process.Describe()
+	return qemu.ExplainEnd(m.vm.Process.Describe(), m.vm.Record.StderrText())
 }
 
 // Dial connects to a port of the guest. A machine with Spec.Net is reached at its address on the first

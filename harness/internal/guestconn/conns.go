@@ -6,13 +6,17 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // A tcpConn is a TCP connection to the guest.
 type tcpConn struct {
 	*net.TCPConn
-	tie *tie
+	tie     *tie
+	sent    atomic.Int64 // bytes that were given to Write, and closing
+	writing sync.RWMutex // writers read-lock it
 }
 
 func (c *tcpConn) Read(b []byte) (n int, err error) {
@@ -21,17 +25,30 @@ func (c *tcpConn) Read(b []byte) (n int, err error) {
 }
 
 func (c *tcpConn) Write(b []byte) (int, error) {
+	if err := c.sends(len(b)); err != nil {
+		return 0, err
+	}
+	c.writing.RLock()
 	n, err := c.TCPConn.Write(b)
+	c.writing.RUnlock()
 	return n, c.tie.explain("write", err)
 }
 
 func (c *tcpConn) ReadFrom(r io.Reader) (int64, error) {
+	if err := c.sends(sndspace); err != nil { // how much is unknown
+		return 0, err
+	}
+	c.writing.RLock()
 	n, err := c.TCPConn.ReadFrom(r)
+	c.writing.RUnlock()
 	return n, c.tie.explain("write", err)
 }
 
 func (c *tcpConn) WriteTo(w io.Writer) (int64, error) {
 	n, err := c.TCPConn.WriteTo(w)
+	if c.tie.readsNoMore(err) {
+		return n, nil
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.tie.isOver() {
 		more, err := io.Copy(w, struct{ io.Reader }{c}) // data that arrived before the machine's end
 		return n + more, err
@@ -45,11 +62,9 @@ func (c *tcpConn) WriteTo(w io.Writer) (int64, error) {
 	return n, err
 }
 
-func (c *tcpConn) CloseRead() error { return c.tie.explain("close", c.TCPConn.CloseRead()) }
+func (c *tcpConn) CloseRead() error { return c.tie.CloseRead() }
 
 func (c *tcpConn) CloseWrite() error { return c.tie.explain("close", c.TCPConn.CloseWrite()) }
-
-func (c *tcpConn) Close() error { return c.tie.Close() }
 
 func (c *tcpConn) SetDeadline(at time.Time) error { return c.tie.SetDeadline(at) }
 

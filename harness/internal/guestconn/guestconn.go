@@ -64,7 +64,7 @@ func (l *Life) Dial(ctx context.Context, network string, port int) (net.Conn, er
 	}
 	switch conn := conn.(type) {
 	case *net.TCPConn:
-		return &tcpConn{conn, l.tie(conn)}, nil
+		return &tcpConn{TCPConn: conn, tie: l.tie(conn)}, nil
 	case *net.UDPConn:
 		return &udpConn{conn, l.tie(conn)}, nil
 	}
@@ -78,8 +78,9 @@ type tie struct {
 	conn rawConn
 	stop func() bool // unties the connection from the machine
 
-	mu   sync.Mutex
-	over bool // the machine has ended
+	mu     sync.Mutex
+	over   bool // the machine has ended
+	noRead bool // CloseRead was called
 }
 
 type rawConn interface {
@@ -108,25 +109,50 @@ func (t *tie) Close() error {
 
 // SetDeadline sets the connection's deadline. After the machine's end, SetDeadline, SetReadDeadline and
 // SetWriteDeadline do nothing.
-func (t *tie) SetDeadline(at time.Time) error { return t.set(t.conn.SetDeadline, at) }
+func (t *tie) SetDeadline(at time.Time) error {
+	return errors.Join(t.SetReadDeadline(at), t.SetWriteDeadline(at))
+}
 
-func (t *tie) SetReadDeadline(at time.Time) error { return t.set(t.conn.SetReadDeadline, at) }
+func (t *tie) SetReadDeadline(at time.Time) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over || t.noRead {
+		return nil
+	}
+	return t.conn.SetReadDeadline(at)
+}
 
-func (t *tie) SetWriteDeadline(at time.Time) error { return t.set(t.conn.SetWriteDeadline, at) }
-
-func (t *tie) set(deadline func(time.Time) error, at time.Time) error {
+func (t *tie) SetWriteDeadline(at time.Time) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over {
 		return nil
 	}
-	return deadline(at)
+	return t.conn.SetWriteDeadline(at)
+}
+
+// CloseRead ends all reads with io.EOF. The host's kernel does not learn of it: after a half-close it would
+// answer the guest's bytes with a reset, which may abort QEMU.
+func (t *tie) CloseRead() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.noRead = true
+	return t.conn.SetReadDeadline(past)
+}
+
+func (t *tie) readsNoMore(err error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.noRead && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // read calls f, which reads from the connection. After the machine's end, f still gets the data that
 // arrived before.
 func (t *tie) read(f func() error) error {
 	err := f()
+	if t.readsNoMore(err) {
+		return io.EOF
+	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) || !t.isOver() || !t.readable() {
 		return t.explain("read", err)
 	}

@@ -112,6 +112,11 @@ func echo(l net.Listener) {
 			buf := make([]byte, 1500)
 			for {
 				n, err := conn.Read(buf)
+				if before, _, streams := bytes.Cut(buf[:n], []byte{1}); streams {
+					conn.Write(before)
+					stream(conn)
+					return
+				}
 				text, _, ends := bytes.Cut(buf[:n], []byte{0})
 				conn.Write(text)
 				if err != nil || ends {
@@ -119,6 +124,17 @@ func echo(l net.Listener) {
 				}
 			}
 		}()
+	}
+}
+
+// stream reads and writes all it can, and reports the end of the writes.
+func stream(conn net.Conn) {
+	go io.Copy(io.Discard, conn)
+	for {
+		if _, err := conn.Write(make([]byte, 1500)); err != nil {
+			guest.Event("the client has gone")
+			return
+		}
 	}
 }
 
