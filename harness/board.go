@@ -2,9 +2,8 @@ package harness
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"net"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,36 +11,6 @@ import (
 	"guesthouse.example/internal/board"
 	"guesthouse.example/internal/target"
 )
-
-// A NIC is a network card. Empty fields are QEMU's choice, except Model.
-type NIC struct {
-	Model string `json:"model"`          // a device of QEMU: "e1000", "virtio-net-pci"
-	Bus   string `json:"bus,omitempty"`  // the name of a bus in QEMU: "pcie.0"
-	Slot  string `json:"slot,omitempty"` // the card's place on the bus, in hexadecimal: "2" or "2.0"
-	MAC   string `json:"mac,omitempty"`  // the address: "52:54:00:12:34:56"
-}
-
-// device returns the value of QEMU's -device, without the netdev= property.
-func (n NIC) device() (string, error) {
-	if n.Model == "" {
-		return "", errors.New("network card: name its model, such as e1000")
-	}
-	if n.MAC != "" {
-		if mac, err := net.ParseMAC(n.MAC); err != nil || len(mac) != 6 {
-			return "", fmt.Errorf("network card: address %q: write six bytes as in 52:54:00:12:34:56", n.MAC)
-		}
-	}
-	device := n.Model
-	for _, property := range []struct{ name, value string }{{"bus", n.Bus}, {"addr", n.Slot}, {"mac", n.MAC}} {
-		if property.value != "" {
-			device += "," + property.name + "=" + property.value
-		}
-	}
-	if n.Bus != "" || n.Slot != "" || strings.HasSuffix(n.Model, "-pci") {
-		device += ",romfile=" // a card of a PCI bus would boot from the network
-	}
-	return device, nil
-}
 
 // hardware returns the target that has the machine's QEMU and processor, with the machine's own hardware, and
 // the board, which is nil for a machine of Linux.
@@ -54,16 +23,16 @@ func (s Spec) hardware() (t target.Target, b *board.Board, err error) {
 	if err != nil {
 		return t, b, err
 	}
+	if err := checkMachine(s.Machine); err != nil {
+		return t, b, err
+	}
 	if s.Machine != "" {
 		t.Machine, t.KVMMachine = s.Machine, ""
 	}
 	if s.CPU != "" {
 		t.CPU, t.KVMCPU = s.CPU, ""
 	}
-	if s.NIC != nil {
-		t.NetDevice, err = s.NIC.device()
-	}
-	return t, b, err
+	return t, b, nil
 }
 
 func (s Spec) boardHardware() (t target.Target, _ *board.Board, err error) {
@@ -101,6 +70,11 @@ func (p *plan) setBoard() {
 		return
 	}
 	p.qemu.Board, p.qemu.Firmware, p.qemu.Globals = true, p.board.Load == board.Firmware, p.board.Globals
+	if len(p.spec.Loaders) == 0 {
+		for _, name := range p.board.Beside {
+			p.spec.Loaders = append(p.spec.Loaders, Loader{File: filepath.Join(filepath.Dir(p.spec.Kernel), name)})
+		}
+	}
 	if p.board.DebugExit {
 		p.qemu.Devices = append(p.qemu.Devices, "isa-debug-exit,iobase=0xf4,iosize=0x04")
 	}
@@ -110,7 +84,7 @@ func (p *plan) setBoard() {
 func (p *plan) name() string { return cmp.Or(p.spec.Board, p.spec.Target) }
 
 // ownHardware reports whether the Spec replaces hardware of its target.
-func (s Spec) ownHardware() bool { return s.Machine != "" || s.CPU != "" || s.NIC != nil }
+func (s Spec) ownHardware() bool { return s.Machine != "" || s.CPU != "" || len(s.NICs) > 0 }
 
 // stopsAutoboot reports whether the harness stops a boot loader's countdown.
 func (p *plan) stopsAutoboot() bool {

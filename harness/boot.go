@@ -103,7 +103,11 @@ func (p *plan) noteInputs() {
 	if !testcache.Active() {
 		return
 	}
-	for _, file := range []string{p.spec.Kernel, p.spec.Initramfs, p.spec.Program} {
+	files := []string{p.spec.Kernel, p.spec.Initramfs, p.spec.Program}
+	for _, l := range p.spec.Loaders {
+		files = append(files, l.File)
+	}
+	for _, file := range files {
 		// A file whose name has its hash does not change. The cache that holds it updates the file's
 		// time, which would make the go command run the test again.
 		if sum, err := regular.SHA256(file); file != "" && (err != nil || !strings.Contains(filepath.Base(file), sum)) {

@@ -49,7 +49,7 @@ func (s Spec) plan() (*plan, error) {
 	p := &plan{spec: s, board: b}
 	p.spec.Target = t.Name
 	if b != nil {
-		p.spec.Memory = cmp.Or(s.Memory, b.Memory)
+		p.spec.Memory, p.spec.CPUs = cmp.Or(s.Memory, b.Memory), cmp.Or(s.CPUs, b.CPUs)
 		p.spec.Ready = cmp.Or(s.Ready, b.Ready)
 	}
 	if p.spec.Memory == 0 {
@@ -127,6 +127,9 @@ func (s Spec) plan() (*plan, error) {
 		Cards: make([]string, len(s.Net)), UserArgs: s.QEMUArgs,
 	}
 	p.setBoard()
+	if err := p.setCards(); err != nil {
+		return nil, err
+	}
 	if err := p.checkCmdline(); err != nil {
 		return nil, err
 	}
@@ -199,10 +202,17 @@ func (s Spec) check() (*plan, error) {
 			return nil, err
 		}
 	}
+	if err := checkLoaders(p.spec.Loaders); err != nil {
+		return nil, err
+	}
 	// A process that repeats the run may have another working directory.
 	files := []*string{&p.spec.Kernel, &p.spec.Initramfs, &p.spec.Program}
 	if strings.Contains(p.spec.QEMU, "/") {
 		files = append(files, &p.spec.QEMU)
+	}
+	p.spec.Loaders = slices.Clone(p.spec.Loaders)
+	for i := range p.spec.Loaders {
+		files = append(files, &p.spec.Loaders[i].File)
 	}
 	for _, file := range files {
 		if *file != "" {
@@ -215,6 +225,9 @@ func (s Spec) check() (*plan, error) {
 		return nil, err
 	}
 	p.qemu.Kernel, p.qemu.Initramfs, p.qemu.Binary = p.spec.Kernel, p.spec.Initramfs, p.spec.QEMU
+	for _, l := range p.spec.Loaders {
+		p.qemu.Loaders = append(p.qemu.Loaders, qemu.Loader(l))
+	}
 	return p, nil
 }
 

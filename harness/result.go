@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"guesthouse.example/harness/internal/records"
@@ -68,6 +69,9 @@ type Result struct {
 	KernelSHA256    string `json:"kernel_sha256,omitempty"`
 	InitramfsSHA256 string `json:"initramfs_sha256,omitempty"`
 	ProgramSHA256   string `json:"program_sha256,omitempty"`
+
+	// LoaderSHA256 are the hashes of the files of Spec.Loaders, in their order.
+	LoaderSHA256 []string `json:"loader_sha256,omitempty"`
 }
 
 // Result returns the machine's result so far.
@@ -115,7 +119,8 @@ func (m *Machine) withRecordFailure(err error) error {
 }
 
 // hashes are the SHA-256 of a machine's files in hexadecimal; empty for a file that the machine does not have.
-type hashes struct{ kernel, initramfs, program string }
+// Those of the loaders' files are separated by spaces.
+type hashes struct{ kernel, initramfs, program, loaders string }
 
 // hashesOf returns the hashes of the files of a Spec. An error is that of the first file that cannot be read;
 // such a file has no hash.
@@ -130,6 +135,12 @@ func hashesOf(s Spec) (h hashes, err error) {
 		sum, failed := regular.SHA256(f.file)
 		*f.sum, err = sum, cmp.Or(err, failed)
 	}
+	sums := make([]string, len(s.Loaders))
+	for i, l := range s.Loaders {
+		sum, failed := regular.SHA256(l.File)
+		sums[i], err = cmp.Or(sum, "none"), cmp.Or(err, failed)
+	}
+	h.loaders = strings.Join(sums, " ")
 	return h, err
 }
 
@@ -139,8 +150,9 @@ func (m *Machine) hash() {
 	h, _ := hashesOf(m.plan.spec) // a file that has gone has no hash
 	m.writeResult(func(r *Result) {
 		r.KernelSHA256, r.InitramfsSHA256, r.ProgramSHA256 = h.kernel, h.initramfs, h.program
+		r.LoaderSHA256 = strings.Fields(h.loaders)
 	})
-	if o := m.plan.spec.Origin; o == nil || (hashes{o.KernelSHA256, o.InitramfsSHA256, o.ProgramSHA256}) != h {
+	if o := m.plan.spec.Origin; o == nil || o.hashes() != h {
 		m.correctSpec(o.withHashes(h))
 	}
 }

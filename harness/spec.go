@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"guesthouse.example/internal/testcache"
@@ -30,13 +31,19 @@ type Spec struct {
 	Machine string `json:"machine,omitempty"`
 	CPU     string `json:"cpu,omitempty"`
 
-	// NIC replaces the machine's network card.
-	NIC *NIC `json:"nic,omitempty"`
+	// NICs replace the machine's network cards, the first of them first. A machine has
+	// one card for each network of Net, or else one.
+	NICs []NIC `json:"nics,omitempty"`
 
 	// Kernel and Initramfs are files, such as package images builds. A kernel
 	// that needs no initramfs, such as an RTOS, boots without one.
 	Kernel    string `json:"kernel"`
 	Initramfs string `json:"initramfs,omitempty"`
+
+	// Loaders are further files that QEMU puts into the machine's memory before it
+	// starts. They are part of what templates have in common, and of the record. A
+	// Board may have some of its own, which lie beside Kernel.
+	Loaders []Loader `json:"loaders,omitempty"`
 
 	// Program is the guest program: a static executable of this host, built for
 	// the target, such as package images builds. The initramfs is then a
@@ -62,7 +69,7 @@ type Spec struct {
 	// Memory is the machine's size in MiB; 0 is 256, or the size of the Board.
 	Memory int `json:"memory_mib,omitempty"`
 
-	// CPUs is the number of the machine's processors; 0 is 1. The target's machine
+	// CPUs is the number of the machine's processors; 0 is 1, or that of the Board. The target's machine
 	// has a limit: 8 on arm and arm64, 32 on x86, 255 on x86_64. Under TCG every
 	// processor is a thread of QEMU, so a machine may have more processors than the
 	// host, which then takes turns.
@@ -165,7 +172,7 @@ type Spec struct {
 	QEMUArgs []string `json:"qemu_args,omitempty"`
 }
 
-// An Origin identifies the kernel, the initramfs and the program of a Spec by their hashes, and says how
+// An Origin identifies the kernel, the initramfs, the program and the loaders' files of a Spec by their hashes, and says how
 // they were made if that is known.
 type Origin struct {
 	KernelSHA256    string `json:"kernel_sha256,omitempty"`    // in hexadecimal
@@ -173,12 +180,19 @@ type Origin struct {
 	InitramfsSHA256 string `json:"initramfs_sha256,omitempty"` // in hexadecimal
 	ProgramSHA256   string `json:"program_sha256,omitempty"`   // in hexadecimal
 	Guest           string `json:"guest,omitempty"`            // the import path of the guest program
+
+	LoaderSHA256 []string `json:"loader_sha256,omitempty"` // of the files of Loaders, in their order
+}
+
+// hashes returns the hashes of an origin.
+func (o *Origin) hashes() hashes {
+	return hashes{o.KernelSHA256, o.InitramfsSHA256, o.ProgramSHA256, strings.Join(o.LoaderSHA256, " ")}
 }
 
 // withHashes returns the origin of files with these hashes. It keeps the package and the guest of o, which
 // may be nil, only if o has the same hashes.
 func (o *Origin) withHashes(h hashes) *Origin {
-	origin := Origin{KernelSHA256: h.kernel, InitramfsSHA256: h.initramfs, ProgramSHA256: h.program}
+	origin := Origin{KernelSHA256: h.kernel, InitramfsSHA256: h.initramfs, ProgramSHA256: h.program, LoaderSHA256: strings.Fields(h.loaders)}
 	if o != nil && o.KernelSHA256 == h.kernel {
 		origin.KernelPackage = o.KernelPackage
 	}

@@ -43,8 +43,7 @@ func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 			s.Target, s.Board, s.Cmdline = "", "zephyr/qemu_x86", []string{"guesthouse.ip=dhcp quiet"}
 		}, "board zephyr/qemu_x86: its image has no kernel command line: quiet"},
 		"board, KVM":        {func(s *Spec) { s.Target, s.Board, s.Accel = "", "zephyr/qemu_x86", KVM }, "board zephyr/qemu_x86: it is emulated, and KVM does not run it"},
-		"card":              {func(s *Spec) { s.NIC = &NIC{Slot: "2"} }, "network card: name its model, such as e1000"},
-		"card's address":    {func(s *Spec) { s.NIC = &NIC{Model: "e1000", MAC: "52:54"} }, `network card: address "52:54": write six bytes`},
+		"machine's file":    {func(s *Spec) { s.Machine = "q35,dumpdtb=/file" }, `machine "q35,dumpdtb=/file": guesthouse does not set the option dumpdtb`},
 		"no kernel":         {func(s *Spec) { s.Kernel = "" }, "kernel: none given"},
 		"missing kernel":    {func(s *Spec) { s.Kernel = "/nonexistent" }, "kernel: stat /nonexistent: no such file"},
 		"kernel directory":  {func(s *Spec) { s.Kernel = "/" }, "kernel /: not a regular file"},
@@ -205,11 +204,11 @@ func TestABoardsMachineIsWhatItsSystemExpects(t *testing.T) {
 	command := strings.Join(words, " ")
 	require.Contains(t, command, "qemu-system-i386 ")
 	require.Contains(t, command, " -machine q35,accel=tcg -cpu qemu32,+nx,+pae -m 32 ")
-	require.Contains(t, command, " -device e1000,addr=0x2,romfile=,netdev=net0 -device isa-debug-exit,iobase=0xf4,iosize=0x04 -kernel "+s.Kernel)
+	require.Contains(t, command, " -device e1000,addr=2,romfile=,netdev=net0 -device isa-debug-exit,iobase=0xf4,iosize=0x04 -kernel "+s.Kernel)
 	require.NotContains(t, command, "-append")
 	require.NotContains(t, command, "virtio")
 
-	s.Machine, s.CPU, s.Memory, s.NIC = "pc", "max", 48, &NIC{Model: "e1000e", Bus: "pci.0", Slot: "5", MAC: "52:54:00:12:34:56"}
+	s.Machine, s.CPU, s.Memory, s.NICs = "pc", "max", 48, []NIC{{Model: "e1000e", Bus: "pci.0", Slot: "5", MAC: "52:54:00:12:34:56"}}
 	words, err = s.Command()
 	require.NoError(t, err)
 	command = strings.Join(words, " ")

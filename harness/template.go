@@ -68,7 +68,7 @@ func (p *plan) identity() (template.Identity, error) {
 		}
 	}
 	h, err := hashesOf(p.spec)
-	id.Kernel, id.Initramfs = h.kernel, h.initramfs
+	id.Kernel, id.Initramfs, id.Loaders = h.kernel, h.initramfs, h.loaders
 	if p.spec.Program != "" {
 		id.Program = &template.Program{SHA256: h.program, Args: p.spec.Args, Env: p.spec.Env}
 	}

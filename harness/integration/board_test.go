@@ -2,6 +2,8 @@ package integration
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -156,4 +158,29 @@ func TestARestartBeforeTheFirstByteNamesTheHardware(t *testing.T) {
 	require.ErrorIs(t, err, harness.ErrGuest)
 	require.ErrorContains(t, err, "boot zephyr/qemu_x86: the guest failed: it restarted before it printed anything: "+
 		"the image may be for another board, or need another processor than -cpu qemu32,+nx,+pae, another machine than -machine q35, or more than 32 MiB of memory")
+}
+
+// QEMU puts the file of a loader into memory, and another content of the file is another kind of machine.
+func TestALoaderPutsAFileIntoMemory(t *testing.T) {
+	t.Parallel()
+	harnesstest.Require(t, "x86")
+	dir := t.TempDir()
+	kernel, text := filepath.Join(dir, "kernel"), filepath.Join(dir, "a text, with a comma")
+	require.NoError(t, os.WriteFile(kernel, baremetal.Prints(0x200000), 0o644))
+	spec := harness.Spec{Board: "zephyr/qemu_x86", Kernel: kernel, Ready: "^loaded: .*!$", From: &harness.TemplateCache{Dir: t.TempDir()},
+		Loaders: []harness.Loader{{File: text, Addr: 0x200000}}}
+	for _, c := range []struct {
+		says string
+		boot harness.BootMode
+	}{{"loaded: one!", harness.BootCold}, {"loaded: one!", harness.BootRestored}, {"loaded: two!", harness.BootCold}} {
+		require.NoError(t, os.WriteFile(text, []byte(c.says+"\r\n\x00"), 0o644))
+		m := harnesstest.Boot(t, spec)
+		require.Equal(t, c.boot, m.Result().Boot, m.Result().Why)
+		if c.boot == harness.BootCold { // a restored machine prints no boot
+			require.Contains(t, m.Console().Text(), c.says)
+		}
+		m.Close()
+		sum := sha256.Sum256([]byte(c.says + "\r\n\x00"))
+		require.Equal(t, []string{hex.EncodeToString(sum[:])}, m.Result().LoaderSHA256)
+	}
 }

@@ -27,15 +27,24 @@ type Board struct {
 	// Target is the name of the target that has the board's processor.
 	Target string
 
-	// Machine and CPU are the values of QEMU's -machine and -cpu, and Memory is the board's memory in MiB.
+	// Machine and CPU are the values of QEMU's -machine and -cpu, and Memory is the board's memory in MiB. CPUs is
+	// the number of processors for which the system is built; 0 is 1.
 	Machine, CPU string
-	Memory       int
+	Memory, CPUs int
 
-	// Card is the network card: the value of QEMU's -device, without the netdev= property. Systems whose
-	// device tree fixes an interrupt need the card in the right slot.
-	Card string
+	// Card is the network card: the value of QEMU's -device, without the addr= and netdev= properties. Slots are the
+	// places of the first card, the second and so on. If there are none, QEMU chooses the place. Systems whose
+	// device tree fixes interrupts find a card in certain slots only.
+	Card  string
+	Slots []string
 
 	Load Load
+
+	// Image is the name that the system's build gives to the file that QEMU starts, if that is not the ELF
+	// file of the build. Beside are names of further files, in the directory of that file, which QEMU puts into
+	// memory.
+	Image  string
+	Beside []string
 
 	// DebugExit is true if the machine has QEMU's device isa-debug-exit, by which the system ends QEMU.
 	DebugExit bool
@@ -73,8 +82,14 @@ const (
 var table = []Board{
 	{
 		Name: "zephyr/qemu_x86", Target: "x86", Machine: "q35", CPU: "qemu32,+nx,+pae", Memory: 32,
-		Card: "e1000,addr=0x2" + noROM, // the device tree has the interrupt of slots 2 and 3
+		Card: "e1000" + noROM, Slots: []string{"2", "3"}, // the device tree has their interrupt
 		Load: Kernel, DebugExit: true, Ready: zephyrReady,
+	},
+	{
+		Name: "zephyr/qemu_x86_64", Target: "x86_64", Machine: "q35", CPU: "qemu64,+x2apic", Memory: 32, CPUs: 2,
+		Card: "e1000" + noROM, Slots: []string{"2", "3"},
+		Load: Kernel, Image: "zephyr-qemu-locore.elf", Beside: []string{"zephyr-qemu-main.elf"},
+		DebugExit: true, Ready: zephyrReady,
 	},
 	{
 		Name: "zephyr/qemu_cortex_a53", Target: "arm64", Machine: "virt,secure=on,gic-version=3", CPU: "cortex-a53", Memory: 128,
@@ -124,11 +139,23 @@ func Lookup(name string) (Board, error) {
 	return Board{}, fmt.Errorf("unknown board %q: the boards are %s", name, strings.Join(names, ", "))
 }
 
+// CardDevice returns the value of QEMU's -device of a network card, without the netdev= property.
+func (b Board) CardDevice(i int) (string, error) {
+	switch {
+	case len(b.Slots) == 0:
+		return b.Card, nil
+	case i >= len(b.Slots):
+		return "", fmt.Errorf("board %s: %d network cards: it has slots for %d", b.Name, i+1, len(b.Slots))
+	}
+	model, options, _ := strings.Cut(b.Card, ",")
+	return model + ",addr=" + b.Slots[i] + "," + options, nil
+}
+
 // Hardware returns the board's target with the board's hardware in place of the target's. It has nothing of
 // Linux, and no host runs it under KVM.
 func (b Board) Hardware() (target.Target, error) {
 	t, err := target.Lookup(b.Target)
-	t.Machine, t.CPU, t.NetDevice = b.Machine, b.CPU, b.Card
+	t.Machine, t.CPU, t.NetDevice = b.Machine, b.CPU, ""
 	t.KVMHosts, t.KVMMachine, t.KVMCPU = nil, "", ""
 	t.Cmdline, t.CmdlineMax, t.ClockRate, t.EarlyConsole = nil, 0, "", nil
 	t.Modules, t.OptionalModules, t.DeviceModules, t.ShareModules = nil, nil, nil, nil

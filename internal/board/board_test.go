@@ -20,7 +20,7 @@ func TestEveryRowIsComplete(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, hardware.Cmdline, "a board has no kernel command line")
 			require.Empty(t, hardware.KVMHosts)
-			for _, text := range []string{hardware.Machine, hardware.CPU, hardware.NetDevice, string(b.Load), b.Ready} {
+			for _, text := range []string{hardware.Machine, hardware.CPU, b.Card, string(b.Load), b.Ready} {
 				require.NotEmpty(t, text)
 			}
 			require.Positive(t, b.Memory)

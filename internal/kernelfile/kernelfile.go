@@ -49,7 +49,7 @@ func Check(file string, t target.Target) error {
 		return fmt.Errorf("kernel %s: this is %s; the target is %s", file, other, t.Name)
 	}
 	if refusedELF64(f) {
-		return fmt.Errorf("kernel %s: QEMU starts a 64-bit ELF file for x86_64 only at a PVH entry point, and this one has none: give a 32-bit file; the build of Zephyr makes one for its own run target, zephyr-qemu-locore.elf, which needs QEMU's -device loader,file=zephyr-qemu-main.elf", file)
+		return fmt.Errorf("kernel %s: QEMU starts a 64-bit ELF file for x86_64 only at a PVH entry point, and this one has none: give a 32-bit file; for its board qemu_x86_64, Zephyr makes one beside zephyr.elf with west build -t qemu_kernel_target: zephyr-qemu-locore.elf", file)
 	}
 	return nil
 }

@@ -31,12 +31,23 @@ func ELF(targetName, line string) ([]byte, error) {
 	}
 }
 
+// Prints returns an ELF file for the target x86 whose program prints the text at an address, up to a zero byte,
+// on the console, and then idles for ever.
+func Prints(text uint32) []byte {
+	code := codeX86(0)
+	binary.LittleEndian.PutUint32(code[textX86:], text)
+	return elf32(elf.EM_386, 0x100000, 12, multiboot(code))
+}
+
 // multiboot returns the code behind a Multiboot header, without which QEMU does not load a
 // 32-bit ELF file on a PC. Source: the Multiboot Specification, version 0.6.96, 3.1.
 func multiboot(code []byte) []byte {
 	const magic = 0x1badb002
 	return append(words([]uint32{magic, 0, -magic & 0xffffffff}), code...)
 }
+
+// textX86 is where the code for x86 has the address of the text.
+const textX86 = 2
 
 // codeX86 returns code that is loaded at base and prints the text behind itself on COM1.
 func codeX86(base uint32) []byte {
@@ -58,7 +69,7 @@ func codeX86(base uint32) []byte {
 		0xf4,       //       idle: hlt
 		0xeb, 0xfd, //             jmp idle
 	}
-	binary.LittleEndian.PutUint32(code[2:], base+uint32(len(code)))
+	binary.LittleEndian.PutUint32(code[textX86:], base+uint32(len(code)))
 	return code
 }
 

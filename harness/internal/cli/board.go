@@ -4,11 +4,62 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"guesthouse.example/harness"
 	"guesthouse.example/internal/board"
 )
+
+// registerHardware registers the flags that describe the machine's hardware.
+func registerHardware(flags *flag.FlagSet, spec *harness.Spec) {
+	flags.StringVar(&spec.Board, "board", "", "the `board` of IMAGE, one of those that guesthouse targets lists, such as zephyr/qemu_x86")
+	flags.StringVar(&spec.Machine, "machine", "", "the `value` of QEMU's -machine, in place of the target's or the board's")
+	flags.StringVar(&spec.CPU, "cpu", "", "the `value` of QEMU's -cpu, in place of the target's or the board's")
+	flags.IntVar(&spec.Memory, "memory", 0, "the machine's memory `size` in MiB (default 256, or the board's)")
+	flags.IntVar(&spec.CPUs, "cpus", 0, "the `number` of the machine's processors (default 1, or the board's)")
+	flags.Func("nic", "a network card in place of the target's or the board's, as `MODEL[,bus=B][,slot=S][,mac=M]`, such as e1000,slot=3; may be repeated, for the next network", func(text string) error {
+		nic, err := parseNIC(text)
+		spec.NICs = append(spec.NICs, nic)
+		return err
+	})
+	flags.Func("loader", "a further file for the machine's memory, as `FILE[@ADDRESS]`; an ELF file has addresses of its own; may be repeated", func(text string) error {
+		spec.Loaders = append(spec.Loaders, parseLoader(text))
+		return nil
+	})
+}
+
+// parseNIC parses the value of -nic.
+func parseNIC(text string) (n harness.NIC, err error) {
+	n.Model, text, _ = strings.Cut(text, ",")
+	for text != "" {
+		var property string
+		property, text, _ = strings.Cut(text, ",")
+		name, value, _ := strings.Cut(property, "=")
+		switch name {
+		case "bus":
+			n.Bus = value
+		case "slot":
+			n.Slot = value
+		case "mac":
+			n.MAC = value
+		default:
+			return n, fmt.Errorf("unknown property %q: write bus=, slot= or mac=", property)
+		}
+	}
+	return n, nil
+}
+
+// parseLoader parses the value of -loader. A file's name may have an @.
+func parseLoader(text string) harness.Loader {
+	if at := strings.LastIndex(text, "@"); at >= 0 {
+		if addr, err := strconv.ParseUint(text[at+1:], 0, 64); err == nil {
+			return harness.Loader{File: text[:at], Addr: addr}
+		}
+	}
+	return harness.Loader{File: text}
+}
 
 // boardImage gives a Spec with a board its image, the one argument of run. It refuses flags that are for
 // machines of Linux.
@@ -36,7 +87,11 @@ func listBoards(w io.Writer) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, b.Machine, b.CPU, hardware.QEMU, hardware.QEMUPackage, b.Card, b.Load)
+		card, _, _ := strings.Cut(b.Card, ",")
+		if len(b.Slots) > 0 {
+			card += " in slot " + strings.Join(b.Slots, " or ")
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, b.Machine, b.CPU, hardware.QEMU, hardware.QEMUPackage, card, b.Load)
 	}
 	return t.Flush()
 }

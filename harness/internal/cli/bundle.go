@@ -25,20 +25,25 @@ import (
 
 const bundleUsage = `guesthouse bundle [flags] RECORD
 
-Packs the record directory of a run, its kernel, its initramfs and its program into one file. On another
+Packs the record directory of a run, its kernel, its initramfs, its program and the files of
+its loaders into one file. On another
 host, "guesthouse run -spec FILE" boots that machine without a network, a cache or the guest's
 sources. The file is a tar archive, compressed with zstd. The same record always gives the same
 bytes. RECORD is the directory that the run named with -dir, or the one that a failed run kept.`
 
-// A bundle begins with spec.json, the kernel, the initramfs and the program, because run reads only these.
+// A bundle begins with spec.json, the kernel, the initramfs, the program and the files of the loaders, because
+// run reads only these.
 // The other files of the record follow. spec.json names these files as below.
 const (
 	bundledKernel    = "kernel"
 	bundledInitramfs = "initramfs"
 	bundledProgram   = "program"
 	maxSpec          = 1 << 20 // bytes of a bundle's spec.json
-	maxImage         = 4 << 30 // bytes of a bundle's kernel, initramfs or program
+	maxImage         = 4 << 30 // bytes of a bundle's kernel, initramfs, program or file of a loader
 )
+
+// bundledLoader returns the name of the file of a loader.
+func bundledLoader(i int) string { return fmt.Sprint("loader", i) }
 
 func bundleCommand(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("bundle", flag.ContinueOnError)
@@ -122,6 +127,15 @@ func packRecord(t *tar.Writer, dir string, spec harness.Spec) error {
 		}
 		spec.Program = bundledProgram
 	}
+	loaders := spec.Loaders
+	spec.Loaders, of.LoaderSHA256 = slices.Clone(loaders), nil
+	for i, l := range loaders {
+		sum, err := fileSHA256(l.File)
+		if err != nil {
+			return err
+		}
+		spec.Loaders[i].File, of.LoaderSHA256 = bundledLoader(i), append(of.LoaderSHA256, sum)
+	}
 	text, err := json.MarshalIndent(spec, "", "\t")
 	if err != nil {
 		return err
@@ -140,6 +154,11 @@ func packRecord(t *tar.Writer, dir string, spec harness.Spec) error {
 	}
 	if program != "" {
 		if err := packFile(t, bundledProgram, program); err != nil {
+			return err
+		}
+	}
+	for i, l := range loaders {
+		if err := packFile(t, bundledLoader(i), l.File); err != nil {
 			return err
 		}
 	}
@@ -257,7 +276,7 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 		return spec, fmt.Errorf("the recorded run chose its own QEMU program or arguments (%q %q), which can access anything on this host: unpack the bundle with tar, check its spec.json, and give that file to run -spec", spec.QEMU, spec.QEMUArgs)
 	}
 	if spec.Kernel != bundledKernel || spec.Initramfs != "" && spec.Initramfs != bundledInitramfs ||
-		spec.Program != "" && spec.Program != bundledProgram || spec.Origin == nil {
+		spec.Program != "" && spec.Program != bundledProgram || spec.Origin == nil || !hasBundledLoaders(spec) {
 		return spec, fmt.Errorf("%s: it does not name the files of the bundle: this file is not the bundle of a record", records.SpecFile)
 	}
 	if out := spec.Outbound; out != "" && out != harness.OutboundNone {
@@ -292,5 +311,23 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 			return spec, err
 		}
 	}
+	for i := range spec.Loaders {
+		if err := next(bundledLoader(i), maxImage); err != nil {
+			return spec, err
+		}
+		if spec.Loaders[i].File, err = cache.ImportKernel(ctx, spec.Origin.LoaderSHA256[i], t); err != nil {
+			return spec, err
+		}
+	}
 	return spec, nil
+}
+
+// hasBundledLoaders reports whether the loaders of a Spec have the files of a bundle.
+func hasBundledLoaders(spec harness.Spec) bool {
+	for i, l := range spec.Loaders {
+		if l.File != bundledLoader(i) {
+			return false
+		}
+	}
+	return len(spec.Loaders) == len(spec.Origin.LoaderSHA256)
 }

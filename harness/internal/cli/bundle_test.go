@@ -16,6 +16,7 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/harness/internal/baremetal"
 )
 
 // A home is the environment of one user of the command, with a cache and a directory of its own.
@@ -139,6 +140,8 @@ func TestABundleBootsElsewhere(t *testing.T) {
 		"args":     {archive(t, "spec.json", `{"qemu_args": ["-hda", "/dev/sda"]}`), "the recorded run chose its own QEMU program or arguments"},
 		"host":     {archive(t, "spec.json", `{"kernel": "/etc/passwd", "origin": {}}`), "it does not name the files of the bundle"},
 		"program":  {archive(t, "spec.json", `{"kernel": "kernel", "initramfs": "initramfs", "program": "/bin/sh", "origin": {}}`), "it does not name the files of the bundle"},
+		"loader":   {archive(t, "spec.json", `{"kernel": "kernel", "loaders": [{"file": "/etc/passwd"}], "origin": {"loader_sha256": ["`+sumOfX+`"]}}`), "it does not name the files of the bundle"},
+		"loaders":  {archive(t, "spec.json", `{"kernel": "kernel", "loaders": [{"file": "loader0"}], "origin": {}}`), "it does not name the files of the bundle"},
 		"kernel":   {archive(t, "spec.json", `{"kernel": "kernel", "origin": {}}`, "initramfs", ""), `"initramfs" is in the place of kernel`},
 		"hash":     {archive(t, "spec.json", `{"kernel": "kernel", "origin": {"kernel_sha256": "../../evil"}}`, "kernel", "x"), "../../evil: not a SHA-256"},
 		"tampered": {archive(t, "spec.json", `{"kernel": "kernel", "origin": {"kernel_sha256": "`+strings.Repeat("0", 64)+`"}}`, "kernel", "x"), "its SHA-256 is 2d71164"},
@@ -154,6 +157,34 @@ func TestABundleBootsElsewhere(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, left, name)
 	}
+}
+
+// sumOfX is the SHA-256 of "x".
+const sumOfX = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+
+// The files of loaders are in the record, the bundle and the cache of the other host, as the kernel is.
+func TestABundleHasTheFilesOfLoaders(t *testing.T) {
+	harnesstest.Require(t, "x86")
+	dir := t.TempDir()
+	kernel, text, record, file := filepath.Join(dir, "kernel"), filepath.Join(dir, "te@xt"), filepath.Join(dir, "record"), filepath.Join(dir, "bundle")
+	require.NoError(t, os.WriteFile(kernel, baremetal.Prints(0x200000), 0o644))
+	require.NoError(t, os.WriteFile(text, []byte("loaded from a file\r\n\x00"), 0o644))
+	status, stdout, stderr := call(t, "run", "-board", "zephyr/qemu_x86", "-loader", text+"@0x200000", "-ready", "^loaded from", "-cold", "-dir", record, kernel)
+	require.Equal(t, 0, status, stderr)
+	require.Contains(t, stdout, "loaded from a file")
+	status, _, stderr = call(t, "bundle", "-o", file, record)
+	require.Equal(t, 0, status, stderr)
+
+	require.NoError(t, os.Remove(text))
+	elsewhere := stranger(t)
+	for _, spec := range []string{file, filepath.Join(record, "spec.json")} { // the cache has the file of the second
+		stdout, stderr, err := elsewhere.run(t, "run", "-spec", spec, "-cold")
+		require.NoError(t, err, stderr)
+		require.Contains(t, stdout, "loaded from a file")
+	}
+	status, _, stderr = call(t, "bundle", "-o", file, "-cache", t.TempDir(), record)
+	require.Equal(t, 1, status)
+	require.Contains(t, stderr, "the file "+text+" of a loader, SHA-256 ")
 }
 
 // archive is a tar archive, compressed with zstd, of names and contents in turn.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"guesthouse.example/harness"
@@ -58,6 +59,9 @@ func (f *imageFlags) find(ctx context.Context, spec harness.Spec, log io.Writer)
 		spec.Kernel, err = f.findKernel(ctx, spec, of, log)
 	}
 	if err != nil {
+		return spec, err
+	}
+	if spec.Loaders, err = f.findLoaders(spec.Loaders, of.LoaderSHA256); err != nil {
 		return spec, err
 	}
 	if spec.Initramfs == "" {
@@ -110,6 +114,34 @@ func (f *imageFlags) findKernel(ctx context.Context, spec harness.Spec, of harne
 		return "", &missingError{what, fmt.Sprintf("no such file, and it is not in the cache; apt's sources offer another file as %s", of.KernelPackage)}
 	}
 	return k.Path, nil
+}
+
+// findLoaders returns loaders with files that exist on this host. A bundle puts such files where kernels are.
+func (f *imageFlags) findLoaders(all []harness.Loader, sums []string) ([]harness.Loader, error) {
+	all = slices.Clone(all)
+	for i := range all {
+		sum := ""
+		if i < len(sums) {
+			sum = sums[i]
+		}
+		is, err := hasSHA256(all[i].File, sum)
+		if err != nil {
+			return nil, err
+		}
+		if is {
+			continue
+		}
+		cache, err := imagecache.Open(f.cache)
+		if err != nil {
+			return nil, err
+		}
+		found, err := cache.FindKernel(sum)
+		if err != nil {
+			return nil, &missingError{fmt.Sprintf("the file %s of a loader, %s", all[i].File, named(sum)), "no such file, and it is not in the cache"}
+		}
+		all[i].File = found
+	}
+	return all, nil
 }
 
 func (f *imageFlags) findInitramfs(ctx context.Context, spec harness.Spec, of harness.Origin, log io.Writer) (string, error) {

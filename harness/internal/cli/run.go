@@ -59,13 +59,9 @@ func run(ctx context.Context, args []string, std stdio) error {
 	var dryRun bool
 	image.register(flags)
 	flags.Lookup("guest").Usage += ", or none"
-	flags.StringVar(&spec.Board, "board", "", "the `board` of IMAGE, one of those that guesthouse targets lists, such as zephyr/qemu_x86")
-	flags.StringVar(&spec.Machine, "machine", "", "the `value` of QEMU's -machine, in place of the target's or the board's")
-	flags.StringVar(&spec.CPU, "cpu", "", "the `value` of QEMU's -cpu, in place of the target's or the board's")
+	registerHardware(flags, &spec)
 	flags.StringVar(&specFile, "spec", "", "boot the machine of a recorded run: a spec.json or a bundle `file`; allows no other flags than -append, -qemu-arg, -outbound, -cold, -dir, -cache and -n")
 	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and do not run it")
-	flags.IntVar(&spec.Memory, "memory", 0, "the machine's memory `size` in MiB (default 256, or the board's)")
-	flags.IntVar(&spec.CPUs, "cpus", 0, "the `number` of the machine's processors (default 1)")
 	flags.Func("disk", "a `file` or a size in MiB: a disk with that content, or an empty one; what the guest writes is gone at the end; may be repeated", func(text string) error {
 		spec.Disks = append(spec.Disks, harness.ParseDisk(text))
 		return nil

@@ -30,6 +30,7 @@ type Machine struct {
 	Board, Firmware bool
 	Globals         []string // values of -global
 	Devices         []string // values of -device
+	Loaders         []Loader
 
 	Memory int  // MiB
 	CPUs   int  // the number of the guest's processors; under TCG each is a thread of QEMU
@@ -45,8 +46,31 @@ type Machine struct {
 	// MaxCards. If there are any, the machine has no card on QEMU's user network, and no forwards.
 	Cards []string
 
+	// CardDevices are the values of -device, without the netdev= property, of the first network cards. The others
+	// are the target's.
+	CardDevices []string
+
 	UserArgs []string // the user's own, at the end of the command line
 }
+
+// A Loader is a file that QEMU puts into the memory of a machine before the machine starts. An ELF file has
+// addresses of its own, and the bytes of any other file go to Addr.
+type Loader struct {
+	File string
+	Addr uint64
+}
+
+// device returns the value of -device.
+func (l Loader) device() string {
+	device := "loader,file=" + Escape(l.File)
+	if l.Addr != 0 {
+		device += fmt.Sprintf(",addr=%#x", l.Addr)
+	}
+	return device
+}
+
+// Escape returns a value for a property in a list such as that of -device, where a comma ends the value.
+func Escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }
 
 // Args returns the command line, without the binary, of a QEMU that the harness controls. The machine is
 // stopped at first (-S), so that the harness reads the console from its first byte. The files are those of m's
@@ -74,6 +98,10 @@ func (m Machine) IdentityArgs() []string {
 	m.Cards = make([]string, len(m.Cards)) // the agent gives a restored guest its own
 	if m.Initramfs != "" {
 		m.Initramfs = "INITRAMFS"
+	}
+	m.Loaders = slices.Clone(m.Loaders)
+	for i := range m.Loaders {
+		m.Loaders[i].File = fmt.Sprint("LOADER", i)
 	}
 	return slices.Concat(m.machineArgs(OwnRAM, false), m.diskArgs())
 }
@@ -115,6 +143,9 @@ func (m Machine) machineArgs(ram RAM, alone bool) []string {
 	}
 	for _, device := range m.Devices {
 		args = append(args, "-device", device)
+	}
+	for _, l := range m.Loaders {
+		args = append(args, "-device", l.device())
 	}
 	args = append(args, m.diskDevices()...)
 	switch {
@@ -164,16 +195,24 @@ const MaxCards = 8
 // networkCards returns the network cards: the one on QEMU's user network, or those on streams.
 func (m Machine) networkCards(forwards, alone bool) (args []string) {
 	if len(m.Cards) == 0 {
-		return []string{"-netdev", m.netdev(forwards, alone), "-device", m.Target.NetDevice + ",netdev=net0"}
+		return []string{"-netdev", m.netdev(forwards, alone), "-device", m.cardDevice(0) + ",netdev=net0"}
 	}
 	for i, mac := range m.Cards {
-		device := fmt.Sprintf("%s,netdev=net%d", m.Target.NetDevice, i)
+		device := fmt.Sprintf("%s,netdev=net%d", m.cardDevice(i), i)
 		if mac != "" {
 			device += ",mac=" + mac
 		}
 		args = append(args, "-netdev", fmt.Sprintf("stream,id=net%d,addr.type=fd,addr.str=%d", i, firstCardFD+i), "-device", device)
 	}
 	return args
+}
+
+// cardDevice returns the value of -device of a network card, without the netdev= property.
+func (m Machine) cardDevice(i int) string {
+	if i < len(m.CardDevices) {
+		return m.CardDevices[i]
+	}
+	return m.Target.NetDevice
 }
 
 // netdev returns the value of -netdev. A restored machine gets its forwards later, when its guest has

@@ -18,6 +18,7 @@ type Identity struct {
 	Args      []string `json:"args"`                // QEMU's arguments, without those that differ from run to run
 	Kernel    string   `json:"kernel"`              // SHA-256
 	Initramfs string   `json:"initramfs,omitempty"` // SHA-256
+	Loaders   string   `json:"loaders,omitempty"`   // SHA-256 of each, separated by spaces
 	Ready     string   `json:"ready"`
 
 	Disks []DiskIdentity `json:"disks,omitempty"`
@@ -76,6 +77,7 @@ func (id Identity) difference(other Identity) string {
 		{"QEMU", id.QEMU, other.QEMU},
 		{"kernel", id.Kernel, other.Kernel},
 		{"initramfs", id.Initramfs, other.Initramfs},
+		{"file of a loader", id.Loaders, other.Loaders},
 		{"program", id.programSum(), other.programSum()},
 		{"argument or environment variable of the program", id.programArgs(), other.programArgs()},
 		{"ready pattern", id.Ready, other.Ready},
