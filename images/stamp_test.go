@@ -2,6 +2,8 @@ package images
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,9 +126,30 @@ func (r *stampRig) requireStamped() {
 	r.settle()
 	if _, built := r.program(); built { // for example because the files were new
 		r.settle()
+		since, stamps := time.Now(), r.stamps()
 		_, built = r.program()
-		require.False(r.t, built, "nothing has changed")
+		require.False(r.t, built, "nothing has changed since %v; stamps before: %s\nstamps now: %s", since, stamps, r.stamps())
 	}
+}
+
+// stamps describes the stamps and the present states of their inputs.
+func (r *stampRig) stamps() (text string) {
+	files, err := filepath.Glob(r.path("cache/stamps/*"))
+	require.NoError(r.t, err)
+	for _, file := range files {
+		var s stamp[Executable]
+		data, err := os.ReadFile(file)
+		require.NoError(r.t, err)
+		text += "\n" + file + ":"
+		if err := json.Unmarshal(data, &s); err != nil {
+			text += " " + err.Error()
+		}
+		for i, name := range s.Names {
+			now, known := stateNow(name)
+			text += fmt.Sprintf("\n\t%s: %+v, now %+v %v", name, s.Files[i], now, known)
+		}
+	}
+	return text
 }
 
 // A result is built again after each change of anything that it depends on.
