@@ -118,10 +118,11 @@ func (m *Machine) startProgram(ctx context.Context) error {
 // untilReady returns a context that ends when the console should have shown a pattern: ReadyWithin after
 // from, or when the guest hangs.
 func (m *Machine) untilReady(ctx context.Context, from machinetime.Moment, pattern string) (context.Context, context.CancelFunc) {
-	shown := fmt.Errorf("its console has not shown %q", pattern)
+	shown := &lateError{fmt.Sprintf("its console has not shown %q", pattern)}
 	late := fmt.Errorf("%w: not ready within %v: %w", ErrGuest, m.plan.spec.ReadyWithin, shown)
 	ctx, cancel := m.vm.Clock.WithDeadline(ctx, from, m.plan.spec.ReadyWithin, late)
-	ctx, stop := m.vm.Clock.WithWatchdog(ctx, m.plan.spec.ReadyWithin/hangsAfter, m.vm.Console.Len, shown)
+	ctx, stop := m.vm.Clock.WithWatchdog(ctx, m.plan.spec.ReadyWithin/hangsAfter,
+		machinetime.Signs{Printed: m.vm.Console.Len, Registers: m.vm.Registers}, shown)
 	return ctx, func() {
 		stop()
 		cancel()

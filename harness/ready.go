@@ -20,7 +20,7 @@ import (
 func (m *Machine) WaitReady(ctx context.Context) error {
 	recordCtx, cancel := m.vm.Record.WithFailure(ctx)
 	defer cancel()
-	err := m.waitReady(recordCtx)
+	err := m.withPlaces(ctx, m.waitReady(recordCtx))
 	if err == nil {
 		err = m.vm.Record.Failure() // a file may have failed after the console matched
 	}
@@ -72,7 +72,7 @@ func (m *Machine) saveTemplate(ctx context.Context, t *pendingTemplate) error {
 }
 
 func (m *Machine) waitReady(ctx context.Context) error {
-	first := fmt.Errorf("no byte on its console within %v", m.plan.spec.FirstByteWithin)
+	first := &lateError{fmt.Sprintf("no byte on its console within %v", m.plan.spec.FirstByteWithin)}
 	firstCtx, cancel := m.vm.Clock.WithDeadline(ctx, m.begin, m.plan.spec.FirstByteWithin, first)
 	defer cancel()
 	if err := m.vm.Console.WaitByte(firstCtx); err != nil {
@@ -115,7 +115,7 @@ func (m *Machine) stopAutoboot(ctx context.Context) error {
 	return err
 }
 
-// hangsAfter is the part of ReadyWithin for which a guest may print nothing and be mostly idle before
+// hangsAfter is the part of ReadyWithin for which a guest may print nothing, and be mostly idle or spin, before
 // the watchdog reports that it hangs.
 const hangsAfter = 4
 

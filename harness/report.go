@@ -56,6 +56,7 @@ func (e *BootError) Error() string {
 // String makes them safe for a terminal.
 type Report struct {
 	Console  []string // the last 20 lines of the console, or a crash with its trace
+	Code     []string // the functions, files and lines of addresses in a crash, by the image's symbols
 	Warnings []string // the lines of the console that [console.Console.Warnings] returns
 	Stderr   string   // the end of what QEMU printed on its standard error
 	Stopped  []string // Stopped of the Result
@@ -69,6 +70,9 @@ func (r Report) String() string {
 		b.WriteString("its console is empty")
 	} else {
 		fmt.Fprintf(&b, "its console:\n\t%s", strings.Join(printable.Lines(r.Console), "\n\t"))
+	}
+	if len(r.Code) > 0 {
+		fmt.Fprintf(&b, "\nby the symbols of its image:\n\t%s", strings.Join(printable.Lines(r.Code), "\n\t"))
 	}
 	if len(r.Warnings) > 0 {
 		fmt.Fprintf(&b, "\nits warnings:\n\t%s", strings.Join(printable.Lines(r.Warnings), "\n\t"))
@@ -87,7 +91,8 @@ func (r Report) String() string {
 
 // Report returns the machine's report so far.
 func (m *Machine) Report() Report {
-	r := Report{Console: m.vm.Console.Evidence(), Warnings: m.vm.Console.Warnings(), Stderr: m.vm.Record.StderrText(), Stopped: m.vm.Filter.Stopped()}
+	evidence := m.vm.Console.Evidence()
+	r := Report{Console: evidence, Code: m.crashCode(evidence), Warnings: m.vm.Console.Warnings(), Stderr: m.vm.Record.StderrText(), Stopped: m.vm.Filter.Stopped()}
 	if m.keepsRecord() {
 		r.Dir = m.vm.Record.Dir()
 		r.Repeat = "go run guesthouse.example/harness/cmd/guesthouse run -spec " + shellquote.Word(filepath.Join(r.Dir, "spec.json"))

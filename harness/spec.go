@@ -118,7 +118,7 @@ type Spec struct {
 	// and 0 stands for 30 s and 90 s of the machine's time; see
 	// [Machine.Within]. With a Program, ReadyWithin bounds both the time until
 	// the platform is ready and the time from then to Ready. A guest that prints
-	// nothing and is mostly idle for a quarter of ReadyWithin hangs, and the boot
+	// nothing and is mostly idle or spins for a quarter of ReadyWithin hangs, and the boot
 	// fails then.
 	FirstByteWithin time.Duration `json:"first_byte_within,omitempty"`
 	ReadyWithin     time.Duration `json:"ready_within,omitempty"`

@@ -113,7 +113,7 @@ func (c *Console) awaitTrace(ctx context.Context) {
 
 const (
 	tailLines   = 20 // the lines of a guest that has not crashed
-	beforeCrash = 3  // lines before the sign of a crash
+	beforeCrash = 12 // lines before the sign of a crash: Zephyr prints the registers there
 	fromCrash   = 50 // lines from the sign on, where a trace says most
 	lastLines   = 10 // lines at the end of a shortened crash
 )

@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,7 +93,8 @@ func TestEvidenceShortensALongCrash(t *testing.T) {
 	c.append([]byte(strings.Repeat("before\n", 30) + "panic: no such sensor\n\ngoroutine 1 [running]:\n" +
 		strings.Repeat("main.deep()\n", 300) + "exit status 2\n"))
 	lines := c.Evidence()
-	require.Equal(t, []string{"before", "before", "before", "panic: no such sensor", "", "goroutine 1 [running]:"}, lines[:6])
+	require.Equal(t, slices.Repeat([]string{"before"}, beforeCrash), lines[:beforeCrash])
+	require.Equal(t, []string{"panic: no such sensor", "", "goroutine 1 [running]:"}, lines[beforeCrash:beforeCrash+3])
 	require.Len(t, lines, beforeCrash+fromCrash+1+lastLines)
 	require.Equal(t, fmt.Sprintf("[%d lines left out]", 304-fromCrash-lastLines), lines[beforeCrash+fromCrash])
 	require.Equal(t, "exit status 2", lines[len(lines)-1])

@@ -7,13 +7,23 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"guesthouse.example/internal/target"
 )
 
 // ELF returns an ELF file for the target's machine. Its program prints a line on the
 // console and then idles for ever.
-func ELF(targetName, line string) ([]byte, error) {
+func ELF(targetName, line string) ([]byte, error) { return build(targetName, line, false) }
+
+// Spinning returns an ELF file whose program prints a line and then spins for ever, in a function with the name
+// SpinsIn.
+func Spinning(targetName, line string) ([]byte, error) { return build(targetName, line, true) }
+
+// SpinsIn is the symbol of the code that spins.
+const SpinsIn = "spins"
+
+func build(targetName, line string, spins bool) ([]byte, error) {
 	row, err := target.Lookup(targetName)
 	if err != nil {
 		return nil, err
@@ -21,11 +31,27 @@ func ELF(targetName, line string) ([]byte, error) {
 	text := []byte(line + "\r\n\x00")
 	switch machine := row.ELFMachines[len(row.ELFMachines)-1]; machine {
 	case elf.EM_386:
-		return elf32(machine, 0x100000, 12, multiboot(append(codeX86(0x100000+12), text...))), nil
+		const base, header = 0x100000, 12
+		code := codeX86(base + header)
+		idle := len(code) - 3 // hlt, jmp
+		if spins {
+			code[idle], code[len(code)-1] = 0x90, 0xfe // nop, jmp to itself
+		}
+		return elf32(machine, base, header, multiboot(append(code, text...)), uint32(header+idle)), nil
 	case elf.EM_ARM:
-		return elf32(machine, 0x40200000, 0, append(words(codeARM), text...)), nil
+		code := slices.Clone(codeARM)
+		idle := len(code) - 2
+		if spins {
+			code[idle], code[idle+1] = 0xe1a00000, 0xeafffffe // nop, b to itself
+		}
+		return elf32(machine, 0x40200000, 0, append(words(code), text...), uint32(4*idle)), nil
 	case elf.EM_AARCH64:
-		return elf64(machine, 0x40200000, append(words(codeARM64), text...)), nil
+		code := slices.Clone(codeARM64)
+		idle := len(code) - 2
+		if spins {
+			code[idle], code[idle+1] = 0xd503201f, 0x14000000 // nop, b to itself
+		}
+		return elf64(machine, 0x40200000, append(words(code), text...), uint64(4*idle)), nil
 	default:
 		return nil, fmt.Errorf("there is no bare-metal guest for %s", machine)
 	}
@@ -36,7 +62,7 @@ func ELF(targetName, line string) ([]byte, error) {
 func Prints(text uint32) []byte {
 	code := codeX86(0)
 	binary.LittleEndian.PutUint32(code[textX86:], text)
-	return elf32(elf.EM_386, 0x100000, 12, multiboot(code))
+	return elf32(elf.EM_386, 0x100000, 12, multiboot(code), uint32(12+len(code)-3))
 }
 
 // multiboot returns the code behind a Multiboot header, without which QEMU does not load a
@@ -120,29 +146,64 @@ func ident(class elf.Class) [elf.EI_NIDENT]byte {
 	return [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}
 }
 
+// The string tables of the files: names of sections, and the name of the only symbol.
+const (
+	sectionNames = "\x00.text\x00.symtab\x00.strtab\x00.shstrtab\x00"
+	symbolNames  = "\x00" + SpinsIn + "\x00"
+)
+
+// nameOf returns the offset of a section's name.
+func nameOf(section string) uint32 {
+	return uint32(strings.Index(sectionNames, "\x00"+section+"\x00") + 1)
+}
+
 // elf32 returns a file with one segment, which is loaded at base and starts at an
-// offset into the segment.
-func elf32(machine elf.Machine, base, start uint32, segment []byte) []byte {
+// offset into the segment. The symbol SpinsIn begins at another offset.
+func elf32(machine elf.Machine, base, start uint32, segment []byte, spins uint32) []byte {
 	const headers = 52 + 32 // bytes
+	size := uint32(len(segment))
+	names := headers + size + 2*16
+	tables := slices.Concat(
+		make([]byte, 16), bytesOf(elf.Sym32{Name: 1, Value: base + spins, Size: size - spins, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_FUNC), Shndx: 1}),
+		[]byte(symbolNames+sectionNames),
+		make([]byte, 40),
+		bytesOf(elf.Section32{Name: nameOf(".text"), Type: uint32(elf.SHT_PROGBITS), Flags: uint32(elf.SHF_ALLOC | elf.SHF_EXECINSTR), Addr: base, Off: headers, Size: size}),
+		bytesOf(elf.Section32{Name: nameOf(".symtab"), Type: uint32(elf.SHT_SYMTAB), Off: headers + size, Size: 2 * 16, Link: 3, Info: 1, Entsize: 16}),
+		bytesOf(elf.Section32{Name: nameOf(".strtab"), Type: uint32(elf.SHT_STRTAB), Off: names, Size: uint32(len(symbolNames))}),
+		bytesOf(elf.Section32{Name: nameOf(".shstrtab"), Type: uint32(elf.SHT_STRTAB), Off: names + uint32(len(symbolNames)), Size: uint32(len(sectionNames))}),
+	)
 	return slices.Concat(bytesOf(elf.Header32{
 		Ident: ident(elf.ELFCLASS32), Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT),
 		Entry: base + start, Phoff: 52, Ehsize: 52, Phentsize: 32, Phnum: 1,
+		Shoff: names + uint32(len(symbolNames)+len(sectionNames)), Shentsize: 40, Shnum: 5, Shstrndx: 4,
 	}), bytesOf(elf.Prog32{
 		Type: uint32(elf.PT_LOAD), Off: headers, Vaddr: base, Paddr: base,
-		Filesz: uint32(len(segment)), Memsz: uint32(len(segment)), Flags: uint32(elf.PF_R | elf.PF_X), Align: 4,
-	}), segment)
+		Filesz: size, Memsz: size, Flags: uint32(elf.PF_R | elf.PF_X), Align: 4,
+	}), segment, tables)
 }
 
 // elf64 returns a file with one segment, which is loaded at base and starts there.
-func elf64(machine elf.Machine, base uint64, segment []byte) []byte {
+func elf64(machine elf.Machine, base uint64, segment []byte, spins uint64) []byte {
 	const headers = 64 + 56 // bytes
+	size := uint64(len(segment))
+	names := headers + size + 2*24
+	tables := slices.Concat(
+		make([]byte, 24), bytesOf(elf.Sym64{Name: 1, Value: base + spins, Size: size - spins, Info: elf.ST_INFO(elf.STB_GLOBAL, elf.STT_FUNC), Shndx: 1}),
+		[]byte(symbolNames+sectionNames),
+		make([]byte, 64),
+		bytesOf(elf.Section64{Name: nameOf(".text"), Type: uint32(elf.SHT_PROGBITS), Flags: uint64(elf.SHF_ALLOC | elf.SHF_EXECINSTR), Addr: base, Off: headers, Size: size}),
+		bytesOf(elf.Section64{Name: nameOf(".symtab"), Type: uint32(elf.SHT_SYMTAB), Off: headers + size, Size: 2 * 24, Link: 3, Info: 1, Entsize: 24}),
+		bytesOf(elf.Section64{Name: nameOf(".strtab"), Type: uint32(elf.SHT_STRTAB), Off: names, Size: uint64(len(symbolNames))}),
+		bytesOf(elf.Section64{Name: nameOf(".shstrtab"), Type: uint32(elf.SHT_STRTAB), Off: names + uint64(len(symbolNames)), Size: uint64(len(sectionNames))}),
+	)
 	return slices.Concat(bytesOf(elf.Header64{
 		Ident: ident(elf.ELFCLASS64), Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT),
 		Entry: base, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1,
+		Shoff: names + uint64(len(symbolNames)+len(sectionNames)), Shentsize: 64, Shnum: 5, Shstrndx: 4,
 	}), bytesOf(elf.Prog64{
 		Type: uint32(elf.PT_LOAD), Off: headers, Vaddr: base, Paddr: base,
-		Filesz: uint64(len(segment)), Memsz: uint64(len(segment)), Flags: uint32(elf.PF_R | elf.PF_X), Align: 4,
-	}), segment)
+		Filesz: size, Memsz: size, Flags: uint32(elf.PF_R | elf.PF_X), Align: 4,
+	}), segment, tables)
 }
 
 // bytesOf returns the bytes of a header.

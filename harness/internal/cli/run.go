@@ -149,7 +149,19 @@ func run(ctx context.Context, args []string, std stdio) error {
 	} else {
 		err = converse(ctx, m, std)
 	}
-	return withExit(err, m.Result().Exit)
+	return withExit(withCode(err, m), m.Result().Exit)
+}
+
+// withCode adds to the error of a crash what the addresses in it are. The report of a failed boot has them.
+func withCode(err error, m *harness.Machine) error {
+	if !errors.Is(err, harness.ErrGuest) || errors.As(err, new(*harness.BootError)) {
+		return err
+	}
+	code := printable.Lines(m.Report().Code)
+	if len(code) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w\nby the symbols of its image:\n\t%s", err, strings.Join(code, "\n\t"))
 }
 
 // withExit adds the end of the guest's program to the error of a machine that has ended. An error of a
