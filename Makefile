@@ -36,9 +36,11 @@ gotestsum := $(tool) gotestsum --format $(if $(CI),pkgname,testname) --format-hi
 
 .PHONY: qemu-run test cover unit integration soak foreign nightly check qemu images lock bench-boot bench-exec bench-socket bench-register figures pictures race tidy clean $(guesthouse)
 
+# With NET=lan,loss=5% the machine is on that network. Its command is built only then, because gVisor takes long to compile.
 qemu-run:
 	@$(prepare) $(TARGET)
-	@$(leash) $(guesthouse) run -cold -target $(TARGET) $(ARGS)
+	@$(if $(NET),cd harness/lan && $(leash) $(GO) build -buildvcs=false -o $(abspath $(guesthouse))-lan ./cmd/guesthouse)
+	@$(leash) $(guesthouse)$(if $(NET),-lan) run -cold -target $(TARGET) $(if $(NET),-net '$(NET)') $(ARGS)
 
 # -count=1, because tests of machines depend on the host, which Go's cache of results does not know.
 # Unit tests (make unit) use that cache. The checks take the processor, the installation waits for the network.

@@ -216,6 +216,9 @@ func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
 	if err == nil && t != nil {
 		err = m.connect(true)
 	}
+	if err == nil {
+		err = m.relay()
+	}
 	if err != nil {
 		return nil, m.giveUp(ctx, err)
 	}

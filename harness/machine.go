@@ -14,6 +14,7 @@ import (
 	"guesthouse.example/harness/internal/guestconn"
 	"guesthouse.example/harness/internal/machinetime"
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/relay"
 	"guesthouse.example/harness/internal/vm"
 )
 
@@ -29,8 +30,9 @@ type Machine struct {
 	template atomic.Pointer[pendingTemplate] // the template that WaitReady saves; nil if it saves none
 	delivery *delivery                       // of the program; nil if the initramfs or the template has it
 
-	attached attachments // the places of the cards on networks; nil on QEMU's user network
-	captures []*os.File  // the frames of these cards
+	attached attachments    // the places of the cards on networks; nil on QEMU's user network
+	captures []*os.File     // the frames of these cards
+	relays   []*relay.Relay // forward ports to the guest
 
 	hostFiles *hostFiles // what the guest has of the host's files
 

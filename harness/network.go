@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"guesthouse.example/harness/internal/qemu"
+	"guesthouse.example/harness/internal/relay"
 	"guesthouse.example/harness/internal/template"
 	"guesthouse.example/internal/wire"
 )
@@ -23,6 +24,19 @@ type Network interface {
 	// Attach gives a card of the machine with a name its place on the network. An empty name stands for one
 	// that the network chooses.
 	Attach(machine string) (Attachment, error)
+
+	// String returns the network in the words of the flag -net of guesthouse run. The record holds them.
+	String() string
+}
+
+// A RecordedNetwork is a network of a Spec that was read from a record, in the words of the flag -net. No machine
+// boots on it: put a network that was made from the words in its place, as guesthouse run -spec does.
+type RecordedNetwork string
+
+func (n RecordedNetwork) String() string { return string(n) }
+
+func (n RecordedNetwork) Attach(string) (Attachment, error) {
+	return nil, fmt.Errorf("the network %q is that of a record: make one with package guesthouse.example/harness/lan, and put it into Spec.Net", string(n))
 }
 
 // An Attachment is the place of a machine's card on a Network.
@@ -64,8 +78,6 @@ func (s Spec) checkNetworks() error {
 		return nil
 	case len(s.Net) > qemu.MaxCards:
 		return fmt.Errorf("%d networks: a machine is on at most %d", len(s.Net), qemu.MaxCards)
-	case len(s.Ports) > 0:
-		return fmt.Errorf("ports %q: a machine with Spec.Net needs none, because Dial reaches all its ports", s.Ports)
 	case s.Outbound != "" && s.Outbound != OutboundNone:
 		return fmt.Errorf("outbound %q: a machine with Spec.Net reaches the machines on its networks and nothing else", string(s.Outbound))
 	}
@@ -173,9 +185,25 @@ func (m *Machine) configureNetwork() {
 	}
 }
 
+// relay adds the forwards of the Spec's ports to a guest that QEMU's user network does not reach.
+func (m *Machine) relay() error {
+	for _, f := range m.plan.relayed {
+		r, err := relay.Listen(f.Network, func(ctx context.Context) (net.Conn, error) { return m.dialNetwork(ctx, f.Network, f.Guest) })
+		if err != nil {
+			return fmt.Errorf("forward port %s/%d: %w", f.Network, f.Guest, err)
+		}
+		f.Host = r.Port()
+		m.relays, m.forwards = append(m.relays, r), append(m.forwards, f)
+	}
+	return nil
+}
+
 // leaveNetworks takes the cards off their networks and completes the captures.
 func (m *Machine) leaveNetworks(why error) {
 	err := m.attached.close(why)
+	for _, r := range m.relays {
+		r.Close()
+	}
 	for _, f := range m.captures {
 		err = errors.Join(err, f.Close())
 	}

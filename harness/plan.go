@@ -24,9 +24,10 @@ import (
 // A plan is a Spec that has been checked and completed, with the values that Start derives from it. A plan
 // does not change after Start has prepared it.
 type plan struct {
-	spec    Spec         // with its defaults and absolute paths; Accel is the user's
-	qemu    qemu.Machine // with the acceleration that was chosen
-	board   *board.Board // nil for a machine of Linux
+	spec    Spec           // with its defaults and absolute paths; Accel is the user's
+	qemu    qemu.Machine   // with the acceleration that was chosen
+	relayed []qemu.Forward // ports that this process forwards, because QEMU does not reach Spec.Net
+	board   *board.Board   // nil for a machine of Linux
 	disks   []template.DiskIdentity
 	crashes []*regexp.Regexp // Spec.Crashes, which match at the start of a line
 	accel   choice
@@ -125,6 +126,9 @@ func (s Spec) plan() (*plan, error) {
 		Kernel: s.Kernel, Initramfs: s.Initramfs, Cmdline: slices.Concat(s.Cmdline, s.programWords()),
 		Memory: p.spec.Memory, CPUs: p.spec.CPUs, Network: network, Forwards: forwards, Filtered: p.spec.Outbound.filtered() && len(s.Net) == 0,
 		Cards: make([]string, len(s.Net)), UserArgs: s.QEMUArgs,
+	}
+	if len(s.Net) > 0 {
+		p.qemu.Forwards, p.relayed = nil, forwards
 	}
 	p.setBoard()
 	if err := p.setCards(); err != nil {

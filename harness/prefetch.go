@@ -80,6 +80,9 @@ func (p *plan) adopt(ctx context.Context, v *vm.VM, mode BootMode, why string) (
 	if m.forwards, err = v.Continue(ctx, m.begin, p.qemu.Forwards); err == nil {
 		err = m.connect(true)
 	}
+	if err == nil {
+		err = m.relay()
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			go m.hash()

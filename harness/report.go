@@ -60,6 +60,7 @@ type Report struct {
 	Warnings []string // the lines of the console that [console.Console.Warnings] returns
 	Stderr   string   // the end of what QEMU printed on its standard error
 	Stopped  []string // Stopped of the Result
+	Net      []string // Net of the Result
 	Dir      string   // the record; empty if it is not kept
 	Repeat   string   // the command that boots the same machine again; empty without a record
 }
@@ -83,6 +84,9 @@ func (r Report) String() string {
 	if len(r.Stopped) > 0 {
 		fmt.Fprintf(&b, "\nits network stopped it from reaching %s (Spec.Outbound allows more)", strings.Join(r.Stopped, ", "))
 	}
+	for _, n := range r.Net {
+		fmt.Fprintf(&b, "\nits network: %s", n)
+	}
 	if r.Dir != "" {
 		fmt.Fprintf(&b, "\nrecord: %s\nrepeat: %s", r.Dir, r.Repeat)
 	}
@@ -92,10 +96,14 @@ func (r Report) String() string {
 // Report returns the machine's report so far.
 func (m *Machine) Report() Report {
 	evidence := m.vm.Console.Evidence()
-	r := Report{Console: evidence, Code: m.crashCode(evidence), Warnings: m.vm.Console.Warnings(), Stderr: m.vm.Record.StderrText(), Stopped: m.vm.Filter.Stopped()}
+	r := Report{Console: evidence, Code: m.crashCode(evidence), Warnings: m.vm.Console.Warnings(), Stderr: m.vm.Record.StderrText(), Stopped: m.vm.Filter.Stopped(), Net: m.attached.describe()}
 	if m.keepsRecord() {
 		r.Dir = m.vm.Record.Dir()
-		r.Repeat = "go run guesthouse.example/harness/cmd/guesthouse run -spec " + shellquote.Word(filepath.Join(r.Dir, "spec.json"))
+		command := "guesthouse.example/harness/cmd/guesthouse"
+		if len(m.attached) > 0 {
+			command = "guesthouse.example/harness/lan/cmd/guesthouse" // it has the network
+		}
+		r.Repeat = "go run " + command + " run -spec " + shellquote.Word(filepath.Join(r.Dir, "spec.json"))
 	}
 	return r
 }

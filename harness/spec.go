@@ -78,13 +78,14 @@ type Spec struct {
 	// Disks are the machine's disks, at most 16.
 	Disks []Disk `json:"disks,omitempty"`
 
-	// Ports are the guest's ports that Dial reaches: "udp/4242", "tcp/80".
+	// Ports are the guest's ports that Dial reaches: "udp/4242", "tcp/80". Other programs of the host reach them at the
+	// ports of 127.0.0.1 that [Machine.Ports] returns. On the networks of Net, Dial reaches all ports without it.
 	Ports []string `json:"ports,omitempty"`
 
 	// Net are the networks that the machine's cards are on, one card each. The first card is eth0 in the
 	// guest. Without Net the machine has one card, on QEMU's user network. Dial then reaches all ports of
-	// the guest. The record holds the frames of each card in net0.pcapng, net1.pcapng and so on, and no Net: such a machine boots
-	// on QEMU's user network when its record is booted.
+	// the guest. The record holds the frames of each card in net0.pcapng, net1.pcapng and so on. In JSON the networks
+	// are in the words of the flag -net of guesthouse run, and are read as a [RecordedNetwork] each.
 	Net []Network `json:"-"`
 
 	// Name is the machine's name on the networks of Net: letters in lower case, digits and hyphens. If it is
@@ -252,12 +253,17 @@ type fields Spec
 // A specFile is a Spec in JSON.
 type specFile struct {
 	fields
-	Cold bool `json:"cold,omitempty"`
+	Cold bool              `json:"cold,omitempty"`
+	Net  []RecordedNetwork `json:"net,omitempty"`
 }
 
 // MarshalJSON encodes a Spec as spec.json has it.
 func (s Spec) MarshalJSON() ([]byte, error) {
-	return json.Marshal(specFile{fields(s), s.From == Cold})
+	f := specFile{fields: fields(s), Cold: s.From == Cold}
+	for _, n := range s.Net {
+		f.Net = append(f.Net, RecordedNetwork(n.String()))
+	}
+	return json.Marshal(f)
 }
 
 // UnmarshalJSON decodes a Spec. It refuses fields that it does not know.
@@ -269,6 +275,9 @@ func (s *Spec) UnmarshalJSON(text []byte) error {
 		return err
 	}
 	*s = Spec(f.fields)
+	for _, n := range f.Net {
+		s.Net = append(s.Net, n)
+	}
 	if f.Cold {
 		s.From = Cold
 	}

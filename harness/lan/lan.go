@@ -54,6 +54,12 @@ type lease struct{ number uint32 }
 
 var _ harness.Network = (*Lan)(nil)
 
+// The networks of Zephyr's samples.
+var (
+	defaultIPv4 = netip.MustParsePrefix("192.0.2.0/24")
+	defaultIPv6 = netip.MustParsePrefix("2001:db8::/64")
+)
+
 // HostName is the name of this process on a lan.
 const HostName = "host"
 
@@ -70,22 +76,9 @@ var ErrClosed = errors.New("the lan is closed")
 
 // New returns a lan without machines.
 func New(c Config) (*Lan, error) {
-	if !c.IPv4.IsValid() {
-		c.IPv4 = netip.MustParsePrefix("192.0.2.0/24")
-	}
-	if !c.IPv6.IsValid() {
-		c.IPv6 = netip.MustParsePrefix("2001:db8::/64")
-	}
-	if !c.IPv4.Addr().Is4() || c.IPv4.Bits() < 8 || c.IPv4.Bits() > 29 {
-		return nil, fmt.Errorf("lan: IPv4 network %v: it needs 8 to 29 bits", c.IPv4)
-	}
-	if !c.IPv6.Addr().Is6() || c.IPv6.Addr().Is4In6() || c.IPv6.Bits() > 96 {
-		return nil, fmt.Errorf("lan: IPv6 network %v: it needs at most 96 bits", c.IPv6)
-	}
-	if err := c.Faults.check(); err != nil {
+	if err := c.complete(); err != nil {
 		return nil, fmt.Errorf("lan: %w", err)
 	}
-	c.IPv4, c.IPv6 = c.IPv4.Masked(), c.IPv6.Masked()
 	for c.Seed == 0 {
 		c.Seed = rand.Uint64()
 	}
@@ -101,6 +94,24 @@ func New(c Config) (*Lan, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// complete fills in the default networks, and refuses a Config with which no lan can work.
+func (c *Config) complete() error {
+	if !c.IPv4.IsValid() {
+		c.IPv4 = defaultIPv4
+	}
+	if !c.IPv6.IsValid() {
+		c.IPv6 = defaultIPv6
+	}
+	if !c.IPv4.Addr().Is4() || c.IPv4.Bits() < 8 || c.IPv4.Bits() > 29 {
+		return fmt.Errorf("IPv4 network %v: it needs 8 to 29 bits", c.IPv4)
+	}
+	if !c.IPv6.Addr().Is6() || c.IPv6.Addr().Is4In6() || c.IPv6.Bits() > 96 {
+		return fmt.Errorf("IPv6 network %v: it needs at most 96 bits", c.IPv6)
+	}
+	c.IPv4, c.IPv6 = c.IPv4.Masked(), c.IPv6.Masked()
+	return c.Faults.check()
 }
 
 // connectHost puts the host's stack on the segment.
@@ -130,6 +141,10 @@ func (l *Lan) connectHost(mac [6]byte) (err error) {
 // Seed returns the seed that decides the fates of all frames. A test prints it when it fails, so that it can be
 // repeated with the same faults.
 func (l *Lan) Seed() uint64 { return l.config.Seed }
+
+// String returns the lan as the flag -net of guesthouse run takes it, with its seed. The record of each machine has it,
+// so guesthouse run -spec boots the machine with the same faults.
+func (l *Lan) String() string { return l.config.String() }
 
 // addresses returns the addresses of the machine with a number.
 func (l *Lan) addresses(number uint32) [2]netip.Prefix {

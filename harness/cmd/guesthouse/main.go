@@ -26,4 +26,4 @@ import (
 	"guesthouse.example/harness/internal/cli"
 )
 
-func main() { os.Exit(cli.Main()) }
+func main() { os.Exit(cli.Main(nil)) }

@@ -22,8 +22,10 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// Main runs the command line of this process and returns the exit status.
-func Main() int {
+// Main runs the command line of this process and returns the exit status. lans makes the networks of run -net; it is
+// nil in a program without package lan.
+func Main(lans func(words string) (Lan, error)) int {
+	newLan = lans
 	return guesthouse(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 
@@ -153,6 +155,8 @@ func report(ctx context.Context, err error, stderr io.Writer) int {
 	switch {
 	case errors.As(err, new(*missingError)):
 		hint = bundleHint
+	case errors.Is(err, errNoLan):
+		hint = noLanHint
 	case errors.As(err, &image):
 		what, hint = image.Cause(), image.Hint
 	case errors.As(err, &cache):

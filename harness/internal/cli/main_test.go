@@ -29,7 +29,7 @@ const anyTarget = "arm64"
 // name, and one that panics when the machine is ready.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"guesthouse": func() { os.Exit(Main()) },
+		"guesthouse": func() { os.Exit(Main(nil)) },
 		"guesthouse-that-panics": func() {
 			os.Exit(guesthouse(os.Args[1:], os.Stdin, os.Stdout, panics{}))
 		},

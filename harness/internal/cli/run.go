@@ -57,10 +57,11 @@ func run(ctx context.Context, args []string, std stdio) error {
 	var spec harness.Spec
 	var accel, specFile string
 	var dryRun bool
+	var network *string
 	image.register(flags)
 	flags.Lookup("guest").Usage += ", or none"
 	registerHardware(flags, &spec)
-	flags.StringVar(&specFile, "spec", "", "boot the machine of a recorded run: a spec.json or a bundle `file`; allows no other flags than -append, -qemu-arg, -outbound, -cold, -dir, -cache and -n")
+	flags.StringVar(&specFile, "spec", "", "boot the machine of a recorded run: a spec.json or a bundle `file`; allows no other flags than -append, -qemu-arg, -outbound, -net, -cold, -dir, -cache and -n")
 	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and do not run it")
 	flags.Func("disk", "a `file` or a size in MiB: a disk with that content, or an empty one; what the guest writes is gone at the end; may be repeated", func(text string) error {
 		spec.Disks = append(spec.Disks, harness.ParseDisk(text))
@@ -72,6 +73,10 @@ func run(ctx context.Context, args []string, std stdio) error {
 	flags.Func("append", "`words` to append to the kernel command line, such as guesthouse.ip=dhcp; may be repeated", appendTo(&spec.Cmdline))
 	flags.Func("qemu-arg", "an `argument` to append to QEMU's command line; may be repeated", appendTo(&spec.QEMUArgs))
 	flags.StringVar((*string)(&spec.Outbound), "outbound", "", "the outbound `access` of the guest: none, host (the services on the host's loopback, at the name host) or internet (default none)")
+	flags.Func("net", "the `network`, in place of QEMU's user network: lan, or lan with faults such as lan,loss=5%,delay=20ms±5ms,seed=7; it needs the command of package lan", func(words string) error {
+		network = &words
+		return nil
+	})
 	flags.StringVar(&spec.Ready, "ready", "", "a regular `expression`: the guest is ready when its console matches (default: the line that guest.Main prints)")
 	flags.Func("crash", "a regular `expression`: a console line that starts with a match reports a crash; run already knows the crash reports of Linux, Go, Zephyr and others; may be repeated",
 		appendTo(&spec.Crashes))
@@ -90,8 +95,10 @@ func run(ctx context.Context, args []string, std stdio) error {
 	}
 	spec.Accel = harness.Accel(accel)
 
+	closeNetworks := func() error { return nil }
+	defer func() { closeNetworks() }()
 	if specFile != "" {
-		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "outbound", "cold", "dir", "cache", "n"); err != nil {
+		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "outbound", "net", "cold", "dir", "cache", "n"); err != nil {
 			return err
 		}
 		saved, err := image.replay(ctx, specFile, std.err)
@@ -103,12 +110,19 @@ func run(ctx context.Context, args []string, std stdio) error {
 		saved.Outbound = cmp.Or(spec.Outbound, saved.Outbound)
 		saved.Dir = spec.Dir
 		spec = saved
+		if closeNetworks, err = makeNetworks(&spec, network); err != nil {
+			return err
+		}
 	} else {
 		if len(spec.Ports) == 0 {
 			spec.Ports = []string{"udp/4242", "tcp/4242"}
 		}
 		if spec.Board == "" {
 			spec.Target = image.target
+		}
+		var err error
+		if closeNetworks, err = makeNetworks(&spec, network); err != nil {
+			return err
 		}
 		if err := spec.Validate(); err != nil { // before the work of building
 			return fmt.Errorf("run: %w (%w; see -h)", err, errUsage)
@@ -204,6 +218,9 @@ func readyLine(m *harness.Machine, end string) string {
 	fmt.Fprintf(&b, "guesthouse: %s ready in %.2f s (%s, %s: %s)", cmp.Or(res.Board, res.Target), res.ReadySeconds, how, res.Accel, res.AccelWhy)
 	for _, p := range m.Ports() {
 		fmt.Fprintf(&b, "; %s 127.0.0.1:%d -> %d", p.Network, p.Host, p.Guest)
+	}
+	for _, n := range res.Net {
+		fmt.Fprintf(&b, "; on a lan as %s", n)
 	}
 	return b.String() + "; " + end
 }
