@@ -10,6 +10,7 @@ import (
 	"math"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"guesthouse.example/internal/wire"
@@ -89,13 +90,32 @@ func (g guestFS) ReadLink(name string) (string, error) {
 	return string(target), err
 }
 
-func (g guestFS) ReadDir(name string) (entries []fs.DirEntry, err error) {
+func (g guestFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	return readPages(name, func(offset int) ([]wire.FileInfo, error) {
+		return g.infos("readdir", name, wire.LookRequest{What: wire.ReadDir, Offset: int64(offset)})
+	})
+}
+
+// The guest chooses how many names a directory has, and the names.
+const (
+	maxReadDir = 1 << 18 // names
+	maxName    = 1024    // bytes, the greatest limit of Linux's file systems
+)
+
+// readPages reads the pages of a directory until one is empty.
+func readPages(name string, next func(offset int) ([]wire.FileInfo, error)) (entries []fs.DirEntry, err error) {
 	for {
-		page, err := g.infos("readdir", name, wire.LookRequest{What: wire.ReadDir, Offset: int64(len(entries))})
+		page, err := next(len(entries))
 		if err != nil || len(page) == 0 {
 			return entries, err
 		}
+		if len(entries)+len(page) > maxReadDir {
+			return entries, &fs.PathError{Op: "readdir", Path: name, Err: fmt.Errorf("it has more than the %d names that ReadDir returns", maxReadDir)}
+		}
 		for _, info := range page {
+			if base := info.Base; base == "" || base == "." || base == ".." || len(base) > maxName || strings.ContainsAny(base, "/\x00") {
+				return entries, &fs.PathError{Op: "readdir", Path: name, Err: fmt.Errorf("the guest's agent sent the name %.300q", base)}
+			}
 			entries = append(entries, fs.FileInfoToDirEntry(info))
 		}
 	}
