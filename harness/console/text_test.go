@@ -23,16 +23,19 @@ func TestAPatternMatchesWhatAPersonReads(t *testing.T) {
 		output  string
 		matches []string // one after the other
 	}{
-		"a program that ends lines for a terminal":   {"Uptime: 5 ms\r\r\nnext\r\r\n", []string{`^Uptime: (\d+) ms$`, `^next$`}},
-		"line ends the other way round":              {"Uptime: 5 ms\n\rnext\n\r", []string{`^Uptime: (\d+) ms$`, `^next$`}},
-		"a coloured log":                             {"\x1b[32m[00:00:01]\x1b[0m \x1b[1;33m<wrn> app: late\x1b[0m\r\n", []string{`^\[00:00:01\] <wrn> app: late$`}},
-		"a shell with bracketed paste":               {"\x1b[?2004h$ \x1b[?2004l\rresult\r\n\x1b[?2004h$ ", []string{`^result$`, `^\$ `}},
-		"a prompt with a colour":                     {"\x1b[1;32muart:~$ \x1b[m", []string{`^uart:~\$ $`}},
-		"a title before the line":                    {"\x1b]0;root@guest\x07ready\r\n", []string{`^ready$`}},
-		"a progress bar":                             {"10%\r50%\r100%\r\n", []string{`^50%$`, `^100%$`}},
-		"a progress bar that erases":                 {"\r\x1b[K10%\r\x1b[K50%\r\x1b[K100%\r\n", []string{`^50%$`, `^100%$`}},
-		"a progress bar that has not ended":          {"10%\r50%", []string{`^50%$`}},
-		"a log line over the prompt, as Zephyr's":    {"uart:~$ \x1b[8D\x1b[J[00:00:01] <inf> app: hello\r\nuart:~$ ", []string{`^\[00:00:01\] <inf> app: hello$`, `^uart:~\$ $`}},
+		"a program that ends lines for a terminal": {"Uptime: 5 ms\r\r\nnext\r\r\n", []string{`^Uptime: (\d+) ms$`, `^next$`}},
+		"line ends the other way round":            {"Uptime: 5 ms\n\rnext\n\r", []string{`^Uptime: (\d+) ms$`, `^next$`}},
+		"a coloured log":                           {"\x1b[32m[00:00:01]\x1b[0m \x1b[1;33m<wrn> app: late\x1b[0m\r\n", []string{`^\[00:00:01\] <wrn> app: late$`}},
+		"a shell with bracketed paste":             {"\x1b[?2004h$ \x1b[?2004l\rresult\r\n\x1b[?2004h$ ", []string{`^result$`, `^\$ `}},
+		"a prompt with a colour":                   {"\x1b[1;32muart:~$ \x1b[m", []string{`^uart:~\$ $`}},
+		"a title before the line":                  {"\x1b]0;root@guest\x07ready\r\n", []string{`^ready$`}},
+		"a progress bar":                           {"10%\r50%\r100%\r\n", []string{`^50%$`, `^100%$`}},
+		"a progress bar that erases":               {"\r\x1b[K10%\r\x1b[K50%\r\x1b[K100%\r\n", []string{`^50%$`, `^100%$`}},
+		"a progress bar that has not ended":        {"10%\r50%", []string{`^50%$`}},
+		"a log line over the prompt, as Zephyr's":  {"uart:~$ \x1b[8D\x1b[J[00:00:01] <inf> app: hello\r\nuart:~$ ", []string{`^\[00:00:01\] <inf> app: hello$`, `^uart:~\$ $`}},
+		"a prompt of NuttX":                        {"\r\nNuttShell (NSH) NuttX-12.4.0\r\nnsh> \x1b[Kuname\r\nNuttX\r\nnsh> \x1b[K", []string{`^NuttShell \(NSH\) NuttX-[\d.]+$`, `^nsh> uname$`, `^NuttX$`, `^nsh> $`}},
+		"a coloured line of Zephyr over a coloured prompt": {"\r\n\x1b[1;32muart:~$ \x1b[m\x1b[8D\x1b[J[00:00:00.130,000] \x1b[0m<inf> net_config: Initializing network\x1b[0m\r\n\x1b[1;32muart:~$ \x1b[m",
+			[]string{`^\[00:00:00\.130,000\] <inf> net_config: Initializing network$`, `^uart:~\$ $`}},
 		"a prompt that kernel messages do not touch": {"ready\r\n\x00\x00uart:~$ ", []string{`^uart:~\$ `}},
 	} {
 		t.Run(name, func(t *testing.T) {

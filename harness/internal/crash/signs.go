@@ -84,6 +84,8 @@ var signs = []Sign{
 	{Name: "data race", From: "go", Severity: Warning, place: atStart, prefixes: []string{"WARNING: DATA RACE"}, rest: match(`$`)},
 	{Name: "Rust panic", From: "rust", Severity: Crash, place: atStart,
 		prefixes: []string{"thread 'main' "}, rest: match(`(?:\(\d+\) )?panicked at `)},
+	{Name: "Rust panic without a thread", From: "rust", Severity: Crash, place: atStart, // as a handler without std prints it
+		prefixes: []string{"panicked at "}, rest: match(`.*\S:\d+:\d+`)},
 	{Name: "sanitizer", From: "sanitizers", Severity: Crash, place: atStart,
 		prefixes: []string{"=="}, rest: match(`\d+==(?:ERROR: (?:Address|HWAddress|Thread|Memory)Sanitizer|WARNING: MemorySanitizer): `)},
 	{Name: "leak", From: "sanitizers", Severity: Warning, place: atStart,
@@ -107,8 +109,20 @@ var signs = []Sign{
 	{Name: "NuttX fault", From: "nuttx", Severity: Crash, place: behindRTOS,
 		prefixes: []string{"arm_hardfault: PANIC!!! ", "arm_busfault: PANIC!!! ", "arm_memfault: PANIC!!! ", "arm_usagefault: PANIC!!! ",
 			"arm_dataabort: Data abort. ", "arm_prefetchabort: Prefetch abort. ", "arm_undefinedinsn: Undefined instruction ", "riscv_exception: EXCEPTION: "}},
+	// The functions of NuttX are in front of its alerts: "arm64_exception_handler: ", "irq_unexpected_isr: ".
+	{Name: "NuttX panic", From: "nuttx", Severity: Crash, place: behindRTOS, mayBe: panics, rest: match(`\w+: PANIC(?:!!! |: )`)},
+	{Name: "FreeRTOS assertion", From: "freertos", Severity: Crash, place: atStart, // vAssertCalled of FreeRTOS's demos
+		prefixes: []string{"ASSERT! Line "}, rest: match(`\d+(?:,| of) file \S`)},
+	{Name: "FreeRTOS stack overflow", From: "freertos", Severity: Crash, place: atStart, // vApplicationStackOverflowHook
+		prefixes: []string{"***ERROR*** A stack overflow in task ", "Stack overflow in task "}, rest: match(`\S`)},
+	{Name: "ESP-IDF panic", From: "esp-idf", Severity: Crash, place: atStart, prefixes: []string{"Guru Meditation Error: "}, rest: match(`.*panic'ed`)},
+	{Name: "ESP-IDF abort", From: "esp-idf", Severity: Crash, place: atStart, prefixes: []string{"abort() was called at PC 0x"}},
+	{Name: "ESP-IDF assertion", From: "esp-idf", Severity: Crash, place: atStart, prefixes: []string{"assert failed: "}, rest: match(`\S+ \S+:\d+ \(`)},
+	{Name: "U-Boot BUG", From: "u-boot", Severity: Crash, place: atStart, prefixes: []string{"BUG: failure at "}, rest: match(`\S+:\d+/\S+\(\)!`)},
 	{Name: "U-Boot hangs", From: "u-boot", Severity: Crash, place: atStart,
-		prefixes: []string{"### ERROR ### Please RESET the board ###", `"Synchronous Abort" handler, esr `, `"Error" handler, esr `}},
+		prefixes: []string{"### ERROR ### Please RESET the board ###", `"Synchronous Abort" handler, esr `, `"Error" handler, esr `, `Bad mode in "`}},
+	{Name: "U-Boot exception on RISC-V", From: "u-boot", Severity: Crash, place: atStart,
+		prefixes: []string{"Unhandled exception: "}, rest: match(`(?:Instruction|Illegal|Breakpoint|Load|Store|Environment)`)},
 }
 
 func match(expr string) *regexp.Regexp { return regexp.MustCompile("^(?:" + expr + ")") }
@@ -169,6 +183,12 @@ func (at *signsAt) find(text []byte) *Sign {
 
 // counted reports whether a text may have the number of an oops.
 func counted(text []byte) bool { return bytes.Contains(text, []byte("[#")) }
+
+// panics reports whether a text may begin with NuttX's word for a panic behind the name of a function.
+func panics(text []byte) bool {
+	const longest = 64
+	return bytes.Contains(text[:min(len(text), longest)], []byte(": PANIC"))
+}
 
 // inSource reports whether a text may begin with a file, a line and a column, as in "main.c:3:5: ".
 func inSource(text []byte) bool {
