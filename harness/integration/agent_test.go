@@ -62,7 +62,7 @@ func says(t *testing.T, dial dialer) (s saying) {
 // random numbers and identity, and a working network.
 func TestARestoredMachineHasItsOwnClockRandomnessAndIdentity(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/lost")
 		spec.Ports = []string{"udp/4242", "tcp/4242"}
 		calls := target == oneTarget(t)
@@ -162,7 +162,7 @@ func tells(t *testing.T, m *harnesstest.Machine, events int) {
 
 func TestStatsCountMemoryAndServiceCalls(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		m := harnesstest.Boot(t, spec)
 		before := m.Stats()

@@ -18,7 +18,7 @@ import (
 
 func TestACommandsOutputAndStatusStayOffTheConsole(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		before := m.Console().Text()
 		require.Equal(t, "all-good\n", m.Output("echo", "all-good"))

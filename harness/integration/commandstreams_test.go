@@ -31,7 +31,7 @@ func inTime(t *testing.T, m *harnesstest.Machine) context.Context {
 
 func TestStandardInputAndOutputCarryEveryByte(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, harnesstest.Spec(t, target, "./guests/runs"))
 		data := make([]byte, 5<<20+1)
 		rand.NewChaCha8([32]byte{1}).Read(data)

@@ -13,7 +13,7 @@ import (
 // Package echotest has the same checks for Zephyr's own service.
 func TestTheEchoServiceKeepsItsPromises(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		report := echotest.Run(t.Context(), echotest.Service{Dial: dial(m), Console: m.Console(), Timeout: harnesstest.Within}, echotest.Guesthouse)
 		t.Logf("%s\n%s", target, echotest.Table(report))

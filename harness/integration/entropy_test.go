@@ -22,7 +22,7 @@ const heldFor = 20 * time.Millisecond
 // machine is reseeded. So no goroutine draws the same numbers in two machines.
 func TestNoTwoMachinesOfATemplateDrawTheSameRandomNumbers(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		spec := harnesstest.Spec(t, target, "./guests/draws")
 		spec.Accel = harness.TCG // which templates require
 		original := fresh(t, spec)

@@ -8,13 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/harness"
-	"guesthouse.example/harness/harnesstest"
 )
 
 // Each generation writes a file that the next ones find, and answers on the network.
 func TestARestoredMachineIsSavedInTheMiddleOfAScenario(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		spec := echoSpec(t, target)
 		_, first := save(t, spec)
 		spec.Savable = true

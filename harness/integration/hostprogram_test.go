@@ -42,7 +42,7 @@ func deliveries(t *testing.T, m *harnesstest.Machine) int {
 
 func TestAProgramOfTheHostRunsInTheGuest(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		file := built(t, target, "./guests/runs")
 		first := show(t, m.Command(file, "show", "x"))

@@ -50,18 +50,17 @@ func oneTarget(t *testing.T) string {
 	return name
 }
 
-// ofEachWordSize returns the targets of a test whose outcome depends on no more than the processor's word
-// size: those that GUESTHOUSE_TARGETS selects, or one of each size.
-func ofEachWordSize(t *testing.T) []string {
+// eachWordSize runs f as one subtest for each target, where the outcome depends on no more than the processor's
+// family and word size: on those that GUESTHOUSE_TARGETS selects, or on one of each family and size.
+func eachWordSize(t *testing.T, f func(t *testing.T, target string)) {
 	t.Helper()
-	names := []string{"x86", "arm64"}
-	if list := os.Getenv("GUESTHOUSE_TARGETS"); list != "" {
-		names = strings.Split(list, ",")
+	for _, name := range strings.Split(cmp.Or(os.Getenv("GUESTHOUSE_TARGETS"), "x86,arm64"), ",") {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			harnesstest.Require(t, name)
+			f(t, name)
+		})
 	}
-	for _, name := range names {
-		harnesstest.Require(t, name)
-	}
-	return names
 }
 
 // echoSpec returns the Spec of a machine that runs the echo service.
@@ -233,23 +232,21 @@ func TestALogLineLeavesThePromptIntact(t *testing.T) {
 
 func TestADiskInQEMUsArgumentsIsInTheGuest(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		image := filepath.Join(t.TempDir(), "disk")
-		disk := append([]byte("written by the host\n"), make([]byte, 64<<10)...)
-		require.NoError(t, os.WriteFile(image, disk, 0o666))
-		spec := echoSpec(t, target)
-		spec.QEMUArgs = []string{"-drive", "if=virtio,format=raw,file=" + image}
-		m := harnesstest.Boot(t, spec)
-		m.Send("sh head -n 1 /dev/vda")
-		m.Expect(`^written by the host$`)
-		m.Expect(`uart:~\$ `)
-		m.Send("sh echo written by the guest > /dev/vda; echo done")
-		m.Expect(`^done$`)
-		m.Shutdown()
-		disk, err := os.ReadFile(image)
-		require.NoError(t, err)
-		require.Equal(t, "written by the guest\n", string(disk[:len("written by the guest\n")]))
-	})
+	image := filepath.Join(t.TempDir(), "disk")
+	disk := append([]byte("written by the host\n"), make([]byte, 64<<10)...)
+	require.NoError(t, os.WriteFile(image, disk, 0o666))
+	spec := echoSpec(t, oneTarget(t))
+	spec.QEMUArgs = []string{"-drive", "if=virtio,format=raw,file=" + image}
+	m := harnesstest.Boot(t, spec)
+	m.Send("sh head -n 1 /dev/vda")
+	m.Expect(`^written by the host$`)
+	m.Expect(`uart:~\$ `)
+	m.Send("sh echo written by the guest > /dev/vda; echo done")
+	m.Expect(`^done$`)
+	m.Shutdown()
+	disk, err := os.ReadFile(image)
+	require.NoError(t, err)
+	require.Equal(t, "written by the guest\n", string(disk[:len("written by the guest\n")]))
 }
 
 func TestTheCommandLineSetsTheGuestsAddresses(t *testing.T) {

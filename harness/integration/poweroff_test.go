@@ -18,7 +18,7 @@ import (
 // With the interface up, Debian's kernel 6.1.192 hung at about one power-off in 40.
 func TestShutdownPowersOffUnderTraffic(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		ctx, cancel := context.WithCancel(t.Context())
 		var answers atomic.Int64

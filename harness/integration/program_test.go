@@ -38,7 +38,7 @@ func delivered(t *testing.T, target, guest string) harness.Spec {
 
 func TestAnotherProgramCostsNoBoot(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		spec := delivered(t, target, echoGuest)
 		cache := ownCache(t, spec)
 		require.Equal(t, firstRun, bootFrom(t, cache, spec))
