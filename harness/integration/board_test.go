@@ -70,6 +70,9 @@ func TestUBootIsBootedAndRestored(t *testing.T) {
 		all := templates(t, cache)
 		require.Len(t, all, 1)
 		require.Equal(t, spec.Board, all[0].Target)
+		if target != oneTarget(t) {
+			return
+		}
 		spec.CPU = map[string]string{"x86": "qemu64", "x86_64": "max", "arm": "cortex-a7", "arm64": "cortex-a53"}[target]
 		m := harnesstest.Boot(t, spec)
 		require.Equal(t, "cold: the first boot of its kind, saved for the next", string(m.Result().Boot)+": "+m.Result().Why, "another processor is another kind")

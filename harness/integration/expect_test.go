@@ -18,34 +18,32 @@ import (
 // left in the machine or in its template.
 func TestAProgramIsDeliveredIntoThePlatformThatWasExpected(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		spec := delivered(t, target, echoGuest)
-		cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
-		t.Cleanup(cache.Close)
-		cache.Expect(t.Context(), spec)
-		require.Zero(t, waiting(t, cache), "there is no platform yet")
-		require.Equal(t, firstBoot, bootFrom(t, cache, spec))
-		cache.Close()
+	spec := delivered(t, oneTarget(t), echoGuest)
+	cache := &harness.TemplateCache{Dir: t.TempDir(), Prefetch: true}
+	t.Cleanup(cache.Close)
+	cache.Expect(t.Context(), spec)
+	require.Zero(t, waiting(t, cache), "there is no platform yet")
+	require.Equal(t, firstBoot, bootFrom(t, cache, spec))
+	cache.Close()
 
-		spec.Args = []string{"another", "run"}
-		cache.Expect(t.Context(), spec)
-		require.Equal(t, 1, waiting(t, cache))
-		larger := spec
-		larger.Memory = 640
-		require.Equal(t, firstBoot, bootFrom(t, cache, larger), "another machine is not the expected one")
-		cache.Close()
-		cache.Expect(t.Context(), spec)
-		require.Equal(t, 1, waiting(t, cache))
-		m := harnesstest.Boot(t, from(cache, spec))
-		require.Equal(t, firstRun, bootMode(m))
-		require.Contains(t, readFile(t, filepath.Join(m.Dir(), "agent.log")), `"true"`, "it has rehearsed")
-		requireProgram(t, m, spec)
+	spec.Args = []string{"another", "run"}
+	cache.Expect(t.Context(), spec)
+	require.Equal(t, 1, waiting(t, cache))
+	larger := spec
+	larger.Memory = 640
+	require.Equal(t, firstBoot, bootFrom(t, cache, larger), "another machine is not the expected one")
+	cache.Close()
+	cache.Expect(t.Context(), spec)
+	require.Equal(t, 1, waiting(t, cache))
+	m := harnesstest.Boot(t, from(cache, spec))
+	require.Equal(t, firstRun, bootMode(m))
+	require.Contains(t, readFile(t, filepath.Join(m.Dir(), "agent.log")), `"true"`, "it has rehearsed")
+	requireProgram(t, m, spec)
 
-		cache.Close()
-		m = harnesstest.Boot(t, from(cache, spec))
-		require.Equal(t, "restored", bootMode(m))
-		requireProgram(t, m, spec)
-	})
+	cache.Close()
+	m = harnesstest.Boot(t, from(cache, spec))
+	require.Equal(t, "restored", bootMode(m))
+	requireProgram(t, m, spec)
 }
 
 func waiting(t *testing.T, cache *harness.TemplateCache) int {
