@@ -41,7 +41,7 @@ func hashFile(t *testing.T, path string) string {
 
 func TestFilesAreCopiedInAndOut(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		m := harnesstest.Boot(t, echoSpec(t, target))
 		dir := t.TempDir()
 		tree := dir + "/tree"
@@ -89,11 +89,9 @@ func TestFilesAreCopiedInAndOut(t *testing.T) {
 
 func TestALargeFileIsCopiedInAndOut(t *testing.T) {
 	t.Parallel()
-	spec := harnesstest.Platform(t, oneTarget(t))
-	spec.Memory = 1 << 10
-	m := harnesstest.Boot(t, spec)
+	m := harnesstest.Boot(t, harnesstest.Platform(t, oneTarget(t)))
 	dir := t.TempDir()
-	sum := randomFile(t, dir+"/in", 256<<20)
+	sum := randomFile(t, dir+"/in", 64<<20)
 	ctx, cancel := m.Machine.Within(t.Context(), 5*time.Minute)
 	defer cancel()
 	require.NoError(t, m.Machine.CopyIn(ctx, dir+"/in", "/tmp/large"))
@@ -148,16 +146,18 @@ func TestAFailedCopySaysWhyAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	m := harnesstest.Boot(t, echoSpec(t, oneTarget(t)))
 	ctx, dir := t.Context(), t.TempDir()
-	randomFile(t, dir+"/big", 300<<20)
+	m.Output("mkdir", "/run/small")
+	m.Output("mount", "-t", "tmpfs", "-o", "size=8m", "none", "/run/small")
+	randomFile(t, dir+"/big", 16<<20)
 	require.NoError(t, os.MkdirAll(dir+"/tree", 0o777))
 	require.NoError(t, os.Rename(dir+"/big", dir+"/tree/z"))
 	require.NoError(t, os.WriteFile(dir+"/tree/a", []byte("a"), 0o666))
 
-	err := m.Machine.CopyIn(ctx, dir+"/tree", "/run/tree")
-	require.ErrorIs(t, err, syscall.ENOSPC, "the guest has 256 MiB")
+	err := m.Machine.CopyIn(ctx, dir+"/tree", "/run/small/tree")
+	require.ErrorIs(t, err, syscall.ENOSPC, "the file system has 8 MiB")
 	require.ErrorIs(t, err, harness.ErrGuest)
-	require.ErrorContains(t, err, "/run/tree/z")
-	_, err = fs.Stat(m.FS(), "run/tree")
+	require.ErrorContains(t, err, "/run/small/tree/z")
+	_, err = fs.Stat(m.FS(), "run/small/tree")
 	require.ErrorIs(t, err, fs.ErrNotExist, "a part of the tree is left")
 
 	err = m.Machine.CopyIn(ctx, dir+"/missing", "/run/missing")

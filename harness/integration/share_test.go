@@ -238,7 +238,7 @@ func TestManyFilesAndManyShares(t *testing.T) {
 	t.Parallel()
 	target := oneTarget(t)
 	dir := shared(t, target)
-	const many = 20_000
+	const many = 10_000
 	for i := range many / 1000 {
 		sub := filepath.Join(dir, "tree", fmt.Sprint(i))
 		require.NoError(t, os.MkdirAll(sub, 0o777))
