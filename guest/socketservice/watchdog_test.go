@@ -16,7 +16,7 @@ import (
 func hurried(t *testing.T, text string) (*Loop, chan string) {
 	lines := make(chan string, 1000)
 	l := newLoop(t, Config{Logger: slog.New(slog.NewTextHandler(only{text, lines}, nil))})
-	require.Equal(t, time.Second, l.slow)
+	require.Equal(t, time.Second, NewLoop(Config{}).slow)
 	l.slow = 40 * time.Millisecond
 	return l, lines
 }
