@@ -77,7 +77,7 @@ const (
 	noROM    = ",romfile="
 )
 
-// Sources of the rows: board.cmake of each board in Zephyr 3.4, the documentation of the boards in NuttX 12, and
+// Sources of the rows: board.cmake of each board in Zephyr 3.4 (of qemu_cortex_a7: 4.4), the documentation of the boards in NuttX 12, and
 // doc/board/emulation of U-Boot 2023.01.
 var table = []Board{
 	{
@@ -97,7 +97,17 @@ var table = []Board{
 		Load: Kernel, Ready: zephyrReady,
 	},
 	{
+		Name: "zephyr/qemu_cortex_a7", Target: "arm", Machine: "virt,secure=on,gic-version=2", CPU: "cortex-a7", Memory: 128,
+		Card: "virtio-net-device", Globals: []string{"virtio-mmio.force-legacy=false"},
+		Load: Kernel, Ready: zephyrReady,
+	},
+	{
 		Name: "nuttx/qemu-armv8a", Target: "arm64", Machine: "virt,virtualization=on,gic-version=3", CPU: "cortex-a53", Memory: 128,
+		Card: "virtio-net-device", Globals: []string{"virtio-mmio.force-legacy=false"},
+		Load: Kernel, Ready: nuttxReady, PowerOff: "poweroff",
+	},
+	{
+		Name: "nuttx/qemu-armv7a", Target: "arm", Machine: "virt,virtualization=off,gic-version=2", CPU: "cortex-a7", Memory: 128,
 		Card: "virtio-net-device", Globals: []string{"virtio-mmio.force-legacy=false"},
 		Load: Kernel, Ready: nuttxReady, PowerOff: "poweroff",
 	},

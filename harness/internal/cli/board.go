@@ -1,15 +1,19 @@
 package cli
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"guesthouse.example/harness"
 	"guesthouse.example/internal/board"
+	"guesthouse.example/internal/shellquote"
+	"guesthouse.example/internal/westbuild"
 )
 
 // registerHardware registers the flags that describe the machine's hardware.
@@ -61,13 +65,25 @@ func parseLoader(text string) harness.Loader {
 	return harness.Loader{File: text}
 }
 
-// boardImage gives a Spec with a board its image, the one argument of run. It refuses flags that are for
-// machines of Linux.
+// boardImage gives a Spec its image, the one argument of run, and what the image's build directory says unless a
+// flag says otherwise. It refuses flags that are for machines of Linux.
 func boardImage(flags *flag.FlagSet, spec *harness.Spec) error {
 	if flags.NArg() != 1 {
 		return fmt.Errorf("run: -board needs one IMAGE, and got %d (%w; see -h)", flags.NArg(), errUsage)
 	}
 	spec.Kernel = flags.Arg(0)
+	if info, err := os.Stat(spec.Kernel); err == nil && info.IsDir() {
+		built, err := harness.WestBuild(spec.Kernel)
+		if err != nil {
+			return err
+		}
+		spec.Kernel, spec.Board, spec.Machine, spec.CPU = built.Kernel, cmp.Or(spec.Board, built.Board), cmp.Or(spec.Machine, built.Machine), cmp.Or(spec.CPU, built.CPU)
+		spec.Memory, spec.CPUs = cmp.Or(spec.Memory, built.Memory), cmp.Or(spec.CPUs, built.CPUs)
+		spec.Loaders = append(built.Loaders, spec.Loaders...)
+	}
+	if spec.Board == "" {
+		return fmt.Errorf("run: image %s: name its board with -board, or give the build directory of west (%w; see -h)", spec.Kernel, errUsage)
+	}
 	linux := map[string]bool{"target": true, "guest": true, "kernel": true, "modules": true, "cache": true, "share": true, "spec": true}
 	var err error
 	flags.Visit(func(f *flag.Flag) {
@@ -76,6 +92,19 @@ func boardImage(flags *flag.FlagSet, spec *harness.Spec) error {
 		}
 	})
 	return err
+}
+
+// noteWestRun prints the command that "west build -t run" starts for a build directory, if IMAGE is one.
+func noteWestRun(image string, w io.Writer) {
+	b, err := westbuild.Read(image)
+	if err != nil || b.Run == nil {
+		return // a file, or a build without such a command
+	}
+	words := make([]string, len(b.Run))
+	for i, word := range b.Run {
+		words[i] = shellquote.Word(word)
+	}
+	fmt.Fprintf(w, "guesthouse: note: in %s, west build -t run starts: %s\n", shellquote.Word(b.Dir), strings.Join(words, " "))
 }
 
 // listBoards prints the table of the boards.

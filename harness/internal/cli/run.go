@@ -32,7 +32,9 @@ the machine crashes or is lost, run exits with 125. It exits with 0 if the guest
 off, if it powers the guest off at the end of the input, and after Ctrl-A x.
 
 With -board, run boots the IMAGE of another system than Linux, such as an RTOS, on a board
-that guesthouse targets lists. At the end, it types the system's power-off command if there
+that guesthouse targets lists. If IMAGE is a build directory of Zephyr's tool west, run takes
+from it the image, the board, and the machine for which it was built; -n then also prints the
+command that west build -t run starts. At the end, run types the system's power-off command if there
 is one, or ends the machine.
 
 With -guest none, run boots a kernel FILE without an initramfs: any file that QEMU's
@@ -86,12 +88,10 @@ func run(ctx context.Context, args []string, std stdio) error {
 	if err := parse(flags, args, std, runUsage); err != nil {
 		return err
 	}
-	if spec.Board != "" {
+	if spec.Board != "" || flags.NArg() > 0 {
 		if err := boardImage(flags, &spec); err != nil {
 			return err
 		}
-	} else if flags.NArg() > 0 {
-		return fmt.Errorf("run: unexpected argument %q: an image needs -board (%w; see -h)", flags.Arg(0), errUsage)
 	}
 	spec.Accel = harness.Accel(accel)
 
@@ -142,7 +142,11 @@ func run(ctx context.Context, args []string, std stdio) error {
 		}
 	}
 	if dryRun {
-		return printCommand(spec, std)
+		err := printCommand(spec, std)
+		if err == nil && spec.Board != "" {
+			noteWestRun(flags.Arg(0), std.err)
+		}
+		return err
 	}
 	switch {
 	case *cold:
