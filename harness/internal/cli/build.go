@@ -37,13 +37,19 @@ func (f *imageFlags) build(ctx context.Context, log io.Writer) (images.Image, er
 
 // fill makes a Spec boot the guest program. If builtIn is true, the program is part of the initramfs.
 // Otherwise the harness delivers it.
-func (f *imageFlags) fill(ctx context.Context, spec *harness.Spec, builtIn bool, log io.Writer) error {
+func (f *imageFlags) fill(ctx context.Context, spec *harness.Spec, builtIn bool, cache *harness.TemplateCache, log io.Writer) error {
 	if builtIn {
 		image, err := f.build(ctx, log)
 		setImage(spec, image, images.Executable{})
 		return err
 	}
-	image, program, err := images.PlatformAndProgram(ctx, f.target, f.guest, f.options(log))
+	o := f.options(log)
+	o.Compiling = func(platform images.Image) {
+		expected := *spec
+		setImage(&expected, platform, images.Executable{})
+		cache.Expect(ctx, expected)
+	}
+	image, program, err := images.PlatformAndProgram(ctx, f.target, f.guest, o)
 	setImage(spec, image, program)
 	return err
 }

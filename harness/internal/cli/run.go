@@ -95,6 +95,9 @@ func run(ctx context.Context, args []string, std stdio) error {
 	}
 	spec.Accel = harness.Accel(accel)
 
+	// The user's templates. While fill compiles a program, the cache restores the platform for it.
+	cache := &harness.TemplateCache{Prefetch: true}
+	defer cache.Close()
 	closeNetworks := func() error { return nil }
 	defer func() { closeNetworks() }()
 	if specFile != "" {
@@ -136,7 +139,7 @@ func run(ctx context.Context, args []string, std stdio) error {
 			spec.Kernel = image.kernel
 		default:
 			// The program of a machine that boots anyway is part of the initramfs, as build makes it.
-			if err := image.fill(ctx, &spec, *cold || dryRun, std.err); err != nil {
+			if err := image.fill(ctx, &spec, *cold || dryRun, cache, std.err); err != nil {
 				return err
 			}
 		}
@@ -152,12 +155,14 @@ func run(ctx context.Context, args []string, std stdio) error {
 	case *cold:
 		spec.From = harness.Cold
 	case spec.From == nil:
-		spec.From = new(harness.TemplateCache) // the user's
+		spec.From = cache
 	}
+	cache.Prefetch = false // no second machine follows
 
 	terminal, isFile := std.out.(*os.File)
 	interactive := isFile && term.IsTerminal(int(std.in.Fd())) && term.IsTerminal(int(terminal.Fd()))
 	m, err := harness.Start(ctx, spec)
+	cache.Close() // ends a restored platform that the machine is not
 	if err != nil {
 		return err
 	}
