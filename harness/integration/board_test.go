@@ -110,6 +110,29 @@ func TestDebugExitIsTheExitStatus(t *testing.T) {
 	}
 }
 
+// A foreign guest gets its address from QEMU's network. A reset ends its machine, because a test would otherwise
+// talk to a guest that has forgotten what it was told.
+func TestUBootAsksForItsAddressAndIsReset(t *testing.T) {
+	t.Parallel()
+	m, err := harness.Boot(t.Context(), uboot(t, oneTarget(t)))
+	require.NoError(t, err)
+	defer m.Close()
+	for _, step := range []struct{ types, shows string }{
+		{"setenv autoload no; dhcp", `^DHCP client bound to address 192\.0\.2\.1 `},
+		{"printenv ipaddr gatewayip", `^ipaddr=192\.0\.2\.1$`},
+	} {
+		require.NoError(t, m.Console().Send(t.Context(), step.types))
+		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
+		_, err := m.Console().Expect(ctx, step.shows)
+		cancel()
+		require.NoError(t, err)
+	}
+	require.NoError(t, m.Console().Send(t.Context(), "reset"))
+	err = m.Wait(t.Context())
+	require.ErrorIs(t, err, harness.ErrGuest)
+	require.ErrorContains(t, err, "it restarted")
+}
+
 // A board's machine without a power-off command is ended by force, which is no failure.
 func TestABoardWithoutPowerOffIsEnded(t *testing.T) {
 	t.Parallel()
