@@ -4,6 +4,7 @@
 #   make test [TARGET=arm64]       run every check and test that has to pass
 #   make integration [TARGET=…]    run only the tests on real QEMU, and write out/junit.xml
 #   make soak [N=200]              boot again and again under load and with faults, and write out/soak.json
+#   make rtos ELF=… BOARD=…        try the image of Zephyr, NuttX or another system, and print a table
 #   make cover                     run all tests, and print the coverage of each package
 #   make foreign                   run tests of other projects' modules in machines
 #   make nightly                   run the tests that take too long for every change
@@ -34,7 +35,7 @@ parallel = -parallel $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 # gotestsum prints the name of each test that ends, and at last how many passed and failed.
 gotestsum := $(tool) gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
-.PHONY: qemu-run test cover unit integration soak foreign nightly check qemu images lock bench-boot bench-exec bench-socket bench-register figures pictures race tidy clean $(guesthouse)
+.PHONY: qemu-run test cover unit integration soak rtos foreign nightly check qemu images lock bench-boot bench-exec bench-socket bench-register figures pictures race tidy clean $(guesthouse)
 
 # With NET=lan,loss=5% the machine is on that network. Its command is built only then, because gVisor takes long to compile.
 qemu-run:
@@ -64,6 +65,13 @@ integration: qemu
 soak: qemu
 	@$(GO) build -buildvcs=false -o out/guesthouse-soak ./harness/integration/soak
 	@$(leash) out/guesthouse-soak -n $(or $(N),200) $(ARGS)
+
+# The image is the user's own. ARGS='-h' lists the flags: the pattern of a ready system, a command and its answer,
+# a command that crashes the system, the profile of an echo service.
+rtos: $(guesthouse)
+	@mkdir -p out
+	@$(GO) build -buildvcs=false -o out/guesthouse-rtos ./harness/integration/rtos
+	@$(leash) out/guesthouse-rtos -board "$(BOARD)" -elf "$(ELF)" $(ARGS)
 
 # Tests of other projects' modules that talk to the kernel, on x86_64 and arm64, with Debian's kernels that have
 # all drivers.
