@@ -2,14 +2,19 @@ package harness
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"guesthouse.example/internal/board"
 	"guesthouse.example/internal/target"
+	"guesthouse.example/internal/testcache"
 )
 
 // hardware returns the target that has the machine's QEMU and processor, with the machine's own hardware, and
@@ -23,11 +28,11 @@ func (s Spec) hardware() (t target.Target, b *board.Board, err error) {
 	if err != nil {
 		return t, b, err
 	}
-	if err := checkMachine(s.Machine); err != nil {
-		return t, b, err
-	}
 	if s.Machine != "" {
 		t.Machine, t.KVMMachine = s.Machine, ""
+	}
+	if err := checkMachine(t.Machine); err != nil {
+		return t, b, err
 	}
 	if s.CPU != "" {
 		t.CPU, t.KVMCPU = s.CPU, ""
@@ -36,7 +41,7 @@ func (s Spec) hardware() (t target.Target, b *board.Board, err error) {
 }
 
 func (s Spec) boardHardware() (t target.Target, _ *board.Board, err error) {
-	b, err := board.Lookup(s.Board)
+	b, err := s.findBoard()
 	if err != nil {
 		return t, nil, err
 	}
@@ -64,10 +69,54 @@ func (s Spec) boardHardware() (t target.Target, _ *board.Board, err error) {
 	return t, &b, err
 }
 
+// A CustomBoard is a board that guesthouse does not have itself.
+type CustomBoard = board.Board
+
+// findBoard returns the board with the Spec's name: the one in the Spec, one of guesthouse's own, or one in the
+// nearest file boards.toml, in the directory of the image or above it.
+func (s Spec) findBoard() (board.Board, error) {
+	if s.CustomBoard != nil {
+		if s.CustomBoard.Name != s.Board {
+			return board.Board{}, fmt.Errorf("board %s: CustomBoard has the name %s", s.Board, s.CustomBoard.Name)
+		}
+		_, err := s.CustomBoard.Check()
+		return *s.CustomBoard, err
+	}
+	b, unknown := board.Lookup(s.Board)
+	if unknown == nil || s.Kernel == "" {
+		return b, unknown
+	}
+	image, err := filepath.Abs(s.Kernel)
+	if err != nil {
+		return b, err
+	}
+	for dir := filepath.Dir(image); ; dir = filepath.Dir(dir) {
+		file := filepath.Join(dir, board.FileName)
+		all, err := board.ReadFile(file)
+		switch {
+		case err == nil:
+			testcache.Depends(file)
+			for _, b := range all {
+				if b.Name == s.Board {
+					return b, nil
+				}
+			}
+			return b, fmt.Errorf("%w; %s describes others", unknown, file)
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR):
+			return b, err
+		case dir == filepath.Dir(dir):
+			return b, fmt.Errorf("%w; describe another in a file %s in the directory of the image or above it", unknown, board.FileName)
+		}
+	}
+}
+
 // setBoard completes the description of QEMU's machine with what the board has.
 func (p *plan) setBoard() {
 	if p.board == nil {
 		return
+	}
+	if _, err := board.Lookup(p.board.Name); err != nil {
+		p.spec.CustomBoard = p.board // so that the record can be booted without boards.toml
 	}
 	p.qemu.Board, p.qemu.Firmware, p.qemu.Globals = true, p.board.Load == board.Firmware, p.board.Globals
 	if len(p.spec.Loaders) == 0 {

@@ -41,7 +41,8 @@ type choice struct {
 	notRestored   error // under KVM: why machines are not restored; nil if the probe has restored one
 }
 
-// plan completes a Spec and refuses one that cannot boot with any files. It opens no file.
+// plan completes a Spec and refuses one that cannot boot with any files. It opens no file
+// but boards.toml.
 func (s Spec) plan() (*plan, error) {
 	t, b, err := s.hardware()
 	if err != nil {

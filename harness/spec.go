@@ -26,6 +26,11 @@ type Spec struct {
 	// errors. Target may be empty, or the target that has the board's processor.
 	Board string `json:"board,omitempty"`
 
+	// CustomBoard describes the Board if guesthouse does not have it. If it is nil, the
+	// nearest file boards.toml does, in the directory of Kernel or above it. Every
+	// record has it.
+	CustomBoard *CustomBoard `json:"custom_board,omitempty"`
+
 	// Machine and CPU replace the values of QEMU's -machine and -cpu. The machine is
 	// then emulated, unless Accel is KVM.
 	Machine string `json:"machine,omitempty"`

@@ -21,6 +21,7 @@ require (
 require (
 	github.com/google/btree v1.1.2 // indirect
 	github.com/klauspost/compress v1.18.0 // indirect
+	github.com/pelletier/go-toml/v2 v2.4.3 // indirect
 	github.com/ulikunitz/xz v0.5.15 // indirect
 	github.com/vishvananda/netlink v1.3.1 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect

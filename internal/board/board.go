@@ -22,49 +22,51 @@ const (
 
 // A Board describes an emulated machine and the system that runs on it.
 type Board struct {
-	Name string
+	Name string `json:"name" toml:"name"`
 
 	// Target is the name of the target that has the board's processor.
-	Target string
+	Target string `json:"target" toml:"target"`
 
 	// Machine and CPU are the values of QEMU's -machine and -cpu, and Memory is the board's memory in MiB. CPUs is
 	// the number of processors for which the system is built; 0 is 1.
-	Machine, CPU string
-	Memory, CPUs int
+	Machine string `json:"machine" toml:"machine"`
+	CPU     string `json:"cpu" toml:"cpu"`
+	Memory  int    `json:"memory_mib" toml:"memory"`
+	CPUs    int    `json:"cpus,omitempty" toml:"cpus"`
 
-	// Card is the network card: the value of QEMU's -device, without the addr= and netdev= properties. Slots are the
+	// Card is the network card, one of QEMU's devices. Slots are the
 	// places of the first card, the second and so on. If there are none, QEMU chooses the place. Systems whose
 	// device tree fixes interrupts find a card in certain slots only.
-	Card  string
-	Slots []string
+	Card  string   `json:"card" toml:"card"`
+	Slots []string `json:"slots,omitempty" toml:"slots"`
 
-	Load Load
+	Load Load `json:"load" toml:"load"`
 
 	// Image is the name that the system's build gives to the file that QEMU starts, if that is not the ELF
 	// file of the build. Beside are names of further files, in the directory of that file, which QEMU puts into
 	// memory.
-	Image  string
-	Beside []string
+	Image  string   `json:"image,omitempty" toml:"image"`
+	Beside []string `json:"beside,omitempty" toml:"beside"`
 
 	// DebugExit is true if the machine has QEMU's device isa-debug-exit, by which the system ends QEMU.
-	DebugExit bool
+	DebugExit bool `json:"debug_exit,omitempty" toml:"debug_exit"`
 
 	// Globals are values of QEMU's -global.
-	Globals []string
+	Globals []string `json:"globals,omitempty" toml:"globals"`
 
 	// Ready is the regular expression of a ready system, where the user gives none.
-	Ready string
+	Ready string `json:"ready" toml:"ready"`
 
 	// Autoboot is a regular expression for the countdown of a boot loader, which any key stops. It is empty
 	// if there is none.
-	Autoboot string
+	Autoboot string `json:"autoboot,omitempty" toml:"autoboot"`
 
 	// Crashes are regular expressions for crashes that only this system prints, at the start of a line. Package
 	// crash knows what no other system could print by chance.
-	Crashes []string
+	Crashes []string `json:"crashes,omitempty" toml:"crashes"`
 
 	// PowerOff is the command on the console that powers the machine off; empty if the system has none.
-	PowerOff string
+	PowerOff string `json:"power_off,omitempty" toml:"power_off"`
 }
 
 const (
@@ -74,7 +76,6 @@ const (
 	nuttxReady  = `^nsh> `
 
 	autoboot = `Hit any key to stop autoboot`
-	noROM    = ",romfile="
 )
 
 // Sources of the rows: board.cmake of each board in Zephyr 3.4 (of qemu_cortex_a7: 4.4), the documentation of the boards in NuttX 12, and
@@ -82,18 +83,18 @@ const (
 var table = []Board{
 	{
 		Name: "zephyr/qemu_x86", Target: "x86", Machine: "q35", CPU: "qemu32,+nx,+pae", Memory: 32,
-		Card: "e1000" + noROM, Slots: []string{"2", "3"}, // the device tree has their interrupt
+		Card: "e1000", Slots: []string{"2", "3"}, // the device tree has their interrupt
 		Load: Kernel, DebugExit: true, Ready: zephyrReady,
 	},
 	{
 		Name: "zephyr/qemu_x86_64", Target: "x86_64", Machine: "q35", CPU: "qemu64,+x2apic", Memory: 32, CPUs: 2,
-		Card: "e1000" + noROM, Slots: []string{"2", "3"},
+		Card: "e1000", Slots: []string{"2", "3"},
 		Load: Kernel, Image: "zephyr-qemu-locore.elf", Beside: []string{"zephyr-qemu-main.elf"},
 		DebugExit: true, Ready: zephyrReady,
 	},
 	{
 		Name: "zephyr/qemu_cortex_a53", Target: "arm64", Machine: "virt,secure=on,gic-version=3", CPU: "cortex-a53", Memory: 128,
-		Card: "e1000" + noROM,
+		Card: "e1000",
 		Load: Kernel, Ready: zephyrReady,
 	},
 	{
@@ -113,23 +114,23 @@ var table = []Board{
 	},
 	{
 		Name: "uboot/qemu_arm64", Target: "arm64", Machine: "virt", CPU: "cortex-a57", Memory: 128,
-		Card: "virtio-net-pci" + noROM,
+		Card: "virtio-net-pci",
 		Load: Firmware, Ready: ubootReady, Autoboot: autoboot, PowerOff: "poweroff",
 	},
 	{
 		Name: "uboot/qemu_arm", Target: "arm", Machine: "virt,highmem=off", CPU: "cortex-a15", Memory: 128,
-		Card:    "virtio-net-pci" + noROM,
+		Card:    "virtio-net-pci",
 		Crashes: []string{"data abort$", "prefetch abort$", "undefined instruction$", "software interrupt$", "not used$"},
 		Load:    Firmware, Ready: ubootReady, Autoboot: autoboot, PowerOff: "poweroff",
 	},
 	{
 		Name: "uboot/qemu-x86", Target: "x86", Machine: "pc", CPU: "qemu32", Memory: 128,
-		Card: "e1000" + noROM,
+		Card: "e1000",
 		Load: Firmware, DebugExit: true, Ready: ubootReady, Autoboot: autoboot,
 	},
 	{
 		Name: "uboot/qemu-x86_64", Target: "x86_64", Machine: "pc", CPU: "qemu64", Memory: 128,
-		Card: "e1000" + noROM,
+		Card: "e1000",
 		Load: Firmware, DebugExit: true, Ready: ubootReady, Autoboot: autoboot,
 	},
 }
@@ -151,14 +152,17 @@ func Lookup(name string) (Board, error) {
 
 // CardDevice returns the value of QEMU's -device of a network card, without the netdev= property.
 func (b Board) CardDevice(i int) (string, error) {
-	switch {
-	case len(b.Slots) == 0:
-		return b.Card, nil
-	case i >= len(b.Slots):
-		return "", fmt.Errorf("board %s: %d network cards: it has slots for %d", b.Name, i+1, len(b.Slots))
+	device := b.Card
+	if len(b.Slots) > 0 {
+		if i >= len(b.Slots) {
+			return "", fmt.Errorf("board %s: %d network cards: it has slots for %d", b.Name, i+1, len(b.Slots))
+		}
+		device += ",addr=" + b.Slots[i]
 	}
-	model, options, _ := strings.Cut(b.Card, ",")
-	return model + ",addr=" + b.Slots[i] + "," + options, nil
+	if !strings.HasSuffix(b.Card, "-device") {
+		device += ",romfile=" // a card of a PCI bus would boot from the network
+	}
+	return device, nil
 }
 
 // Hardware returns the board's target with the board's hardware in place of the target's. It has nothing of

@@ -116,7 +116,7 @@ func listBoards(w io.Writer) error {
 		if err != nil {
 			return err
 		}
-		card, _, _ := strings.Cut(b.Card, ",")
+		card := b.Card
 		if len(b.Slots) > 0 {
 			card += " in slot " + strings.Join(b.Slots, " or ")
 		}

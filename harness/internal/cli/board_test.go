@@ -45,3 +45,33 @@ func TestRunUnderstandsABuildDirectory(t *testing.T) {
 	require.Equal(t, 125, status)
 	require.Contains(t, stderr, "name its board with -board, or give the build directory of west")
 }
+
+// A file describes a board that guesthouse does not have. The record of the run has the board too.
+func TestRunUnderstandsABoardOfTheUsersOwn(t *testing.T) {
+	harnesstest.Require(t, "x86")
+	dir := t.TempDir()
+	image, record := filepath.Join(dir, "build", "image"), filepath.Join(t.TempDir(), "record")
+	require.NoError(t, os.Mkdir(filepath.Dir(image), 0o755))
+	guest, err := baremetal.ELF("x86", "widget ready")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(image, guest, 0o644))
+	status, _, stderr := call(t, "run", "-board", "acme/widget", image)
+	require.Equal(t, 125, status)
+	require.Contains(t, stderr, `unknown board "acme/widget": the boards are `)
+	require.Contains(t, stderr, "; describe another in a file boards.toml in the directory of the image or above it")
+
+	boards := filepath.Join(dir, "boards.toml")
+	require.NoError(t, os.WriteFile(boards, []byte("[[board]]\nname = \"acme/widget\"\nlike = \"zephyr/qemu_x86\"\nmemory = 24\nready = \"^widget ready$\"\n"), 0o644))
+	status, stdout, stderr := call(t, "run", "-cold", "-board", "acme/widget", "-dir", record, image)
+	require.Equal(t, 0, status, stderr)
+	require.Contains(t, stdout, "widget ready")
+	require.Contains(t, stderr, "guesthouse: acme/widget ready in ")
+	status, _, stderr = call(t, "run", "-board", "acme/other", image)
+	require.Equal(t, 125, status)
+	require.Contains(t, stderr, "; "+boards+" describes others")
+
+	require.NoError(t, os.Remove(boards))
+	status, stdout, stderr = call(t, "run", "-n", "-spec", filepath.Join(record, "spec.json"))
+	require.Equal(t, 0, status, stderr)
+	require.Contains(t, stdout, " -machine q35,accel=tcg -cpu qemu32,+nx,+pae -m 24 ")
+}
