@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,7 +16,11 @@ import (
 func TestAGuestHasWhatTestsExpect(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
-		m := harnesstest.Boot(t, harnesstest.Platform(t, target))
+		spec := harnesstest.Platform(t, target)
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "file"), "from the host")
+		spec.Share = []harness.Share{{Host: dir, Guest: "/mnt/share", Mode: harness.ShareOverlay}}
+		m := harnesstest.Boot(t, spec)
 		mounted := make(map[string]string) // directory → file system
 		for line := range strings.Lines(m.Output("cat", "/proc/mounts")) {
 			f := strings.Fields(line)
@@ -32,6 +37,9 @@ func TestAGuestHasWhatTestsExpect(t *testing.T) {
 			}
 			require.Equal(t, kind, mounted[dir], dir)
 		}
+		// Every kernel has the drivers of a share: fuse, and overlay for what the guest changes.
+		require.Equal(t, "changed\nfrom the host", m.Output("sh", "-c", "cd /mnt/share && echo changed >new && cat new file"))
+		require.NoFileExists(t, filepath.Join(dir, "new"))
 		require.NotEmpty(t, m.Output("cat", "/sys/fs/cgroup/cgroup.controllers"))
 		require.Contains(t, m.Output("ls", "/sys/kernel/tracing"), "trace_pipe")
 

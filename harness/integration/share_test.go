@@ -73,7 +73,7 @@ func write(t *testing.T, name, content string) {
 
 func TestTheGuestSeesDirectoriesOfTheHost(t *testing.T) {
 	t.Parallel()
-	harnesstest.EachTarget(t, func(t *testing.T, target string) {
+	eachWordSize(t, func(t *testing.T, target string) {
 		dir := shared(t, target)
 		write(t, filepath.Join(dir, "greeting"), "hello from the host")
 		write(t, filepath.Join(dir, "sub/deep/file"), "deep")
