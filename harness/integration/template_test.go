@@ -42,7 +42,7 @@ func restored(t *testing.T, spec harness.Spec) *harnesstest.Machine {
 
 // manyMachines is how many machines TestRestoredMachinesAreIndependentAndAlike runs at once on one
 // target. On the others two suffice.
-const manyMachines = 16
+const manyMachines = 6
 
 func TestRestoredMachinesAreIndependentAndAlike(t *testing.T) {
 	t.Parallel()
