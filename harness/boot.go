@@ -206,7 +206,8 @@ func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
 	m := p.machine(v, attached, began, mode, h.why)
 	m.writeResult(func(*Result) {})
 	go m.hash()
-	if t == nil {
+	err = m.captureUserNetwork()
+	if err == nil && t == nil {
 		err = m.connect(false) // a guest without an agent asks the network for its addresses
 	}
 	if err == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,7 +30,8 @@ type Machine struct {
 	delivery *delivery                       // of the program; nil if the initramfs or the template has it
 
 	attached attachments    // the places of the cards on networks; nil on QEMU's user network
-	captures []*os.File     // the frames of these cards
+	captured chan struct{}  // closed when the capture of QEMU's user network is complete; nil without one
+	captures []*captureFile // the frames of these cards
 	relays   []*relay.Relay // forward ports to the guest
 
 	hostFiles *hostFiles // what the guest has of the host's files

@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -156,11 +154,10 @@ func (all attachments) describe() (words []string) {
 // connect connects the cards of a QEMU, and begins the captures in the record's directory.
 func (m *Machine) connect(restored bool) error {
 	for i, a := range m.attached {
-		file, err := os.Create(filepath.Join(m.Dir(), "net"+strconv.Itoa(i)+".pcapng"))
+		file, err := m.newCapture("net" + strconv.Itoa(i) + ".pcapng")
 		if err != nil {
-			return fmt.Errorf("record: %w", err)
+			return err
 		}
-		m.captures = append(m.captures, file)
 		if err := a.Connect(Cable{Conn: m.vm.Process.Cards[i], Restored: restored, Capture: file}); err != nil {
 			return err
 		}
@@ -198,11 +195,14 @@ func (m *Machine) relay() error {
 	return nil
 }
 
-// leaveNetworks takes the cards off their networks and completes the captures.
+// leaveNetworks takes the cards off their networks and completes the captures, after the end of QEMU.
 func (m *Machine) leaveNetworks(why error) {
 	err := m.attached.close(why)
 	for _, r := range m.relays {
 		r.Close()
+	}
+	if m.captured != nil {
+		<-m.captured
 	}
 	for _, f := range m.captures {
 		err = errors.Join(err, f.Close())

@@ -128,6 +128,7 @@ func (s Spec) plan() (*plan, error) {
 		Memory: p.spec.Memory, CPUs: p.spec.CPUs, Network: network, Forwards: forwards, Filtered: p.spec.Outbound.filtered() && len(s.Net) == 0,
 		Cards: make([]string, len(s.Net)), UserArgs: s.QEMUArgs,
 	}
+	p.qemu.Capture = s.Capture && len(s.Net) == 0
 	if len(s.Net) > 0 {
 		p.qemu.Forwards, p.relayed = nil, forwards
 	}

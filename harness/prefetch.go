@@ -19,6 +19,9 @@ func (p *plan) prefetch(ctx context.Context, t *template.Template, delivery bool
 	if err := p.canMove(t); err != nil {
 		return nil, err
 	}
+	without := *p
+	without.qemu.Capture = false // it would have no record to go to
+	p = &without
 	files, err := p.openMemory(ctx, t, delivery)
 	if err != nil {
 		return nil, err

@@ -93,6 +93,11 @@ type Spec struct {
 	// are in the words of the flag -net of guesthouse run, and are read as a [RecordedNetwork] each.
 	Net []Network `json:"-"`
 
+	// Capture writes the frames of the card on QEMU's user network into net0.pcap of the record, at most 256 MiB of
+	// them: what the guest sends, also if Outbound stops it, and what it receives. Such a machine is not prefetched.
+	// With Net, the record has captures anyway. See [Machine.FollowCapture].
+	Capture bool `json:"capture,omitempty"`
+
 	// Name is the machine's name on the networks of Net: letters in lower case, digits and hyphens. If it is
 	// empty, the first of them chooses a name.
 	Name string `json:"name,omitempty"`

@@ -119,7 +119,7 @@ func (c *TemplateCache) start(ctx context.Context, p *plan) (*Machine, error) {
 	}
 
 	prefetchNext := func() {
-		if c.Prefetch {
+		if c.Prefetch && !p.qemu.Capture {
 			c.prefetched.Add(entry.key, p.spec.Memory, func(ctx context.Context) (*vm.VM, error) { return entry.prefetch(ctx, p, false) })
 		}
 	}
@@ -165,7 +165,7 @@ func (c *TemplateCache) onPlatform(ctx context.Context, p *plan, cache *template
 		return p.launch(ctx, how{why: "no template: " + oneLine(err)})
 	}
 	restore := func() (*Machine, string, error) {
-		if v, _ := c.prefetched.Take(ctx, expected+platform.key); v != nil {
+		if v := c.takeExpected(ctx, p, platform.key); v != nil {
 			if m, err := p.adopt(ctx, v, BootDelivered, cmp.Or(why, firstRun)); err == nil || ctx.Err() != nil {
 				return m, "", err
 			}
@@ -225,10 +225,22 @@ func (c cached) obtain(ctx context.Context, p *plan, restore func() (m *Machine,
 
 // takePrefetched takes a prefetched VM of the plan's kind, or returns nil and the reason if it is known.
 func (c *TemplateCache) takePrefetched(ctx context.Context, p *plan, key string) (v *vm.VM, why string) {
-	if p.spec.Savable {
+	switch {
+	case p.spec.Savable:
 		return nil, "a prefetched machine cannot be saved"
+	case p.qemu.Capture:
+		return nil, "a prefetched machine captures no frames"
 	}
 	return c.prefetched.Take(ctx, key)
+}
+
+// takeExpected takes the platform that Expect has restored, or returns nil.
+func (c *TemplateCache) takeExpected(ctx context.Context, p *plan, key string) *vm.VM {
+	if p.qemu.Capture {
+		return nil // it captures no frames
+	}
+	v, _ := c.prefetched.Take(ctx, expected+key)
+	return v
 }
 
 // restore restores a machine from the cached template, which it adds to h. If it returns neither a machine

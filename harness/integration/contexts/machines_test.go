@@ -70,6 +70,11 @@ var ofMachines = []row[*harness.Machine]{
 		defer reader.Close() // until then the pipe has no reader
 		return m.Console().Follow(ctx, writer)
 	}},
+	{name: "harness.Machine.FollowCapture", call: func(ctx context.Context, m *harness.Machine) error {
+		reader, writer := io.Pipe()
+		defer reader.Close() // until then the pipe has no reader
+		return m.FollowCapture(ctx, 0, writer)
+	}},
 	{name: "console.Console.Send", call: func(ctx context.Context, m *harness.Machine) error {
 		return m.Console().Send(ctx, strings.Repeat("x", 1<<20))
 	}},
@@ -179,7 +184,7 @@ func TestEveryCallEndsWithItsContextWhileQEMUIsStopped(t *testing.T) {
 
 func TestEveryCallEndsWithItsContextWhileTheGuestSpins(t *testing.T) {
 	spec := harnesstest.Spec(t, target, "../guests/spins")
-	spec.Accel, spec.From, spec.Savable = harness.TCG, new(harness.TemplateCache), true
+	spec.Accel, spec.From, spec.Savable, spec.Capture = harness.TCG, new(harness.TemplateCache), true, true
 	spec.Dir, spec.Ports = t.TempDir(), []string{"udp/4242", "tcp/4242"}
 	m := boot(t, spec)
 	ctx, cancel := m.Within(t.Context(), harnesstest.Within)
@@ -263,7 +268,7 @@ func bareMetal(t *testing.T, says, ready string) harness.Spec {
 	guest, err := baremetal.ELF(target, says)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, guest, 0o644))
-	return harness.Spec{Target: target, Kernel: file, Ready: ready, Accel: harness.TCG, From: harness.Cold,
+	return harness.Spec{Target: target, Kernel: file, Ready: ready, Accel: harness.TCG, From: harness.Cold, Capture: true,
 		Dir: t.TempDir(), Ports: []string{"tcp/4242"}}
 }
 

@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, std stdio) error {
 	image.register(flags)
 	flags.Lookup("guest").Usage += ", or none"
 	registerHardware(flags, &spec)
-	flags.StringVar(&specFile, "spec", "", "boot the machine of a recorded run: a spec.json or a bundle `file`; allows no other flags than -append, -qemu-arg, -outbound, -net, -cold, -dir, -cache and -n")
+	flags.StringVar(&specFile, "spec", "", "boot the machine of a recorded run: a spec.json or a bundle `file`; allows no other flags than -append, -qemu-arg, -outbound, -net, -capture, -cold, -dir, -cache and -n")
 	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and do not run it")
 	flags.Func("disk", "a `file` or a size in MiB: a disk with that content, or an empty one; what the guest writes is gone at the end; may be repeated", func(text string) error {
 		spec.Disks = append(spec.Disks, harness.ParseDisk(text))
@@ -75,6 +75,7 @@ func run(ctx context.Context, args []string, std stdio) error {
 	flags.Func("append", "`words` to append to the kernel command line, such as guesthouse.ip=dhcp; may be repeated", appendTo(&spec.Cmdline))
 	flags.Func("qemu-arg", "an `argument` to append to QEMU's command line; may be repeated", appendTo(&spec.QEMUArgs))
 	flags.StringVar((*string)(&spec.Outbound), "outbound", "", "the outbound `access` of the guest: none, host (the services on the host's loopback, at the name host) or internet (default none)")
+	captureTo := flags.String("capture", "", captureUsage)
 	flags.Func("net", "the `network`, in place of QEMU's user network: lan, or lan with faults such as lan,loss=5%,delay=20ms±5ms,seed=7; it needs the command of package lan", func(words string) error {
 		network = &words
 		return nil
@@ -101,7 +102,7 @@ func run(ctx context.Context, args []string, std stdio) error {
 	closeNetworks := func() error { return nil }
 	defer func() { closeNetworks() }()
 	if specFile != "" {
-		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "outbound", "net", "cold", "dir", "cache", "n"); err != nil {
+		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "outbound", "net", "capture", "cold", "dir", "cache", "n"); err != nil {
 			return err
 		}
 		saved, err := image.replay(ctx, specFile, std.err)
@@ -145,7 +146,7 @@ func run(ctx context.Context, args []string, std stdio) error {
 		}
 	}
 	if dryRun {
-		err := printCommand(spec, std)
+		err := printCommand(spec, *captureTo, std)
 		if err == nil && spec.Board != "" {
 			noteWestRun(flags.Arg(0), std.err)
 		}
@@ -159,6 +160,11 @@ func run(ctx context.Context, args []string, std stdio) error {
 	}
 	cache.Prefetch = false // no second machine follows
 
+	frames, err := openCapture(*captureTo, &std)
+	if err != nil {
+		return err
+	}
+	spec.Capture = spec.Capture || frames != nil
 	terminal, isFile := std.out.(*os.File)
 	interactive := isFile && term.IsTerminal(int(std.in.Fd())) && term.IsTerminal(int(terminal.Fd()))
 	m, err := harness.Start(ctx, spec)
@@ -167,10 +173,14 @@ func run(ctx context.Context, args []string, std stdio) error {
 		return err
 	}
 	defer m.Close()
+	frames.start(m)
 	if interactive {
 		err = attach(ctx, m, std.in, terminal, std.err)
 	} else {
 		err = converse(ctx, m, std)
+	}
+	if broken := frames.finish(ctx); err == nil {
+		err = broken
 	}
 	return withExit(withCode(err, m), m.Result().Exit)
 }
@@ -211,27 +221,6 @@ func awaitEnd(ctx context.Context, m *harness.Machine) {
 	case <-m.Done():
 	case <-ctx.Done():
 	}
-}
-
-// readyLine names the running machine, how it was booted, and its forwarded ports.
-func readyLine(m *harness.Machine, end string) string {
-	var b strings.Builder
-	res := m.Result()
-	how := string(res.Boot)
-	if res.Why != "" {
-		how += ": " + res.Why
-	}
-	if res.Unseeded {
-		how += fmt.Sprintf(", with the random numbers of its template and a clock %.0f s late", res.ClockLate)
-	}
-	fmt.Fprintf(&b, "guesthouse: %s ready in %.2f s (%s, %s: %s)", cmp.Or(res.Board, res.Target), res.ReadySeconds, how, res.Accel, res.AccelWhy)
-	for _, p := range m.Ports() {
-		fmt.Fprintf(&b, "; %s 127.0.0.1:%d -> %d", p.Network, p.Host, p.Guest)
-	}
-	for _, n := range res.Net {
-		fmt.Fprintf(&b, "; on a lan as %s", n)
-	}
-	return b.String() + "; " + end
 }
 
 const powerOffWithin = 30 * time.Second

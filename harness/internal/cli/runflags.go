@@ -42,7 +42,10 @@ func onlyFlags(flags *flag.FlagSet, allowed ...string) (err error) {
 
 // printCommand prints a QEMU command that boots the machine on the terminal. On standard error it
 // prints what does not work in that machine.
-func printCommand(spec harness.Spec, std stdio) error {
+func printCommand(spec harness.Spec, captureTo string, std stdio) error {
+	if captureTo != "" {
+		return fmt.Errorf("run: -capture has no effect together with -n (%w; see -h)", errUsage)
+	}
 	args, err := spec.Command()
 	if err != nil {
 		return err

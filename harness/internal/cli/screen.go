@@ -2,13 +2,17 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"guesthouse.example/harness"
 	"guesthouse.example/harness/internal/termtext"
 	"guesthouse.example/internal/printable"
 )
@@ -127,4 +131,25 @@ func (s *screen) awaitPrompt(ctx context.Context, after int) bool {
 			return false
 		}
 	}
+}
+
+// readyLine names the running machine, how it was booted, and its forwarded ports.
+func readyLine(m *harness.Machine, end string) string {
+	var b strings.Builder
+	res := m.Result()
+	how := string(res.Boot)
+	if res.Why != "" {
+		how += ": " + res.Why
+	}
+	if res.Unseeded {
+		how += fmt.Sprintf(", with the random numbers of its template and a clock %.0f s late", res.ClockLate)
+	}
+	fmt.Fprintf(&b, "guesthouse: %s ready in %.2f s (%s, %s: %s)", cmp.Or(res.Board, res.Target), res.ReadySeconds, how, res.Accel, res.AccelWhy)
+	for _, p := range m.Ports() {
+		fmt.Fprintf(&b, "; %s 127.0.0.1:%d -> %d", p.Network, p.Host, p.Guest)
+	}
+	for _, n := range res.Net {
+		fmt.Fprintf(&b, "; on a lan as %s", n)
+	}
+	return b.String() + "; " + end
 }

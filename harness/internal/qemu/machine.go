@@ -41,6 +41,7 @@ type Machine struct {
 	Network  Network
 	Forwards []Forward // ports of the guest that QEMU forwards from its start on
 	Filtered bool      // the harness filters what the guest sends
+	Capture  bool      // QEMU writes the frames of the card on its user network into Process.Capture
 
 	// Cards are the hardware addresses of network cards whose frames the harness exchanges with QEMU, at most
 	// MaxCards. If there are any, the machine has no card on QEMU's user network, and no forwards.
@@ -79,6 +80,11 @@ func (m Machine) Args(ram RAM, disks []DiskFiles) []string {
 	var filter []string
 	if m.Filtered {
 		filter = filterArgs()
+	}
+	if m.Capture {
+		// After the filter, the capture has also what the filter stops: for frames from the guest, QEMU begins at
+		// the last object.
+		filter = append(filter, "-object", "filter-dump,id=capture,netdev=net0,file=/proc/self/fd/"+strconv.Itoa(captureFD))
 	}
 	return slices.Concat([]string{"-S", "-global", migrationEvents}, sandboxArgs(m.Binary, m.UserArgs),
 		m.diskBackends(disks), m.machineArgs(ram, false), m.connectionArgs(), m.diskArgs(), filter, m.UserArgs)

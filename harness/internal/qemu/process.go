@@ -28,6 +28,7 @@ type Process struct {
 	Agent   net.Conn
 	Disk    net.Conn      // for disk.Server; nil if the machine has no such disk
 	Frames  []net.Conn    // the connections for outbound.Start: sent, given and seen; nil if the network is not filtered
+	Capture *os.File      // the pcap file of a Machine with Capture; QEMU waits for its reader
 	Cards   []net.Conn    // the frames of Machine.Cards: each follows its length, which is four bytes in network order
 	Done    chan struct{} // closed when QEMU has been reaped
 
@@ -50,6 +51,7 @@ const (
 	givenFD = 10
 	seenFD  = 11
 
+	captureFD   = firstCardFD            // a machine on QEMU's user network has no card there
 	firstCardFD = 12                     // the frames of the machine's cards
 	firstDiskFD = firstCardFD + MaxCards // the files of the machine's disks
 )
@@ -87,6 +89,9 @@ func start(binary string, args []string, stderr io.Writer, ram, state *os.File, 
 			for _, c := range near {
 				c.Close()
 			}
+			if p.Capture != nil {
+				p.Capture.Close()
+			}
 		}
 	}()
 	inherited := []*os.File{consoleFD: nil, monitorFD: nil, ramFD: ram, StateFD: state, firstDiskFD - 1: nil}
@@ -108,6 +113,11 @@ func start(binary string, args []string, stderr io.Writer, ram, state *os.File, 
 	}
 	if m.Filtered {
 		p.Frames = []net.Conn{connect(sentFD, "frames sent"), connect(givenFD, "frames given"), connect(seenFD, "frames seen")}
+	}
+	if m.Capture && err == nil {
+		if p.Capture, inherited[captureFD], err = os.Pipe(); err == nil {
+			far = append(far, inherited[captureFD])
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -153,6 +163,9 @@ func (p *Process) Abandon() {
 		if c != nil {
 			c.Close()
 		}
+	}
+	if p.Capture != nil {
+		p.Capture.Close()
 	}
 }
 

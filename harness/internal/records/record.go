@@ -29,13 +29,16 @@ const (
 
 // Files are the names of all files that a record can hold.
 var Files = []string{
-	SpecFile,            // the Spec; "guesthouse run -spec" boots it again
-	SpecFile + ".new",   // a new spec.json, until it replaces the old one
-	"qemu.args",         // QEMU's command line, one argument a line
-	"console.log",       // the console, each line with the seconds since QEMU's start
-	"qemu.stderr",       // what QEMU printed
-	"agent.log",         // the messages of the harness and of the guest's agent
-	"qmp.log",           // every QMP line, with its time
+	SpecFile,          // the Spec; "guesthouse run -spec" boots it again
+	SpecFile + ".new", // a new spec.json, until it replaces the old one
+	"qemu.args",       // QEMU's command line, one argument a line
+	"console.log",     // the console, each line with the seconds since QEMU's start
+	"qemu.stderr",     // what QEMU printed
+	"agent.log",       // the messages of the harness and of the guest's agent
+	"qmp.log",         // every QMP line, with its time
+	"net0.pcap",       // the frames of the card on QEMU's user network
+	"net0.pcapng",     // the frames of the first card on a lan; the other cards have files of their own
+	"net1.pcapng", "net2.pcapng", "net3.pcapng", "net4.pcapng", "net5.pcapng", "net6.pcapng", "net7.pcapng",
 	ResultFile,          // the state of the run
 	ResultFile + ".new", // a new result.json, until it replaces the old one
 }

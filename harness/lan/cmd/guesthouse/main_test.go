@@ -78,7 +78,8 @@ func TestRunOnALan(t *testing.T) {
 	harnesstest.Require(t, target)
 	record := filepath.Join(t.TempDir(), "record")
 	const words = "lan,loss=5%,delay=2ms±1ms,seed=7"
-	r := run(t, "-target", target, "-net", words, "-dir", record)
+	frames := filepath.Join(t.TempDir(), "frames.pcapng")
+	r := run(t, "-target", target, "-net", words, "-dir", record, "-capture", frames)
 	port := regexp.MustCompile(`(udp|tcp) (127\.0\.0\.1:\d+) -> 4242`)
 	found := port.FindAllStringSubmatch(r.ready, -1)
 	require.Len(t, found, 2, r.ready)
@@ -91,6 +92,12 @@ func TestRunOnALan(t *testing.T) {
 		require.NoError(t, traffic.Echo(t.Context(), dial, traffic.EchoConfig{Network: p[1], Resend: 20}), p[1])
 	}
 	r.end(t)
+	captured, err := os.ReadFile(frames)
+	require.NoError(t, err)
+	recorded, err := os.ReadFile(filepath.Join(record, "net0.pcapng"))
+	require.NoError(t, err)
+	require.Equal(t, recorded, captured)
+	require.Contains(t, string(captured), "lost")
 
 	spec, err := os.ReadFile(filepath.Join(record, "spec.json"))
 	require.NoError(t, err)
