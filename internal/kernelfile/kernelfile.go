@@ -51,6 +51,9 @@ func Check(file string, t target.Target) error {
 	if refusedELF64(f) {
 		return fmt.Errorf("kernel %s: QEMU starts a 64-bit ELF file for x86_64 only at a PVH entry point, and this one has none: give a 32-bit file; for its board qemu_x86_64, Zephyr makes one beside zephyr.elf with west build -t qemu_kernel_target: zephyr-qemu-locore.elf", file)
 	}
+	if why := notStarted(f); why != "" {
+		return fmt.Errorf("kernel %s: %s", file, why)
+	}
 	return nil
 }
 
@@ -61,7 +64,12 @@ func refusedELF64(r io.ReaderAt) bool {
 	if err != nil || f.Class != elf.ELFCLASS64 || f.Machine != elf.EM_X86_64 {
 		return false
 	}
-	return !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool {
+	return !hasPVH(f)
+}
+
+// hasPVH reports whether an ELF file has the note of a PVH entry point.
+func hasPVH(f *elf.File) bool {
+	return slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool {
 		return p.Type == elf.PT_NOTE && hasPVHEntry(p.Open(), f.ByteOrder)
 	})
 }
