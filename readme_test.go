@@ -17,6 +17,14 @@ func TestTheREADMEShowsItsProgramsAsTheyAre(t *testing.T) {
 	}
 }
 
+// The reference shows a test of three machines, which make test runs.
+func TestTheReferenceShowsItsTestAsItIs(t *testing.T) {
+	block := regexp.MustCompile("(?s)<!-- (\\S+\\.go) -->\n```go\n(.*?)```").FindStringSubmatch(read(t, "docs/reference.md"))
+	require.NotNil(t, block)
+	require.True(t, strings.HasSuffix(read(t, block[1]), "\n\n"+block[2]), "docs/reference.md and %s differ", block[1])
+	require.LessOrEqual(t, strings.Count(block[2], "\n"), 40)
+}
+
 // executed names, for each command of the README, the file of the test that executes it and words in
 // that file.
 var executed = map[string][2]string{
