@@ -35,7 +35,7 @@ parallel = -parallel $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 # gotestsum prints the name of each test that ends, and at last how many passed and failed.
 gotestsum := $(tool) gotestsum --format $(if $(CI),pkgname,testname) --format-hide-empty-pkg
 
-.PHONY: qemu-run test cover unit integration soak rtos foreign nightly check qemu images lock bench-boot bench-exec bench-socket bench-register figures pictures race tidy clean $(guesthouse)
+.PHONY: qemu-run test cover unit integration soak rtos foreign nightly check qemu images lock bench-boot bench-exec bench-lan bench-socket bench-register figures pictures race tidy clean $(guesthouse)
 
 # With NET=lan,loss=5% the machine is on that network. Its command is built only then, because gVisor takes long to compile.
 qemu-run:
@@ -162,6 +162,14 @@ bench-exec: qemu
 	cd bench/exec && $(GO) build -buildvcs=false -o $(CURDIR)/out/bench/bench-exec . && \
 		$(leash) $(CURDIR)/out/bench/bench-exec -out $(CURDIR)/out/bench $(ARGS)
 
+# Measures package lan beside QEMU's user network and passt. Writes into out/bench.
+bench-lan: qemu
+	@scripts/install-passt.sh
+	@$(call check-bench,./lan/... ./internal/...)
+	@mkdir -p out/bench
+	cd bench/lan && $(GO) build -buildvcs=false -o $(CURDIR)/out/bench/bench-lan . && \
+		$(leash) $(CURDIR)/out/bench/bench-lan -out $(CURDIR)/out/bench $(ARGS)
+
 # Measures the socket service beside other event loops, and writes into out/bench. QUICK=1 is for development.
 bench-socket: $(guesthouse)
 	@scripts/install-gcc.sh
@@ -173,7 +181,7 @@ bench-socket: $(guesthouse)
 # Puts the newest results of the benchmarks into docs/img and bench/*/README.md. Without a run in
 # out/bench it draws those again that the pages have.
 figures:
-	@status=0; for bench in boot exec socket; do \
+	@status=0; for bench in boot exec lan socket; do \
 		(cd bench/$$bench && $(GO) run . -figures -out $(CURDIR)/out/bench) || status=1; \
 	done; exit $$status
 

@@ -2,6 +2,7 @@
 package echoguest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -17,8 +18,9 @@ const Port = 4242
 // Guests builds the images and saves the templates that the cases of a benchmark share, each at its first
 // use. An error is kept too: the next call returns it at once.
 type Guests struct {
-	Source string // guesthouse's module
-	Dir    string // for the templates
+	Source  string // the folder of the module that has the guest
+	Dir     string // for the templates
+	Package string // of the guest; guesthouse's own guest if it is empty
 
 	images    map[string]outcome[images.Image]
 	templates map[string]outcome[*harness.Template]
@@ -45,7 +47,7 @@ func once[T any](all *map[string]outcome[T], key string, do func() (T, error)) (
 // Cold returns a Spec that boots the guest, which is built into its initramfs.
 func (g *Guests) Cold(ctx context.Context, target string) (harness.Spec, error) {
 	image, err := once(&g.images, target, func() (images.Image, error) {
-		return images.Build(ctx, target, "guesthouse.example/guest/cmd/uinit", images.Options{Dir: g.Source, Log: os.Stderr, Progress: os.Stderr})
+		return images.Build(ctx, target, cmp.Or(g.Package, "guesthouse.example/guest/cmd/uinit"), images.Options{Dir: g.Source, Log: os.Stderr, Progress: os.Stderr})
 	})
 	return harness.Spec{Target: target, Kernel: image.Kernel, Initramfs: image.Initramfs, Ports: []string{"udp/4242", "tcp/4242"}, From: harness.Cold}, err
 }
