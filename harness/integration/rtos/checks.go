@@ -58,7 +58,8 @@ func (i image) check(ctx context.Context) (rows []echotest.Row) {
 			report := echotest.Run(ctx, echotest.Service{Dial: dial, Console: m.Console(), Timeout: within}, *i.echo)
 			rows = append(rows, report.Rows...)
 		}
-		add("shutdown", string(m.Result().State), m.Shutdown(ctx))
+		err = m.Shutdown(ctx)
+		add("shutdown", string(m.Result().State), err)
 	}
 	saw, err := i.several(ctx)
 	add(fmt.Sprintf("%d machines at once", clones), saw, err)

@@ -27,7 +27,7 @@ func TestRunTriesUBoot(t *testing.T) {
 		"-crash", "md.l f000000000000000"}, &out, &errs)
 	require.Zero(t, status, "%s%s", &out, &errs)
 	for _, line := range []string{
-		`boot, cold +ready after `, `boot, restored +ready after `, `console, version +U-Boot 20`, `shutdown +`, `3 machines at once +3 restored`,
+		`boot, cold +ready after `, `boot, restored +ready after `, `console, version +U-Boot 20`, `shutdown +ended`, `3 machines at once +3 restored`,
 		`crash, md\.l f000000000000000 +"Synchronous Abort" handler, esr 0x96000004`,
 	} {
 		require.Regexp(t, `(?m)^`+line, out.String())
