@@ -201,6 +201,7 @@ bench-register: $(guesthouse)
 # The race detector needs cgo and therefore a C compiler.
 race: $(guesthouse)
 	export CGO_ENABLED=1; $(leash) $(GO) test -race ./guest/... ./host/... ./internal/... ./harness/internal/... ./harness ./harness/console ./harness/cmd/...
+	export CGO_ENABLED=1; $(leash) $(GO) test -race -count=1 -exec '$(abspath $(guesthouse)) exec' ./internal/wire
 
 # After a change of any dependency. Each of these go.mod files has a purpose of its own: see CONTRIBUTING.md.
 tidy:

@@ -160,14 +160,15 @@ func (c *Cmd) Start() error {
 	return nil
 }
 
-// start starts the command, and delivers its program first if the guest does not have it and the host does.
+// start starts the command, and delivers its program first if the guest does not have it and the host does. A
+// program of a share may need libraries that the guest does not have.
 func (c *Cmd) start(request *wire.Command) (*agent.Command, error) {
 	name := c.Args[0]
 	delivered, err := c.m.hostFiles.has(c.ctx, name)
 	if err != nil {
 		return nil, c.failed(err)
 	}
-	for neither := ""; ; {
+	for neither, libraries := "", false; ; {
 		if delivered {
 			path, err := c.m.deliverProgram(c.ctx, name, lastValue(c.Env, "LD_LIBRARY_PATH"))
 			switch file := (*fileError)(nil); {
@@ -189,6 +190,16 @@ func (c *Cmd) start(request *wire.Command) (*agent.Command, error) {
 		switch {
 		case r == nil:
 			return running, nil
+		case r.Status == notRunnable && r.Errno == 0 && !delivered && !libraries && c.m.sharesPath(name):
+			// The kernel knows the program, and no interpreter for it: a missing one has no error number.
+			libraries = true
+			if err := c.m.deliverLibraries(c.ctx, name, lastValue(c.Env, "LD_LIBRARY_PATH")); err != nil {
+				if file := (*fileError)(nil); errors.As(err, &file) {
+					return nil, &CommandError{Args: c.Args, Exit: Exit{Status: notRunnable, Why: err.Error()}, refused: file.error}
+				}
+				return nil, c.failed(c.m.lineFailed(c.ctx, err))
+			}
+			continue
 		case r.Status != notFound || delivered || !strings.Contains(name, "/"):
 			return nil, &CommandError{Args: c.Args, Exit: Exit{Status: r.Status, Why: r.Why + neither}, refused: guestRefusal(r.Errno)}
 		}

@@ -1,12 +1,14 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"guesthouse.example/harness/internal/executable"
@@ -88,16 +90,38 @@ func (m *Machine) deliverProgram(ctx context.Context, name, libraryPath string) 
 	}
 	defer unlock()
 	path := hostPrograms + "/" + sum + "/" + filepath.Base(file)
-	for _, library := range libraries {
-		if err := m.deliverFile(ctx, library, library); err != nil {
-			return "", err
-		}
+	if err := m.deliverAll(ctx, libraries); err != nil {
+		return "", err
 	}
 	if err := m.deliverFile(ctx, file, path); err != nil {
 		return "", err
 	}
 	m.hostFiles.programs[file] = true
 	return path, nil
+}
+
+// deliverLibraries gives the guest the interpreter and the libraries of a program that it has in a share.
+//
+// If the file cannot be run, the error is a *fileError.
+func (m *Machine) deliverLibraries(ctx context.Context, file, libraryPath string) error {
+	libraries, err := m.checkProgram(ctx, file, libraryPath)
+	if err != nil {
+		return &fileError{err}
+	}
+	unlock, err := m.hostFiles.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return m.deliverAll(ctx, libraries)
+}
+
+// sharesPath reports whether a path of the guest leads to the host's file of the same path.
+func (m *Machine) sharesPath(path string) bool {
+	return filepath.IsAbs(path) && slices.ContainsFunc(m.plan.spec.Share, func(s Share) bool {
+		rel, err := filepath.Rel(s.Host, path)
+		return cmp.Or(s.Guest, s.Host) == s.Host && err == nil && filepath.IsLocal(rel)
+	})
 }
 
 // A fileError says why a file of the host cannot be run in the guest.
@@ -120,6 +144,16 @@ func (m *Machine) checkProgram(ctx context.Context, file, libraryPath string) ([
 		return nil, err
 	}
 	return program.Libraries(ctx, libraryPath)
+}
+
+// deliverAll copies files of the host to the same paths in the guest. The caller has the lock.
+func (m *Machine) deliverAll(ctx context.Context, files []string) error {
+	for _, file := range files {
+		if err := m.deliverFile(ctx, file, file); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deliverFile copies a file of the host to a path in the guest, unless the guest has it. The caller has the lock.

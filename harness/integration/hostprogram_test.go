@@ -128,7 +128,14 @@ func TestADynamicProgramBringsItsLibraries(t *testing.T) {
 	i := slices.IndexFunc(all, func(t target.Target) bool { return t.GOARCH == runtime.GOARCH })
 	require.NotEqual(t, -1, i)
 	harnesstest.Require(t, all[i].Name)
-	m := harnesstest.Boot(t, echoSpec(t, all[i].Name))
+	shared := t.TempDir()
+	dirname, err := os.ReadFile("/usr/bin/dirname")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(shared+"/dirname", dirname, 0o755))
+	spec := echoSpec(t, all[i].Name)
+	spec.Share = []harness.Share{{Host: shared}}
+	m := harnesstest.Boot(t, spec)
+	require.Equal(t, "/a\n", m.Output(shared+"/dirname", "/a/x"), "a program of a share, as that of go test -race")
 	require.Equal(t, "/bin/uinit\n", m.Output("/usr/bin/dirname", "/bin/uinit/x"), "a program of the host's distribution")
 	if _, err := exec.LookPath("gcc"); err == nil { // the race detector needs a C compiler
 		races := filepath.Join(t.TempDir(), "races")
