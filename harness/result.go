@@ -74,11 +74,16 @@ type Result struct {
 	LoaderSHA256 []string `json:"loader_sha256,omitempty"`
 }
 
-// Result returns the machine's result so far.
+// Result returns the machine's result so far. PowerOff is set as soon as the guest says that it powers off, a moment
+// before the machine ends.
 func (m *Machine) Result() Result {
 	m.resultMu.Lock()
 	defer m.resultMu.Unlock()
-	return m.current()
+	r := m.current()
+	if r.PowerOff == "" {
+		r.PowerOff = m.vm.Agent.PowerOffReason()
+	}
+	return r
 }
 
 // keepsRecord reports whether the record stays after Close. A temporary record stays only if the run has

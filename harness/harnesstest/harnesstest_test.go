@@ -55,6 +55,11 @@ var inner = map[string]func(*testing.T){
 		m.Send("poweroff")
 		m.Machine.Wait(t.Context())
 	},
+	"off at the end": func(t *testing.T) {
+		m := Boot(t, Spec(t, "arm64", echoGuest))
+		m.Send("poweroff")
+		m.Expect("Power down")
+	},
 	"restart": func(t *testing.T) {
 		m := Boot(t, Spec(t, "arm64", echoGuest))
 		m.Send("sh echo b > /proc/sysrq-trigger")
@@ -213,6 +218,7 @@ func TestFailuresExplainThemselves(t *testing.T) {
 		"crash and fail":            {"some consequence", "the guest crashed during the test: "},
 		"panic behind a connection": {"the answer", "panic: no such sensor", "testdata/ends/main.go:31", "has ended: exit status 2"},
 		"off":                       {"the machine powered off during the test, without a call of Shutdown or Wait: the command poweroff on the console (exit status 0)"},
+		"off at the end":            {"the machine powered off during the test, without a call of Shutdown or Wait: the command poweroff on the console"},
 		"dies":                      {"the guest failed: its program has ended: exit status 3"},
 		"dies unseen":               {"the machine ended during the test: the guest failed: its program has ended: exit status 3"},
 		"other status":              {"the guest failed: its program has ended: exit status 3: exit status 4 was expected"},

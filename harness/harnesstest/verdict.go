@@ -19,6 +19,7 @@ import (
 // or ended too early, and writes the test's verdict into the machine's record.
 func (m *Machine) finish() {
 	m.awaitCrash()
+	m.awaitPowerOff()
 	ended, err := m.ended()
 	if broken := m.Machine.Close(); broken != nil && (err == nil || !errors.Is(err, broken)) {
 		m.fail(broken)
@@ -105,6 +106,20 @@ func (m *Machine) awaitCrash() {
 		return
 	}
 	ctx, cancel := m.Machine.Within(context.Background(), crashWithin)
+	defer cancel()
+	m.Machine.Wait(ctx)
+}
+
+// powerOffWithin bounds, in the machine's time, how long a guest takes to power off that has said so.
+const powerOffWithin = 10 * time.Second
+
+// awaitPowerOff waits for the end of a machine whose guest powers off. Otherwise a test that ends at the same time would
+// sometimes not notice.
+func (m *Machine) awaitPowerOff() {
+	if m.Result().PowerOff == "" {
+		return
+	}
+	ctx, cancel := m.Machine.Within(context.Background(), powerOffWithin)
 	defer cancel()
 	m.Machine.Wait(ctx)
 }

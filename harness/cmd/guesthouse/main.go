@@ -4,6 +4,7 @@
 //	guesthouse run [-target T] [-guest PACKAGE] …   boot a machine and connect to its console
 //	guesthouse exec [flags] PROGRAM [ARGUMENT …]    run a program in a fresh machine, as go test -exec does
 //	guesthouse test [flags] [packages]              run go test in machines of several targets and kernels
+//	guesthouse check [flags] [FILE|DIRECTORY …]     run scenarios: tests of machines as scripts, without Go
 //	guesthouse build [-target T] [-guest PACKAGE]   build a kernel and an initramfs and print their paths
 //	guesthouse bundle RECORD                        pack a record with its kernel and initramfs, to boot it elsewhere
 //	guesthouse traffic NETWORK ADDRESS …            check or load an echo service

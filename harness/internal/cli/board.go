@@ -67,11 +67,15 @@ func parseLoader(text string) harness.Loader {
 
 // boardImage gives a Spec its image, the one argument of run, and what the image's build directory says unless a
 // flag says otherwise. It refuses flags that are for machines of Linux.
-func boardImage(flags *flag.FlagSet, spec *harness.Spec) error {
+// A relative path of the image begins at dir.
+func boardImage(flags *flag.FlagSet, spec *harness.Spec, dir string) error {
 	if flags.NArg() != 1 {
-		return fmt.Errorf("run: -board needs one IMAGE, and got %d (%w; see -h)", flags.NArg(), errUsage)
+		return fmt.Errorf("%s: -board needs one IMAGE, and got %d (%w; see -h)", flags.Name(), flags.NArg(), errUsage)
 	}
 	spec.Kernel = flags.Arg(0)
+	if dir != "" {
+		spec.Kernel = absoluteIn(dir, spec.Kernel)
+	}
 	if info, err := os.Stat(spec.Kernel); err == nil && info.IsDir() {
 		built, err := harness.WestBuild(spec.Kernel)
 		if err != nil {
@@ -82,13 +86,13 @@ func boardImage(flags *flag.FlagSet, spec *harness.Spec) error {
 		spec.Loaders = append(built.Loaders, spec.Loaders...)
 	}
 	if spec.Board == "" {
-		return fmt.Errorf("run: image %s: name its board with -board, or give the build directory of west (%w; see -h)", spec.Kernel, errUsage)
+		return fmt.Errorf("%s: image %s: name its board with -board, or give the build directory of west (%w; see -h)", flags.Name(), spec.Kernel, errUsage)
 	}
-	linux := map[string]bool{"target": true, "guest": true, "kernel": true, "modules": true, "cache": true, "share": true, "spec": true}
+	linux := map[string]bool{"target": true, "guest": true, "kernel": true, "modules": true, "cache": true, "initramfs": true, "share": true, "spec": true}
 	var err error
 	flags.Visit(func(f *flag.Flag) {
 		if linux[f.Name] {
-			err = fmt.Errorf("run: -%s has no effect together with -board (%w; see -h)", f.Name, errUsage)
+			err = fmt.Errorf("%s: -%s has no effect together with -board (%w; see -h)", flags.Name(), f.Name, errUsage)
 		}
 	})
 	return err

@@ -17,6 +17,8 @@ import (
 // imageFlags are the flags that select what a machine boots from.
 type imageFlags struct {
 	target, guest, kernel, modules, cache string
+
+	dir string // where a relative path of a package begins; empty for the current directory
 }
 
 func (f *imageFlags) register(flags *flag.FlagSet) {
@@ -55,7 +57,7 @@ func (f *imageFlags) fill(ctx context.Context, spec *harness.Spec, builtIn bool,
 }
 
 func (f *imageFlags) options(log io.Writer) images.Options {
-	return images.Options{Cache: f.cache, Kernel: f.kernel, Modules: f.modules, Log: log, Progress: os.Stderr}
+	return images.Options{Dir: f.dir, Cache: f.cache, Kernel: f.kernel, Modules: f.modules, Log: log, Progress: os.Stderr}
 }
 
 const noGuest = "none"

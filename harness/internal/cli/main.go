@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/harness/internal/scenario"
 	"guesthouse.example/images"
 	"guesthouse.example/internal/imagecache"
 	"guesthouse.example/internal/printable"
@@ -37,6 +38,8 @@ usage:
 	                             run a program in a fresh machine; go test -exec 'guesthouse exec'
 	guesthouse test [flags] [packages]
 	                             run go test with machines of several targets and kernels
+	guesthouse check [flags] [FILE|DIRECTORY …]
+	                             run scenarios: tests of machines as scripts, without Go
 	guesthouse build [flags]     build a kernel and an initramfs and print their paths
 	guesthouse bundle [-o FILE] RECORD
 	                             pack a record with its kernel and initramfs, to boot it elsewhere
@@ -49,7 +52,8 @@ usage:
 	guesthouse images [-clear]   list or remove the cached kernels and initramfs
 	guesthouse kernels [flags]   list the kernels to boot, by name
 
-To list the flags of a command, use guesthouse COMMAND -h.
+To list the flags of a command, use guesthouse COMMAND -h. The language of scenarios is in
+guesthouse help scenario.
 `
 
 // A command reads its arguments, does its work and returns the error to print.
@@ -64,6 +68,7 @@ var commands = map[string]command{
 	"run":       runCommand,
 	"exec":      execCommand,
 	"test":      testCommand,
+	"check":     checkCommand,
 	"build":     buildCommand,
 	"bundle":    bundleCommand,
 	"traffic":   trafficCommand,
@@ -89,12 +94,15 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
+		if len(args) == 2 && args[1] == "scenario" {
+			return report(context.Background(), scenario.Help(stdout), stderr)
+		}
 		_, err := fmt.Fprint(stdout, usage)
 		return report(context.Background(), err, stderr)
 	}
 	run, ok := commands[args[0]]
 	if !ok {
-		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, exec, test, build, bundle, traffic, doctor, targets, templates, images and kernels\n", args[0])
+		fmt.Fprintf(stderr, "guesthouse: error: unknown command %q\nguesthouse: hint: the commands are run, exec, test, check, build, bundle, traffic, doctor, targets, templates, images and kernels\n", args[0])
 		return 2
 	}
 

@@ -43,3 +43,21 @@ func TestTheReferenceHasTheHelpOfEveryCommand(t *testing.T) {
 	}
 	require.Equal(t, string(text), now, "docs/reference.md: run this test with -update")
 }
+
+const scenarioPage = "../../../docs/scenarios.md"
+
+func TestTheScenarioPageHasTheReferenceOfTheLanguage(t *testing.T) {
+	text, err := os.ReadFile(scenarioPage)
+	require.NoError(t, err)
+	status, help, _ := call(t, "help", "scenario")
+	require.Zero(t, status)
+	block := regexp.MustCompile("(?s)<!-- guesthouse help scenario -->\n```text\n(.*?)```\n")
+	require.Len(t, block.FindAllString(string(text), -1), 1)
+	now := block.ReplaceAllLiteralString(string(text),
+		"<!-- guesthouse help scenario -->\n```text\n"+strings.TrimRight(strings.ReplaceAll(help, "\t", "    "), "\n")+"\n```\n")
+	if *update {
+		require.NoError(t, os.WriteFile(scenarioPage, []byte(now), 0o666))
+		return
+	}
+	require.Equal(t, string(text), now, "docs/scenarios.md: run this test with -update")
+}

@@ -55,46 +55,25 @@ func runCommand(ctx context.Context, args []string, std stdio) error {
 
 func run(ctx context.Context, args []string, std stdio) error {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
-	var image imageFlags
-	var spec harness.Spec
-	var accel, specFile string
+	var machine specFlags
+	var specFile string
 	var dryRun bool
 	var network *string
-	image.register(flags)
-	flags.Lookup("guest").Usage += ", or none"
-	registerHardware(flags, &spec)
+	machine.register(flags)
 	flags.StringVar(&specFile, "spec", "", "boot the machine of a recorded run: a spec.json or a bundle `file`; allows no other flags than -append, -qemu-arg, -outbound, -net, -capture, -cold, -dir, -cache and -n")
 	flags.BoolVar(&dryRun, "n", false, "print a QEMU command that boots the machine on the terminal, and do not run it")
-	flags.Func("disk", "a `file` or a size in MiB: a disk with that content, or an empty one; what the guest writes is gone at the end; may be repeated", func(text string) error {
-		spec.Disks = append(spec.Disks, harness.ParseDisk(text))
-		return nil
-	})
-	flags.Func("share", "a directory of the host for the guest, as `DIR[:PATH[:MODE]]`: PATH is where the guest has it (default DIR), MODE is ro, overlay (changes stay in the guest) or rw (default ro); may be repeated", addShare(&spec.Share))
-	flags.Func("port", "a guest `port` to forward from the host, such as udp/4242; may be repeated (default: udp/4242 and tcp/4242)",
-		appendTo(&spec.Ports))
-	flags.Func("append", "`words` to append to the kernel command line, such as guesthouse.ip=dhcp; may be repeated", appendTo(&spec.Cmdline))
-	flags.Func("qemu-arg", "an `argument` to append to QEMU's command line; may be repeated", appendTo(&spec.QEMUArgs))
-	flags.StringVar((*string)(&spec.Outbound), "outbound", "", "the outbound `access` of the guest: none, host (the services on the host's loopback, at the name host) or internet (default none)")
 	captureTo := flags.String("capture", "", captureUsage)
 	flags.Func("net", "the `network`, in place of QEMU's user network: lan, or lan with faults such as lan,loss=5%,delay=20ms±5ms,seed=7; it needs the command of package lan", func(words string) error {
 		network = &words
 		return nil
 	})
-	flags.StringVar(&spec.Ready, "ready", "", "a regular `expression`: the guest is ready when its console matches (default: the line that guest.Main prints)")
-	flags.Func("crash", "a regular `expression`: a console line that starts with a match reports a crash; run already knows the crash reports of Linux, Go, Zephyr and others; may be repeated",
-		appendTo(&spec.Crashes))
-	flags.StringVar(&accel, "accel", "", "the `acceleration`: tcg or kvm (default: kvm if it boots the kernel, otherwise tcg; always tcg with -qemu-arg)")
-	cold := flags.Bool("cold", false, "boot the machine, even if a saved machine of the same kind could be restored")
-	flags.StringVar(&spec.Dir, "dir", "", "the `directory` for the record of the run (default: a temporary one, which is kept if the run fails)")
 	if err := parse(flags, args, std, runUsage); err != nil {
 		return err
 	}
-	if spec.Board != "" || flags.NArg() > 0 {
-		if err := boardImage(flags, &spec); err != nil {
-			return err
-		}
+	if err := machine.check(flags); err != nil {
+		return err
 	}
-	spec.Accel = harness.Accel(accel)
+	spec := &machine.spec
 
 	// The user's templates. While fill compiles a program, the cache restores the platform for it.
 	cache := &harness.TemplateCache{Prefetch: true}
@@ -105,7 +84,7 @@ func run(ctx context.Context, args []string, std stdio) error {
 		if err := onlyFlags(flags, "spec", "append", "qemu-arg", "outbound", "net", "capture", "cold", "dir", "cache", "n"); err != nil {
 			return err
 		}
-		saved, err := image.replay(ctx, specFile, std.err)
+		saved, err := machine.image.replay(ctx, specFile, std.err)
 		if err != nil {
 			return err
 		}
@@ -113,47 +92,27 @@ func run(ctx context.Context, args []string, std stdio) error {
 		saved.QEMUArgs = append(saved.QEMUArgs, spec.QEMUArgs...)
 		saved.Outbound = cmp.Or(spec.Outbound, saved.Outbound)
 		saved.Dir = spec.Dir
-		spec = saved
-		if closeNetworks, err = makeNetworks(&spec, network); err != nil {
+		*spec = saved
+	}
+	var err error
+	if closeNetworks, err = makeNetworks(spec, network); err != nil {
+		return err
+	}
+	if specFile == "" {
+		// The program of a machine that boots anyway is part of the initramfs, as build makes it.
+		if err := machine.build(ctx, "run", machine.cold || dryRun, cache, std.err); err != nil {
 			return err
-		}
-	} else {
-		if len(spec.Ports) == 0 {
-			spec.Ports = []string{"udp/4242", "tcp/4242"}
-		}
-		if spec.Board == "" {
-			spec.Target = image.target
-		}
-		var err error
-		if closeNetworks, err = makeNetworks(&spec, network); err != nil {
-			return err
-		}
-		if err := spec.Validate(); err != nil { // before the work of building
-			return fmt.Errorf("run: %w (%w; see -h)", err, errUsage)
-		}
-		switch {
-		case spec.Board != "":
-		case image.guest == noGuest:
-			if err := image.alone(spec.Ready); err != nil {
-				return fmt.Errorf("run: %w (%w; see -h)", err, errUsage)
-			}
-			spec.Kernel = image.kernel
-		default:
-			// The program of a machine that boots anyway is part of the initramfs, as build makes it.
-			if err := image.fill(ctx, &spec, *cold || dryRun, cache, std.err); err != nil {
-				return err
-			}
 		}
 	}
 	if dryRun {
-		err := printCommand(spec, *captureTo, std)
+		err := printCommand(*spec, *captureTo, std)
 		if err == nil && spec.Board != "" {
 			noteWestRun(flags.Arg(0), std.err)
 		}
 		return err
 	}
 	switch {
-	case *cold:
+	case machine.cold:
 		spec.From = harness.Cold
 	case spec.From == nil:
 		spec.From = cache
@@ -167,7 +126,7 @@ func run(ctx context.Context, args []string, std stdio) error {
 	spec.Capture = spec.Capture || frames != nil
 	terminal, isFile := std.out.(*os.File)
 	interactive := isFile && term.IsTerminal(int(std.in.Fd())) && term.IsTerminal(int(terminal.Fd()))
-	m, err := harness.Start(ctx, spec)
+	m, err := harness.Start(ctx, *spec)
 	cache.Close() // ends a restored platform that the machine is not
 	if err != nil {
 		return err

@@ -218,12 +218,8 @@ func quoteField(word string) string {
 // writeResults writes the files that the command line asks for.
 func (c *testLine) writeResults(report *testreport.Report, runs []testRun) error {
 	if c.junit != "" {
-		f, err := os.Create(c.junit)
-		if err == nil {
-			err = errors.Join(report.WriteJUnit(f), f.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("test: -junit: %w", err)
+		if err := writeJUnit(c.junit, report); err != nil {
+			return fmt.Errorf("test: %w", err)
 		}
 	}
 	if c.coverProfile == "" {
@@ -239,6 +235,18 @@ func (c *testLine) writeResults(report *testreport.Report, runs []testRun) error
 	}
 	if err := mergeProfiles(absoluteIn(c.dir, file), profiles); err != nil {
 		return fmt.Errorf("test: -coverprofile: %w", err)
+	}
+	return nil
+}
+
+// writeJUnit writes a report into the file of the flag -junit.
+func writeJUnit(file string, report *testreport.Report) error {
+	f, err := os.Create(file)
+	if err == nil {
+		err = errors.Join(report.WriteJUnit(f), f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("-junit: %w", err)
 	}
 	return nil
 }

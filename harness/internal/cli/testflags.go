@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -130,25 +129,10 @@ var profiles = []string{"blockprofile", "cpuprofile", "memprofile", "mutexprofil
 
 // choose fills in the targets and kernels, and refuses what does not work together.
 func (c *testLine) choose(targets, kernels string) error {
-	switch targets {
-	case "":
-		t, err := ofArchitecture(cmp.Or(os.Getenv("GOARCH"), runtime.GOARCH))
-		if err != nil {
-			return err
-		}
-		c.targets = []target.Target{t}
-	case "all":
-		c.targets = target.All()
-	default:
-		for name := range strings.SplitSeq(targets, ",") {
-			t, err := target.Lookup(name)
-			if err != nil {
-				return err
-			}
-			c.targets = append(c.targets, t)
-		}
-	}
 	var err error
+	if c.targets, err = targetsOf(targets); err != nil {
+		return err
+	}
 	c.kernels = []string{""}
 	if kernels != "" {
 		if c.kernels, err = images.KernelNames(kernels); err != nil {
