@@ -8,10 +8,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The README's programs are compiled and tested where they stand. The README shows the same text.
+// The README's programs and its scenario are compiled and tested where they stand. The README shows the same text.
 func TestTheREADMEShowsItsProgramsAsTheyAre(t *testing.T) {
-	blocks := regexp.MustCompile("(?s)<!-- (\\S+\\.go) -->\n```go\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
-	require.Len(t, blocks, 2)
+	blocks := regexp.MustCompile("(?s)<!-- (\\S+\\.(?:go|txtar)) -->\n```(?:go|text)\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
+	require.Len(t, blocks, 3)
 	for _, b := range blocks {
 		require.Equal(t, read(t, b[1]), b[2], "README.md and %s differ", b[1])
 	}

@@ -29,7 +29,7 @@ func TestTheScenariosPass(t *testing.T) {
 	harnesstest.Require(t, anyTarget)
 	t.Parallel()
 	junit := filepath.Join(t.TempDir(), "junit.xml")
-	out, status := check(t, "-target", anyTarget, "-junit", junit, scenarios)
+	out, status := check(t, "-target", anyTarget, "-junit", junit, scenarios, "../../harnesstest/example")
 	require.Zero(t, status, out)
 	xml, err := os.ReadFile(junit)
 	require.NoError(t, err)
