@@ -256,8 +256,17 @@ func (c *checkLine) checkFile(ctx context.Context, target, file string, events *
 	return action != "fail"
 }
 
-// boot returns the Spec for the arguments of the verb boot. Relative paths begin at dir.
+// boot is the verb boot. A wrong line is a *scenario.UsageError.
 func (c *checkLine) boot(ctx context.Context, target, dir string, args []string, log io.Writer) (harness.Spec, error) {
+	spec, err := c.bootSpec(ctx, target, dir, args, log)
+	if errors.Is(err, errUsage) {
+		err = &scenario.UsageError{Err: err}
+	}
+	return spec, err
+}
+
+// bootSpec returns the Spec for the arguments of the verb boot. Relative paths begin at dir.
+func (c *checkLine) bootSpec(ctx context.Context, target, dir string, args []string, log io.Writer) (harness.Spec, error) {
 	var f specFlags
 	flags := flag.NewFlagSet("boot", flag.ContinueOnError)
 	f.register(flags)

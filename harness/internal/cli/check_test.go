@@ -90,6 +90,22 @@ func TestShardsRunEachScenarioOnce(t *testing.T) {
 	}
 }
 
+func TestAWrongBootIsNoFailureThatAScenarioExpects(t *testing.T) {
+	for line, want := range map[string]string{
+		"! boot -nonsense":          "flag provided but not defined: -nonsense",
+		"! boot -target arm65":      `unknown target "arm65"`,
+		"! boot image.elf":          "name its board with -board",
+		"! boot -initramfs x":       "-initramfs needs -kernel FILE",
+		"! boot -guest none":        "-guest none needs -kernel FILE",
+		"! boot -port tcp/x":        "tcp/x",
+		"! boot -board none/such x": `unknown board "none/such"`,
+	} {
+		out, status := check(t, write(t, map[string]string{"a.txtar": line + "\n"}))
+		require.Equal(t, 1, status, "%s: %s", line, out)
+		require.Contains(t, out, want, line)
+	}
+}
+
 func TestAWrongCheckLineIsRefused(t *testing.T) {
 	dir := write(t, map[string]string{"a.txtar": "stop\n", "b.txt": ""})
 	for line, want := range map[string]string{

@@ -48,7 +48,7 @@ var consoleVerbs = []verb{
 		minArgs: 1, maxArgs: 1, setup: noFlags(func(c *call) error {
 			d, err := time.ParseDuration(c.args[0])
 			if err != nil {
-				return err
+				return &UsageError{err}
 			}
 			return c.m.Console().Idle(c.run.ctx, d)
 		}),
@@ -64,7 +64,7 @@ var consoleVerbs = []verb{
 		minArgs: 1, maxArgs: 1, setup: noFlags(func(c *call) error {
 			text, err := unescape(c.args[0])
 			if err != nil {
-				return err
+				return &UsageError{err}
 			}
 			return c.m.Console().Type(c.ctx, text)
 		}),
@@ -76,7 +76,7 @@ var consoleVerbs = []verb{
 			for _, name := range c.args {
 				key, err := keyOf(name)
 				if err != nil {
-					return err
+					return &UsageError{err}
 				}
 				if err := c.m.Console().Type(c.ctx, key); err != nil {
 					return err

@@ -239,7 +239,7 @@ func (r *run) do(s *statement) error {
 	}
 	r.logOutput("stdout", c.stdout)
 	r.logOutput("stderr", c.stderr)
-	wrong := (*usageError)(nil)
+	wrong := (*UsageError)(nil)
 	switch {
 	case errors.Is(err, errStop), errors.As(err, new(*Skipped)), errors.As(err, &wrong), r.ctx.Err() != nil && err != nil:
 		return err // in any case
@@ -253,10 +253,15 @@ func (r *run) do(s *statement) error {
 	return nil
 }
 
-// A usageError is a line that no guest can make right. It fails behind ! too.
-type usageError struct{ error }
+// A UsageError is a line that no guest can make right. It fails behind ! too.
+type UsageError struct{ Err error }
 
-func (e *usageError) Unwrap() error { return e.error }
+func (e *UsageError) Error() string { return e.Err.Error() }
+
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// wrongf returns a UsageError.
+func wrongf(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
 func (r *run) logf(format string, args ...any) { fmt.Fprintf(r.log, format+"\n", args...) }
 

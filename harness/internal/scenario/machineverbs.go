@@ -75,7 +75,7 @@ var machineVerbs = []verb{
 		name: "link", args: "[-m NAME] up|down", summary: "plug the machine's network cable in, or pull it out",
 		minArgs: 1, maxArgs: 1, setup: noFlags(func(c *call) error {
 			if c.args[0] != "up" && c.args[0] != "down" {
-				return fmt.Errorf("%q is neither up nor down", c.args[0])
+				return wrongf("%q is neither up nor down", c.args[0])
 			}
 			return c.m.SetLink(c.ctx, c.args[0] == "up")
 		}),
@@ -105,7 +105,7 @@ func (c *call) boot(args []string) error {
 	for i, arg := range args {
 		if arg == "-m" || arg == "--m" {
 			if i+1 == len(args) {
-				return errors.New("-m needs the name of the machine")
+				return wrongf("-m needs the name of the machine")
 			}
 			name, args = args[i+1], slices.Delete(slices.Clone(args), i, i+2)
 			break
@@ -123,7 +123,7 @@ func (c *call) boot(args []string) error {
 // start boots a machine and gives it its files.
 func (c *call) start(name string, spec harness.Spec) error {
 	if old := c.machines[name]; old != nil && !old.mayEnd {
-		return fmt.Errorf("a machine of the name %q runs: name the new one with -m", name)
+		return wrongf("a machine of the name %q runs: name the new one with -m", name)
 	}
 	m, err := harness.Start(c.run.ctx, spec)
 	if err != nil {
@@ -181,7 +181,7 @@ func copyTree(ctx context.Context, m *machine, host, guest string) error {
 func (c *call) save() error {
 	state := c.args[0]
 	if _, there := c.saved[state]; there {
-		return fmt.Errorf("a state of the name %q is saved already", state)
+		return wrongf("a state of the name %q is saved already", state)
 	}
 	dir, err := os.MkdirTemp(c.work, ".saved-")
 	if err != nil {
@@ -199,7 +199,7 @@ func (c *call) restore(name string) error {
 	state := c.args[0]
 	s, ok := c.saved[state]
 	if !ok {
-		return fmt.Errorf("no state of the name %q is saved", state)
+		return wrongf("no state of the name %q is saved", state)
 	}
 	spec := s.spec
 	spec.From, spec.Dir = s.template, ""

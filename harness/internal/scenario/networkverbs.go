@@ -74,22 +74,22 @@ type data struct {
 func (d *data) run(c *call) error {
 	port, err := strconv.ParseUint(c.args[0], 10, 16)
 	if err != nil {
-		return fmt.Errorf("%q is not the number of a port", c.args[0])
+		return wrongf("%q is not the number of a port", c.args[0])
 	}
 	dial := func(ctx context.Context, network string) (net.Conn, error) { return c.m.Dial(ctx, network, int(port)) }
 	switch {
 	case (d.echo || d.load) && len(c.args) > 1:
-		return errors.New("-echo and -load send data of their own")
+		return wrongf("-echo and -load send data of their own")
 	case d.echo:
 		return traffic.Echo(c.ctx, dial, traffic.EchoConfig{Network: d.network, Timeout: c.within})
 	case d.load:
 		return d.measureLoad(c, dial)
 	case len(c.args) < 2:
-		return errors.New("DATA is missing")
+		return wrongf("DATA is missing")
 	}
 	send, isAnswer, err := d.texts(c.args[1:])
 	if err != nil {
-		return err
+		return &UsageError{err}
 	}
 	conn, err := dial(c.ctx, d.network)
 	if err != nil {
@@ -206,7 +206,7 @@ func httpVerb(flags *flag.FlagSet) func(c *call) error {
 		}
 		req, err := http.NewRequestWithContext(c.ctx, c.args[0], url, strings.NewReader(*body))
 		if err != nil {
-			return err
+			return &UsageError{err}
 		}
 		want, err := regexp.Compile("(?m)" + strings.Join(c.args[2:], ""))
 		if err != nil {
@@ -248,7 +248,7 @@ func (c *call) waitPort() error {
 	network, number, _ := strings.Cut(c.args[0], "/")
 	port, err := strconv.ParseUint(number, 10, 16)
 	if network != "tcp" || err != nil {
-		return fmt.Errorf("%q is not a port as tcp/80 is", c.args[0])
+		return wrongf("%q is not a port as tcp/80 is", c.args[0])
 	}
 	const keeps = 200 * time.Millisecond
 	for {

@@ -35,7 +35,7 @@ var scriptVerbs = []verb{
 			for _, arg := range c.args {
 				name, value, ok := strings.Cut(arg, "=")
 				if !ok || name == "" {
-					return &usageError{fmt.Errorf("%q is not NAME=VALUE", arg)}
+					return wrongf("%q is not NAME=VALUE", arg)
 				}
 				c.variables[name] = value
 			}
@@ -75,7 +75,7 @@ func outputVerb(name string) verb {
 func matches(pattern, name, text string) error {
 	re, err := regexp.Compile("(?m)" + pattern)
 	if err != nil {
-		return &usageError{err}
+		return &UsageError{err}
 	}
 	if !re.MatchString(text) {
 		return fmt.Errorf("%s does not match %q", name, pattern)

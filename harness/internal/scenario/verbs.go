@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -104,11 +105,19 @@ func (v verb) run(c *call, args []string) error {
 	}
 	flags, common, run := v.flags()
 	if err := flags.Parse(args); err != nil {
-		return &usageError{fmt.Errorf("%w (usage: %s %s)", err, v.name, v.args)}
+		return wrongf("%w (usage: %s %s)", err, v.name, v.args)
 	}
 	c.args = flags.Args()
 	if n := len(c.args); n < v.minArgs || v.maxArgs >= 0 && n > v.maxArgs {
-		return &usageError{fmt.Errorf("it has %d arguments (usage: %s %s)", n, v.name, v.args)}
+		return wrongf("it has %d arguments (usage: %s %s)", n, v.name, v.args)
+	}
+	for i, arg := range c.args {
+		if !slices.Contains(v.patterns, i) && !slices.Contains(v.patterns, -1) {
+			continue
+		}
+		if _, err := regexp.Compile(arg); err != nil {
+			return &UsageError{err}
+		}
 	}
 	c.ctx = c.run.ctx
 	if v.bare {
@@ -121,9 +130,9 @@ func (v verb) run(c *call, args []string) error {
 	switch {
 	case m != nil:
 	case c.name == "":
-		return &usageError{errNoMachine}
+		return &UsageError{errNoMachine}
 	default:
-		return &usageError{fmt.Errorf("no machine has the name %q: %s", c.name, c.names())}
+		return wrongf("no machine has the name %q: %s", c.name, c.names())
 	}
 	c.m, c.within = m, common.within
 	ctx, cancel := m.Within(c.run.ctx, common.within)
