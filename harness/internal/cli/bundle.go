@@ -20,7 +20,6 @@ import (
 	"guesthouse.example/harness/internal/records"
 	"guesthouse.example/images"
 	"guesthouse.example/internal/imagecache"
-	"guesthouse.example/internal/target"
 )
 
 const bundleUsage = `guesthouse bundle [flags] RECORD
@@ -73,6 +72,9 @@ func bundleCommand(ctx context.Context, args []string, std stdio) error {
 	}
 	if err := writeBundle(file, dir, spec); err != nil {
 		return fmt.Errorf("bundle %s: %w", dir, err)
+	}
+	if what := notBundled(spec); what != "" {
+		fmt.Fprintf(std.err, "guesthouse: note: the run had %s, which is not in the bundle, so run -spec refuses the bundle: there, %s\n", what, unpackHint)
 	}
 	_, err = fmt.Fprintln(std.out, file)
 	return err
@@ -174,12 +176,6 @@ func packRecord(t *tar.Writer, dir string, spec harness.Spec) error {
 	return nil
 }
 
-// isUsualQEMU reports whether a Spec runs the target's QEMU from PATH.
-func isUsualQEMU(s harness.Spec) bool {
-	t, err := target.Lookup(s.Target)
-	return s.QEMU == "" || err == nil && s.QEMU == t.QEMU
-}
-
 func packFile(t *tar.Writer, name, file string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -271,9 +267,8 @@ func unpackBundle(ctx context.Context, file string, o images.Options) (spec harn
 	if spec, err = harness.DecodeSpec(text); err != nil {
 		return spec, fmt.Errorf("%s: %v", records.SpecFile, err) // io.ErrUnexpectedEOF would mean a truncated bundle
 	}
-	// A record from another host may choose what the machine boots, but not what runs on this host.
-	if !isUsualQEMU(spec) || len(spec.QEMUArgs) > 0 {
-		return spec, fmt.Errorf("the recorded run chose its own QEMU program or arguments (%q %q), which can access anything on this host: unpack the bundle with tar, check its spec.json, and give that file to run -spec", spec.QEMU, spec.QEMUArgs)
+	if err := checkBundled(spec); err != nil {
+		return spec, err
 	}
 	if spec.Kernel != bundledKernel || spec.Initramfs != "" && spec.Initramfs != bundledInitramfs ||
 		spec.Program != "" && spec.Program != bundledProgram || spec.Origin == nil || !hasBundledLoaders(spec) {
