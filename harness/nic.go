@@ -145,13 +145,16 @@ func (p *plan) setCards() error {
 }
 
 // fileOptions are the properties of QEMU's machines that name files, or what a Spec has a field for.
-var fileOptions = []string{"kernel", "initrd", "append", "dtb", "dumpdtb", "firmware", "memory-backend", "accel"}
+var fileOptions = []string{"kernel", "initrd", "append", "dtb", "dumpdtb", "shim", "firmware", "memory-backend", "accel"}
 
 // checkMachine refuses a value of -machine that would make QEMU read or write files that the record does not have.
 func checkMachine(value string) error {
 	for i, option := range strings.Split(value, ",") {
-		name, _, _ := strings.Cut(option, "=")
-		if i > 0 && (slices.Contains(fileOptions, name) || strings.HasPrefix(name, "boot.")) {
+		name, _, isOption := strings.Cut(option, "=")
+		if i == 0 && !isOption {
+			continue // the machine's name, which may also stand behind type=
+		}
+		if slices.Contains(fileOptions, name) || strings.HasPrefix(name, "boot.") {
 			return fmt.Errorf("machine %q: guesthouse does not set the option %s: use the fields of the Spec, or QEMUArgs", value, name)
 		}
 	}

@@ -44,6 +44,7 @@ func TestASpecThatCannotBootIsRefusedBeforeAnythingStarts(t *testing.T) {
 		}, "board zephyr/qemu_x86: its image has no kernel command line: quiet"},
 		"board, KVM":        {func(s *Spec) { s.Target, s.Board, s.Accel = "", "zephyr/qemu_x86", KVM }, "board zephyr/qemu_x86: it is emulated, and KVM does not run it"},
 		"machine's file":    {func(s *Spec) { s.Machine = "q35,dumpdtb=/file" }, `machine "q35,dumpdtb=/file": guesthouse does not set the option dumpdtb`},
+		"file, machine":     {func(s *Spec) { s.Machine = "dumpdtb=/file,type=q35" }, `machine "dumpdtb=/file,type=q35": guesthouse does not set the option dumpdtb`},
 		"no kernel":         {func(s *Spec) { s.Kernel = "" }, "kernel: none given"},
 		"missing kernel":    {func(s *Spec) { s.Kernel = "/nonexistent" }, "kernel: stat /nonexistent: no such file"},
 		"kernel directory":  {func(s *Spec) { s.Kernel = "/" }, "kernel /: not a regular file"},
