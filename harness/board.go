@@ -119,6 +119,7 @@ func (p *plan) setBoard() {
 		p.spec.CustomBoard = p.board // so that the record can be booted without boards.toml
 	}
 	p.qemu.Board, p.qemu.Firmware, p.qemu.Globals = true, p.board.Load == board.Firmware, p.board.Globals
+	p.qemu.Semihosting = p.board.Semihosting
 	if len(p.spec.Loaders) == 0 {
 		for _, name := range p.board.Beside {
 			p.spec.Loaders = append(p.spec.Loaders, Loader{File: filepath.Join(filepath.Dir(p.spec.Kernel), name)})
@@ -140,17 +141,23 @@ func (p *plan) stopsAutoboot() bool {
 	return p.board != nil && p.board.Autoboot != "" && p.spec.Ready == p.board.Ready
 }
 
-// debugExit returns the status that the guest has given to QEMU's device isa-debug-exit, or nil. QEMU has then
-// exited with twice the status plus one. QEMU exits with 1 after a failure of its own, too, and then says why.
-func (m *Machine) debugExit() *Exit {
-	if m.plan.board == nil || !m.plan.board.DebugExit || m.vm.ShutdownReason() != "" {
+// guestStatus returns the status with which the guest has ended QEMU, or nil. QEMU exits with the status that the guest
+// gives by semihosting, and with twice the status plus one that the guest gives to the device isa-debug-exit. QEMU
+// exits with 1 after a failure of its own, too, and then says why.
+func (m *Machine) guestStatus() *Exit {
+	if m.plan.board == nil || m.vm.ShutdownReason() != "" {
 		return nil
 	}
 	status, ok := m.vm.Process.Status()
-	if !ok || status%2 == 0 || status == 1 && reportsFailure(m.vm.Record.StderrText()) {
+	switch {
+	case !ok, status == 1 && reportsFailure(m.vm.Record.StderrText()):
 		return nil
+	case m.plan.board.Semihosting:
+		return &Exit{Status: status, Why: "semihosting"}
+	case m.plan.board.DebugExit && status%2 == 1:
+		return &Exit{Status: status >> 1, Why: "isa-debug-exit"}
 	}
-	return &Exit{Status: status >> 1, Why: "isa-debug-exit"}
+	return nil
 }
 
 // qemuReport matches a line of QEMU's error_report, warn_report or info_report.

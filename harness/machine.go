@@ -116,7 +116,7 @@ func (m *Machine) end() error {
 	case strings.Contains(reason, `"guest-panic"`):
 		return fmt.Errorf("%w: it panicked", ErrGuest)
 	}
-	if exit := m.debugExit(); exit != nil {
+	if exit := m.guestStatus(); exit != nil {
 		m.exit = exit
 		return poweredOff(exit, asked)
 	}

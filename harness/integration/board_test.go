@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/harness"
+	"guesthouse.example/harness/console"
 	"guesthouse.example/harness/harnesstest"
 	"guesthouse.example/harness/internal/baremetal"
 )
@@ -107,6 +108,34 @@ func TestDebugExitIsTheExitStatus(t *testing.T) {
 		require.NoError(t, m.Console().Send(t.Context(), command))
 		require.NoError(t, m.WaitExit(t.Context(), status))
 		require.Equal(t, &harness.Exit{Status: status, Why: "isa-debug-exit"}, m.Result().Exit)
+	}
+}
+
+// A status that a guest of ARM gives to semihosting is its exit status. Semihosting gives it no file of the host.
+func TestSemihostingEndsTheGuestAndOpensNoFile(t *testing.T) {
+	t.Parallel()
+	for target, board := range map[string]string{"arm": "zephyr/qemu_cortex_a7", "arm64": "zephyr/qemu_cortex_a53"} {
+		harnesstest.Require(t, target)
+		dir := t.TempDir()
+		kernel, file := filepath.Join(dir, "kernel"), filepath.Join(dir, "file")
+		guest, err := baremetal.Semihosting(target, bareMetalSays, file)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(kernel, guest, 0o644))
+		require.NoError(t, os.WriteFile(file, []byte("the host's"), 0o644))
+		spec := harness.Spec{Board: board, Kernel: kernel, Ready: "^" + bareMetalSays + "$", From: &harness.TemplateCache{Dir: t.TempDir()}}
+		for _, status := range []int{0, 1, 37} { // the first machine boots, and the others are restored
+			m, err := harness.Boot(t.Context(), spec)
+			require.NoError(t, err)
+			defer m.Close()
+			if err := m.Console().Type(t.Context(), []byte{byte(status)}); err != nil {
+				require.ErrorIs(t, err, console.ErrEnded, "the guest ends at once")
+			}
+			require.NoError(t, m.WaitExit(t.Context(), status))
+			require.Equal(t, &harness.Exit{Status: status, Why: "semihosting"}, m.Result().Exit)
+			content, err := os.ReadFile(file)
+			require.NoError(t, err)
+			require.Equal(t, "the host's", string(content))
+		}
 	}
 }
 

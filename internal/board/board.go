@@ -51,6 +51,10 @@ type Board struct {
 	// DebugExit is true if the machine has QEMU's device isa-debug-exit, by which the system ends QEMU.
 	DebugExit bool `json:"debug_exit,omitempty" toml:"debug_exit"`
 
+	// Semihosting is true if the system can end QEMU by ARM's semihosting. QEMU then serves no other request of
+	// semihosting, such as one for a file of the host.
+	Semihosting bool `json:"semihosting,omitempty" toml:"semihosting"`
+
 	// Globals are values of QEMU's -global.
 	Globals []string `json:"globals,omitempty" toml:"globals"`
 
@@ -95,22 +99,22 @@ var table = []Board{
 	{
 		Name: "zephyr/qemu_cortex_a53", Target: "arm64", Machine: "virt,secure=on,gic-version=3", CPU: "cortex-a53", Memory: 128,
 		Card: "e1000",
-		Load: Kernel, Ready: zephyrReady,
+		Load: Kernel, Semihosting: true, Ready: zephyrReady,
 	},
 	{
 		Name: "zephyr/qemu_cortex_a7", Target: "arm", Machine: "virt,secure=on,gic-version=2", CPU: "cortex-a7", Memory: 128,
 		Card: "virtio-net-device", Globals: []string{"virtio-mmio.force-legacy=false"},
-		Load: Kernel, Ready: zephyrReady,
+		Load: Kernel, Semihosting: true, Ready: zephyrReady,
 	},
 	{
 		Name: "nuttx/qemu-armv8a", Target: "arm64", Machine: "virt,virtualization=on,gic-version=3", CPU: "cortex-a53", Memory: 128,
 		Card: "virtio-net-device", Globals: []string{"virtio-mmio.force-legacy=false"},
-		Load: Kernel, Ready: nuttxReady, PowerOff: "poweroff",
+		Load: Kernel, Semihosting: true, Ready: nuttxReady, PowerOff: "poweroff",
 	},
 	{
 		Name: "nuttx/qemu-armv7a", Target: "arm", Machine: "virt,virtualization=off,gic-version=2", CPU: "cortex-a7", Memory: 128,
 		Card: "virtio-net-device", Globals: []string{"virtio-mmio.force-legacy=false"},
-		Load: Kernel, Ready: nuttxReady, PowerOff: "poweroff",
+		Load: Kernel, Semihosting: true, Ready: nuttxReady, PowerOff: "poweroff",
 	},
 	{
 		Name: "uboot/qemu_arm64", Target: "arm64", Machine: "virt", CPU: "cortex-a57", Memory: 128,

@@ -150,6 +150,7 @@ func (b Board) Check() (key string, err error) {
 		{"cpus", b.CPUs >= 0, "the number of processors"},
 		{"card", cardModel.MatchString(b.Card), "the network card, one of QEMU's devices, such as virtio-net-pci"},
 		{"load", b.Load == Kernel || b.Load == Firmware, strconv.Quote(string(Kernel)) + " or " + strconv.Quote(string(Firmware))},
+		{"semihosting", !b.Semihosting || b.Target == "arm" || b.Target == "arm64", "true for a board with a processor of ARM only"},
 		{"ready", b.Ready != "", "a regular expression for the console of a ready system"},
 	} {
 		if !f.ok {

@@ -75,6 +75,7 @@ func TestAnErrorOfAFileNamesTheLineAndWhatToWrite(t *testing.T) {
 		head + "ready = \"(\"\n":                          ":4: board a/b: ready: error parsing regexp",
 		head + "card = \"e1000,romfile=/file\"\n":         ":4: board a/b: card: write the network card",
 		head + "beside = [\"../file\"]\n":                 `:4: board a/b: beside "../file": write names of files`,
+		head + "semihosting = true\n":                     ":4: board a/b: semihosting: write true for a board with a processor of ARM only",
 		head + "slots = [\"2,romfile=/file\"]\n":          `:4: board a/b: slots "2,romfile=/file": write hexadecimal numbers`,
 		head + "\n globals = [\"e1000.romfile=/file\"]\n": `:5: board a/b: globals "e1000.romfile=/file": write DRIVER.PROPERTY=VALUE`,
 	} {

@@ -28,6 +28,7 @@ type Machine struct {
 	// Board is true for a machine of another system than Linux: it has no kernel command line and no device
 	// for an agent. Firmware is true if Kernel takes the place of the machine's firmware.
 	Board, Firmware bool
+	Semihosting     bool     // the guest can end QEMU by ARM's semihosting, and do nothing else by it
 	Globals         []string // values of -global
 	Devices         []string // values of -device
 	Loaders         []Loader
@@ -144,6 +145,11 @@ func (m Machine) machineArgs(ram RAM, alone bool) []string {
 		"-smp", strconv.Itoa(max(1, m.CPUs)),
 	}
 	args = append(args, m.networkCards(!ram.restored(), alone)...)
+	if m.Semihosting {
+		// QEMU sends all requests but those to exit to a GDB, and there is none. With target=native, a guest could
+		// open and change every file of the user. The argument takes the place of the kernel's path.
+		args = append(args, "-semihosting-config", "enable=on,target=gdb,arg=image")
+	}
 	for _, value := range m.Globals {
 		args = append(args, "-global", value)
 	}
