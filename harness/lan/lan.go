@@ -121,12 +121,14 @@ func (l *Lan) connectHost(mac [6]byte) (err error) {
 		return err
 	}
 	if l.capture, err = newCapture(l.config, HostName, l.config.Capture); err == nil {
-		_, err = link.Plug(func(frame []byte) {
-			if answer := l.services.Answer(frame); answer != nil {
-				link.Send(answer)
-				return
+		_, err = link.Plug(func(frames [][]byte) {
+			for _, frame := range frames {
+				if answer := l.services.Answer(frame); answer != nil {
+					link.Send(answer)
+				} else {
+					l.host.Deliver(frame)
+				}
 			}
-			l.host.Deliver(frame)
 		}, l.capture.watch())
 	}
 	if err == nil {

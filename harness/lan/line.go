@@ -156,18 +156,19 @@ func (n *Line) Connect(c harness.Cable) error {
 
 // take returns the function that takes the frames of the machine. It drops those that a restored guest has sent
 // under its old hardware address.
-func (n *Line) take(restored bool) func(frame []byte) {
+func (n *Line) take(restored bool) func(frames ...[]byte) {
 	if !restored {
 		return n.link.Send
 	}
-	return func(frame []byte) {
-		if restored {
-			if len(frame) < 12 || [6]byte(frame[6:12]) != n.mac {
-				return
+	return func(frames ...[]byte) {
+		for restored && len(frames) > 0 {
+			if len(frames[0]) >= 12 && [6]byte(frames[0][6:12]) == n.mac {
+				restored = false
+			} else {
+				frames = frames[1:]
 			}
-			restored = false
 		}
-		n.link.Send(frame)
+		n.link.Send(frames...)
 	}
 }
 
@@ -183,13 +184,13 @@ func (n *Line) Dial(ctx context.Context, network string, port int) (net.Conn, er
 	return n.lan.Dial(ctx, network, net.JoinHostPort(n.name, strconv.Itoa(port)))
 }
 
-// deliver gives a frame to the machine.
-func (n *Line) deliver(frame []byte) {
+// deliver gives frames to the machine.
+func (n *Line) deliver(frames [][]byte) {
 	n.mu.Lock()
 	port := n.port
 	n.mu.Unlock()
 	if port != nil {
-		port.Write(frame)
+		port.Write(frames...)
 	}
 }
 

@@ -2,7 +2,6 @@
 package netstack
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -36,9 +35,9 @@ type Stack struct {
 	life  life
 }
 
-// New returns a stack with a card. It calls send for each frame that the card sends; the frame is valid until send
+// New returns a stack with a card. It calls send for the frames that the card sends; they are valid until send
 // returns. It has all addresses, and reaches the networks of the first address of each family.
-func New(mac [6]byte, addresses []netip.Prefix, send func(frame []byte)) (*Stack, error) {
+func New(mac [6]byte, addresses []netip.Prefix, send func(frames ...[]byte)) (*Stack, error) {
 	// The other machines on the segment have other addresses, so their detection would only delay the start.
 	noDetection := stack.DADConfigurations{}
 	s := stack.New(stack.Options{
@@ -52,7 +51,7 @@ func New(mac [6]byte, addresses []netip.Prefix, send func(frame []byte)) (*Stack
 		},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 	})
-	e := &endpoint{mac: tcpip.LinkAddress(mac[:]), send: send}
+	e := &endpoint{mac: tcpip.LinkAddress(mac[:]), send: send, acks: newAcks(send)}
 	n := &Stack{stack: s, card: e}
 	n.life.conns = make(map[ender]bool)
 	err := configure(s, e, addresses)
@@ -107,8 +106,12 @@ func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
 	return ipv6.ProtocolNumber
 }
 
-// Deliver gives the card a frame, which it copies.
-func (n *Stack) Deliver(frame []byte) { n.card.deliver(frame) }
+// Deliver gives the card frames, which it copies.
+func (n *Stack) Deliver(frames ...[]byte) {
+	for _, frame := range frames {
+		n.card.deliver(frame)
+	}
+}
 
 // AddRoute makes the stack send packets for a network to a router on the segment.
 func (n *Stack) AddRoute(to netip.Prefix, router netip.Addr) error {
@@ -124,18 +127,23 @@ func (n *Stack) AddRoute(to netip.Prefix, router netip.Addr) error {
 func (n *Stack) Close(why error) {
 	n.life.end(why)
 	n.stack.Destroy()
+	n.card.acks.close()
 }
 
 // An endpoint is the card: a link without headers, which package ethernet adds.
 type endpoint struct {
 	mac  tcpip.LinkAddress
-	send func(frame []byte)
+	send func(frames ...[]byte)
+	acks *acks
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
 }
 
-var _ stack.LinkEndpoint = (*endpoint)(nil)
+var (
+	_ stack.LinkEndpoint = (*endpoint)(nil)
+	_ stack.GSOEndpoint  = (*endpoint)(nil)
+)
 
 func (e *endpoint) deliver(frame []byte) {
 	e.mu.RLock()
@@ -148,20 +156,31 @@ func (e *endpoint) deliver(frame []byte) {
 	if to != e.mac && to[0]&1 == 0 {
 		return // the switch floods frames whose destination it does not know
 	}
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(bytes.Clone(frame))})
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(frame)})
 	d.DeliverNetworkPacket(0, pkt) // package ethernet reads the protocol in the header
 	pkt.DecRef()
 }
 
 // WritePackets sends packets that have an Ethernet header.
 func (e *endpoint) WritePackets(packets stack.PacketBufferList) (int, tcpip.Error) {
+	b := bursts.Get().(*burst)
+	defer bursts.Put(b)
 	for _, pkt := range packets.AsSlice() {
-		view := pkt.ToView()
-		e.send(view.AsSlice())
-		view.Release()
+		b.add(pkt)
+		if e.acks.hold(pkt, b.last()) {
+			b.frames = b.frames[:len(b.frames)-1]
+		}
 	}
+	if len(b.frames) > 0 {
+		e.send(b.frames...)
+	}
+	b.reset()
 	return packets.Len(), nil
 }
+
+// The stack gives the card segments of TCP of up to GSOMaxSize bytes, which the card divides into frames.
+func (e *endpoint) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
+func (e *endpoint) GSOMaxSize() uint32               { return maxSegment }
 
 func (e *endpoint) Attach(d stack.NetworkDispatcher) {
 	e.mu.Lock()

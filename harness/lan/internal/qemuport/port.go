@@ -32,7 +32,6 @@ type Port struct {
 	ended  sync.WaitGroup
 
 	mu         sync.Mutex
-	scratch    []byte
 	waiting    []byte // frames that deliver has not taken
 	delivering bool   // deliver is writing frames that it has taken
 	closed     bool
@@ -54,60 +53,77 @@ func New(conn net.Conn) (*Port, error) {
 	return p, nil
 }
 
-// Start calls take for each frame that the guest sends, until QEMU or Close ends the line. The frame is valid
+// Start calls take for the frames that the guest sends, until QEMU or Close ends the line. The frames are valid
 // until take returns.
-func (p *Port) Start(take func(frame []byte)) { p.ended.Go(func() { Read(p.conn, take) }) }
+func (p *Port) Start(take func(frames ...[]byte)) { p.ended.Go(func() { Read(p.conn, take) }) }
 
-// Read reads frames and calls take for each. It skips frames longer than QEMU accepts, which a guest can make its
-// card send.
-func Read(from io.Reader, take func(frame []byte)) error {
+// Read reads frames and calls take for those that have come together. It skips frames longer than QEMU accepts, which
+// a guest can make its card send.
+func Read(from io.Reader, take func(frames ...[]byte)) error {
 	r := bufio.NewReaderSize(from, bufferSize)
+	var frames [][]byte
 	for {
 		length, err := r.Peek(lengthSize)
 		if err != nil {
 			return err
 		}
 		size := int64(binary.BigEndian.Uint32(length))
-		r.Discard(lengthSize)
 		if size > maxFrame {
-			if _, err := io.CopyN(io.Discard, r, size); err != nil {
+			if _, err := io.CopyN(io.Discard, r, lengthSize+size); err != nil {
 				return err
 			}
 			continue
 		}
-		frame, err := r.Peek(int(size))
-		if err != nil {
+		if _, err := r.Peek(lengthSize + int(size)); err != nil {
 			return err
 		}
-		take(frame)
-		r.Discard(len(frame))
+		come, _ := r.Peek(r.Buffered())
+		frames, size = split(frames[:0], come)
+		take(frames...)
+		r.Discard(int(size))
 	}
 }
 
-// Write gives a frame to the guest's card. It never waits.
-func (p *Port) Write(frame []byte) {
-	if len(frame) == 0 || len(frame) > maxFrame {
-		return
+// split appends the whole frames at the beginning of a stream to frames, up to one that is too long. It returns also
+// how many bytes of the stream they are.
+func split(frames [][]byte, stream []byte) (all [][]byte, taken int64) {
+	for rest := stream; len(rest) >= lengthSize; {
+		size := binary.BigEndian.Uint32(rest)
+		if size > maxFrame || len(rest) < lengthSize+int(size) {
+			break
+		}
+		frames = append(frames, rest[lengthSize:lengthSize+size])
+		rest = rest[lengthSize+size:]
+		taken += lengthSize + int64(size)
 	}
+	return frames, taken
+}
+
+// Write gives frames to the guest's card. It never waits. QEMU reads the frames of a call together, if it can, so the
+// guest takes them with one interrupt, and joins the segments of a TCP stream.
+func (p *Port) Write(frames ...[]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return
 	}
-	if len(p.waiting)+lengthSize+len(frame) > maxQueued {
-		p.dropped++
+	others := p.delivering || len(p.waiting) > 0
+	for _, frame := range frames {
+		switch {
+		case len(frame) == 0 || len(frame) > maxFrame:
+		case len(p.waiting)+lengthSize+len(frame) > maxQueued:
+			p.dropped++
+		default:
+			p.waiting = append(binary.BigEndian.AppendUint32(p.waiting, uint32(len(frame))), frame...)
+		}
+	}
+	if others || len(p.waiting) == 0 {
 		return
 	}
-	if p.delivering || len(p.waiting) > 0 {
-		p.waiting = append(binary.BigEndian.AppendUint32(p.waiting, uint32(len(frame))), frame...)
+	p.waiting = p.waiting[:copy(p.waiting, p.waiting[p.writeNow(p.waiting):])]
+	if len(p.waiting) == 0 {
 		return
 	}
-	p.scratch = append(binary.BigEndian.AppendUint32(p.scratch[:0], uint32(len(frame))), frame...)
-	rest := p.scratch[p.writeNow(p.scratch):]
-	if len(rest) == 0 {
-		return
-	}
-	p.waiting = append(p.waiting, rest...)
 	select {
 	case p.filled <- struct{}{}:
 	default:

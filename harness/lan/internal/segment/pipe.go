@@ -39,14 +39,18 @@ const (
 
 	// heldWithin is how long a reordered frame waits for the frames that overtake it.
 	heldWithin = 50 * time.Millisecond
+
+	// maxTogether bounds the frames that leave at once after they have waited, because a link that is cut loses only
+	// those that still wait.
+	maxTogether = 64
 )
 
 // A pipe is one direction of a link. Frames leave it in the order in which they entered it, except for those
 // that are reordered.
 type pipe struct {
 	stream fate.Stream
-	out    func(frame []byte) // called without the lock, and by one goroutine at a time
-	watch  func(Event)        // called with the lock
+	out    func(frames [][]byte) // called without the lock, and by one goroutine at a time
+	watch  func(Event)           // called with the lock
 
 	mu       sync.Mutex
 	params   fate.Params
@@ -57,6 +61,7 @@ type pipe struct {
 	held     []held
 	waiting  int       // bytes of the frames in line and held
 	draining bool      // a goroutine calls out
+	leaving  [][]byte  // for the calls of out; it belongs to the goroutine that has set draining
 	free     time.Time // when the rate lets the next frame begin
 	timer    *time.Timer
 }
@@ -110,35 +115,55 @@ func (p *pipe) drop() {
 	}
 }
 
-// send lets a frame enter the pipe. It does not keep the frame.
-func (p *pipe) send(frame []byte) {
+// send lets frames enter the pipe. It does not keep the frames.
+func (p *pipe) send(frames [][]byte) {
 	p.mu.Lock()
-	if p.closed || len(frame) == 0 {
+	if p.closed {
 		p.mu.Unlock()
 		return
 	}
-	number := p.stats.Frames
-	p.stats.Frames++
-	p.stats.Bytes += uint64(len(frame))
-	f := p.stream.Of(number, p.params)
-	if f.Harmless() && !p.cut && p.params.Rate == 0 && len(frame) <= p.biggest() && len(p.line)+len(p.held) == 0 && !p.draining {
-		p.note(number, frame, "")
-		p.draining = true
-		p.mu.Unlock()
-		p.out(frame)
-		p.mu.Lock()
-		p.drain()
-		return
+	leaving := p.leaving[:0]
+	for _, frame := range frames {
+		if len(frame) == 0 {
+			continue
+		}
+		number := p.stats.Frames
+		p.stats.Frames++
+		p.stats.Bytes += uint64(len(frame))
+		f := p.stream.Of(number, p.params)
+		if !p.draining && len(p.line)+len(p.held) == 0 && p.passes(f, frame) {
+			p.note(number, frame, "")
+			leaving = append(leaving, frame)
+			continue
+		}
+		now := time.Now()
+		p.note(number, frame, p.admit(number, now, f, frame))
+		p.release(number, now)
 	}
-	now := time.Now()
-	p.note(number, frame, p.admit(number, now, f, frame))
-	p.release(number, now)
 	if p.draining {
 		p.mu.Unlock()
 		return
 	}
-	p.draining = true
+	p.draining, p.leaving = true, leaving
+	p.leave()
 	p.drain()
+}
+
+// passes reports whether a frame goes through an empty pipe at once and as it is.
+func (p *pipe) passes(f fate.Fate, frame []byte) bool {
+	return f.Harmless() && !p.cut && p.params.Rate == 0 && len(frame) <= p.biggest()
+}
+
+// leave gives the leaving frames to out. The caller holds the lock, which leave gives up meanwhile.
+func (p *pipe) leave() {
+	if len(p.leaving) == 0 {
+		return
+	}
+	p.mu.Unlock()
+	p.out(p.leaving)
+	p.mu.Lock()
+	clear(p.leaving)
+	p.leaving = p.leaving[:0]
 }
 
 func (p *pipe) note(number uint64, frame []byte, what string) {
@@ -270,22 +295,23 @@ func (p *pipe) release(number uint64, now time.Time) {
 // has set draining; drain releases both.
 func (p *pipe) drain() {
 	defer p.mu.Unlock()
-	for {
+	for len(p.line)+len(p.held) > 0 {
 		now := time.Now()
 		for len(p.held) > 0 && !p.held[0].late.After(now) {
 			p.schedule(p.held[0].frame, now)
 			p.held = p.held[1:]
 		}
-		if len(p.line) == 0 || p.line[0].due.After(now) {
+		for len(p.line) > 0 && !p.line[0].due.After(now) && len(p.leaving) < maxTogether {
+			frame := p.line[0].frame
+			p.line[0].frame = nil
+			p.line = p.line[1:]
+			p.waiting -= len(frame)
+			p.leaving = append(p.leaving, frame)
+		}
+		if len(p.leaving) == 0 {
 			break
 		}
-		frame := p.line[0].frame
-		p.line[0].frame = nil
-		p.line = p.line[1:]
-		p.waiting -= len(frame)
-		p.mu.Unlock()
-		p.out(frame)
-		p.mu.Lock()
+		p.leave()
 	}
 	p.draining = false
 	var next time.Time

@@ -3,6 +3,7 @@
 package segment
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -55,7 +56,7 @@ type Link struct {
 
 // A plug is what is at a link's far end.
 type plug struct {
-	out   func(frame []byte)
+	out   func(frames [][]byte)
 	watch func(Event)
 }
 
@@ -93,9 +94,9 @@ func (s *Segment) Link(name string) (l *Link, made bool) {
 		p.closed = s.closed
 	}
 	l.up.out = l.forward
-	l.down.out = func(frame []byte) {
+	l.down.out = func(frames [][]byte) {
 		if at := l.plugged.Load(); at != nil {
-			at.out(frame)
+			at.out(frames)
 		}
 	}
 	s.links[name], s.order = l, append(s.order, l)
@@ -105,11 +106,11 @@ func (s *Segment) Link(name string) (l *Link, made bool) {
 // ErrPlugged says that a link has a machine already.
 var ErrPlugged = errors.New("a machine is there already")
 
-// Plug puts a machine at the link's far end. The segment calls out for each frame that arrives there, from
-// one goroutine at a time; the frame is valid until out returns. If out sends frames itself, they are
+// Plug puts a machine at the link's far end. The segment calls out for the frames that arrive there, from
+// one goroutine at a time; the frames are valid until out returns. If out sends frames itself, they are
 // delivered when it has returned. The segment calls watch, if it is not nil, for each frame that enters the link in
 // either direction; watch must not use the segment.
-func (l *Link) Plug(out func(frame []byte), watch func(Event)) (unplug func(), err error) {
+func (l *Link) Plug(out func(frames [][]byte), watch func(Event)) (unplug func(), err error) {
 	at := &plug{out, watch}
 	if !l.plugged.CompareAndSwap(nil, at) {
 		return nil, fmt.Errorf("link %s: %w", l.name, ErrPlugged)
@@ -126,8 +127,9 @@ func (l *Link) Plug(out func(frame []byte), watch func(Event)) (unplug func(), e
 	}, nil
 }
 
-// Send sends a frame from the machine into the link. The frame may be used again when Send has returned.
-func (l *Link) Send(frame []byte) { l.up.send(frame) }
+// Send sends frames from the machine into the link. The frames may be used again when Send has returned. A machine
+// that sends many frames at once lets their receiver take them at once.
+func (l *Link) Send(frames ...[]byte) { l.up.send(frames) }
 
 func (l *Link) pipe(d Direction) *pipe {
 	if d == Up {
@@ -161,12 +163,34 @@ func (l *Link) SetUp(up bool) {
 	l.down.setUp(up)
 }
 
-// forward sends a frame that has come up the link to the links of its destination.
-func (l *Link) forward(frame []byte) {
-	if len(frame) < headerSize {
+// forward sends frames that have come up the link to the links of their destinations.
+func (l *Link) forward(frames [][]byte) {
+	for len(frames) > 0 {
+		n := together(frames)
+		l.forwardTo(frames[:n])
+		frames = frames[n:]
+	}
+}
+
+// together returns how many frames, from the first one on, have the same addresses.
+func together(frames [][]byte) int {
+	if len(frames[0]) < headerSize {
+		return 1
+	}
+	for n, frame := range frames {
+		if len(frame) < headerSize || !bytes.Equal(frame[:12], frames[0][:12]) {
+			return n
+		}
+	}
+	return len(frames)
+}
+
+// forwardTo sends frames with the same addresses to the links of their destination.
+func (l *Link) forwardTo(frames [][]byte) {
+	if len(frames[0]) < headerSize {
 		return
 	}
-	to, from := address(frame[:6]), address(frame[6:12])
+	to, from := address(frames[0][:6]), address(frames[0][6:12])
 	if from.group() {
 		return // no machine has such an address
 	}
@@ -197,11 +221,11 @@ func (l *Link) forward(frame []byte) {
 	}
 	s.mu.RUnlock()
 	if only != nil {
-		only.down.send(frame)
+		only.down.send(frames)
 	}
 	for _, other := range others {
 		if other.plugged.Load() != nil {
-			other.down.send(frame)
+			other.down.send(frames)
 		}
 	}
 }

@@ -27,6 +27,7 @@ func frame(to, from byte, payload ...byte) []byte {
 type machine struct {
 	*Link
 	got    []string
+	calls  int // by which the frames arrived
 	at     []time.Time
 	events []string
 }
@@ -34,9 +35,12 @@ type machine struct {
 func plugIn(t require.TestingT, s *Segment, name string) *machine {
 	l, _ := s.Link(name)
 	m := &machine{Link: l}
-	_, err := l.Plug(func(f []byte) {
-		m.got = append(m.got, string(f))
-		m.at = append(m.at, time.Now())
+	_, err := l.Plug(func(frames [][]byte) {
+		m.calls++
+		for _, f := range frames {
+			m.got = append(m.got, string(f))
+			m.at = append(m.at, time.Now())
+		}
 	}, func(e Event) {
 		m.events = append(m.events, fmt.Sprintf("%v %d %x %s", e.Direction, e.Number, e.Frame, e.Fate))
 	})
@@ -121,9 +125,9 @@ func TestAMachineThatLeavesIsForgotten(t *testing.T) {
 	a := plugIn(t, s, "a")
 	l, made := s.Link("b")
 	require.True(t, made)
-	unplug, err := l.Plug(func([]byte) {}, nil)
+	unplug, err := l.Plug(func([][]byte) {}, nil)
 	require.NoError(t, err)
-	_, err = l.Plug(func([]byte) {}, nil)
+	_, err = l.Plug(func([][]byte) {}, nil)
 	require.ErrorIs(t, err, ErrPlugged)
 	l.Send(frame(1, 2))
 	unplug()
@@ -137,14 +141,29 @@ func TestAMachineThatLeavesIsForgotten(t *testing.T) {
 	require.Len(t, again.got, 1)
 }
 
+// Frames that are sent together arrive together, but each goes to its own destination and keeps its place.
+func TestFramesSentTogetherArriveTogether(t *testing.T) {
+	s := New(1)
+	a, b, c := plugIn(t, s, "a"), plugIn(t, s, "b"), plugIn(t, s, "c")
+	b.Send(frame(1, 2))
+	c.Send(frame(1, 3))
+	a.calls = 0
+	a.Send(frame(2, 1, 'p'), frame(2, 1, 'q'), nil, frame(2, 1)[:headerSize-1], frame(3, 1, 'r'), frame(2, 1, 's'), frame(255, 1, 't'))
+	require.Equal(t, []string{string(frame(2, 1, 'p')), string(frame(2, 1, 'q')), string(frame(2, 1, 's')), string(frame(255, 1, 't'))}, b.got[1:])
+	require.Equal(t, 4, b.calls, "one for what c sent, and three for the runs of frames with the same addresses")
+	require.Equal(t, []string{string(frame(3, 1, 'r')), string(frame(255, 1, 't'))}, c.got[1:])
+	require.Zero(t, a.calls)
+}
+
 // A machine may answer a frame while it receives it, and get an answer to that.
 func TestFramesMayBeAnsweredAtOnce(t *testing.T) {
 	s := New(1)
 	a, _ := s.Link("a")
 	b, _ := s.Link("b")
 	var log []byte
-	answer := func(l *Link, from byte) func([]byte) {
-		return func(f []byte) {
+	answer := func(l *Link, from byte) func([][]byte) {
+		return func(frames [][]byte) {
+			f := frames[0]
 			log = append(log, f[headerSize])
 			if f[headerSize] < 200 {
 				l.Send(frame(3-from, from, f[headerSize]+1))
@@ -167,7 +186,7 @@ func TestAMachineThatIsStuckHoldsUpNobody(t *testing.T) {
 	b, _ := s.Link("b")
 	stuck, entered := make(chan struct{}), make(chan struct{})
 	first := true
-	_, err := b.Plug(func([]byte) {
+	_, err := b.Plug(func([][]byte) {
 		if first {
 			first = false
 			close(entered)
@@ -197,8 +216,9 @@ func TestAMachineThatIsStuckHoldsUpNobody(t *testing.T) {
 	<-done
 }
 
-// run sends the same frames through a segment with all faults, and returns everything that can be seen.
-func run(t *testing.T, seed uint64) (events, got []string) {
+// run sends the same frames through a segment with all faults, and returns everything that can be seen. Some frames are
+// sent together.
+func run(t *testing.T, seed uint64, together int) (events, got []string) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(seed)
 		a, b := plugIn(t, s, "a"), plugIn(t, s, "b")
@@ -206,9 +226,15 @@ func run(t *testing.T, seed uint64) (events, got []string) {
 			Delay: 20 * time.Millisecond, Jitter: 5 * time.Millisecond, MTU: 100}
 		a.SetFaults(Up, p)
 		b.SetFaults(Down, p)
-		for i := range 500 {
-			a.Send(frame(2, 1, make([]byte, i%120)...))
-			time.Sleep(time.Millisecond)
+		for i := 0; i < 500; i += 5 {
+			var frames [][]byte
+			for j := range 5 {
+				frames = append(frames, frame(2, 1, make([]byte, (i+j)%120)...))
+			}
+			for some := range slices.Chunk(frames, together) {
+				a.Send(some...)
+			}
+			time.Sleep(5 * time.Millisecond)
 		}
 		time.Sleep(time.Second)
 		events, got = append(a.events, b.events...), b.got
@@ -218,10 +244,12 @@ func run(t *testing.T, seed uint64) (events, got []string) {
 }
 
 func TestTheSameSeedGivesTheSameFates(t *testing.T) {
-	events, got := run(t, 7)
-	again, gotAgain := run(t, 7)
-	require.Equal(t, events, again)
-	require.Equal(t, got, gotAgain)
-	other, _ := run(t, 8)
+	events, got := run(t, 7, 1)
+	for _, together := range []int{1, 2, 5} {
+		again, gotAgain := run(t, 7, together)
+		require.Equal(t, events, again)
+		require.Equal(t, got, gotAgain)
+	}
+	other, _ := run(t, 8, 1)
 	require.NotEqual(t, events, other)
 }
