@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
 
@@ -230,40 +229,6 @@ func addrs(prefixes []netip.Prefix) (all []netip.Addr) {
 		all = append(all, p.Addr())
 	}
 	return all
-}
-
-// serveNames answers queries for names on port 53 of the host's addresses.
-func (l *Lan) serveNames() error {
-	const port = 53
-	for i, family := range []netstack.Family{netstack.IPv4, netstack.IPv6} {
-		c, err := l.host.ListenUDP(family, netip.AddrPortFrom(l.address[i].Addr(), port))
-		if err != nil {
-			return fmt.Errorf("lan: name service: %w", err)
-		}
-		l.names.Go(func() { l.answerNames(c) })
-	}
-	return nil
-}
-
-// answerNames answers queries until the host's stack is closed.
-func (l *Lan) answerNames(c net.PacketConn) {
-	query := make([]byte, 1500)
-	for {
-		n, from, err := c.ReadFrom(query)
-		if errors.Is(err, ErrClosed) {
-			return
-		}
-		if err != nil {
-			continue // an ICMP error of an earlier answer
-		}
-		answer := services.AnswerName(query[:n], func(name string) ([]netip.Addr, bool) {
-			found := l.Lookup(name)
-			return found, found != nil
-		})
-		if answer != nil {
-			c.WriteTo(answer, from)
-		}
-	}
 }
 
 // Close takes all machines off the lan and ends all connections with ErrClosed. The machines go on without the

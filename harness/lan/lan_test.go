@@ -15,7 +15,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness"
@@ -205,37 +204,6 @@ func TestMachinesReachEachOther(t *testing.T) {
 		echo(t, c, "hello")
 		_, err = a.Ping(within(t), at.Addr())
 		require.NoError(t, err)
-	}
-}
-
-func TestTheNameServiceKnowsTheMachines(t *testing.T) {
-	l := newLan(t, lan.Config{})
-	a := join(t, l, "a")
-	join(t, l, "b")
-	ask := func(server netip.Addr, name string, kind dnsmessage.Type) dnsmessage.Message {
-		c, err := a.DialUDP(netip.AddrPortFrom(server, 53))
-		require.NoError(t, err)
-		defer c.Close()
-		q := dnsmessage.Message{Header: dnsmessage.Header{ID: 1},
-			Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName(name + "."), Type: kind, Class: dnsmessage.ClassINET}}}
-		packed, err := q.Pack()
-		require.NoError(t, err)
-		_, err = c.Write(packed)
-		require.NoError(t, err)
-		require.NoError(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
-		answer := make([]byte, 1500)
-		n, err := c.Read(answer)
-		require.NoError(t, err)
-		var m dnsmessage.Message
-		require.NoError(t, m.Unpack(answer[:n]))
-		return m
-	}
-	for _, server := range l.Lookup("host") {
-		m := ask(server, "b", dnsmessage.TypeA)
-		require.Len(t, m.Answers, 1)
-		require.Equal(t, [4]byte{192, 0, 2, 3}, m.Answers[0].Body.(*dnsmessage.AResource).A)
-		require.Len(t, ask(server, "host", dnsmessage.TypeAAAA).Answers, 1)
-		require.Equal(t, dnsmessage.RCodeNameError, ask(server, "nobody", dnsmessage.TypeA).RCode)
 	}
 }
 
