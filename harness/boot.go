@@ -250,6 +250,7 @@ func (p *plan) machine(v *vm.VM, attached attachments, began time.Time, mode Boo
 		m.covered = &coverage{dir: p.spec.CoverDir}
 		v.Agent.OnCovered(m.covered.add)
 	}
+	v.SetConnections(attached.connections)
 	m.life = guestconn.NewLife(v.Ending)
 	return m
 }

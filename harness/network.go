@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,10 @@ type Attachment interface {
 
 	// Dial connects to a port of the guest.
 	Dial(ctx context.Context, network string, port int) (net.Conn, error)
+
+	// Connections returns a TCP connection between this process and the card's machine that is open, and one that is
+	// about to open or to close, in words, or "" for each if there is none. No machine is saved with one.
+	Connections() (open, transient string)
 
 	// Close takes the card off the network. The connections of Dial then end with the error why.
 	Close(why error) error
@@ -141,6 +146,16 @@ func (all attachments) network() (n wire.Network, err error) {
 		n.Cards = append(n.Cards, wire.Card{MAC: [6]byte(mac), Addresses: a.Addresses(), Hosts: a.Hosts()})
 	}
 	return n, n.Check()
+}
+
+// connections returns a TCP connection of this process with the machine that is open, and one that is about to open or
+// to close, or "" for each.
+func (all attachments) connections() (open, transient string) {
+	for _, a := range all {
+		o, t := a.Connections()
+		open, transient = cmp.Or(open, o), cmp.Or(transient, t)
+	}
+	return open, transient
 }
 
 // describe returns the attachments in words.

@@ -17,7 +17,8 @@ import (
 // Save first makes the guest's agent echo some datagrams, unless the machine was restored or saved before. It
 // waits until the guest is idle, for at most 6 s of the machine's time in all. The machine then stands still for some tenths of a second, and goes on. Save
 // fails if a TCP connection to the machine is open. It waits up to 5 s of the machine's time for
-// connections that are about to close.
+// connections that are about to close. It does not know the connections of a guest with other machines on a
+// network of Spec.Net.
 //
 // The agent of package guest gives the saved machine, and each restored one, the host's clock, new
 // entropy for its kernel and a new boot identity. Machines that are restored from a guest without

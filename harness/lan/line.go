@@ -184,6 +184,12 @@ func (n *Line) Dial(ctx context.Context, network string, port int) (net.Conn, er
 	return n.lan.Dial(ctx, network, net.JoinHostPort(n.name, strconv.Itoa(port)))
 }
 
+// Connections returns a TCP connection between this process and the machine that is open, and one that is about to open
+// or to close, in words, or "" for each if there is none.
+func (n *Line) Connections() (open, transient string) {
+	return n.lan.host.Connections(addrs(n.addresses[:]))
+}
+
 // deliver gives frames to the machine.
 func (n *Line) deliver(frames [][]byte) {
 	n.mu.Lock()

@@ -58,6 +58,8 @@ type VM struct {
 	clockLate atomic.Int64       // ClockLate, in nanoseconds
 	collected chan struct{}      // see CrashCollected
 
+	connections func() (open, transient string) // nil until SetConnections
+
 	saving   chan struct{}  // holds a token while Save runs
 	warm     bool           // warmUp is not needed; guarded by saving
 	resuming sync.WaitGroup // goroutines that let the machine go on after Save
@@ -185,6 +187,10 @@ func (v *VM) SetCrashes(patterns []*regexp.Regexp) {
 		v.Console.SetCrashes(patterns)
 	}
 }
+
+// SetConnections sets the function that returns the TCP connections of a machine whose cards are on streams: one that
+// is open, and one that is about to open or to close, or "" for each. QEMU does not know them.
+func (v *VM) SetConnections(f func() (open, transient string)) { v.connections = f }
 
 // SetNetwork sets the network that Continue gives the guest of a prefetched machine.
 func (v *VM) SetNetwork(n wire.Network) { v.network = n }
