@@ -135,9 +135,6 @@ func (p *plan) restored(ctx context.Context, h how, id template.Identity) (*Mach
 	if err := h.from.Fits(id); err != nil {
 		return nil, err
 	}
-	if err := p.canMove(h.from); err != nil {
-		return nil, err
-	}
 	m, err := p.launch(ctx, h)
 	if failed := (*BootError)(nil); errors.As(err, &failed) && ctx.Err() == nil {
 		line, _, _ := strings.Cut(failed.Stderr, "\n")
@@ -185,6 +182,9 @@ func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
 		}
 	}()
 	network, err := attached.network()
+	if err == nil && t != nil {
+		err = attached.canTake(t)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", p.name(), err)
 	}
@@ -215,7 +215,7 @@ func (p *plan) launch(ctx context.Context, h how) (*Machine, error) {
 		m.noteVersion()
 	}
 	if err == nil && t != nil {
-		err = m.connect(true)
+		err = m.connect(t.Agent != nil) // without an agent, its cards have the addresses of the template
 	}
 	if err == nil {
 		err = m.relay()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -92,13 +93,22 @@ func (s Spec) checkNetworks() error {
 	return nil
 }
 
-// canMove returns why the guest of a template cannot take this machine's place on its networks: only the agent
-// could give its cards other addresses than those of the machine that was saved.
+// canMove returns why a machine cannot be restored from a template before its places on its networks are known: only
+// the agent could give its cards other addresses than those of the machine that was saved.
 func (p *plan) canMove(t *template.Template) error {
 	if len(p.spec.Net) > 0 && t.Agent == nil {
 		return errors.New("the template's guest has no agent to give its network cards their addresses")
 	}
 	return nil
+}
+
+// canTake returns why the guest of a template cannot take these places. A guest without an agent keeps its hardware
+// addresses, so it can take places that have the same ones.
+func (all attachments) canTake(t *template.Template) error {
+	if t.Agent != nil || slices.Equal(all.cards(), t.Cards) {
+		return nil
+	}
+	return fmt.Errorf("the template's guest has no agent to give its network cards their addresses: they have %v, and the networks gave %v", t.Cards, all.cards())
 }
 
 // attachments are the places of a machine's cards; nil if it is on QEMU's user network.

@@ -48,6 +48,7 @@ type Description struct {
 	Disks   [][]File      `json:"disks,omitempty"` // by disk, the layers from the lowest on
 	Console console.State `json:"console"`
 	Agent   *agent.Saved  `json:"agent,omitempty"` // nil for a guest without an agent
+	Cards   []string      `json:"cards,omitempty"` // the hardware addresses that a guest without an agent has on networks of the harness
 }
 
 // A File is the state and the hash of a file when the machine was saved.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"guesthouse.example/harness/internal/template"
@@ -72,6 +73,11 @@ func (v *VM) write(ctx context.Context, w *template.Writer, d template.Descripti
 		return err
 	}
 	d.Version, d.Saved, d.Agent = v.QMP.Version(), time.Now(), saved
+	if saved == nil {
+		for _, c := range v.network.Cards {
+			d.Cards = append(d.Cards, net.HardwareAddr(c.MAC[:]).String())
+		}
+	}
 	if err := v.saveState(ctx, w, r); err != nil {
 		return err
 	}
