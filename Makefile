@@ -82,8 +82,8 @@ foreign: $(guesthouse)
 
 # Every integration test on every target, once with guest programs that are delivered and once with
 # programs in their initramfs; images of every target in an empty cache; the echo service on real-time
-# kernels; the model test with many programs; a flood of a million packets, and eight machines of four targets on one lan; and
-# each fuzz target for minutes.
+# kernels; the model test with many programs; a flood of a million packets, and eight machines of four targets on one lan;
+# tshark's reading of a capture; and each fuzz target for minutes.
 nightly: $(guesthouse)
 	@for target in x86 x86_64 arm arm64; do $(MAKE) integration TARGET=$$target || exit 1; done
 	@GUESTHOUSE_BUILTIN=1 $(MAKE) integration TARGET=arm64
@@ -102,6 +102,8 @@ nightly: $(guesthouse)
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzDetector -fuzztime 1m ./harness/internal/crash
 	$(leash) $(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime 1m ./harness/internal/hostfs
 	cd harness/lan && GUESTHOUSE_TEST_FLOOD=1000000 GUESTHOUSE_TEST_EVERY_TARGET=1 $(leash) $(GO) test -count=1 -timeout 20m -run 'TestALanBearsHardship|TestEightMachinesExchangeTraffic' ./integration
+	@scripts/install-tshark.sh
+	cd harness/lan && GUESTHOUSE_TEST_TSHARK=1 $(leash) $(GO) test -count=1 -timeout 20m -run TestEchoOverABadLink ./integration
 	cd harness/lan && $(leash) $(GO) test -run '^$$' -fuzz FuzzFrame -fuzztime 1m .
 	cd harness/lan && $(leash) $(GO) test -run '^$$' -fuzz FuzzRead -fuzztime 1m ./internal/qemuport
 	cd harness/lan && $(leash) $(GO) test -run '^$$' -fuzz FuzzAnswer -fuzztime 1m ./internal/services

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -88,7 +89,8 @@ func exercise(t *testing.T, l *lan.Lan, m *harnesstest.Machine, name string) {
 	}
 }
 
-// A machine answers over IPv4 and IPv6, UDP, TCP and ICMP.
+// A machine answers over IPv4 and IPv6, UDP, TCP and ICMP. The first machine has the addresses of Zephyr's sample
+// echo_service, and logs its clients as the sample does.
 func TestAMachineOnALan(t *testing.T) {
 	t.Parallel()
 	harnesstest.EachTarget(t, func(t *testing.T, target string) {
@@ -97,6 +99,14 @@ func TestAMachineOnALan(t *testing.T) {
 		spec.Name, spec.Net = "server", []harness.Network{l}
 		m := harnesstest.Boot(t, spec)
 		exercise(t, l, m, "server")
+		for at, client := range map[string]string{"192.0.2.1": "::ffff:192.0.2.2", "2001:db8::1": "2001:db8::2"} {
+			c, err := l.Dial(within(t, m), "tcp", net.JoinHostPort(at, "4242"))
+			require.NoError(t, err)
+			echo(t, c, []byte("hello "+at))
+			require.NoError(t, c.Close())
+			m.Expect(`<inf> net_echo_server_svc_sample: Connection from ` + regexp.QuoteMeta(client) + ` \(\d+\)`)
+			m.Expect(`<inf> net_echo_server_svc_sample: Connection from ` + regexp.QuoteMeta(client) + ` closed`)
+		}
 		m.Shutdown()
 	})
 }
@@ -188,7 +198,8 @@ func TestEchoOverABadLink(t *testing.T) {
 	spec.Name, spec.Net, spec.Dir = "server", []harness.Network{l}, filepath.Join(t.TempDir(), "record")
 	m := harnesstest.Boot(t, spec)
 	require.NoError(t, l.Link("server").SetFaults(lan.Both, lan.Faults{
-		Loss: 0.1, Duplicate: 0.1, Reorder: 0.1, ReorderFrames: 3, BitFlip: 0.01, Delay: 2 * time.Millisecond, Jitter: time.Millisecond,
+		Loss: 0.1, BurstLoss: 0.01, BurstLength: 3, Duplicate: 0.1, Reorder: 0.1, ReorderFrames: 3, BitFlip: 0.01, Truncate: 0.01,
+		Delay: 2 * time.Millisecond, Jitter: time.Millisecond, Rate: 20_000_000, MTU: 1500,
 	}))
 	sent := make([]byte, 40<<10)
 	for i := range sent {
@@ -218,4 +229,5 @@ func TestEchoOverABadLink(t *testing.T) {
 	require.Greater(t, frames, 50)
 	require.NotZero(t, fates)
 	require.Contains(t, m.Machine.Result().Net[0], "seed 7")
+	checkCapture(t, file.Name())
 }
