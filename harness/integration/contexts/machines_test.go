@@ -65,6 +65,15 @@ var ofMachines = []row[*harness.Machine]{
 		_, err := m.Console().Expect(ctx, "never said")
 		return err
 	}},
+	{name: "console.Console.ExpectAll", call: func(ctx context.Context, m *harness.Machine) error {
+		return m.Console().ExpectAll(ctx, "never said", "nor this")
+	}},
+	{name: "console.Console.Reject", call: func(ctx context.Context, m *harness.Machine) error {
+		return m.Console().Reject(ctx, "never said")
+	}, atOnce: map[string]string{stopped: "", spins: "", deaf: ""}}, // it waits only for another call
+	{name: "console.Console.Idle", call: func(ctx context.Context, m *harness.Machine) error {
+		return m.Console().Idle(ctx, time.Hour)
+	}},
 	{name: "console.Console.Follow", call: func(ctx context.Context, m *harness.Machine) error {
 		reader, writer := io.Pipe()
 		defer reader.Close() // until then the pipe has no reader
