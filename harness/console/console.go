@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"guesthouse.example/harness/internal/crash"
@@ -53,7 +54,7 @@ type Console struct {
 	echoes echoes // of the lines that Send has typed
 
 	expecting chan struct{} // holds a token while Expect runs: two concurrent calls would assert no order
-	cursor    int64         // where the next Expect begins
+	cursor    atomic.Int64  // where the next Expect begins; changed by the holder of the token
 	rejects   rejects
 
 	typing chan struct{} // holds a token while Send or Type runs, or HoldTyping holds typing

@@ -63,11 +63,11 @@ func (c *Console) Expect(ctx context.Context, pattern string) (match []string, e
 		return nil, fmt.Errorf("expect %q: %w", pattern, err)
 	}
 	defer release()
-	match, end, err := c.wait(ctx, re, c.cursor)
+	match, end, err := c.wait(ctx, re, c.cursor.Load())
 	if err != nil {
 		return nil, fmt.Errorf("expect %q: %w", pattern, c.explained(re, err))
 	}
-	c.cursor = end
+	c.cursor.Store(end)
 	return match, nil
 }
 
@@ -92,7 +92,7 @@ func (c *Console) turn(ctx context.Context) (release func(), err error) {
 // it. The caller has the turn.
 func (c *Console) explained(re *pattern, err error) error {
 	if lost := (*lostTextError)(nil); errors.As(err, &lost) {
-		c.cursor = lost.next
+		c.cursor.Store(lost.next)
 		return fmt.Errorf("%w. The next Expect begins with the oldest text that is kept. "+
 			"An Expect that waits while the guest prints misses nothing, and a record has all that was printed", err)
 	}

@@ -15,10 +15,10 @@ const (
 // explain describes why an Expect has failed: where its pattern would have matched, and what the guest
 // has printed instead. The caller holds the token of expecting.
 func (c *Console) explain(re *pattern, why error) string {
-	from := max(c.cursor-lookBack, 0)
+	from := max(c.cursor.Load()-lookBack, 0)
 	now := c.textFrom(from)
 	from += now.lost
-	cursor := int(max(c.cursor-from, 0))
+	cursor := int(max(c.cursor.Load()-from, 0))
 	searched := now.echoes.hide(now.text, from)
 	var b strings.Builder
 	if before := re.FindAllIndex(searched[:cursor], -1); before != nil {
@@ -33,7 +33,7 @@ func (c *Console) explain(re *pattern, why error) string {
 		return b.String() // why quotes the crash
 	}
 	since := "so far"
-	if c.cursor > 0 {
+	if c.cursor.Load() > 0 {
 		since = "since the last match"
 	}
 	text := strings.Trim(string(now.text[cursor:]), "\n")

@@ -30,18 +30,13 @@ type rejected struct {
 // Reject forbids text that matches pattern, from the end of the last match of [Console.Expect] on, until the line
 // ends. Expect, ExpectAll, WaitFor and Idle fail as soon as the guest has printed such text. A call that
 // has returned by then does not notice, so call Rejected after the line has ended too.
-func (c *Console) Reject(ctx context.Context, pattern string) error {
+func (c *Console) Reject(pattern string) error {
 	re, err := compile(pattern)
 	if err != nil {
 		return fmt.Errorf("reject %q: %w", pattern, err)
 	}
-	release, err := c.turn(ctx)
-	if err != nil {
-		return fmt.Errorf("reject %q: %w", pattern, err)
-	}
-	defer release()
 	c.rejects.mu.Lock()
-	c.rejects.all = append(c.rejects.all, &rejected{pattern: re, expr: pattern, from: c.cursor})
+	c.rejects.all = append(c.rejects.all, &rejected{pattern: re, expr: pattern, from: c.cursor.Load()})
 	c.rejects.mu.Unlock()
 	return c.Rejected()
 }
@@ -113,15 +108,15 @@ func (c *Console) ExpectAll(ctx context.Context, patterns ...string) error {
 		return fmt.Errorf("expect %q: %w", patterns, err)
 	}
 	defer release()
-	last := c.cursor
+	last := c.cursor.Load()
 	for i, re := range all {
-		_, end, err := c.wait(ctx, re, c.cursor)
+		_, end, err := c.wait(ctx, re, c.cursor.Load())
 		if err != nil {
 			return fmt.Errorf("expect %q: %w", patterns[i], c.explained(re, err))
 		}
 		last = max(last, end)
 	}
-	c.cursor = last
+	c.cursor.Store(last)
 	return nil
 }
 

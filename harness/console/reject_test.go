@@ -14,7 +14,7 @@ func TestARejectedPatternFailsTheCallThatWaits(t *testing.T) {
 	g := newGuestLine(t)
 	g.print("error: of before\nready\n")
 	expect(t, g.console, "ready")
-	require.NoError(t, g.console.Reject(t.Context(), `^error: (.*)$`), "text before the last match does not count")
+	require.NoError(t, g.console.Reject(`^error: (.*)$`), "text before the last match does not count")
 	go g.print("all is well\nerror: disk\n")
 	_, err := g.console.Expect(t.Context(), "never")
 	require.ErrorIs(t, err, ErrRejected)
@@ -28,12 +28,12 @@ func TestRejectFindsTextThatHasArrivedBefore(t *testing.T) {
 	g.print("ready\noops\nnext\n")
 	g.Write(nil)
 	expect(t, g.console, "ready")
-	require.ErrorIs(t, g.console.Reject(t.Context(), "^oops$"), ErrRejected)
+	require.ErrorIs(t, g.console.Reject("^oops$"), ErrRejected)
 }
 
 func TestARejectedPatternAtTheEndOfTheTextWaitsForTheRest(t *testing.T) {
 	g := newGuestLine(t)
-	require.NoError(t, g.console.Reject(t.Context(), `^lost$`))
+	require.NoError(t, g.console.Reject(`^lost$`))
 	g.print("lost")
 	g.print(" and found\n")
 	g.Write(nil)
@@ -47,7 +47,7 @@ func TestARejectedPatternAtTheEndOfTheTextWaitsForTheRest(t *testing.T) {
 func TestRejectLeavesOutTheEchoOfSend(t *testing.T) {
 	c := echoing(t, "uart:~$ ", func(line string) string { return "done\r\n" })
 	expect(t, c, `\$ $`)
-	require.NoError(t, c.Reject(t.Context(), `secret`))
+	require.NoError(t, c.Reject(`secret`))
 	require.NoError(t, c.Send(t.Context(), "say secret"))
 	expect(t, c, "^done$")
 	require.NoError(t, c.Rejected())

@@ -17,9 +17,9 @@ func TestATimeoutNamesTheRecord(t *testing.T) {
 	t.Parallel()
 	Spec(t, "arm64", echoGuest) // the inner test only boots it
 	tmp := t.TempDir()
-	out, ok := run(t, "timeout", []string{"TMPDIR=" + tmp}, "-test.timeout=8s")
+	out, ok := run(t, "timeout", []string{"TMPDIR=" + tmp}, "-test.timeout=20s")
 	require.False(t, ok, out)
-	said, _, panicked := strings.Cut(out, "panic: test timed out after 8s")
+	said, _, panicked := strings.Cut(out, "panic: test timed out after 20s")
 	require.True(t, panicked, out)
 	result, dir := onlyResult(t, tmp)
 	require.Regexp(t, `(?m)^guesthouse: go test -timeout ends TestInner: its machine, arm64, is (booting|ready); its console:$`, said)

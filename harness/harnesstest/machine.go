@@ -75,7 +75,9 @@ func (m *Machine) ExpectAll(patterns ...string) {
 // Expect until the machine ends; see [console.Console.Reject].
 func (m *Machine) Reject(pattern string) {
 	m.t.Helper()
-	m.do(func(ctx context.Context) error { return m.Console().Reject(ctx, pattern) })
+	if err := m.Console().Reject(pattern); err != nil {
+		m.fatal(err)
+	}
 }
 
 // Idle waits for a time, and ends the test if the guest prints anything in that time.

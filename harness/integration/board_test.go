@@ -153,8 +153,10 @@ func TestUBootAsksForItsAddressAndIsReset(t *testing.T) {
 		require.NoError(t, m.Console().Send(t.Context(), step.types))
 		ctx, cancel := m.Within(t.Context(), harnesstest.Within)
 		_, err := m.Console().Expect(ctx, step.shows)
-		cancel()
 		require.NoError(t, err)
+		_, err = m.Console().Expect(ctx, `^=> $`) // U-Boot loses what is typed before it prompts
+		require.NoError(t, err)
+		cancel()
 	}
 	require.NoError(t, m.Console().Send(t.Context(), "reset"))
 	err = m.Wait(t.Context())

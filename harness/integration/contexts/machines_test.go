@@ -68,9 +68,6 @@ var ofMachines = []row[*harness.Machine]{
 	{name: "console.Console.ExpectAll", call: func(ctx context.Context, m *harness.Machine) error {
 		return m.Console().ExpectAll(ctx, "never said", "nor this")
 	}},
-	{name: "console.Console.Reject", call: func(ctx context.Context, m *harness.Machine) error {
-		return m.Console().Reject(ctx, "never said")
-	}, atOnce: map[string]string{stopped: "", spins: "", deaf: ""}}, // it waits only for another call
 	{name: "console.Console.Idle", call: func(ctx context.Context, m *harness.Machine) error {
 		return m.Console().Idle(ctx, time.Hour)
 	}},
@@ -133,7 +130,9 @@ var ofMachines = []row[*harness.Machine]{
 }
 
 func TestEveryCallEndsWithItsContextWhileQEMUIsStopped(t *testing.T) {
-	m := boot(t, echoSpec(t))
+	captured := echoSpec(t)
+	captured.Capture = true
+	m := boot(t, captured)
 	qemu := m.Result().PID
 	require.NoError(t, unix.Kill(qemu, unix.SIGSTOP))
 	last := len(ofMachines) - 1

@@ -23,7 +23,6 @@ var ofTests = []row[*harnesstest.Machine]{
 	{name: "harnesstest.Machine.Dial", call: with(func(m *harnesstest.Machine) { m.Dial("tcp", 4242) }), atOnce: map[string]string{deaf: ""}},
 	{name: "harnesstest.Machine.Expect", call: with(func(m *harnesstest.Machine) { m.Expect("never said") })},
 	{name: "harnesstest.Machine.ExpectAll", call: with(func(m *harnesstest.Machine) { m.ExpectAll("never said", "nor this") })},
-	{name: "harnesstest.Machine.Reject", call: with(func(m *harnesstest.Machine) { m.Reject("never said") }), atOnce: map[string]string{deaf: ""}},
 	{name: "harnesstest.Machine.Send", call: with(func(m *harnesstest.Machine) { m.Send(strings.Repeat("x", 1<<20)) })},
 	{name: "harnesstest.Machine.Event", call: with(func(m *harnesstest.Machine) { m.Event() }), atOnce: map[string]string{deaf: noAgent}},
 	{name: "harnesstest.Cmd.Run", call: with(func(m *harnesstest.Machine) { m.Command("true").Run() }), atOnce: map[string]string{deaf: noAgent}},

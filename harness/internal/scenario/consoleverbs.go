@@ -35,13 +35,13 @@ var consoleVerbs = []verb{
 			if err := c.expect(); err != nil {
 				return err
 			}
-			return c.m.Console().Reject(c.ctx, c.args[0])
+			return c.m.Console().Reject(c.args[0])
 		}),
 	},
 	{
 		name: "reject", args: "[-m NAME] PATTERN", summary: "fail if the console shows a match, from the last match until the machine ends",
 		patterns: everyArgument, minArgs: 1, maxArgs: 1,
-		setup: noFlags(func(c *call) error { return c.m.Console().Reject(c.ctx, c.args[0]) }),
+		setup: noFlags(func(c *call) error { return c.m.Console().Reject(c.args[0]) }),
 	},
 	{
 		name: "idle", args: "[-m NAME] TIME", summary: "fail if the console shows anything within a time",

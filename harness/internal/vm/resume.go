@@ -45,7 +45,7 @@ func (v *VM) undo(ctx context.Context, r *resumption) (err error) {
 		err = v.cancelMigration(ctx)
 	}
 	if err == nil && r.stops {
-		err = v.QMP.Execute(ctx, "cont", nil, nil)
+		err = v.goOn(ctx)
 	}
 	if r.pause == nil {
 		return err
@@ -58,4 +58,25 @@ func (v *VM) undo(ctx context.Context, r *resumption) (err error) {
 		return err
 	}
 	return v.reseed(ctx, wire.Network{}, true)
+}
+
+// goOn lets a machine run whose state was written. QEMU reports that the migration is complete a moment before it leaves the
+// state "finish-migrate", in which it refuses "cont", and reports no more.
+func (v *VM) goOn(ctx context.Context) error {
+	for {
+		var now struct {
+			Status string `json:"status"`
+		}
+		if err := v.QMP.Execute(ctx, "query-status", nil, &now); err != nil {
+			return err
+		}
+		if now.Status != "finish-migrate" {
+			return v.QMP.Execute(ctx, "cont", nil, nil)
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
