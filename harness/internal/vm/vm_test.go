@@ -65,6 +65,28 @@ func TestEndingReadsTheEventThatAnnouncesTheEnd(t *testing.T) {
 	fake.Close()
 }
 
+// QEMU refuses "cont" until it has left "finish-migrate", a moment after it has reported that the migration is complete.
+func TestASavedMachineGoesOnWhenTheMigrationIsFinalized(t *testing.T) {
+	fake, monitor := qmptest.New()
+	t.Cleanup(func() { fake.Close() })
+	v := new(VM)
+	var err error
+	v.QMP, err = qmp.New(t.Context(), monitor, io.Discard, func(qmp.Event) {})
+	require.NoError(t, err)
+	went := make(chan error, 1)
+	go func() { went <- v.goOn(t.Context()) }()
+	for _, answer := range []struct{ to, says string }{
+		{"query-status", `{"status": "finish-migrate"}`}, {"query-status", `{"status": "finish-migrate"}`},
+		{"query-status", `{"status": "postmigrate"}`}, {"cont", "{}"},
+	} {
+		id, command, err := fake.Receive()
+		require.NoError(t, err)
+		require.Equal(t, answer.to, command)
+		fake.Send(fmt.Sprintf(`{"return": %s, "id": %d}`, answer.says, id))
+	}
+	require.NoError(t, <-went)
+}
+
 func TestAMachineThatHasCrashedIsGone(t *testing.T) {
 	v := startScript(t, "echo 'Kernel panic - not syncing: gone' >&3; exec sleep 1000")
 	<-v.Console.Crashed()
