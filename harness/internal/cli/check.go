@@ -59,7 +59,7 @@ func parseCheck(args []string, std stdio) (*checkLine, error) {
 	shard := flags.String("shard", "", "run a part of the scenarios: `I/N` is the part I of N, from 1 on")
 	flags.BoolVar(&c.verbose, "v", false, "print what every scenario does")
 	flags.BoolVar(&c.asJSON, "json", false, "print the events of go test -json")
-	flags.Func("boot", "an `argument` to put before those of each boot, such as -boot=-memory=512; may be repeated", appendTo(&c.bootArgs))
+	flags.Func("boot", "an `argument` to put behind those of each boot, such as -boot=-memory=512; may be repeated", appendTo(&c.bootArgs))
 	flags.StringVar(&c.junit, "junit", "", "write the results as JUnit's XML into a `file`")
 	flags.BoolVar(&c.update, "update", false, "write what cmp gets into the scenarios where it differs")
 	flags.StringVar(&c.cache, "cache", "", cacheUsage)
@@ -271,7 +271,7 @@ func (c *checkLine) bootSpec(ctx context.Context, target, dir string, args []str
 	flags := flag.NewFlagSet("boot", flag.ContinueOnError)
 	f.register(flags)
 	f.image.target, f.image.cache, f.image.dir = target, c.cache, dir
-	args = append(slices.Clone(c.bootArgs), args...)
+	args = append(slices.Clone(args), c.bootArgs...)
 	if err := parse(flags, args, stdio{out: log, err: log}, "boot [flags] [IMAGE]"); err != nil {
 		return harness.Spec{}, err
 	}

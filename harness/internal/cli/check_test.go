@@ -106,6 +106,14 @@ func TestAWrongBootIsNoFailureThatAScenarioExpects(t *testing.T) {
 	}
 }
 
+// The image is the last argument of boot.
+func TestArgumentsOfBootComeFromTheCommandLineToo(t *testing.T) {
+	dir := write(t, map[string]string{"a.txtar": "boot -port udp/4242\n"})
+	out, status := check(t, "-boot=-board=none/such", "-boot=image.elf", dir)
+	require.Equal(t, 1, status)
+	require.Contains(t, out, `unknown board "none/such"`)
+}
+
 func TestAWrongCheckLineIsRefused(t *testing.T) {
 	dir := write(t, map[string]string{"a.txtar": "stop\n", "b.txt": ""})
 	for line, want := range map[string]string{
