@@ -126,6 +126,8 @@ func (l *Loop) inspect() {
 	default:
 		if err := l.rebuild(); err != nil {
 			l.renew() // the loop tries again and logs it
+		} else {
+			l.poller.wake() // the loop logs it, also if it has nothing else to do after a handler that runs now
 		}
 	}
 	if l.waitsOn != nil && (l.waitsOn != l.poller || l.state != running) {

@@ -62,6 +62,22 @@ var thieves = map[string]func(t *testing.T) (fd int, untouched func()){
 	},
 }
 
+func TestAPollerThatIsReplacedDuringAHandlerIsReportedAtOnce(t *testing.T) {
+	log, lines := records()
+	l := newLoop(t, Config{Logger: log})
+	handles, goOn := make(chan bool, 1), make(chan struct{})
+	s := l.Define("a", func(ev *Event) { read(ev.Fd); handles <- true; <-goOn }, 1)
+	require.NoError(t, l.Start())
+	a, peer := socketpair(t)
+	require.NoError(t, s.Register(in(a), nil))
+	send(t, peer, "a")
+	await(t, handles)
+	require.NoError(t, unix.Close(l.numbers()["epoll"]))
+	l.inspect()
+	close(goOn)
+	require.Contains(t, await(t, lines), `msg="poller replaced"`)
+}
+
 func TestAPollerWithoutItsDescriptorIsReplaced(t *testing.T) {
 	for _, which := range []string{"epoll", "eventfd"} {
 		for name, thief := range thieves {
