@@ -52,7 +52,7 @@ func section(rows suite.Rows, results publish.Results) string {
 	head, _, _ = strings.Cut(head, "\n|")
 	b.WriteString(strings.TrimRight(head, "\n") + "\n\n")
 	if results.Runs < fewest {
-		b.WriteString("So few runs, on a host that did other work, show that the benchmark works and not how fast the networks are.\n\n")
+		b.WriteString("So few runs show that the benchmark works, and not how fast the networks are.\n\n")
 	}
 	b.WriteString("| measurement |")
 	for _, network := range allNetworks {
