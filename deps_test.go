@@ -44,6 +44,7 @@ var rules = []struct {
 	{folder: "harness/harnesstest/example", imports: "guest"},
 	{folder: "harness/integration", imports: "internal harness images host"},
 	{folder: "harness/integration/guests", imports: "guest"},
+	{folder: "harness/internal/verdict", imports: "internal harness"},
 	{folder: "harness/internal/scenario", imports: "internal harness host/traffic"},
 	{folder: "harness/internal/cli", imports: "internal harness images host"},
 	{folder: "harness/cmd/guesthouse", imports: "harness/internal/cli"},
