@@ -65,9 +65,9 @@ func TestAFailedScenarioShowsItsMachines(t *testing.T) {
 	require.Equal(t, 1, status, out)
 	require.Contains(t, out, "pattern.txtar:2: expect -within 100ms 'server waits for a connection on port 4243': expect")
 	require.Contains(t, out, `the pattern matches it up to "server waits for a connection on port 424"`)
-	require.Contains(t, out, "machine machine: it has powered off, and no shutdown or wait expects that")
+	require.Contains(t, out, "machine main: the machine powered off during the test, without a call of Shutdown or Wait: the command poweroff on the console (exit status 0)")
 	require.Contains(t, out, "reboot: Power down")
-	require.Contains(t, out, "record: ")
+	require.Equal(t, 2, strings.Count(out, "record: "), "each failed scenario leaves the record of its machine")
 	require.Contains(t, out, "tests: 1 passed, 2 failed, 0 skipped")
 	require.NotContains(t, out, "--- PASS", "without -v")
 }

@@ -15,7 +15,7 @@ var consoleVerbs = []verb{
 	{
 		name: "expect", args: "[-m NAME] [-within TIME] PATTERN", summary: "wait until the console shows a match of a pattern",
 		detail: []string{
-			"The pattern is a regular expression of Go in which ^ and $ match at the ends of a line. The search begins behind the last match. Echoes of what send has typed do not match.",
+			"The pattern is a regular expression of Go in which ^ and $ match at the ends of a line. The search begins behind the last match. The echo of a line that send has typed does not match.",
 			"A named group sets a variable: after expect 'port (?P<port>\\d+)' $port is the number.",
 		},
 		patterns: everyArgument, minArgs: 1, maxArgs: 1, setup: noFlags((*call).expect),
@@ -105,7 +105,7 @@ func (c *call) expect() error {
 	return nil
 }
 
-// keys are what the keys of a terminal send.
+// keys are the bytes that the keys of a terminal send.
 var keys = map[string]string{
 	"enter": "\r", "tab": "\t", "escape": "\x1b", "backspace": "\x7f", "space": " ",
 	"up": "\x1b[A", "down": "\x1b[B", "right": "\x1b[C", "left": "\x1b[D",

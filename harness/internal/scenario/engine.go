@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -20,13 +21,13 @@ type statement struct {
 	args       []word
 }
 
-// A condition is what a statement has in brackets.
+// A condition stands in brackets before a verb.
 type condition struct {
 	name string
 	not  bool
 }
 
-// An outcome is what a statement must do.
+// An outcome is the end that a statement must have.
 type outcome byte
 
 const (
@@ -177,27 +178,49 @@ var (
 	errStop      = errors.New("stop")
 )
 
-// execute runs the lines of the script, up to the first that fails.
-func (r *run) execute() error {
+// parse parses the script. It refuses lines that no machine can make right, before the first machine boots.
+func (r *run) parse() (script []*statement, err error) {
 	number := 0
 	for line := range strings.Lines(string(r.archive.script)) {
 		number++
-		line = strings.TrimRight(line, "\r\n")
-		if err := r.ctx.Err(); err != nil {
-			return fmt.Errorf("%s:%d: %w", r.file, number, err)
+		s, err := parseLine(number, strings.TrimRight(line, "\r\n"))
+		if err != nil {
+			return nil, &lineError{r.file, statement{number: number, text: strings.TrimSpace(line)}, err}
 		}
-		s, err := parseLine(number, line)
-		switch {
-		case err != nil:
-			return &lineError{r.file, statement{number: number, text: strings.TrimSpace(line)}, err}
-		case s == nil:
-			r.logf("%s", line)
+		if s == nil {
+			script = append(script, &statement{text: strings.TrimSpace(line)}) // a comment, for the log
+			continue
+		}
+		if _, ok := lookup(s.verb); !ok {
+			return nil, &lineError{r.file, *s, fmt.Errorf("unknown verb %q; guesthouse help scenario lists the verbs", s.verb)}
+		}
+		for _, c := range s.conditions {
+			if !slices.Contains(conditionNames(), c.name) {
+				return nil, &lineError{r.file, *s, fmt.Errorf("unknown condition %q: the conditions are %s", c.name, strings.Join(conditionNames(), ", "))}
+			}
+		}
+		r.savable = r.savable || s.verb == "save"
+		script = append(script, s)
+	}
+	return script, nil
+}
+
+// execute runs the lines of the script, up to the first that fails.
+func (r *run) execute(script []*statement) error {
+	for _, s := range script {
+		if s.verb == "" {
+			r.logf("%s", s.text)
 			continue
 		}
 		r.logf("> %s", s.text)
-		if err := r.do(s); errors.Is(err, errStop) {
+		err := context.Cause(r.ctx)
+		if err == nil {
+			err = r.do(s)
+		}
+		switch {
+		case errors.Is(err, errStop):
 			return nil
-		} else if err != nil {
+		case err != nil:
 			return &lineError{r.file, *s, err}
 		}
 	}
@@ -216,11 +239,7 @@ func (r *run) do(s *statement) error {
 			return nil
 		}
 	}
-	i := slices.IndexFunc(verbs, func(v verb) bool { return v.name == s.verb })
-	if i < 0 {
-		return fmt.Errorf("unknown verb %q; guesthouse help scenario lists the verbs", s.verb)
-	}
-	v := verbs[i]
+	v, _ := lookup(s.verb)
 	args := make([]string, len(s.args))
 	for i, w := range s.args {
 		args[i] = w.raw()
@@ -239,9 +258,8 @@ func (r *run) do(s *statement) error {
 	}
 	r.logOutput("stdout", c.stdout)
 	r.logOutput("stderr", c.stderr)
-	wrong := (*UsageError)(nil)
 	switch {
-	case errors.Is(err, errStop), errors.As(err, new(*Skipped)), errors.As(err, &wrong), r.ctx.Err() != nil && err != nil:
+	case errors.Is(err, errStop), errors.As(err, new(*Skipped)), errors.As(err, new(*UsageError)), r.ctx.Err() != nil && err != nil:
 		return err // in any case
 	case s.want == fails && err == nil:
 		return errSucceeded

@@ -7,19 +7,21 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"guesthouse.example/harness"
 )
 
-// verbs are all verbs of the language that this package adds to those of script.
+// verbs are all verbs of the language.
 var verbs = slices.Concat(machineVerbs, consoleVerbs, networkVerbs, guestVerbs, scriptVerbs)
 
 var machineVerbs = []verb{
 	{
 		name: "boot", args: "[-m NAME] [flags of guesthouse run] [IMAGE]", summary: "boot a machine and wait until it is ready",
 		detail: []string{
+			"Without -m the machine's name is main.",
 			"The flags are those of guesthouse run that describe a machine, such as -guest PACKAGE, -kernel KERNEL, -board BOARD, -port udp/4242, -memory MIB, -cpus N and -cold. Relative paths begin at $DIR.",
 			"Without -cold the machine is restored from a template if there is one.",
 		},
@@ -47,10 +49,10 @@ var machineVerbs = []verb{
 	},
 	{
 		name: "reset", args: "[-m NAME]", summary: "end the machine as a power cut does, and boot it again",
-		detail: []string{"The machine boots its kernel, as after a power cut. What the guest has written to its disks is lost."},
+		detail: []string{"The machine boots its kernel, as after a power cut. Its disks have their first content again."},
 		setup: noFlags(func(c *call) error {
 			spec := c.m.Spec()
-			spec.From = harness.Cold
+			spec.From, spec.Dir = harness.Cold, ""
 			c.m.mayEnd = true
 			if err := c.m.Close(); err != nil {
 				return err
@@ -59,11 +61,11 @@ var machineVerbs = []verb{
 		}),
 	},
 	{
-		name: "save", args: "[-m NAME] STATE", summary: "save the machine, which goes on, under a name for restore",
+		name: "save", args: "[-m NAME] STATE", summary: "save the state of the machine for restore; the machine goes on",
 		minArgs: 1, maxArgs: 1, setup: noFlags((*call).save),
 	},
 	{
-		name: "restore", args: "[-m NAME] STATE", summary: "start a machine from what save has saved",
+		name: "restore", args: "[-m NAME] STATE", summary: "start a machine from a saved state",
 		detail: []string{"Without -m the machine's name is STATE. Several machines may start from one state."},
 		bare:   true, minArgs: 1, maxArgs: 1,
 		setup: func(flags *flag.FlagSet) func(c *call) error {
@@ -82,7 +84,7 @@ var machineVerbs = []verb{
 	},
 	{
 		name: "stat", args: "[-m NAME]", summary: "print the guest's statistics on stdout",
-		detail: []string{"One line for the machine, and one for each socket service, such as: service udp: 1 sockets, 3 calls, 0 errors"},
+		detail: []string{"It prints one line for the machine, and one for each socket service, such as: service udp: sockets 1, calls 3, errors 0"},
 		setup: noFlags(func(c *call) error {
 			s, err := c.m.Stats(c.ctx)
 			if err != nil {
@@ -91,7 +93,7 @@ var machineVerbs = []verb{
 			var b strings.Builder
 			fmt.Fprintf(&b, "uptime %v, memory %d MiB, free %d MiB\n", s.Uptime, s.MemoryTotal>>20, s.MemoryFree>>20)
 			for _, v := range s.Services {
-				fmt.Fprintf(&b, "service %s: %d sockets, %d calls, %d errors\n", v.Name, v.Sockets, v.Calls, v.Errors)
+				fmt.Fprintf(&b, "service %s: sockets %d, calls %d, errors %d\n", v.Name, v.Sockets, v.Calls, v.Errors)
 			}
 			c.stdout = b.String()
 			return nil
@@ -101,7 +103,7 @@ var machineVerbs = []verb{
 
 // boot boots a machine. Its arguments are flags of guesthouse run, but for -m.
 func (c *call) boot(args []string) error {
-	name := "machine"
+	name := "main"
 	for i, arg := range args {
 		if arg == "-m" || arg == "--m" {
 			if i+1 == len(args) {
@@ -110,6 +112,9 @@ func (c *call) boot(args []string) error {
 			name, args = args[i+1], slices.Delete(slices.Clone(args), i, i+2)
 			break
 		}
+	}
+	if !machineName.MatchString(name) {
+		return wrongf("the name %q of a machine: want letters, digits and hyphens", name)
 	}
 	spec, err := c.Boot(c.run.ctx, c.Target, c.dir, args, c.log)
 	if err != nil {
@@ -120,10 +125,19 @@ func (c *call) boot(args []string) error {
 	return c.start(name, spec)
 }
 
+var machineName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]*$`)
+
 // start boots a machine and gives it its files.
 func (c *call) start(name string, spec harness.Spec) error {
 	if old := c.machines[name]; old != nil && !old.mayEnd {
 		return wrongf("a machine of the name %q runs: name the new one with -m", name)
+	}
+	if spec.Dir == "" {
+		dir, err := c.recordDir(name)
+		if err != nil {
+			return err
+		}
+		spec.Dir = dir
 	}
 	m, err := harness.Start(c.run.ctx, spec)
 	if err != nil {
@@ -133,7 +147,7 @@ func (c *call) start(name string, spec harness.Spec) error {
 	c.machines[name], c.current = booted, name
 	c.order = append(c.order, booted)
 	if err := m.WaitReady(c.run.ctx); err != nil {
-		booted.mayEnd = true // the error says what has happened
+		booted.mayEnd = true // the error has the reason
 		return err
 	}
 	r := m.Result()
@@ -160,7 +174,8 @@ func (c *call) copyFiles(m *machine) error {
 	return nil
 }
 
-// copyTree copies a file, or the files of a directory into a directory of the guest.
+// copyTree copies a file, or the files of a directory into a directory of the guest. CopyIn of the whole directory
+// would give directories of the guest, such as /tmp, the modes of the script's.
 func copyTree(ctx context.Context, m *machine, host, guest string) error {
 	return filepath.WalkDir(host, func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {

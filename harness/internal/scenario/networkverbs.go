@@ -23,7 +23,7 @@ var networkVerbs = []verb{
 	dataVerb("udp", "a datagram",
 		"Without PATTERN the next datagram that comes back must be the same, and with PATTERN it must match."),
 	dataVerb("tcp", "bytes on a new connection",
-		"Without PATTERN the same bytes must come back, and with PATTERN tcp reads until what has come matches."),
+		"Without PATTERN the same bytes must come back, and with PATTERN tcp reads until the bytes so far match."),
 	{
 		name: "http", args: "[-m NAME] [-within TIME] [-status N] [-data TEXT] METHOD URL [PATTERN]", summary: "send an HTTP request, and print the answer's body on stdout",
 		detail:   []string{"URL is :PORT/PATH, or a URL whose host stands for the machine. The answer's status must be N, or 200 to 299 without -status. Its body must match PATTERN."},
@@ -38,10 +38,10 @@ var networkVerbs = []verb{
 // dataVerb returns the verb of udp or tcp.
 func dataVerb(network, what, answer string) verb {
 	return verb{
-		name: network, args: "[-m NAME] [-within TIME] [-hex] PORT DATA [PATTERN] | -echo PORT | -load [flags] PORT", summary: "send " + what + ", and compare what comes back",
+		name: network, args: "[-m NAME] [-within TIME] [-hex] PORT DATA [PATTERN] | -echo PORT | -load [flags] PORT", summary: "send " + what + ", and compare the answer",
 		detail: []string{
-			answer + " What comes back is also stdout.",
-			"DATA has the escapes of a Go string, such as \\n and \\x00. With -hex, DATA and PATTERN are hexadecimal, and PATTERN is all that comes back.",
+			answer + " The verb prints the answer on stdout.",
+			"DATA has the escapes of a Go string, such as \\n and \\x00. With -hex, DATA and PATTERN are hexadecimal, and PATTERN is the whole answer.",
 			"-echo sends payloads of many sizes to an echo service, and compares every byte.",
 			"-load measures an echo service: -clients N connections (1), -window N requests in flight on each (1), -bytes N in each request (64), for a -duration TIME (1s). More than -loss PERCENT of lost requests (0) fail, and so does a 99th percentile of the latency over -p99 TIME.",
 		},
@@ -111,7 +111,7 @@ func (d *data) run(c *call) error {
 	return nil
 }
 
-// texts returns the bytes to send, and what tells whether an answer is the expected one.
+// texts returns the bytes to send, and a function that recognizes the expected answer.
 func (d *data) texts(args []string) (send []byte, isAnswer func([]byte) bool, err error) {
 	decode := unescape
 	if d.hex {
@@ -134,7 +134,7 @@ func (d *data) texts(args []string) (send []byte, isAnswer func([]byte) bool, er
 	return send, func(got []byte) bool { return bytes.Equal(got, answer) }, err
 }
 
-// longestAnswer is the most bytes that tcp reads for an answer.
+// longestAnswer bounds, in bytes, the answer that tcp and http read.
 const longestAnswer = 16 << 20
 
 // read reads one datagram, or a stream until it is the answer.
@@ -159,7 +159,7 @@ func (d *data) read(conn net.Conn, isAnswer func([]byte) bool) (got []byte, err 
 	}
 }
 
-// came describes an answer that is not the one that was expected.
+// came describes an unexpected answer.
 func came(got []byte) string {
 	if len(got) == 0 {
 		return "nothing came back"
@@ -208,10 +208,6 @@ func httpVerb(flags *flag.FlagSet) func(c *call) error {
 		if err != nil {
 			return &UsageError{err}
 		}
-		want, err := regexp.Compile("(?m)" + strings.Join(c.args[2:], ""))
-		if err != nil {
-			return err
-		}
 		transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
 			_, port, err := net.SplitHostPort(address)
 			if err != nil {
@@ -228,15 +224,17 @@ func httpVerb(flags *flag.FlagSet) func(c *call) error {
 			return err
 		}
 		defer resp.Body.Close()
-		got, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+		got, err := io.ReadAll(io.LimitReader(resp.Body, longestAnswer+1))
 		c.stdout, c.stderr = string(got), resp.Status+"\n"
 		switch {
 		case err != nil:
 			return fmt.Errorf("the body of the answer: %w", err)
+		case len(got) > longestAnswer:
+			return fmt.Errorf("the body of the answer has more than %d bytes", longestAnswer)
 		case *status != 0 && resp.StatusCode != *status, *status == 0 && resp.StatusCode/100 != 2:
 			return fmt.Errorf("the answer is %s", resp.Status)
-		case !want.Match(got):
-			return fmt.Errorf("the body of the answer does not match %q", c.args[2])
+		case len(c.args) == 3:
+			return matches(c.args[2], "the body of the answer", string(got))
 		}
 		return nil
 	}

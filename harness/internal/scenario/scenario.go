@@ -1,6 +1,5 @@
-// Package scenario runs integration tests that are scripts: they boot machines, use their networks and consoles, and
-// say what must come back, in txtar files. The table of the verbs is also the reference that "guesthouse help
-// scenario" prints.
+// Package scenario runs scenarios: scripts in txtar files that boot machines, use their networks and consoles, and
+// compare the answers with the expected ones. The reference of the language is made from the table of the verbs.
 package scenario
 
 import (
@@ -11,11 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
-	"time"
 
 	"guesthouse.example/harness"
-	"guesthouse.example/internal/printable"
+	"guesthouse.example/harness/internal/records"
+	"guesthouse.example/harness/internal/verdict"
 )
 
 // Options say how a scenario runs. Boot is required.
@@ -30,11 +28,11 @@ type Options struct {
 	// scenario's own directory. Boot may write on log what it builds.
 	Boot func(ctx context.Context, target, dir string, args []string, log io.Writer) (harness.Spec, error)
 
-	// Update makes cmp write what it gets into the scenario's file, where that differs.
+	// Update makes cmp write a text that differs into the scenario's file.
 	Update bool
 }
 
-// A Skipped is the error of a scenario that has ended with the verb skip.
+// A Skipped is the error of a scenario that the verb skip has ended.
 type Skipped struct{ Reason string }
 
 func (s *Skipped) Error() string { return "skipped: " + s.Reason }
@@ -46,6 +44,7 @@ type run struct {
 	file    string
 	dir     string // of the file
 	work    string // the directory of the script's files, which is removed at the end
+	records string // the directory of the machines' records, which a failed scenario leaves
 	archive *archive
 	updated bool // archive differs from the file
 	log     io.Writer
@@ -60,18 +59,15 @@ type run struct {
 	saved    map[string]saved
 }
 
-// A saved machine is what the verb restore boots.
+// A saved state starts the machines of the verb restore.
 type saved struct {
 	spec     harness.Spec
 	template *harness.Template
 }
 
-// savesMachines finds scripts with the verb save, whose machines have to be savable.
-var savesMachines = regexp.MustCompile(`(?m)^[ \t]*(?:\[[^]]*\][ \t]*|[!?][ \t]*)*save\b`)
-
-// Run runs the scenario in a file on one target, and writes on log what it does. It returns a *Skipped if the scenario
-// skips itself, and otherwise an error that says in which line the scenario has failed and why. All of the
-// scenario's machines have ended when Run returns; those of a failed scenario leave their records.
+// Run runs the scenario in a file on one target, and logs its lines and their output. It returns a *Skipped if the
+// scenario skips itself, and otherwise an error that names the failed line and the reason. When Run returns,
+// all machines of the scenario have ended. A failed scenario leaves their records.
 func Run(ctx context.Context, file string, o Options, log io.Writer) (err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -89,34 +85,49 @@ func Run(ctx context.Context, file string, o Options, log io.Writer) (err error)
 	r := &run{Options: o, ctx: ctx, file: file, dir: dir, work: work, archive: parseArchive(text), log: log,
 		variables: map[string]string{"WORK": work, "DIR": dir, "TARGET": o.Target},
 		machines:  make(map[string]*machine), saved: make(map[string]saved)}
-	r.savable = savesMachines.Match(r.archive.script)
 	if err := r.archive.extract(work); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	return r.finish(r.execute())
+	script, err := r.parse()
+	if err != nil {
+		return err
+	}
+	return r.finish(r.execute(script))
 }
 
-// finish ends all machines. A machine that has crashed or ended by itself fails the scenario.
+// recordDir returns the directory for the record of the next machine.
+func (r *run) recordDir(machine string) (string, error) {
+	if r.records == "" {
+		prefix := "guesthouse-scenario-" + r.Name + "-"
+		records.SweepKilled(os.TempDir(), regexp.MustCompile("^"+regexp.QuoteMeta(prefix)+`\d+$`))
+		dir, err := os.MkdirTemp("", prefix)
+		if err != nil {
+			return "", err
+		}
+		r.records = dir
+	}
+	return filepath.Join(r.records, fmt.Sprintf("%d-%s", len(r.order)+1, machine)), nil
+}
+
+// finish ends all machines, and returns why the scenario has failed.
 func (r *run) finish(failed error) error {
 	for _, m := range r.order {
-		if err := m.finish(failed != nil); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("machine %s: %w", m.name, err))
+		for _, reason := range verdict.Of(m.Machine, failed, m.mayEnd) {
+			failed = errors.Join(failed, fmt.Errorf("machine %s: %w", m.name, reason))
 		}
 	}
-	isFailure := failed != nil && !errors.As(failed, new(*Skipped))
-	for _, m := range r.order {
-		if isFailure {
-			m.MarkFailed(fmt.Errorf("the scenario failed: %w", failed)) // so that its record stays
-		}
-		if err := m.Close(); err != nil && failed == nil && !m.mayEnd {
-			failed, isFailure = fmt.Errorf("machine %s: %w", m.name, err), true
-		}
-		if isFailure {
+	switch {
+	case failed == nil && r.updated:
+		failed = r.writeFile()
+	case failed != nil && !errors.As(failed, new(*Skipped)):
+		for _, m := range r.order {
+			m.MarkFailed(fmt.Errorf("the scenario failed: %w", failed))
 			fmt.Fprintf(r.log, "machine %s:\n%s\n", m.name, m.Report())
 		}
+		return failed
 	}
-	if failed == nil && r.updated {
-		return r.writeFile()
+	if r.records != "" {
+		failed = errors.Join(failed, os.RemoveAll(r.records))
 	}
 	return failed
 }
@@ -126,42 +137,4 @@ type machine struct {
 	*harness.Machine
 	name   string
 	mayEnd bool // the script expects its end, or has ended it
-}
-
-// crashWithin bounds, in the machine's time, how long a failed scenario waits for its guest to report a crash, which
-// often comes after its connections have broken.
-const crashWithin = 500 * time.Millisecond
-
-// finish returns why the machine fails the scenario.
-func (m *machine) finish(failed bool) error {
-	if failed {
-		ctx, cancel := m.Within(context.Background(), crashWithin)
-		m.Wait(ctx)
-		cancel()
-	}
-	if m.Result().PowerOff != "" { // its end comes in a moment
-		ctx, cancel := m.Within(context.Background(), within)
-		m.Wait(ctx)
-		cancel()
-	}
-	if crash := m.Console().Crash(); crash != "" {
-		return fmt.Errorf("the guest crashed: %s", printable.Text(crash))
-	}
-	select {
-	case <-m.Done():
-		if err := m.Wait(context.Background()); !m.mayEnd {
-			if err == nil {
-				err = errors.New("it has powered off, and no shutdown or wait expects that")
-			}
-			return err
-		}
-	default:
-	}
-	if err := m.Console().Rejected(); err != nil && !failed {
-		return err
-	}
-	if warnings := m.Console().Warnings(); len(warnings) > 0 {
-		return fmt.Errorf("the guest was at fault:\n\t%s", strings.Join(printable.Lines(warnings), "\n\t"))
-	}
-	return nil
 }

@@ -54,6 +54,7 @@ func TestAWrongLineIsExplained(t *testing.T) {
 		"expect -within 1 x": `invalid value "1" for flag -within`,
 		"link":               "it has 0 arguments (usage: link [-m NAME] up|down)",
 		"boot -m":            "-m needs the name of the machine",
+		"boot -m a/b":        `the name "a/b" of a machine: want letters, digits and hyphens`,
 		"restore here":       `no state of the name "here" is saved`,
 		"[arm65] boot":       `unknown condition "arm65": the conditions are x86, x86_64, arm, arm64, kvm, restored`,
 		"[restored] stop":    "no machine runs: boot one before",
@@ -78,7 +79,7 @@ func TestAWrongLineIsExplained(t *testing.T) {
 }
 
 func TestAScenarioSkipsItself(t *testing.T) {
-	_, err := check(t, "[arm] skip no reason at all\nexpct\n", Options{Target: "arm"})
+	_, err := check(t, "[arm] skip no reason at all\nstdout x\n", Options{Target: "arm"})
 	skipped := (*Skipped)(nil)
 	require.ErrorAs(t, err, &skipped)
 	require.Equal(t, "no reason at all", skipped.Reason)
@@ -100,7 +101,7 @@ func TestUpdateWritesWhatCmpGets(t *testing.T) {
 // A scenario that fails after a difference leaves its file as it was.
 func TestAFailedScenarioUpdatesNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "test.txtar")
-	text := "cat a\ncmp stdout b\nexpct\n-- a --\nnew\n-- b --\nold\n"
+	text := "cat a\ncmp stdout b\nstdout x\n-- a --\nnew\n-- b --\nold\n"
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o666))
 	require.Error(t, Run(t.Context(), file, Options{Update: true, Boot: noMachine}, io.Discard))
 	got, err := os.ReadFile(file)
@@ -111,9 +112,25 @@ func TestAFailedScenarioUpdatesNothing(t *testing.T) {
 func TestScriptsThatSaveMachinesAreKnown(t *testing.T) {
 	for script, saves := range map[string]bool{
 		"save x": true, "[arm] save x": true, "! save x": true, "boot\n  save x": true,
-		"# save x": false, "send save": false, "saved": false,
+		"# save x": false, "send save": false, "boot": false,
 	} {
-		require.Equal(t, saves, savesMachines.MatchString(script), script)
+		r := &run{archive: parseArchive([]byte(script))}
+		_, err := r.parse()
+		require.NoError(t, err, script)
+		require.Equal(t, saves, r.savable, script)
+	}
+}
+
+// A line that no machine can make right fails the scenario before a machine boots.
+func TestAWrongLineIsFoundBeforeTheFirstBoot(t *testing.T) {
+	for _, line := range []string{"expct", "[arm] expct", "[arm65] stop", "send 'x"} {
+		boots := 0
+		_, err := check(t, "boot\n"+line+"\n", Options{Target: "x86", Boot: func(context.Context, string, string, []string, io.Writer) (harness.Spec, error) {
+			boots++
+			return harness.Spec{}, errors.New("no machine here")
+		}})
+		require.ErrorContains(t, err, "test.txtar:2: ", line)
+		require.Zero(t, boots, line)
 	}
 }
 

@@ -48,7 +48,7 @@ var scriptVerbs = []verb{
 	},
 	{
 		name: "cmp", args: "stdout|stderr|FILE FILE", summary: "compare the last output, or a file, with a file",
-		detail: []string{"guesthouse check -update writes a difference into the scenario, if the second FILE is one of its files."},
+		detail: []string{"guesthouse check -update writes the first text into the scenario, if the second FILE is one of its files."},
 		bare:   true, keepsOutput: true, minArgs: 2, maxArgs: 2, setup: noFlags((*call).compare),
 	},
 	{
@@ -73,11 +73,7 @@ func outputVerb(name string) verb {
 
 // matches returns an error if a text has no match.
 func matches(pattern, name, text string) error {
-	re, err := regexp.Compile("(?m)" + pattern)
-	if err != nil {
-		return &UsageError{err}
-	}
-	if !re.MatchString(text) {
+	if !regexp.MustCompile("(?m)" + pattern).MatchString(text) { // run has compiled it before
 		return fmt.Errorf("%s does not match %q", name, pattern)
 	}
 	return nil
@@ -143,7 +139,7 @@ func lineOrEnd(lines []string, i int) string {
 	return fmt.Sprintf("%q", lines[i])
 }
 
-// writeFile writes the archive that cmp has updated into the scenario's file.
+// writeFile writes the updated archive into the scenario's file.
 func (r *run) writeFile() error {
 	tmp := r.file + ".new"
 	err := os.WriteFile(tmp, r.archive.format(), 0o666)

@@ -141,7 +141,16 @@ func (v verb) run(c *call, args []string) error {
 	return run(c)
 }
 
-// names says which machines there are.
+// lookup returns the verb of a name.
+func lookup(name string) (verb, bool) {
+	i := slices.IndexFunc(verbs, func(v verb) bool { return v.name == name })
+	if i < 0 {
+		return verb{}, false
+	}
+	return verbs[i], true
+}
+
+// names lists the machines, for errors.
 func (r *run) names() string {
 	var names []string
 	for _, m := range r.order {
@@ -157,7 +166,7 @@ func (r *run) names() string {
 
 var errNoMachine = errors.New("no machine runs: boot one before")
 
-// conditions are what a line may have in brackets, besides the names of the targets.
+// conditions are the conditions besides the names of the targets.
 var conditions = []struct {
 	name, summary string
 	holds         func(harness.Result) bool
@@ -166,14 +175,19 @@ var conditions = []struct {
 	{"restored", "the last machine did not boot its kernel", func(r harness.Result) bool { return r.Boot != harness.BootCold }},
 }
 
-// holds reports whether a condition holds.
-func (r *run) holds(name string) (bool, error) {
-	if slices.Contains(target.Names(), name) {
-		return r.Target == name, nil
-	}
+// conditionNames returns the names of all conditions.
+func conditionNames() []string {
 	names := target.Names()
 	for _, c := range conditions {
-		if names = append(names, c.name); c.name != name {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// holds reports whether a condition holds.
+func (r *run) holds(name string) (bool, error) {
+	for _, c := range conditions {
+		if c.name != name {
 			continue
 		}
 		m := r.machines[r.current]
@@ -182,7 +196,7 @@ func (r *run) holds(name string) (bool, error) {
 		}
 		return c.holds(m.Result()), nil
 	}
-	return false, fmt.Errorf("unknown condition %q: the conditions are %s", name, strings.Join(names, ", "))
+	return r.Target == name, nil
 }
 
 // Help writes the reference of the language.
