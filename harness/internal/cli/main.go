@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -11,6 +12,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -246,6 +249,25 @@ func chosenTargets(only string) ([]target.Target, error) {
 		return nil, fmt.Errorf("%w (%w; see -h)", err, errUsage)
 	}
 	return []target.Target{t}, nil
+}
+
+// targetsOf returns the targets of a list, all of them, or for an empty list that of GOARCH or of this host.
+func targetsOf(list string) (all []target.Target, err error) {
+	switch list {
+	case "":
+		t, err := ofArchitecture(cmp.Or(os.Getenv("GOARCH"), runtime.GOARCH))
+		return []target.Target{t}, err
+	case "all":
+		return target.All(), nil
+	}
+	for name := range strings.SplitSeq(list, ",") {
+		t, err := target.Lookup(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	return all, nil
 }
 
 // ofArchitecture returns the target whose programs have a GOARCH.

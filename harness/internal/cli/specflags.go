@@ -80,3 +80,28 @@ func (f *specFlags) build(ctx context.Context, name string, builtIn bool, cache 
 	spec.Kernel = f.image.kernel
 	return nil
 }
+
+// relativeTo makes the relative paths of the files of a machine begin at dir.
+func (f *specFlags) relativeTo(dir string) {
+	in := func(path *string) {
+		if *path != "" {
+			*path = absoluteIn(dir, *path)
+		}
+	}
+	if f.image.kernel != "" && !images.IsKernelName(f.image.kernel) {
+		in(&f.image.kernel)
+	}
+	in(&f.image.modules)
+	in(&f.spec.Kernel)
+	in(&f.spec.Initramfs)
+	in(&f.spec.Dir)
+	for i := range f.spec.Loaders {
+		in(&f.spec.Loaders[i].File)
+	}
+	for i := range f.spec.Disks {
+		in(&f.spec.Disks[i].File)
+	}
+	for i := range f.spec.Share {
+		in(&f.spec.Share[i].Host)
+	}
+}
