@@ -2,28 +2,20 @@ package main
 
 import (
 	"bytes"
-	"os"
-	"os/exec"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/harness/internal/uboot"
 )
-
-const uboot = "/usr/lib/u-boot/qemu_arm64/u-boot.bin" // of Debian's package u-boot-qemu
 
 // The program tries any image, so it is tried itself with one that make test installs.
 func TestRunTriesUBoot(t *testing.T) {
 	harnesstest.Require(t, "arm64")
-	if _, err := os.Stat(uboot); err != nil {
-		if _, noApt := exec.LookPath("apt-get"); noApt != nil {
-			t.Skipf("U-Boot is missing, and this host has no apt-get that could install it: %v", err)
-		}
-		t.Fatalf("install U-Boot with: apt-get install --no-install-recommends u-boot-qemu: %v", err)
-	}
+	board, image := uboot.Image(t, "arm64")
 	var out, errs bytes.Buffer
-	status := run(t.Context(), []string{"-board", "uboot/qemu_arm64", "-elf", uboot, "-command", "version", "-answer", `^U-Boot 20\d\d\.\d\d`,
+	status := run(t.Context(), []string{"-board", board, "-elf", image, "-command", "version", "-answer", `^U-Boot 20\d\d\.\d\d`,
 		"-crash", "md.l f000000000000000"}, &out, &errs)
 	require.Zero(t, status, "%s%s", &out, &errs)
 	for _, line := range []string{
@@ -42,6 +34,6 @@ func TestRunRefusesAWrongCommandLine(t *testing.T) {
 		require.Contains(t, errs.String(), "rtos: give -board and -elf")
 	}
 	var out, errs bytes.Buffer
-	require.Equal(t, 1, run(t.Context(), []string{"-board", "zephyr/vax", "-elf", uboot}, &out, &errs))
+	require.Equal(t, 1, run(t.Context(), []string{"-board", "zephyr/vax", "-elf", "u-boot.bin"}, &out, &errs))
 	require.Contains(t, out.String(), `BROKEN: boot: unknown board "zephyr/vax"`)
 }

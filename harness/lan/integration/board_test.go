@@ -1,9 +1,6 @@
 package integration
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"testing"
 
@@ -11,24 +8,14 @@ import (
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
+	"guesthouse.example/harness/internal/uboot"
 	"guesthouse.example/harness/lan"
 )
 
-// uboot returns the Spec of a board with an image of Debian's package u-boot-qemu, which make test installs where
-// apt-get exists.
-func uboot(t *testing.T, target string) harness.Spec {
-	u := map[string]struct{ board, image string }{
-		"x86":   {"uboot/qemu-x86", "qemu-x86/u-boot.rom"},
-		"arm64": {"uboot/qemu_arm64", "qemu_arm64/u-boot.bin"},
-	}[target]
-	image := filepath.Join("/usr/lib/u-boot", u.image)
-	if _, err := os.Stat(image); err != nil {
-		if _, noApt := exec.LookPath("apt-get"); noApt != nil {
-			t.Skipf("U-Boot is missing, and this host has no apt-get that could install it: %v", err)
-		}
-		t.Fatalf("install U-Boot with: apt-get install --no-install-recommends u-boot-qemu: %v", err)
-	}
-	return harness.Spec{Board: u.board, Kernel: image}
+// ubootSpec returns the Spec of a machine that runs U-Boot.
+func ubootSpec(t *testing.T, target string) harness.Spec {
+	board, image := uboot.Image(t, target)
+	return harness.Spec{Board: board, Kernel: image}
 }
 
 // pings makes U-Boot ask the lan for its address, which must be own, and ping the test's process and other machines.
@@ -52,7 +39,7 @@ func TestABoardIsRestoredAtItsAddress(t *testing.T) {
 	harnesstest.Require(t, "arm64")
 	cache := &harness.TemplateCache{Dir: t.TempDir()}
 	start := func(l *lan.Lan) *harnesstest.Machine {
-		spec := uboot(t, "arm64")
+		spec := ubootSpec(t, "arm64")
 		spec.Name, spec.Net, spec.From = "board", []harness.Network{l}, cache
 		return harnesstest.Boot(t, spec)
 	}
@@ -89,7 +76,7 @@ func TestABoardOnALanAsksForItsAddress(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			harnesstest.Require(t, c.target)
-			spec := uboot(t, c.target)
+			spec := ubootSpec(t, c.target)
 			spec.Name, spec.Net, spec.NICs = c.name, []harness.Network{l}, c.cards
 			m := harnesstest.Boot(t, spec)
 			pings(t, l, m, l.Lookup(c.name)[0].String(), "witness")
