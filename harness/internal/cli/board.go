@@ -88,14 +88,7 @@ func boardImage(flags *flag.FlagSet, spec *harness.Spec, dir string) error {
 	if spec.Board == "" {
 		return fmt.Errorf("%s: image %s: name its board with -board, or give the build directory of west (%w; see -h)", flags.Name(), spec.Kernel, errUsage)
 	}
-	linux := map[string]bool{"target": true, "guest": true, "kernel": true, "modules": true, "cache": true, "initramfs": true, "share": true, "spec": true}
-	var err error
-	flags.Visit(func(f *flag.Flag) {
-		if linux[f.Name] {
-			err = fmt.Errorf("%s: -%s has no effect together with -board (%w; see -h)", flags.Name(), f.Name, errUsage)
-		}
-	})
-	return err
+	return refuse(flags, "board", "target", "guest", "kernel", "modules", "cache", "initramfs", "share", "spec")
 }
 
 // noteWestRun prints the command that "west build -t run" starts for a build directory, if IMAGE is one.

@@ -92,13 +92,14 @@ func TestShardsRunEachScenarioOnce(t *testing.T) {
 
 func TestAWrongBootIsNoFailureThatAScenarioExpects(t *testing.T) {
 	for line, want := range map[string]string{
-		"! boot -nonsense":          "flag provided but not defined: -nonsense",
-		"! boot -target arm65":      `unknown target "arm65"`,
-		"! boot image.elf":          "name its board with -board",
-		"! boot -initramfs x":       "-initramfs needs -kernel FILE",
-		"! boot -guest none":        "-guest none needs -kernel FILE",
-		"! boot -port tcp/x":        "tcp/x",
-		"! boot -board none/such x": `unknown board "none/such"`,
+		"! boot -nonsense":                           "flag provided but not defined: -nonsense",
+		"! boot -target arm65":                       `unknown target "arm65"`,
+		"! boot image.elf":                           "name its board with -board",
+		"! boot -initramfs x":                        "-initramfs needs -kernel FILE",
+		"! boot -guest none":                         "-guest none needs -kernel FILE",
+		"! boot -initramfs x -kernel ./k -guest ./g": "boot: -guest has no effect together with -initramfs",
+		"! boot -port tcp/x":                         "tcp/x",
+		"! boot -board none/such x":                  `unknown board "none/such"`,
 	} {
 		out, status := check(t, write(t, map[string]string{"a.txtar": line + "\n"}))
 		require.Equal(t, 1, status, "%s: %s", line, out)

@@ -28,14 +28,22 @@ func appendTo(list *[]string) func(string) error {
 }
 
 // onlyFlags returns an error if a flag other than the allowed ones is set.
-func onlyFlags(flags *flag.FlagSet, allowed ...string) (err error) {
-	flags.Visit(func(f *flag.Flag) {
-		for _, name := range allowed {
-			if f.Name == name {
-				return
-			}
+func onlyFlags(flags *flag.FlagSet, allowed ...string) error {
+	var others []string
+	flags.VisitAll(func(f *flag.Flag) {
+		if !slices.Contains(allowed, f.Name) {
+			others = append(others, f.Name)
 		}
-		err = fmt.Errorf("run: -%s has no effect together with -spec (%w; see -h)", f.Name, errUsage)
+	})
+	return refuse(flags, "spec", others...)
+}
+
+// refuse returns an error if one of the flags is set, which have no effect together with another one.
+func refuse(flags *flag.FlagSet, with string, names ...string) (err error) {
+	flags.Visit(func(f *flag.Flag) {
+		if slices.Contains(names, f.Name) {
+			err = fmt.Errorf("%s: -%s has no effect together with -%s (%w; see -h)", flags.Name(), f.Name, with, errUsage)
+		}
 	})
 	return err
 }

@@ -46,6 +46,9 @@ func (f *specFlags) check(flags *flag.FlagSet) error {
 	if f.spec.Board != "" || flags.NArg() > 0 {
 		return boardImage(flags, &f.spec, f.image.dir)
 	}
+	if f.spec.Initramfs != "" {
+		return refuse(flags, "initramfs", "guest", "modules", "cache")
+	}
 	return nil
 }
 
