@@ -42,24 +42,9 @@ func ReadFile(file string) ([]Board, error) {
 	}
 	var all []Board
 	seen := make(map[string]bool)
-	for i, d := range content.Board {
-		key, err := "like", error(nil)
-		if d.Like != "" {
-			var like Board
-			if like, err = Lookup(d.Like); err == nil {
-				complete(&d.Board, like)
-			}
-		}
-		if _, builtIn := Lookup(d.Name); err == nil {
-			switch key = "name"; {
-			case builtIn == nil:
-				err = fmt.Errorf("guesthouse has a board %s itself: choose another name", d.Name)
-			case seen[d.Name]:
-				err = fmt.Errorf("another board of this file has the name %s", d.Name)
-			default:
-				key, err = d.Board.Check()
-			}
-		}
+	for i := range content.Board {
+		d := &content.Board[i]
+		key, err := d.resolve(seen)
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", file, lineOf(string(text), i, key), err)
 		}
@@ -67,6 +52,25 @@ func ReadFile(file string) ([]Board, error) {
 		all = append(all, d.Board)
 	}
 	return all, nil
+}
+
+// resolve completes a board and checks it. seen holds the names of the boards before it in the file. The key is that of
+// the field that is wrong.
+func (d *described) resolve(seen map[string]bool) (key string, err error) {
+	if d.Like != "" {
+		like, err := Lookup(d.Like)
+		if err != nil {
+			return "like", err
+		}
+		complete(&d.Board, like)
+	}
+	if _, err := Lookup(d.Name); err == nil {
+		return "name", fmt.Errorf("guesthouse has a board %s itself: choose another name", d.Name)
+	}
+	if seen[d.Name] {
+		return "name", fmt.Errorf("another board of this file has the name %s", d.Name)
+	}
+	return d.Board.Check()
 }
 
 // atLine names the line of an error of the decoder.
