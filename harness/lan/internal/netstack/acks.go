@@ -27,8 +27,7 @@ type acks struct {
 
 	mu     sync.Mutex
 	flows  map[flow]*acked
-	timer  *time.Timer
-	armed  bool // the timer runs
+	timer  *time.Timer // calls late; nil if it does not run
 	closed bool
 }
 
@@ -112,26 +111,23 @@ func (a *acks) hold(pkt *stack.PacketBuffer, frame []byte) bool {
 }
 
 // arm makes the timer call late. A timer that runs stays as it is: setting it for each frame would cost more than the
-// frame.
+// frame. The caller holds mu.
 func (a *acks) arm(in time.Duration) {
-	switch {
-	case a.armed || a.closed:
-		return
-	case a.timer == nil:
+	if a.timer == nil {
 		a.timer = time.AfterFunc(in, a.late)
-	default:
-		a.timer.Reset(in)
 	}
-	a.armed = true
 }
 
 // late sends the acknowledgments that no data has followed.
 func (a *acks) late() {
 	var frames [][]byte
 	a.mu.Lock()
-	a.armed = false
-	next := ackDelay
-	waits := false
+	a.timer = nil
+	if a.closed {
+		a.mu.Unlock()
+		return
+	}
+	next, waits := ackDelay, false
 	for _, f := range a.flows {
 		if f.held == nil {
 			continue
@@ -146,9 +142,8 @@ func (a *acks) late() {
 	if waits {
 		a.arm(next)
 	}
-	closed := a.closed
 	a.mu.Unlock()
-	if len(frames) > 0 && !closed {
+	if len(frames) > 0 {
 		a.send(frames...)
 	}
 }
