@@ -7,9 +7,10 @@ import (
 	"io"
 )
 
-// notStarted returns why QEMU could not start an ELF file, or "" if nothing speaks against it. QEMU does not say why:
-// it takes a file for x86 without a boot header for a Linux kernel, and starts another where there is no code.
-func notStarted(r io.ReaderAt) string {
+// whyNotStarted returns why QEMU could not start an ELF file, or "" if nothing speaks against it. QEMU does not say why:
+// it takes a file for x86 without a boot header for a Linux kernel, and starts another where there is no code. Source:
+// x86_load_linux and load_multiboot of QEMU.
+func whyNotStarted(r io.ReaderAt) string {
 	f, err := elf.NewFile(r)
 	if err != nil {
 		return ""
@@ -17,10 +18,14 @@ func notStarted(r io.ReaderAt) string {
 	if f.Type != elf.ET_EXEC && f.Type != elf.ET_DYN {
 		return fmt.Sprintf("this ELF file is no executable (%v): give the file that the linker makes", f.Type)
 	}
-	if f.Machine == elf.EM_X86_64 {
-		return "" // a note of the file says where it starts
-	}
-	if f.Machine == elf.EM_386 && !hasMultiboot(r) && !hasPVH(f) {
+	switch {
+	case f.Machine != elf.EM_X86_64 && f.Machine != elf.EM_386, f.Class == elf.ELFCLASS32 && hasMultiboot(r):
+		// QEMU starts it at its entry point.
+	case hasPVH(f):
+		return "" // QEMU starts it at the address in the note
+	case f.Class == elf.ELFCLASS64:
+		return "QEMU starts a 64-bit ELF file for x86_64 only at a PVH entry point, and this one has none: give a 32-bit file; for its board qemu_x86_64, Zephyr makes one beside zephyr.elf with west build -t qemu_kernel_target: zephyr-qemu-locore.elf"
+	default:
 		return "QEMU starts an ELF file for x86 only with a Multiboot header in its first 8 KiB or a PVH entry point, and this one has neither"
 	}
 	entry := f.Entry &^ 1 // an odd address starts Thumb code on ARM

@@ -48,23 +48,10 @@ func Check(file string, t target.Target) error {
 	if other := otherMachine(f, t); other != "" {
 		return fmt.Errorf("kernel %s: this is %s; the target is %s", file, other, t.Name)
 	}
-	if refusedELF64(f) {
-		return fmt.Errorf("kernel %s: QEMU starts a 64-bit ELF file for x86_64 only at a PVH entry point, and this one has none: give a 32-bit file; for its board qemu_x86_64, Zephyr makes one beside zephyr.elf with west build -t qemu_kernel_target: zephyr-qemu-locore.elf", file)
-	}
-	if why := notStarted(f); why != "" {
+	if why := whyNotStarted(f); why != "" {
 		return fmt.Errorf("kernel %s: %s", file, why)
 	}
 	return nil
-}
-
-// refusedELF64 reports whether QEMU refuses to start a file because it is a 64-bit ELF file for x86_64 without
-// the note that holds a PVH entry point. Source: x86_load_linux and load_multiboot of QEMU.
-func refusedELF64(r io.ReaderAt) bool {
-	f, err := elf.NewFile(r)
-	if err != nil || f.Class != elf.ELFCLASS64 || f.Machine != elf.EM_X86_64 {
-		return false
-	}
-	return !hasPVH(f)
 }
 
 // hasPVH reports whether an ELF file has the note of a PVH entry point.
