@@ -111,8 +111,16 @@ func (p *plan) setCards() error {
 	if n := len(p.spec.NICs); n > cards {
 		return fmt.Errorf("%d network cards in NICs: the machine has %d, one for each network of Spec.Net, or else one", n, cards)
 	}
+	nics := slices.Clone(p.spec.NICs)
+	for i := len(nics); p.board != nil && i < cards; i++ {
+		slot, err := p.board.Slot(i)
+		if err != nil {
+			return err
+		}
+		nics = append(nics, NIC{Model: p.board.Card, Slot: slot})
+	}
 	taken := make(map[NIC]bool)
-	for i, n := range p.spec.NICs {
+	for i, n := range nics {
 		device, err := n.device()
 		if err == nil && len(p.spec.QEMUArgs) == 0 { // they may add a bus
 			err = n.checkBus(p.qemu.Target.Machine)
@@ -129,16 +137,6 @@ func (p *plan) setCards() error {
 			return fmt.Errorf("network card %d: %w", i, err)
 		}
 		taken[place] = true
-		p.qemu.CardDevices = append(p.qemu.CardDevices, device)
-	}
-	if p.board == nil {
-		return nil
-	}
-	for i := len(p.spec.NICs); i < cards; i++ {
-		device, err := p.board.CardDevice(i)
-		if err != nil {
-			return err
-		}
 		p.qemu.CardDevices = append(p.qemu.CardDevices, device)
 	}
 	return nil

@@ -63,8 +63,18 @@ func TestEveryNetworkHasACard(t *testing.T) {
 	require.EqualError(t, s.Validate(), "network card 1: another card is in the same place, the default bus 0x5")
 	s.NICs[1] = NIC{Model: "pcnet", MAC: "52:54:00:12:34:56"}
 	require.EqualError(t, s.Validate(), "network card 1: address 52:54:00:12:34:56: the networks of Spec.Net choose the addresses")
+	s.NICs = []NIC{{Model: "e1000", Slot: "3"}}
+	require.EqualError(t, s.Validate(), "network card 1: another card is in the same place, the default bus 3", "the board's second card")
 	s.NICs, s.Net = nil, append(s.Net, nowhere{})
 	require.EqualError(t, s.Validate(), "board zephyr/qemu_x86: 3 network cards: it has slots for 2")
+}
+
+// A board of the user's own is checked as the cards of a Spec are.
+func TestABoardsCardIsOnABusOfItsMachine(t *testing.T) {
+	s := minimal(t)
+	s.Target, s.Board = "", "acme/widget"
+	s.CustomBoard = &CustomBoard{Name: "acme/widget", Target: "x86", Machine: "q35", CPU: "qemu32", Memory: 32, Card: "virtio-net-device", Load: "kernel", Ready: "ready"}
+	require.EqualError(t, s.Validate(), "network card 0: the machine q35 has no virtio-mmio bus for a virtio-net-device: use virtio-net-pci")
 }
 
 // nowhere is a network that no machine is on.

@@ -34,9 +34,8 @@ type Board struct {
 	Memory  int    `json:"memory_mib" toml:"memory"`
 	CPUs    int    `json:"cpus,omitempty" toml:"cpus"`
 
-	// Card is the network card, one of QEMU's devices. Slots are the
-	// places of the first card, the second and so on. If there are none, QEMU chooses the place. Systems whose
-	// device tree fixes interrupts find a card in certain slots only.
+	// Card is the network card, one of QEMU's devices. Slots are the places of the first card, the second and so on. If
+	// there are none, QEMU chooses the place. Systems whose device tree fixes interrupts find a card in certain slots only.
 	Card  string   `json:"card" toml:"card"`
 	Slots []string `json:"slots,omitempty" toml:"slots"`
 
@@ -154,19 +153,15 @@ func Lookup(name string) (Board, error) {
 	return Board{}, fmt.Errorf("unknown board %q: the boards are %s", name, strings.Join(names, ", "))
 }
 
-// CardDevice returns the value of QEMU's -device of a network card, without the netdev= property.
-func (b Board) CardDevice(i int) (string, error) {
-	device := b.Card
-	if len(b.Slots) > 0 {
-		if i >= len(b.Slots) {
-			return "", fmt.Errorf("board %s: %d network cards: it has slots for %d", b.Name, i+1, len(b.Slots))
-		}
-		device += ",addr=" + b.Slots[i]
+// Slot returns the place of a network card, or "" if QEMU chooses it.
+func (b Board) Slot(card int) (string, error) {
+	if len(b.Slots) == 0 {
+		return "", nil
 	}
-	if !strings.HasSuffix(b.Card, "-device") {
-		device += ",romfile=" // a card of a PCI bus would boot from the network
+	if card >= len(b.Slots) {
+		return "", fmt.Errorf("board %s: %d network cards: it has slots for %d", b.Name, card+1, len(b.Slots))
 	}
-	return device, nil
+	return b.Slots[card], nil
 }
 
 // Hardware returns the board's target with the board's hardware in place of the target's. It has nothing of
