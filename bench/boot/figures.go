@@ -2,41 +2,12 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"guesthouse.example/bench/internal/chart"
 	"guesthouse.example/bench/internal/publish"
 	"guesthouse.example/bench/internal/suite"
 )
-
-// complete returns an error for a run that lacks a bar of the chart.
-func complete(rows suite.Rows) error {
-	for _, tg := range targets {
-		for _, w := range ways {
-			if err := rows.Lacks(w.kase+tg, w.harness, ms); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// pages returns the pages that show the newest results.
-func pages(root string) (publish.Pages, error) {
-	results, err := publish.Read(filepath.Join(root, "bench", "boot"))
-	if err != nil {
-		return nil, err
-	}
-	rows, err := suite.ReadRows(results)
-	if err != nil {
-		return nil, err
-	}
-	p := publish.Pages{}
-	p.Chart("first-echo", firstEcho(rows, results.Run))
-	err = p.Section(root, filepath.Join("bench", "boot", "README.md"), section(rows, results))
-	return p, err
-}
 
 // A way is a way to get a machine that answers.
 type way struct{ label, kase, harness string }
@@ -47,6 +18,16 @@ var ways = []way{
 	{"restored", "restore-udp/", ours},
 	{"cold", "cold-udp/", ours},
 	{"vmtest", "cold-udp/", peer},
+}
+
+// bars are the cases of the chart.
+func bars() (all []suite.Case) {
+	for _, tg := range targets {
+		for _, w := range ways {
+			all = append(all, suite.Case{Name: w.kase + tg, Harness: w.harness, Metrics: []string{ms}})
+		}
+	}
+	return all
 }
 
 // firstEcho is the README's chart: a panel for each target, a bar for each way.
@@ -70,9 +51,7 @@ func firstEcho(rows suite.Rows, run publish.Run) chart.Chart {
 // section is the part of README.md that shows the results.
 func section(rows suite.Rows, results publish.Results) string {
 	var b strings.Builder
-	_, head, _ := strings.Cut(results.Report, "\n") // without its title
-	head, _, _ = strings.Cut(head, "\n|")
-	b.WriteString(strings.TrimRight(head, "\n") + "\n\nIn milliseconds:\n\n| target | prefetched, UDP | restored, UDP | restored, TCP | cold, UDP | cold, TCP | vmtest, UDP | vmtest / restored |\n" +
+	b.WriteString(results.Head() + "In milliseconds:\n\n| target | prefetched, UDP | restored, UDP | restored, TCP | cold, UDP | cold, TCP | vmtest, UDP | vmtest / restored |\n" +
 		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, tg := range targets {
 		fmt.Fprintf(&b, "| %s |", tg)

@@ -6,7 +6,9 @@ import (
 	"context"
 	"time"
 
+	"guesthouse.example/bench/internal/chart"
 	"guesthouse.example/bench/internal/echoguest"
+	"guesthouse.example/bench/internal/publish"
 	"guesthouse.example/bench/internal/suite"
 )
 
@@ -23,15 +25,20 @@ const manyTarget = "x86_64"
 
 var counts = []int{1, 4, 16, 32}
 
-func main() {
-	suite.Benchmark{
-		Name: "boot", Runs: 10,
-		Within: 10 * time.Minute, // the first run of a target builds its image
-		Cases: func(_ context.Context, source, tmp string) ([]suite.Case, error) {
-			return (&bench{tmp: tmp, guests: echoguest.Guests{Source: source, Dir: tmp}}).cases(), nil
-		},
-		Files: files, Complete: complete, Pages: pages,
-	}.Main()
+func main() { benchmark.Main() }
+
+var benchmark = suite.Benchmark{
+	Name: "boot", Runs: 10,
+	Within: 10 * time.Minute, // the first run of a target builds its image
+	Cases: func(_ context.Context, source, tmp string) ([]suite.Case, error) {
+		return (&bench{tmp: tmp, guests: echoguest.Guests{Source: source, Dir: tmp}}).cases(), nil
+	},
+	Files:   files,
+	Shown:   bars(),
+	Section: section,
+	Charts: func(rows suite.Rows, run publish.Run) map[string]chart.Chart {
+		return map[string]chart.Chart{"docs/img/first-echo": firstEcho(rows, run)}
+	},
 }
 
 // A bench holds the data that the runs share.

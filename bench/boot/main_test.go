@@ -54,9 +54,9 @@ func row(name, harness string, value float64) suite.Row {
 
 // make figures brings them up to date.
 func TestThePagesShowTheNewestResults(t *testing.T) {
-	all, err := pages("../..")
+	stale, err := benchmark.Stale("../..")
 	require.NoError(t, err)
-	require.Empty(t, all.Stale("../.."), "run make figures")
+	require.Empty(t, stale, "run make figures")
 }
 
 func TestTheChartHasEveryTargetAndWay(t *testing.T) {
@@ -69,7 +69,7 @@ func TestTheChartHasEveryTargetAndWay(t *testing.T) {
 		require.False(t, p.Bars[3].Ours)
 	}
 	require.Equal(t, 90.0, *c.Panels[1].Bars[1].Median)
-	require.EqualError(t, complete(suite.Rows{{Case: "prefetched-udp/x86", Harness: ours, Metric: ms, Summary: results.Summary{Failed: "broken"}}}),
+	require.EqualError(t, benchmark.Complete(suite.Rows{{Case: "prefetched-udp/x86", Harness: ours, Metric: ms, Summary: results.Summary{Failed: "broken"}}}),
 		"prefetched-udp/x86 of guesthouse has no result: broken")
 	require.Contains(t, section(rows, publish.Results{}), "| x86_64 | – | 90 | – | – | – | 3200 | 36 |")
 }

@@ -2,48 +2,18 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"guesthouse.example/bench/internal/publish"
 	"guesthouse.example/bench/internal/suite"
 )
 
-// complete returns an error for a run that lacks a value of the tables.
-func complete(rows suite.Rows) error {
-	for _, c := range (&bench{}).cases() {
-		for _, metric := range c.Metrics {
-			if err := rows.Lacks(c.Name, c.Harness, metric); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// pages returns the pages that show the newest results.
-func pages(root string) (publish.Pages, error) {
-	results, err := publish.Read(filepath.Join(root, "bench", "exec"))
-	if err != nil {
-		return nil, err
-	}
-	rows, err := suite.ReadRows(results)
-	if err != nil {
-		return nil, err
-	}
-	p := publish.Pages{}
-	err = p.Section(root, filepath.Join("bench", "exec", "README.md"), section(rows, results))
-	return p, err
-}
-
 // section is the part of README.md that shows the results.
 func section(rows suite.Rows, results publish.Results) string {
 	var b strings.Builder
-	_, head, _ := strings.Cut(results.Report, "\n") // without its title
-	head, _, _ = strings.Cut(head, "\n|")
 	median := func(name string) string { return rows.Median(name, ours, ms) }
 	ratio := func(name, metric, other string) string { return ratio(rows, name, metric, other) }
-	b.WriteString(strings.TrimRight(head, "\n") + "\n\nIn milliseconds, and as a ratio to the restored machine's first echo or to the cold boot in the same run:\n\n" +
+	b.WriteString(results.Head() + "In milliseconds, and as a ratio to the restored machine's first echo or to the cold boot in the same run:\n\n" +
 		"| target | restored, first echo | platform, ready | empty test | / restored | first empty test | 8 empty tests | cold, first echo | edit to result | / cold | beyond go test | / cold | unedited |\n" +
 		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, tg := range targets {

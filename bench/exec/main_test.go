@@ -32,7 +32,7 @@ func TestTheSectionHasTheRatiosOfOneRun(t *testing.T) {
 }
 
 func TestARunThatLacksAValueIsNotPublished(t *testing.T) {
-	require.EqualError(t, complete(suite.Rows{{Case: "restore-udp/x86", Harness: ours, Metric: ms, Summary: results.Summary{Failed: "broken"}}}),
+	require.EqualError(t, benchmark.Complete(suite.Rows{{Case: "restore-udp/x86", Harness: ours, Metric: ms, Summary: results.Summary{Failed: "broken"}}}),
 		"restore-udp/x86 of guesthouse has no result: broken")
 }
 

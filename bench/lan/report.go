@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"guesthouse.example/bench/internal/chart"
+	"guesthouse.example/bench/internal/publish"
 	"guesthouse.example/bench/internal/results"
 	"guesthouse.example/bench/internal/suite"
 	"guesthouse.example/internal/svg"
@@ -12,7 +13,8 @@ import (
 
 // files returns lan.md and lan.svg.
 func files(r suite.Report) map[string]string {
-	return map[string]string{"md": markdown(r), "svg": string(barChart(r.Rows, results.Machine(), r.Begin.UTC().Format("2006-01-02"), r.Runs).SVG(svg.Light))}
+	run := publish.Run{Machine: results.Machine(), Date: r.Begin.UTC().Format("2006-01-02"), Runs: r.Runs}
+	return map[string]string{"md": markdown(r), "svg": string(barChart(r.Rows, run).SVG(svg.Light))}
 }
 
 func markdown(r suite.Report) string {
@@ -61,14 +63,14 @@ func ratio(rows suite.Rows, k kind, network, metric string) string {
 }
 
 // barChart has a panel for each case and a bar for each network.
-func barChart(rows suite.Rows, machine, date string, runs int) chart.Chart {
+func barChart(rows suite.Rows, run publish.Run) chart.Chart {
 	c := chart.Chart{
 		Title:    "A guest's network: less is better",
-		Subtitle: fmt.Sprintf("%s; %s; medians of %d runs; %s", target, machine, runs, date),
+		Subtitle: fmt.Sprintf("%s; %s; medians of %d runs; %s", target, run.Machine, run.Runs, run.Date),
 		Columns:  2, LabelWidth: 82,
 	}
 	for _, k := range kinds {
-		panel := chart.Panel{Title: k.title}
+		panel := chart.Panel{Title: k.heading()}
 		for _, network := range allNetworks {
 			x, _ := rows.At(k.name, network, cost(k))
 			if x.Median == nil && network == passt {

@@ -55,7 +55,7 @@ func pages(root string) (publish.Pages, error) {
 	c.Title = "CPU time for each echo, in µs (less is better); a panel is protocol/clients/bytes"
 	c.Subtitle = fmt.Sprintf("%s; medians of %d runs; %s", results.Machine, results.Runs, results.Date)
 	p := publish.Pages{}
-	p.Chart("cpu-per-echo", c)
+	p.Chart("docs/img/cpu-per-echo", c)
 	err = p.Section(root, filepath.Join("bench", "socket", "README.md"), section(results.Report))
 	return p, err
 }

@@ -98,6 +98,16 @@ func Read(folder string) (r Results, err error) {
 	return r, nil
 }
 
+// Spread says in the head of a report what its tables show. The pages show only the medians.
+const Spread = ", with the least and the greatest in brackets"
+
+// Head returns what the report says before its first table, without its title.
+func (r Results) Head() string {
+	_, head, _ := strings.Cut(r.Report, "\n")
+	head, _, _ = strings.Cut(head, "\n|")
+	return strings.Replace(strings.TrimRight(head, "\n"), Spread, "", 1) + "\n\n"
+}
+
 var (
 	machineLine = regexp.MustCompile(`(?m)^(.+), (\d{4}-\d\d-\d\d)(?: \d\d:\d\d UTC)?\.$`)
 	runsLine    = regexp.MustCompile(`(?m)^(\d+) interleaved runs`)
@@ -116,10 +126,10 @@ func parseRun(report string) (Run, error) {
 // Pages are the files that show results, by their paths in the project.
 type Pages map[string][]byte
 
-// Chart adds a chart in both themes.
-func (p Pages) Chart(name string, c chart.Chart) {
+// Chart adds a chart in both themes. The path has neither the theme nor the extension.
+func (p Pages) Chart(path string, c chart.Chart) {
 	for _, theme := range svg.Themes {
-		p[filepath.Join("docs", "img", name+"-"+theme.Name+".svg")] = c.SVG(theme)
+		p[path+"-"+theme.Name+".svg"] = c.SVG(theme)
 	}
 }
 

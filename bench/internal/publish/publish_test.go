@@ -41,7 +41,7 @@ func TestASectionOfAPageIsReplacedAndNothingElse(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(root, "page.md"), []byte("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n"), 0o666))
 	p := Pages{}
 	require.NoError(t, p.Section(root, "page.md", "new\n"))
-	p.Chart("c", chart.Chart{Title: "C", Columns: 1})
+	p.Chart("docs/img/c", chart.Chart{Title: "C", Columns: 1})
 	require.ElementsMatch(t, []string{"page.md", "docs/img/c-light.svg", "docs/img/c-dark.svg"}, p.Stale(root))
 	require.NoError(t, p.write(root))
 	require.Empty(t, p.Stale(root))

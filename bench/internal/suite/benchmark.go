@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"guesthouse.example/bench/internal/chart"
 	"guesthouse.example/bench/internal/publish"
 	"guesthouse.example/bench/internal/results"
 )
@@ -28,11 +29,15 @@ type Benchmark struct {
 	// Files returns the contents of the files beside NAME.json, by their extensions. "md" is among them.
 	Files func(Report) map[string]string
 
-	// Complete returns an error for rows that lack something that the pages show.
-	Complete func(Rows) error
+	// Shown are the cases, and their metrics, that the pages show. A run that lacks one is not published.
+	Shown []Case
 
-	// Pages returns the project's pages that show the newest results.
-	Pages func(root string) (publish.Pages, error)
+	// Section returns the part of the benchmark's README.md that shows the results.
+	Section func(Rows, publish.Results) string
+
+	// Charts returns the charts of the pages, by their paths as [publish.Pages.Chart] takes them. It is nil if there
+	// are none.
+	Charts func(Rows, publish.Run) map[string]chart.Chart
 }
 
 // A Report is a run of a benchmark.
@@ -46,8 +51,8 @@ type Report struct {
 // Head returns the beginning of a report in Markdown: a title, the machine, the date, the number of runs,
 // and what is said about them.
 func (r Report) Head(title, says string) string {
-	return fmt.Sprintf("# %s\n\n%s, %s UTC.\n\n%d interleaved runs; medians, with the least and the greatest in brackets. %s\n\n",
-		title, results.Machine(), r.Begin.UTC().Format("2006-01-02 15:04"), r.Runs, says)
+	return fmt.Sprintf("# %s\n\n%s, %s UTC.\n\n%d interleaved runs; medians%s. %s\n\n",
+		title, results.Machine(), r.Begin.UTC().Format("2006-01-02 15:04"), r.Runs, publish.Spread, says)
 }
 
 // Main is the main function of the command.
@@ -60,7 +65,7 @@ func (b Benchmark) Main() {
 	flag.Parse()
 	err := error(nil)
 	if *figures {
-		err = publish.Publish(*source, *out, b.Name, b.complete, b.Pages)
+		err = publish.Publish(*source, *out, b.Name, b.check, b.pages)
 	} else {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 		err = b.run(ctx, *source, *out, *runs, *cases)
@@ -72,12 +77,61 @@ func (b Benchmark) Main() {
 	}
 }
 
-func (b Benchmark) complete(text []byte) error {
-	var rows Rows
-	if err := json.Unmarshal(text, &rows); err != nil {
+// check returns an error for results that lack something that the pages show.
+func (b Benchmark) check(text []byte) error {
+	rows, err := readRows(text)
+	if err != nil {
 		return err
 	}
 	return b.Complete(rows)
+}
+
+func readRows(text []byte) (rows Rows, err error) {
+	if err := json.Unmarshal(text, &rows); err != nil {
+		return nil, fmt.Errorf("results: %w", err)
+	}
+	return rows, nil
+}
+
+// Complete returns an error if no run of a metric in Shown has succeeded.
+func (b Benchmark) Complete(rows Rows) error {
+	for _, c := range b.Shown {
+		for _, metric := range c.Metrics {
+			r, _ := rows.At(c.Name, c.Harness, metric)
+			if r.Median == nil {
+				return fmt.Errorf("%s of %s has no result: %s", c.Name, c.Harness, r.Failed)
+			}
+		}
+	}
+	return nil
+}
+
+// pages returns the project's pages that show the newest results.
+func (b Benchmark) pages(root string) (publish.Pages, error) {
+	folder := filepath.Join("bench", b.Name)
+	r, err := publish.Read(filepath.Join(root, folder))
+	if err != nil {
+		return nil, err
+	}
+	rows, err := readRows(r.JSON)
+	if err != nil {
+		return nil, err
+	}
+	p := publish.Pages{}
+	if b.Charts != nil {
+		for path, c := range b.Charts(rows, r.Run) {
+			p.Chart(path, c)
+		}
+	}
+	err = p.Section(root, filepath.Join(folder, "README.md"), b.Section(rows, r))
+	return p, err
+}
+
+// Stale returns the paths of the project's pages that do not show the newest results. make figures brings them up to
+// date.
+func (b Benchmark) Stale(root string) ([]string, error) {
+	p, err := b.pages(root)
+	return p.Stale(root), err
 }
 
 func (b Benchmark) run(ctx context.Context, source, out string, runs int, only string) error {
@@ -125,12 +179,4 @@ func (b Benchmark) write(r Report, dir string) error {
 		}
 	}
 	return nil
-}
-
-// ReadRows returns the rows in the results of a benchmark.
-func ReadRows(r publish.Results) (rows Rows, err error) {
-	if err := json.Unmarshal(r.JSON, &rows); err != nil {
-		return nil, fmt.Errorf("results: %w", err)
-	}
-	return rows, nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,22 +133,17 @@ func (r Row) Cell() string {
 	return fmt.Sprintf("%.0f (%.0f–%.0f)", *r.Median, *r.Min, *r.Max)
 }
 
-// Failures returns a sentence for each metric that has a failed run.
+// Failures returns a sentence for each case that has a failed run. A run that fails has no value of any metric.
 func (rows Rows) Failures(runs int) (failures []string) {
 	for _, r := range rows {
-		if r.Failed != "" {
-			failures = append(failures, fmt.Sprintf("%s of %s succeeded in %d of %d runs; its first failure: %s",
-				r.Case, r.Harness, r.Runs, runs, strings.Join(strings.Fields(r.Failed), " ")))
+		if r.Failed == "" {
+			continue
+		}
+		failure := fmt.Sprintf("%s of %s succeeded in %d of %d runs; its first failure: %s",
+			r.Case, r.Harness, r.Runs, runs, strings.Join(strings.Fields(r.Failed), " "))
+		if !slices.Contains(failures, failure) {
+			failures = append(failures, failure)
 		}
 	}
 	return failures
-}
-
-// Lacks returns an error if no run of a metric has succeeded.
-func (rows Rows) Lacks(name, harness, metric string) error {
-	r, ok := rows.At(name, harness, metric)
-	if ok && r.Median != nil {
-		return nil
-	}
-	return fmt.Errorf("%s of %s has no result: %s", name, harness, r.Failed)
 }

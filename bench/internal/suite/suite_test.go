@@ -22,7 +22,7 @@ func TestTheRunsAreInterleavedAndSummedUp(t *testing.T) {
 			order = append(order, "ours")
 			return map[string]float64{"ms": values[len(order)/2]}, nil
 		}},
-		{Name: "cold-udp/x86_64", Harness: "vmtest", Metrics: []string{"ms"}, Run: func(context.Context) (map[string]float64, error) {
+		{Name: "cold-udp/x86_64", Harness: "vmtest", Metrics: []string{"ms", "cpu"}, Run: func(context.Context) (map[string]float64, error) {
 			order = append(order, "peer")
 			return nil, errors.New("broken\nfor good")
 		}},
@@ -33,7 +33,8 @@ func TestTheRunsAreInterleavedAndSummedUp(t *testing.T) {
 	text, err := json.Marshal(rows)
 	require.NoError(t, err)
 	require.Equal(t, `[{"case":"restore-udp/x86_64","harness":"guesthouse","metric":"ms","median":86,"min":80,"max":97,"runs":3},`+
-		`{"case":"cold-udp/x86_64","harness":"vmtest","metric":"ms","median":null,"min":null,"max":null,"runs":0,"failed":"broken\nfor good"}]`, string(text))
+		`{"case":"cold-udp/x86_64","harness":"vmtest","metric":"ms","median":null,"min":null,"max":null,"runs":0,"failed":"broken\nfor good"},`+
+		`{"case":"cold-udp/x86_64","harness":"vmtest","metric":"cpu","median":null,"min":null,"max":null,"runs":0,"failed":"broken\nfor good"}]`, string(text))
 	require.Equal(t, []string{"cold-udp/x86_64 of vmtest succeeded in 0 of 3 runs; its first failure: broken for good"}, rows.Failures(3))
 	require.Equal(t, "86", rows.Median("restore-udp/x86_64", "guesthouse", "ms"))
 	require.Equal(t, "–", rows.Median("cold-udp/x86_64", "vmtest", "ms"))
