@@ -12,8 +12,9 @@ import (
 
 const (
 	// ackDelay is how long an acknowledgment waits for data that carries it. RFC 1122 (4.2.3.2) allows 500 ms, and
-	// Linux waits for 40 ms at least. A guest that sends a segment only after the acknowledgment of the one before loses
-	// this time once, because the acknowledgments of a connection on which no data followed are not delayed.
+	// Linux waits for 40 ms at least. After an acknowledgment that no data followed, none waits until the program
+	// answers again. So a guest that sends a segment only after the acknowledgment of the one before loses this time
+	// once after each answer, for example by Nagle's algorithm if it writes a request in parts.
 	ackDelay = 5 * time.Millisecond
 
 	maxFlows = 1024 // connections whose acknowledgments are known

@@ -140,7 +140,7 @@ func TestAConversationNeedsNoAcknowledgmentsOfTheirOwn(t *testing.T) {
 	require.Less(t, w.acknowledgments(), trips/2)
 }
 
-// The last answer of a conversation is acknowledged, though no message follows. From then on, every segment is
+// The last answer of a conversation is acknowledged, though no message follows. Until the next message, every segment is
 // acknowledged at once.
 func TestTheEndOfAConversationIsAcknowledged(t *testing.T) {
 	w := newWire(t)
