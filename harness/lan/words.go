@@ -147,7 +147,7 @@ func parsePercentage(text string) (float64, error) {
 	digits, ok := strings.CutSuffix(text, "%")
 	p, err := strconv.ParseFloat(digits+"e-2", 64)
 	if !ok || err != nil || !(p >= 0 && p <= 1) {
-		return 0, errors.New("it is no percentage from 0% to 100%")
+		return 0, errors.New("not a percentage from 0% to 100%")
 	}
 	return p, nil
 }
@@ -169,7 +169,7 @@ func percentageText(p float64) string {
 func parseNumber(text string, most int) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > most {
-		return 0, fmt.Errorf("it is no number from 1 to %d", most)
+		return 0, fmt.Errorf("not a number from 1 to %d", most)
 	}
 	return n, nil
 }
@@ -183,7 +183,7 @@ func setDelay(c *Config, value string) (err error) {
 		c.Faults.Jitter, err = time.ParseDuration(jitter)
 	}
 	if err != nil {
-		return errors.New("it is no time")
+		return errors.New("not a time")
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func setRate(c *Config, value string) error {
 			break
 		}
 	}
-	return errors.New("it is no rate in bits a second")
+	return errors.New("not a rate in bits per second")
 }
 
 func rateText(c Config) string {
@@ -230,7 +230,7 @@ func rateText(c Config) string {
 
 func setSeed(c *Config, value string) (err error) {
 	if c.Seed, err = strconv.ParseUint(value, 10, 64); err != nil || c.Seed == 0 {
-		return errors.New("it is no number from 1 to 18446744073709551615")
+		return errors.New("not a number from 1 to 18446744073709551615")
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func TestRunOnALan(t *testing.T) {
 func TestWrongNetworksSayWhatWouldBeRight(t *testing.T) {
 	for words, says := range map[string]string{
 		"wan":         `guesthouse: error: run: network "wan": unknown kind "wan": write lan, or lan and faults, as in lan,loss=5% (wrong usage; see -h)`,
-		"lan,loss=5":  "it is no percentage from 0% to 100%: write loss=5% (wrong usage; see -h)",
+		"lan,loss=5":  "not a percentage from 0% to 100%: write loss=5% (wrong usage; see -h)",
 		"lan,speed=1": `unknown word "speed": the words are loss,`,
 	} {
 		out, err := command(t, "run", "-net", words).CombinedOutput()
