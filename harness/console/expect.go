@@ -48,11 +48,11 @@ func (e *lostTextError) Error() string {
 // pattern `\$ $` matches a prompt to which no line was sent. A prompt that the guest printed before
 // Send still matches; to rule it out, expect it before Send. What [Console.Type] has typed matches.
 //
-// Expect returns an error when ctx ends, when the line ends ([ErrEnded]), and when the guest shows
-// a sign of a crash ([ErrGuest]), and when the guest has printed what [Console.Reject] forbids ([ErrRejected]). After a crash it first waits for the rest of the crash, such as a
-// trace, so that the log has it. If more than 16 MiB arrive while no Expect waits, the console may drop
-// text that no Expect has searched. One call then fails, and the next begins with the oldest text that
-// is kept.
+// Expect returns an error when ctx ends, when the line ends ([ErrEnded]), when the guest shows a sign of
+// a crash ([ErrGuest]), and when it has printed text that [Console.Reject] forbids ([ErrRejected]). After
+// a crash Expect first waits for the rest of the crash, such as a trace, so that the log has it. If more
+// than 16 MiB arrive while no Expect waits, the console may drop text that no Expect has searched. One
+// call then fails, and the next begins with the oldest text that is kept.
 func (c *Console) Expect(ctx context.Context, pattern string) (match []string, err error) {
 	re, err := compile(pattern)
 	if err != nil {
@@ -154,8 +154,12 @@ func (c *Console) wait(ctx context.Context, re *pattern, start int64) ([]string,
 		if inLine {
 			text = notFromItsStart(text)
 		}
-		if err := c.Rejected(); err != nil {
+		open, err := c.rejected()
+		if err != nil {
 			return nil, 0, err
+		}
+		if open {
+			quiet = time.After(settle - silent)
 		}
 		if loc := re.FindSubmatchIndex(text); loc != nil {
 			if found.IsZero() {

@@ -24,7 +24,7 @@ type rejected struct {
 	expr   string
 	from   int64 // no match begins before this offset
 	inLine bool  // from is inside a line
-	err    error // has found a match
+	err    error // of a match, or of lost text; no search follows
 }
 
 // Reject forbids text that matches pattern, from the end of the last match of [Console.Expect] on, until the line
@@ -45,25 +45,33 @@ func (c *Console) Reject(pattern string) error {
 // end of the text counts when more text can no longer change it, when the guest has been silent for 200 ms,
 // or when the line has ended.
 func (c *Console) Rejected() error {
+	_, err := c.rejected()
+	return err
+}
+
+// rejected is Rejected. It also reports whether a match is open: silence of the guest would make it count.
+func (c *Console) rejected() (open bool, err error) {
 	c.rejects.mu.Lock()
 	defer c.rejects.mu.Unlock()
 	for _, r := range c.rejects.all {
-		if err := r.look(c); err != nil {
-			return err
+		found, err := r.look(c)
+		if err != nil {
+			return false, err
 		}
+		open = open || found
 	}
-	return nil
+	return open, nil
 }
 
-// look searches the text that has arrived since the last call.
-func (r *rejected) look(c *Console) error {
+// look searches the text that has arrived since the last call, and reports whether it has found an open match.
+func (r *rejected) look(c *Console) (open bool, err error) {
 	if r.err != nil {
-		return r.err
+		return false, r.err
 	}
 	now := c.textFrom(r.from)
 	if now.lost > 0 {
 		r.err = fmt.Errorf("reject %q: %w", r.expr, &lostTextError{now.lost, r.from + now.lost})
-		return r.err
+		return false, r.err
 	}
 	text := now.echoes.hide(now.text, r.from)
 	if r.inLine {
@@ -74,7 +82,7 @@ func (r *rejected) look(c *Console) error {
 		if now.ended || time.Since(now.last) >= settle || r.final(lineOf(text, loc[0])) {
 			r.err = fmt.Errorf("%w: %s matches %q", ErrRejected, quoteLine(lineAt(now.text, loc)), r.expr)
 		}
-		return r.err
+		return r.err == nil, r.err
 	}
 	n := searched(text)
 	if now.echoes.unsure >= 0 {
@@ -84,7 +92,7 @@ func (r *rejected) look(c *Console) error {
 		r.from += int64(n)
 		r.inLine = text[n-1] != '\n'
 	}
-	return nil
+	return false, nil
 }
 
 // ExpectAll waits until the console shows a match of every pattern, in any order. As with [Console.Expect], the search
@@ -122,8 +130,14 @@ func (c *Console) ExpectAll(ctx context.Context, patterns ...string) error {
 
 // Idle waits for a time, and fails as soon as the guest prints anything in that time.
 func (c *Console) Idle(ctx context.Context, d time.Duration) error {
-	if err := c.Rejected(); err != nil {
-		return fmt.Errorf("idle for %v: %w", d, err)
+	noneRejected := func() error {
+		if err := c.Rejected(); err != nil {
+			return fmt.Errorf("idle for %v: %w", d, err)
+		}
+		return nil
+	}
+	if err := noneRejected(); err != nil {
+		return err
 	}
 	over := time.After(d)
 	from, text := c.Len(), c.textEnd()
@@ -139,7 +153,7 @@ func (c *Console) Idle(ctx context.Context, d time.Duration) error {
 		}
 		select {
 		case <-over:
-			return nil
+			return noneRejected() // the silence may have made a match count
 		case <-now.more:
 		case <-ctx.Done():
 			return fmt.Errorf("idle for %v: %w", d, context.Cause(ctx))

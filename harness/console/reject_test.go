@@ -44,6 +44,28 @@ func TestARejectedPatternAtTheEndOfTheTextWaitsForTheRest(t *testing.T) {
 	require.ErrorIs(t, g.console.Rejected(), ErrRejected, "no more text can follow")
 }
 
+// A prompt has no line end, so its match is open until the guest has been silent.
+func TestARejectedPromptFailsTheCallThatWaits(t *testing.T) {
+	for name, call := range map[string]func(*Console, context.Context) error{
+		"Expect": func(c *Console, ctx context.Context) error { _, err := c.Expect(ctx, "never"); return err },
+		"Idle":   func(c *Console, ctx context.Context) error { return c.Idle(ctx, time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGuestLine(t)
+				require.NoError(t, g.console.Reject(`^login: $`))
+				g.print("login: ")
+				g.Write(nil) // returns when the console has the text
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				began := time.Now()
+				require.ErrorIs(t, call(g.console, ctx), ErrRejected)
+				require.LessOrEqual(t, time.Since(began), time.Second)
+			})
+		})
+	}
+}
+
 func TestRejectLeavesOutTheEchoOfSend(t *testing.T) {
 	c := echoing(t, "uart:~$ ", func(line string) string { return "done\r\n" })
 	expect(t, c, `\$ $`)
@@ -66,7 +88,7 @@ func TestExpectAllFindsMatchesInAnyOrder(t *testing.T) {
 	require.ErrorContains(t, g.console.ExpectAll(t.Context(), "("), "missing closing )")
 }
 
-func TestIdleEndsWithSilenceOrWithWhatComes(t *testing.T) {
+func TestIdleEndsAfterSilenceOrWithNewText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuestLine(t)
 		g.print("before\n")
