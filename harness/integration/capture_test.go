@@ -36,7 +36,7 @@ func TestCaptureOnTheUserNetwork(t *testing.T) {
 	require.NoError(t, err)
 	_, err = conn.Read(make([]byte, 100))
 	require.NoError(t, err)
-	m.Output("sh", "-c", "ip route add 198.51.100.0/24 via 192.0.2.2 && ping -c 1 198.51.100.7 || true")
+	m.Output("sh", "-c", "ip route add 198.51.100.0/24 via 192.0.2.2 && ! ping -c 1 198.51.100.7")
 	m.Shutdown()
 	require.NoError(t, <-done)
 
