@@ -45,25 +45,12 @@ func (c *tcpConn) Close() error {
 	if sent := c.sent.Add(closing) - closing; sent < sndspace || sent >= closing {
 		return c.tie.Close()
 	}
-	socket, err := c.duplicate()
+	socket, err := c.File() // a duplicate, which keeps the kernel's socket open
+	closed := c.tie.Close()
 	if err == nil {
-		defer func() { go c.linger(socket) }()
+		go c.linger(socket)
 	}
-	return c.tie.Close()
-}
-
-// duplicate returns a file of the connection's socket, which keeps the socket open after Close.
-func (c *tcpConn) duplicate() (*os.File, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	fd, dupErr := -1, error(nil)
-	err = raw.Control(func(from uintptr) { fd, dupErr = unix.FcntlInt(from, unix.F_DUPFD_CLOEXEC, 0) })
-	if err = errors.Join(err, dupErr); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "socket"), nil
+	return closed
 }
 
 // linger closes the socket of a closed connection when libslirp's buffer cannot be full any more.
@@ -107,7 +94,8 @@ func control(socket *os.File, f func(fd int) error) error {
 		return err
 	}
 	var called error
-	return errors.Join(raw.Control(func(fd uintptr) { called = f(int(fd)) }), called)
+	err = raw.Control(func(fd uintptr) { called = f(int(fd)) })
+	return errors.Join(err, called)
 }
 
 // written returns how many bytes were written to a TCP socket, and at most one more.
