@@ -27,8 +27,11 @@ type function struct {
 // A section holds code.
 type section struct{ begin, end uint64 }
 
-// Open reads the symbols of files. A file that is no ELF file has none, and so has one that cannot be read: what
-// needs the symbols is a report about another failure.
+// maxExpanded bounds the memory for a file's compressed sections. A small file may name any size.
+const maxExpanded = 256 << 20
+
+// Open reads the symbols of files. It takes a file that it cannot read for one without symbols, because the caller
+// reports another failure.
 func Open(files ...string) *Table {
 	t := new(Table)
 	for _, file := range files {
@@ -44,7 +47,14 @@ func Open(files ...string) *Table {
 }
 
 func (t *Table) add(f *elf.File) {
+	expanded := uint64(0)
 	for _, s := range f.Sections {
+		if s.Type != elf.SHT_NOBITS && s.Size > s.FileSize {
+			expanded += min(s.Size, maxExpanded+1)
+		}
+		if expanded > maxExpanded {
+			return
+		}
 		if s.Flags&elf.SHF_EXECINSTR != 0 && s.Size > 0 {
 			t.code = append(t.code, section{s.Addr, s.Addr + s.Size})
 		}

@@ -1,10 +1,14 @@
 package symbols
 
 import (
+	"bytes"
+	"compress/zlib"
 	"debug/elf"
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +60,31 @@ func symbol(t *testing.T, file, name string) (address, size uint64) {
 	return 0, 0
 }
 
+// expanding returns a copy of a 64-bit ELF file whose section .debug_frame is compressed, and has size zeros.
+func expanding(t *testing.T, file string, size int) string {
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	f, err := elf.NewFile(bytes.NewReader(content))
+	require.NoError(t, err)
+	shoff := binary.LittleEndian.Uint64(content[40:])
+	at := slices.IndexFunc(f.Sections, func(s *elf.Section) bool { return s.Name == ".debug_frame" })
+	require.Positive(t, at)
+
+	var section bytes.Buffer
+	require.NoError(t, binary.Write(&section, binary.LittleEndian, elf.Chdr64{Type: uint32(elf.COMPRESS_ZLIB), Size: uint64(size), Addralign: 1}))
+	z := zlib.NewWriter(&section)
+	_, err = z.Write(make([]byte, size))
+	require.NoError(t, err)
+	require.NoError(t, z.Close())
+	header := content[shoff+uint64(at)*64:]
+	binary.LittleEndian.PutUint64(header[8:], uint64(elf.SHF_COMPRESSED))
+	binary.LittleEndian.PutUint64(header[24:], uint64(len(content)))
+	binary.LittleEndian.PutUint64(header[32:], uint64(section.Len()))
+	changed := filepath.Join(t.TempDir(), "expanding")
+	require.NoError(t, os.WriteFile(changed, append(content, section.Bytes()...), 0o644))
+	return changed
+}
+
 func TestFind(t *testing.T) {
 	file := built(t, "")
 	address, size := symbol(t, file, "main.spins")
@@ -81,6 +110,10 @@ func TestFind(t *testing.T) {
 		file := built(t, "-w")
 		address, _ := symbol(t, file, "main.spins")
 		require.Equal(t, "main.spins", Open(file).Find(address))
+	})
+	t.Run("a file whose sections expand to more than a bound has none", func(t *testing.T) {
+		require.Empty(t, Open(expanding(t, file, maxExpanded+1)).Find(address))
+		require.Contains(t, Open(expanding(t, file, 1<<20)).Find(address), "main.spins (")
 	})
 	t.Run("a file without symbols has none", func(t *testing.T) {
 		text := filepath.Join(t.TempDir(), "text")
