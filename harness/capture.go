@@ -133,7 +133,7 @@ const (
 // copyPcap copies the pcap file that QEMU writes, in whole frames. The time of a frame becomes the host's: QEMU gives a
 // restored machine's frames times after those at which the machine was saved. After captureLimit bytes, copyPcap drops
 // what follows, because a guest may send without end. It reads until QEMU ends, because QEMU waits for a reader.
-func copyPcap(to io.Writer, from io.Reader) (err error) {
+func copyPcap(to io.Writer, from io.Reader) error {
 	defer io.Copy(io.Discard, from)
 	r, w := bufio.NewReaderSize(from, 256<<10), bufio.NewWriterSize(to, 256<<10)
 	buf := make([]byte, pcapHeader, frameHeader+64<<10)

@@ -93,15 +93,6 @@ func (s Spec) checkNetworks() error {
 	return nil
 }
 
-// canMove returns why a machine cannot be restored from a template before its places on its networks are known: only
-// the agent could give its cards other addresses than those of the machine that was saved.
-func (p *plan) canMove(t *template.Template) error {
-	if len(p.spec.Net) > 0 && t.Agent == nil {
-		return errors.New("the template's guest has no agent to give its network cards their addresses")
-	}
-	return nil
-}
-
 // canTake returns why the guest of a template cannot take these places. A guest without an agent keeps its hardware
 // addresses, so it can take places that have the same ones.
 func (all attachments) canTake(t *template.Template) error {

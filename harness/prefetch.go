@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,8 +17,8 @@ import (
 // is left if this process dies. If delivery is true, a program will be delivered into the machine, which can
 // be saved then.
 func (p *plan) prefetch(ctx context.Context, t *template.Template, delivery bool) (*vm.VM, error) {
-	if err := p.canMove(t); err != nil {
-		return nil, err
+	if len(p.spec.Net) > 0 && t.Agent == nil {
+		return nil, errors.New("the networks choose the addresses of its cards later, and the template's guest has no agent to set them")
 	}
 	without := *p
 	without.qemu.Capture = false // it would have no record to go to
