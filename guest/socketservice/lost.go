@@ -127,7 +127,7 @@ func (l *Loop) inspect() {
 		if err := l.rebuild(); err != nil {
 			l.renew() // the loop tries again and logs it
 		} else {
-			l.poller.wake() // the loop logs it, also if it has nothing else to do after a handler that runs now
+			l.poller.wake() // the loop logs the replacement at once, even if no socket is ready
 		}
 	}
 	if l.waitsOn != nil && (l.waitsOn != l.poller || l.state != running) {

@@ -18,7 +18,7 @@ type rejects struct {
 	all []*rejected
 }
 
-// A rejected pattern must not match from an offset in the text on.
+// A rejected pattern must not match the text behind an offset.
 type rejected struct {
 	*pattern
 	expr   string

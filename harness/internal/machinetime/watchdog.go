@@ -16,9 +16,9 @@ type Signs struct {
 	Registers func(context.Context) string
 }
 
-// WithWatchdog returns a context that ends when the guest hangs: for d of the machine's time it has printed nothing, and
-// was either mostly idle, or spins: its registers had few different states. The watchdog detects this at most 2*d
-// after the last byte. The cause then wraps guestfault.ErrGuest and cause.
+// WithWatchdog returns a context that ends when the guest hangs: for d of the machine's time it printed nothing, and
+// either was mostly idle or spun, which means that its registers had few different states. The watchdog detects this
+// at most 2*d after the last byte. The cause then wraps guestfault.ErrGuest and cause.
 //
 // A guest that computes in silence does not hang: a loop that gets on changes a register, such as a counter or a
 // pointer, in each turn. Without the kernel's statistics the watchdog never ends the context.

@@ -14,8 +14,8 @@ type foldedLines struct {
 
 	mu      sync.Mutex
 	last    []byte // the last complete line that was written; nil if it was longer than maxFolded
-	line    []byte // the unfinished line, up to maxFolded bytes and one
-	passed  bool   // the unfinished line differs from the last one, so what is there of it was written
+	line    []byte // the first maxFolded+1 bytes of the unfinished line
+	passed  bool   // the unfinished line differs from the last one, and its bytes have been written
 	repeats int    // how often the last line came again
 	buf     []byte
 }
@@ -37,9 +37,9 @@ func (f *foldedLines) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// add appends to buf what is to be written of a part of a line.
+// add takes a part of a line, and appends to buf the bytes that it does not hold back.
 func (f *foldedLines) add(part []byte) {
-	held := len(f.line) // if it was not passed: what came of the line before this part
+	held := len(f.line) // unless the line has passed: its bytes that were held back
 	f.line = append(f.line, part[:min(len(part), maxFolded+1-len(f.line))]...)
 	ended := part[len(part)-1] == '\n'
 	switch {
@@ -73,7 +73,7 @@ func (f *foldedLines) notice() []byte {
 	return fmt.Appendf(f.buf, "[guesthouse: the line above came %d more times]\n", f.repeats)
 }
 
-// pending returns what is counted or held and not written yet.
+// pending returns the count of repeats and the bytes that are held back.
 func (f *foldedLines) pending() []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -89,7 +89,7 @@ func (f *foldedLines) unwritten() []byte {
 	return bytes.Clone(text)
 }
 
-// flush writes what is pending.
+// flush writes the count of repeats and the bytes that are held back.
 func (f *foldedLines) flush() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,4 +1,5 @@
-// Package relay forwards ports of 127.0.0.1 to ports that only this process reaches.
+// Package relay forwards ports of 127.0.0.1 to ports that only this process reaches. Package harness uses it for the
+// ports of a machine on a network of Spec.Net, which QEMU cannot forward.
 package relay
 
 import (
