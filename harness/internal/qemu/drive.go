@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 )
 
 // A Disk is a virtio block device of the machine. QEMU inherits its files: DiskFiles.
@@ -113,7 +112,7 @@ func (m Machine) diskDrives() (args []string) {
 		if d.File == "" {
 			drive += fmt.Sprintf(",driver=null-co,read-zeroes=on,size=%d", d.Size)
 		} else {
-			drive += ",format=" + d.Format + ",file=" + strings.ReplaceAll(d.File, ",", ",,")
+			drive += ",format=" + d.Format + ",file=" + escape(d.File)
 		}
 		if !d.Write {
 			drive += ",snapshot=on"

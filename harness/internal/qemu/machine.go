@@ -64,15 +64,15 @@ type Loader struct {
 
 // device returns the value of -device.
 func (l Loader) device() string {
-	device := "loader,file=" + Escape(l.File)
+	device := "loader,file=" + escape(l.File)
 	if l.Addr != 0 {
 		device += fmt.Sprintf(",addr=%#x", l.Addr)
 	}
 	return device
 }
 
-// Escape returns a value for a property in a list such as that of -device, where a comma ends the value.
-func Escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }
+// escape returns a value for a property in a list such as that of -device, where a comma would end the value.
+func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }
 
 // Args returns the command line, without the binary, of a QEMU that the harness controls. The machine is
 // stopped at first (-S), so that the harness reads the console from its first byte. The files are those of m's
