@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 
-	"guesthouse.example/internal/board"
 	"guesthouse.example/internal/testcache"
 	"guesthouse.example/internal/westbuild"
 )
@@ -22,9 +21,6 @@ func WestBuild(dir string) (Spec, error) {
 	s := Spec{Board: "zephyr/" + b.Board, Kernel: b.Kernel, Machine: b.Machine, CPU: b.CPU, Memory: b.Memory, CPUs: b.CPUs}
 	for _, l := range b.Loaders {
 		s.Loaders = append(s.Loaders, Loader(l))
-	}
-	if row, err := board.Lookup(s.Board); err == nil && s.Machine == row.Machine {
-		s.Machine = ""
 	}
 	if _, err := os.Stat(s.Kernel); errors.Is(err, fs.ErrNotExist) {
 		how := "build it with west build -d " + dir

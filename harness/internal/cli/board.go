@@ -66,8 +66,7 @@ func parseLoader(text string) harness.Loader {
 }
 
 // boardImage gives a Spec its image, the one argument of run, and what the image's build directory says unless a
-// flag says otherwise. It refuses flags that are for machines of Linux.
-// A relative path of the image begins at dir.
+// flag says otherwise. It refuses flags that are for machines of Linux. A relative path of the image begins at dir.
 func boardImage(flags *flag.FlagSet, spec *harness.Spec, dir string) error {
 	if flags.NArg() != 1 {
 		return fmt.Errorf("%s: -board needs one IMAGE, and got %d (%w; see -h)", flags.Name(), flags.NArg(), errUsage)
