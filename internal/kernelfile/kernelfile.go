@@ -19,8 +19,8 @@ import (
 	"guesthouse.example/internal/target"
 )
 
-// Check refuses a kernel file that is missing, truncated or built for another target. QEMU starts
-// such a file without an error, and the console then stays empty.
+// Check refuses a kernel file that is missing, truncated or built for another target, and an ELF file that QEMU
+// cannot start. QEMU starts most such files without an error, and the console then stays empty.
 //
 // Linux images have a PE header, because they are EFI programs too; ARM's may have a header of their
 // own instead, and other kernels are ELF files. Each of these headers names the machine, and most
