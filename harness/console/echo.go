@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -211,3 +212,6 @@ func (h *hidden) hide(text []byte, at int64) []byte {
 	}
 	return text
 }
+
+// withoutEchoes returns a text without its hidden bytes.
+func withoutEchoes(text string) string { return strings.ReplaceAll(text, string(rune(echoByte)), "") }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -267,7 +266,7 @@ func submatches(text []byte, loc []int) []string {
 	match := make([]string, len(loc)/2)
 	for i := range match {
 		if loc[2*i] >= 0 {
-			match[i] = strings.ReplaceAll(string(text[loc[2*i]:loc[2*i+1]]), string(rune(echoByte)), "")
+			match[i] = withoutEchoes(string(text[loc[2*i]:loc[2*i+1]]))
 		}
 	}
 	return match

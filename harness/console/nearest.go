@@ -105,5 +105,5 @@ func (p *pattern) explainNearest(text string) string {
 	if line == "" {
 		return ""
 	}
-	return "\n\tthe line that comes nearest is " + quoteLine(line) + ": the pattern matches it up to " + quoteLine(agrees)
+	return "\n\tthe line that comes nearest is " + quoteLine(withoutEchoes(line)) + ": the pattern matches it up to " + quoteLine(withoutEchoes(agrees))
 }

@@ -133,3 +133,19 @@ func TestAFailedExpectShowsTheNearestLine(t *testing.T) {
 	_, err := g.console.Expect(ctx, `.*Listening.*`)
 	require.NotContains(t, err.Error(), "nearest")
 }
+
+func TestTheNearestLineLeavesOutEchoes(t *testing.T) {
+	c := echoing(t, "uart:~$ ", func(line string) string { return "done\r\n" })
+	expect(t, c, `\$ $`)
+	end := int64(0)
+	for range 2 { // the second line is typed behind a prompt that no Expect has matched
+		require.NoError(t, c.Send(t.Context(), "say more"))
+		var err error
+		_, end, err = c.WaitFor(within(t, 10*time.Second), "^done$", end)
+		require.NoError(t, err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("gave up"))
+	_, err := c.Expect(ctx, `uart:~\$ done`)
+	require.ErrorContains(t, err, `the line that comes nearest is "uart:~$ ": the pattern matches it up to "uart:~$ "`)
+}
