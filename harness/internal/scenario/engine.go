@@ -180,7 +180,7 @@ var (
 
 // parse parses the script. It refuses lines that no machine can make right, before the first machine boots.
 func (r *run) parse() (script []*statement, err error) {
-	number := 0
+	number, hasVerb := 0, false
 	for line := range strings.Lines(string(r.archive.script)) {
 		number++
 		s, err := parseLine(number, strings.TrimRight(line, "\r\n"))
@@ -199,8 +199,12 @@ func (r *run) parse() (script []*statement, err error) {
 				return nil, &lineError{r.file, *s, fmt.Errorf("unknown condition %q: the conditions are %s", c.name, strings.Join(conditionNames(), ", "))}
 			}
 		}
+		hasVerb = true
 		r.savable = r.savable || s.verb == "save"
 		script = append(script, s)
+	}
+	if !hasVerb { // as in a file whose script is behind a line "-- NAME --"
+		return nil, fmt.Errorf(`%s: the scenario has no verb before its first line "-- NAME --"`, r.file)
 	}
 	return script, nil
 }

@@ -59,6 +59,8 @@ func TestAWrongLineIsExplained(t *testing.T) {
 		"[arm65] boot":       `unknown condition "arm65": the conditions are x86, x86_64, arm, arm64, kvm, restored`,
 		"[restored] stop":    "no machine runs: boot one before",
 		"[arm]":              "the line has no verb",
+		"# only a comment":   `test.txtar: the scenario has no verb before its first line "-- NAME --"`,
+		"-- script --\nboot": "the scenario has no verb",
 		"! ? stop":           "! or ? is there twice",
 		"send 'x":            "a quote has no end",
 		"env x":              `"x" is not NAME=VALUE`,
@@ -112,7 +114,7 @@ func TestAFailedScenarioUpdatesNothing(t *testing.T) {
 func TestScriptsThatSaveMachinesAreKnown(t *testing.T) {
 	for script, saves := range map[string]bool{
 		"save x": true, "[arm] save x": true, "! save x": true, "boot\n  save x": true,
-		"# save x": false, "send save": false, "boot": false,
+		"# save x\nstop": false, "send save": false, "boot": false,
 	} {
 		r := &run{archive: parseArchive([]byte(script))}
 		_, err := r.parse()
