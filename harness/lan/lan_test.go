@@ -7,16 +7,15 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/lan"
+	"guesthouse.example/harness/lan/internal/cabletest"
 	"guesthouse.example/harness/lan/internal/netstack"
 	"guesthouse.example/harness/lan/internal/qemuport"
 )
@@ -52,16 +51,7 @@ func join(t *testing.T, l *lan.Lan, name string) guest {
 }
 
 func connect(t *testing.T, line *lan.Line, capture io.Writer) guest {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	open := func(fd int) net.Conn {
-		f := os.NewFile(uintptr(fd), "pair")
-		defer f.Close()
-		c, err := net.FileConn(f)
-		require.NoError(t, err)
-		return c
-	}
-	near, far := open(fds[0]), open(fds[1])
+	near, far := cabletest.New(t)
 	require.NoError(t, line.Connect(harness.Cable{Conn: near, Capture: capture}))
 	card, err := qemuport.New(far)
 	require.NoError(t, err)

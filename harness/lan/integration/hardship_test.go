@@ -17,6 +17,7 @@ import (
 	"guesthouse.example/harness"
 	"guesthouse.example/harness/harnesstest"
 	"guesthouse.example/harness/lan"
+	"guesthouse.example/harness/lan/internal/cabletest"
 )
 
 // floodEnv is the number of frames of the flood. The nightly run sends a million, which takes longer than the other
@@ -152,18 +153,8 @@ func flood(t *testing.T, l *lan.Lan, m *harnesstest.Machine) {
 	line, err := l.Join("flooder")
 	require.NoError(t, err)
 	defer line.Close(nil)
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	open := func(fd int) net.Conn {
-		f := os.NewFile(uintptr(fd), "card")
-		defer f.Close()
-		c, err := net.FileConn(f)
-		require.NoError(t, err)
-		return c
-	}
-	card := open(fds[1])
-	defer card.Close()
-	require.NoError(t, line.Connect(harness.Cable{Conn: open(fds[0])}))
+	end, card := cabletest.New(t)
+	require.NoError(t, line.Connect(harness.Cable{Conn: end}))
 
 	to := l.Lookup("server")[0].As4()
 	from := line.Addresses()[0].Addr().As4()

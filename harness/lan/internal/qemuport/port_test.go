@@ -4,31 +4,15 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
-	"net"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
+
+	"guesthouse.example/harness/lan/internal/cabletest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// pair returns the two ends of a socket pair.
-func pair(t *testing.T) (near, far net.Conn) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	open := func(fd int) net.Conn {
-		f := os.NewFile(uintptr(fd), "pair")
-		defer f.Close()
-		c, err := net.FileConn(f)
-		require.NoError(t, err)
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	return open(fds[0]), open(fds[1])
-}
 
 func encoded(frames ...string) (b []byte) {
 	for _, f := range frames {
@@ -38,7 +22,7 @@ func encoded(frames ...string) (b []byte) {
 }
 
 func TestFramesPassInBothDirections(t *testing.T) {
-	near, far := pair(t)
+	near, far := cabletest.New(t)
 	p, err := New(near)
 	require.NoError(t, err)
 	defer p.Close()
@@ -65,7 +49,7 @@ func TestFramesPassInBothDirections(t *testing.T) {
 // QEMU reads nothing while its guest is stopped. Write does not wait for it, and what QEMU reads later are complete
 // frames in their order.
 func TestAStoppedGuestDropsFrames(t *testing.T) {
-	near, far := pair(t)
+	near, far := cabletest.New(t)
 	p, err := New(near)
 	require.NoError(t, err)
 	const frames = 5000
@@ -97,7 +81,7 @@ func TestAStoppedGuestDropsFrames(t *testing.T) {
 
 // QEMU gives its guest all frames of a read at once, so frames that come together have to leave together.
 func TestFramesTravelTogether(t *testing.T) {
-	near, far := pair(t)
+	near, far := cabletest.New(t)
 	p, err := New(near)
 	require.NoError(t, err)
 	defer p.Close()
