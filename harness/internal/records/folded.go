@@ -70,7 +70,11 @@ func (f *foldedLines) notice() []byte {
 	if f.repeats == 0 {
 		return f.buf
 	}
-	return fmt.Appendf(f.buf, "[guesthouse: the line above came %d more times]\n", f.repeats)
+	times := "once more"
+	if f.repeats > 1 {
+		times = fmt.Sprint(f.repeats, " more times")
+	}
+	return fmt.Appendf(f.buf, "[guesthouse: the line above came %s]\n", times)
 }
 
 // pending returns the count of repeats and the bytes that are held back.

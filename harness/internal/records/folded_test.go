@@ -17,10 +17,10 @@ const slirp = "Slirp: Failed to send packet, ret: -1\n"
 func TestRepeatedLinesAreFolded(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"a flood":             {strings.Repeat(slirp, 1000), slirp + "[guesthouse: the line above came 999 more times]\n"},
-		"between other lines": {"a\n" + slirp + slirp + "b\nb\n", "a\n" + slirp + "[guesthouse: the line above came 1 more times]\nb\n[guesthouse: the line above came 1 more times]\n"},
+		"between other lines": {"a\n" + slirp + slirp + "b\nb\n", "a\n" + slirp + "[guesthouse: the line above came once more]\nb\n[guesthouse: the line above came once more]\n"},
 		"different lines":     {"a\nb\na\nb", "a\nb\na\nb"},
 		"a beginning of the last line": {"abc\nabc\nab\nabd\nabc",
-			"abc\n[guesthouse: the line above came 1 more times]\nab\nabd\nabc"},
+			"abc\n[guesthouse: the line above came once more]\nab\nabd\nabc"},
 		"an unfinished repeat": {"abc\nab", "abc\nab"},
 		"long lines":           {strings.Repeat(strings.Repeat("x", maxFolded)+"\n", 2), strings.Repeat(strings.Repeat("x", maxFolded)+"\n", 2)},
 		"long lines that begin alike": {strings.Repeat("x", maxFolded-1) + "\n" + strings.Repeat("x", 2*maxFolded) + "\n",
