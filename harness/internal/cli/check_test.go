@@ -66,9 +66,10 @@ func TestAFailedScenarioShowsItsMachines(t *testing.T) {
 	require.Contains(t, out, "pattern.txtar:2: expect -within 100ms 'server waits for a connection on port 4243': expect")
 	require.Contains(t, out, `the pattern matches it up to "server waits for a connection on port 424"`)
 	require.Contains(t, out, "machine main: the machine powered off during the test, without a call of Shutdown or Wait: the command poweroff on the console (exit status 0)")
+	require.Contains(t, out, "port.txtar:2: ! http GET :4343/: the machine has no port tcp/4343, only udp/4242, tcp/4242: add -port tcp/4343 to its boot")
 	require.Contains(t, out, "reboot: Power down")
-	require.Equal(t, 2, strings.Count(out, "record: "), "each failed scenario leaves the record of its machine")
-	require.Contains(t, out, "tests: 1 passed, 2 failed, 0 skipped")
+	require.Equal(t, 3, strings.Count(out, "record: "), "each failed scenario leaves the record of its machine")
+	require.Contains(t, out, "tests: 1 passed, 3 failed, 0 skipped")
 	require.NotContains(t, out, "--- PASS", "without -v")
 }
 

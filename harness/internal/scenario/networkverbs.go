@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -62,6 +63,18 @@ func dataVerb(network, what, answer string) verb {
 	}
 }
 
+// dial connects to a port of the guest. No guest can answer on a port that the line with boot does not list.
+func (c *call) dial(ctx context.Context, network string, port int) (net.Conn, error) {
+	var listed []string
+	for _, p := range c.m.Ports() {
+		if p.Network == network && p.Guest == port {
+			return c.m.Dial(ctx, network, port)
+		}
+		listed = append(listed, fmt.Sprintf("%s/%d", p.Network, p.Guest))
+	}
+	return nil, wrongf("the machine has no port %s/%d, only %s: add -port %[1]s/%[2]d to its boot", network, port, cmp.Or(strings.Join(listed, ", "), "none"))
+}
+
 // data is a call of udp or tcp.
 type data struct {
 	network         string
@@ -76,7 +89,7 @@ func (d *data) run(c *call) error {
 	if err != nil {
 		return wrongf("%q is not the number of a port", c.args[0])
 	}
-	dial := func(ctx context.Context, network string) (net.Conn, error) { return c.m.Dial(ctx, network, int(port)) }
+	dial := func(ctx context.Context, network string) (net.Conn, error) { return c.dial(ctx, network, int(port)) }
 	switch {
 	case (d.echo || d.load) && len(c.args) > 1:
 		return wrongf("-echo and -load send data of their own")
@@ -217,7 +230,7 @@ func httpVerb(flags *flag.FlagSet) func(c *call) error {
 			if err != nil {
 				return nil, err
 			}
-			return c.m.Dial(ctx, "tcp", n)
+			return c.dial(ctx, "tcp", n)
 		}}
 		resp, err := transport.RoundTrip(req)
 		if err != nil {
@@ -250,7 +263,7 @@ func (c *call) waitPort() error {
 	}
 	const keeps = 200 * time.Millisecond
 	for {
-		conn, err := c.m.Dial(c.ctx, "tcp", int(port))
+		conn, err := c.dial(c.ctx, "tcp", int(port))
 		if err != nil {
 			return err
 		}
