@@ -89,9 +89,12 @@ func parseCheck(args []string, std stdio) (*checkLine, error) {
 	}
 	slices.Sort(c.files)
 	c.files = slices.Compact(c.files)
-	c.files = slices.DeleteFunc(c.files, func(name string) bool { return !c.run.MatchString(name) })
 	if len(c.files) == 0 {
 		return nil, fmt.Errorf("check: no scenario: want files NAME.txtar in %s", strings.Join(files, ", "))
+	}
+	c.files = slices.DeleteFunc(c.files, func(name string) bool { return !c.run.MatchString(name) })
+	if len(c.files) == 0 {
+		return nil, fmt.Errorf("check: no scenario in %s matches -run %s", strings.Join(files, ", "), *only)
 	}
 	return &c, nil
 }

@@ -126,7 +126,9 @@ func TestAWrongCheckLineIsRefused(t *testing.T) {
 		"-update -target all":  "-update works with one target",
 		dir + "/b.txt":         "b.txt: the name of a scenario ends with .txtar",
 		dir + "/missing.txtar": "missing.txtar: no such file or directory",
-		"-run nothing " + dir:  "no scenario: want files NAME.txtar in " + dir,
+		"-run nothing " + dir:  "check: no scenario in " + dir + " matches -run nothing",
+		t.TempDir():            "no scenario: want files NAME.txtar in ",
+		"-target arm,arm":      "the target arm is there twice",
 	} {
 		out, status := check(t, strings.Fields(line)...)
 		require.NotZero(t, status, line)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -264,6 +265,9 @@ func targetsOf(list string) (all []target.Target, err error) {
 		t, err := target.Lookup(name)
 		if err != nil {
 			return nil, err
+		}
+		if slices.ContainsFunc(all, func(other target.Target) bool { return other.Name == t.Name }) {
+			return nil, fmt.Errorf("the target %s is there twice", t.Name)
 		}
 		all = append(all, t)
 	}
