@@ -98,11 +98,14 @@ func guesthouse(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
-		if len(args) == 2 && args[1] == "scenario" {
+		switch {
+		case len(args) == 1:
+			_, err := fmt.Fprint(stdout, usage)
+			return report(context.Background(), err, stderr)
+		case args[1] == "scenario":
 			return report(context.Background(), scenario.Help(stdout), stderr)
 		}
-		_, err := fmt.Fprint(stdout, usage)
-		return report(context.Background(), err, stderr)
+		args = []string{args[1], "-h"}
 	}
 	run, ok := commands[args[0]]
 	if !ok {
